@@ -1,0 +1,9 @@
+"""The base of every configuration: immutable, and closed to names it does not know."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """A frozen configuration. An unknown field is an error, and so is a value outside its bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
