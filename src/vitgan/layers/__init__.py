@@ -1,0 +1,1 @@
+"""Layers: tensors in, tensors out. Nothing here knows of paths, logging, ranks or run configurations."""

@@ -1,0 +1,157 @@
+"""Linear layers with equalised learning rate, and the modulated linear layer of the implicit pixel decoder.
+
+Equalised learning rate (Karras et al. 2018): weights are stored with unit variance and scaled by 1/sqrt(fan_in) when they
+are used, so that Adam's step has the same relative size in every layer. `lr_multiplier` slows a layer down further.
+Weights are drawn from the global generator of torch, like those of torch's own modules; `models.build` seeds it.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.layers.spectral import SpectralNorm, WeightNorm
+
+
+class EqualizedWeight(nn.Module):
+    """A weight of unit variance with its runtime scale and, optionally, a spectral norm."""
+
+    weight: nn.Parameter
+    weight_norm: SpectralNorm | None
+
+    def _init_weight(
+        self, shape: tuple[int, ...], equalized: bool, lr_multiplier: float, weight_norm: WeightNorm, gain: float
+    ) -> None:
+        standard_deviation = gain / math.sqrt(math.prod(shape[1:]))
+        self.scale = standard_deviation * lr_multiplier if equalized else 1.0
+        self.weight = nn.Parameter(torch.randn(shape) * (standard_deviation / self.scale))
+        self.weight_norm = None if weight_norm == "none" else SpectralNorm(self.weight, weight_norm, self.scale)
+
+    def effective_weight(self) -> Tensor:
+        """The weight as the layer applies it, float32."""
+        return self.weight * self.scale if self.weight_norm is None else self.weight_norm(self.weight)
+
+
+class EqualizedLinear(EqualizedWeight):
+    """y = x W^T + b with equalised learning rate and optional (improved) spectral normalisation."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        bias_init: float = 0.0,
+        gain: float = 1.0,
+        lr_multiplier: float = 1.0,
+        equalized: bool = True,
+        weight_norm: WeightNorm = "none",
+    ) -> None:
+        """Builds the layer.
+
+        Args:
+            in_features: Size of the last dimension of the input.
+            out_features: Size of the last dimension of the output.
+            bias: Whether to add a learned bias.
+            bias_init: Its initial value.
+            gain: Standard deviation of the effective weights times sqrt(in_features).
+            lr_multiplier: Relative learning rate of weight and bias.
+            equalized: False stores the weights at their effective size (the ordinary form).
+            weight_norm: "isn", "sn" or "none".
+        """
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self._init_weight((out_features, in_features), equalized, lr_multiplier, weight_norm, gain)
+        self.bias_scale = lr_multiplier if equalized else 1.0
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / self.bias_scale)) if bias else None
+
+    def effective_bias(self) -> Tensor | None:
+        """The bias (out_features,) as the layer applies it."""
+        if self.bias is None or self.bias_scale == 1.0:
+            return self.bias
+        return self.bias * self.bias_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return F.linear(x, self.effective_weight(), self.effective_bias())
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}, scale={self.scale:.4g}"
+
+
+class EqualizedConv2d(EqualizedWeight):
+    """A 2-D convolution with equalised learning rate and optional (improved) spectral normalisation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        gain: float = 1.0,
+        lr_multiplier: float = 1.0,
+        equalized: bool = True,
+        weight_norm: WeightNorm = "none",
+    ) -> None:
+        """Builds the layer; arguments as in `EqualizedLinear` and `torch.nn.Conv2d`.
+
+        The spectral norm is that of the weight seen as a matrix (out_channels, in_channels · kernel_size²).
+        """
+        super().__init__()
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.stride, self.padding = stride, padding
+        self._init_weight(shape, equalized, lr_multiplier, weight_norm, gain)
+        self.bias_scale = lr_multiplier if equalized else 1.0
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
+        bias = None if self.bias is None else self.bias * self.bias_scale
+        return F.conv2d(x, self.effective_weight(), bias, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, scale={self.scale:.4g}"
+
+
+class ModulatedLinear(EqualizedWeight):
+    """A linear layer whose weight each style rescales, as in StyleGAN2 (Karras et al. 2020) and CIPS, per token.
+
+    For a style s the weight is W'_ok = W_ok s_k, demodulated to W''_ok = W'_ok / sqrt(sum_k W'_ok² + eps). No weight matrix
+    per token is ever formed: the input is multiplied by s before one shared product and the output divided afterwards.
+    """
+
+    def __init__(self, in_features: int, out_features: int, demodulate: bool = True, equalized: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.demodulate = in_features, out_features, demodulate
+        self._init_weight((out_features, in_features), equalized, 1.0, "none", 1.0)
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def demodulation(self, style: Tensor) -> Tensor:
+        """1 / ||W ⊙ s|| per output: style (..., in_features) -> (..., out_features), float32 or wider."""
+        energy = F.linear(style.square(), self.effective_weight().square())  # a sum of positive terms: safe in bf16
+        return torch.rsqrt((energy if energy.dtype == torch.float64 else energy.float()) + 1e-8)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x (T, P, in_features), style (T, in_features) -> (T, P, out_features)."""
+        return self._finish(F.linear(x * style.unsqueeze(1), self.effective_weight()), style)
+
+    def forward_shared(self, features: Tensor, style: Tensor) -> Tensor:
+        """The same for one `features` (P, in_features) shared by all styles (T, in_features) -> (T, P, out_features).
+
+        (f ⊙ s) W^T = s (f ⊙ W)^T: the features are folded into the weight once, (P · out_features, in_features), so that
+        the product over all tokens is one matrix multiplication and no modulated copy of the features is stored.
+        """
+        folded = (features.unsqueeze(1) * self.effective_weight()).flatten(0, 1)  # (P·out, in)
+        y = F.linear(style, folded).unflatten(-1, (features.shape[0], self.out_features))
+        return self._finish(y, style)
+
+    def _finish(self, y: Tensor, style: Tensor) -> Tensor:
+        bias = self.bias.to(y.dtype)
+        if not self.demodulate:
+            return y + bias
+        return torch.addcmul(bias, y, self.demodulation(style).unsqueeze(1).to(y.dtype))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features} -> {self.out_features}, demodulate={self.demodulate}"

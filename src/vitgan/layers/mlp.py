@@ -1,0 +1,39 @@
+"""The feed-forward part of a transformer block."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.spectral import WeightNorm
+
+MlpKind = Literal["gelu", "swiglu"]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them (the ViT's), or SwiGLU (Shazeer 2020): W_2 (silu(W_g x) ⊙ W_1 x).
+
+    SwiGLU's hidden layer is 2/3 as wide, so that both kinds have the same number of weights.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        mlp_ratio: float,
+        kind: MlpKind = "gelu",
+        weight_norm: WeightNorm = "none",
+        equalized: bool = True,
+    ) -> None:
+        super().__init__()
+        hidden = round(dim * mlp_ratio * (2 / 3 if kind == "swiglu" else 1))
+        self.mlp_in = EqualizedLinear(dim, hidden, equalized=equalized, weight_norm=weight_norm)
+        self.gate = (
+            EqualizedLinear(dim, hidden, equalized=equalized, weight_norm=weight_norm) if kind == "swiglu" else None
+        )
+        self.mlp_out = EqualizedLinear(hidden, dim, equalized=equalized, weight_norm=weight_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., dim)."""
+        hidden = F.gelu(self.mlp_in(x)) if self.gate is None else F.silu(self.gate(x)) * self.mlp_in(x)
+        return self.mlp_out(hidden)

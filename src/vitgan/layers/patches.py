@@ -1,0 +1,81 @@
+"""From images to tokens and back: overlapping patches, positions, Fourier features, un-patching."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.precision import full_precision
+from vitgan.layers.spectral import WeightNorm
+
+
+class OverlappingPatchEmbedding(nn.Module):
+    """Linear embedding of patches that reach `overlap` pixels beyond their own borders (ViTGAN §3.2).
+
+    Each effective patch is (P + 2o)×(P + 2o) pixels, taken every P pixels from the zero-padded image, so that the number
+    of tokens L = (H/P)(W/P) does not depend on o. Overlap 0 is the ViT's own patch embedding.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        patch_size: int,
+        overlap: int,
+        dim: int,
+        weight_norm: WeightNorm = "none",
+        equalized: bool = True,
+    ) -> None:
+        super().__init__()
+        self.channels, self.patch_size, self.overlap = channels, patch_size, overlap
+        self.kernel_size = patch_size + 2 * overlap
+        self.linear = EqualizedLinear(channels * self.kernel_size**2, dim, weight_norm=weight_norm, equalized=equalized)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, L, dim), tokens in row-major order."""
+        kernel = self.linear.effective_weight().unflatten(1, (self.channels, self.kernel_size, self.kernel_size))
+        tokens = F.conv2d(images, kernel, self.linear.effective_bias(), self.patch_size, self.overlap)
+        return tokens.flatten(2).transpose(1, 2)
+
+
+class FourierFeatures(nn.Module):
+    """sin(W p + b) of positions p in [-1, 1]²: E_pos of tokens and E_fou of pixels (ViTGAN §3.3).
+
+    W and b are learned. [choice] W starts normal with standard deviation `frequency` radians per unit of position and b
+    uniform over the circle; the paper does not state the initialisation.
+    """
+
+    def __init__(self, dim: int, frequency: float) -> None:
+        super().__init__()
+        self.frequency = frequency
+        self.weight = nn.Parameter(torch.randn(dim, 2))
+        self.bias = nn.Parameter((torch.rand(dim) * 2 - 1) * math.pi)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """(..., 2) in [-1, 1] -> (..., dim) in [-1, 1], float32."""
+        with full_precision(positions):
+            return torch.sin(F.linear(positions, self.weight * self.frequency, self.bias))
+
+    def extra_repr(self) -> str:
+        return f"dim={self.weight.shape[0]}, frequency={self.frequency}"
+
+
+def grid_positions(size: int, device: torch.device | str | None = None) -> Tensor:
+    """Centres of a size×size grid of cells over [-1, 1]²: (size², 2), float32, row-major, (x, y) each.
+
+    Cell centres, not corners: the positions of a finer grid then lie evenly inside those of a coarser one, which is what
+    rendering an implicit patch at a higher resolution needs.
+    """
+    centres = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    return torch.stack([x, y], dim=-1).flatten(0, 1)
+
+
+def unpatch(patches: Tensor, grid_size: int) -> Tensor:
+    """Puts patches next to each other: (B, L, P², C) -> (B, C, H, W), with H = W = grid_size · P."""
+    batch, _, pixels, channels = patches.shape
+    patch_size = math.isqrt(pixels)
+    x = patches.view(batch, grid_size, grid_size, patch_size, patch_size, channels)
+    x = x.permute(0, 5, 1, 3, 2, 4)  # (B, C, rows, P, columns, P)
+    return x.reshape(batch, channels, grid_size * patch_size, grid_size * patch_size)

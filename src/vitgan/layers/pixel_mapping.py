@@ -1,0 +1,110 @@
+"""From token embeddings to pixels, three ways (ViTGAN §3.3): linear, implicit neural representation, convolutional."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.layers.linear import EqualizedLinear, ModulatedLinear
+from vitgan.layers.patches import FourierFeatures, grid_positions, unpatch
+from vitgan.layers.resample import ModulatedConv2d, leaky_relu
+
+INITIAL_CONTRAST = 0.3
+
+
+class ImplicitPatchDecoder(nn.Module):
+    """x_p^i = f_theta(E_fou, y^i): a 2-layer MLP over pixel positions, modulated by the patch embedding (eq. 13).
+
+    E_fou are Fourier features of the positions inside a patch, the same for all patches. Each layer's weights are
+    modulated by a style that is affine in y^i, as in StyleGAN2 and CIPS; the first is demodulated, the last is not.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        channels: int,
+        patch_size: int,
+        grid_size: int,
+        hidden_dim: int,
+        frequency: float,
+        equalized: bool = True,
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.grid_size = patch_size, grid_size
+        self.fourier = FourierFeatures(hidden_dim, frequency)
+        self.style1 = EqualizedLinear(dim, hidden_dim, bias_init=1.0, equalized=equalized)
+        self.style2 = EqualizedLinear(dim, hidden_dim, bias_init=1.0, equalized=equalized)
+        self.layer1 = ModulatedLinear(hidden_dim, hidden_dim, equalized=equalized)
+        self.layer2 = ModulatedLinear(hidden_dim, channels, demodulate=False, equalized=equalized)
+        # [choice] Images start near grey: a first image of full contrast is a texture that training must first undo.
+        with torch.no_grad():
+            self.layer2.weight.mul_(INITIAL_CONTRAST)
+
+    def forward(self, y: Tensor, w: Tensor, zoom: int = 1) -> Tensor:
+        """y (B, L, dim) -> images (B, C, zoom · H, zoom · W).
+
+        Args:
+            y: Patch embeddings, row-major.
+            w: Styles (B, w_dim), not looked at: y carries them already.
+            zoom: Pixels rendered per pixel and axis. The representation is continuous in position: 1 is the image that
+                was trained, larger factors evaluate it on a denser grid.
+        """
+        batch, length, _ = y.shape
+        tokens = y.flatten(0, 1)  # (T, dim), T = B · L
+        features = self.fourier(grid_positions(self.patch_size * zoom, y.device).to(self.fourier.weight.dtype))
+        hidden = self.layer1.forward_shared(features, self.style1(tokens))  # (T, P², hidden)
+        hidden = leaky_relu(hidden)
+        pixels = self.layer2(hidden, self.style2(tokens))  # (T, P², C)
+        return unpatch(pixels.unflatten(0, (batch, length)), self.grid_size)
+
+
+class LinearPatchDecoder(nn.Module):
+    """Each token to its patch by one linear layer, D -> P²C: the Vanilla-ViT generator's."""
+
+    def __init__(self, dim: int, channels: int, patch_size: int, grid_size: int, equalized: bool = True) -> None:
+        super().__init__()
+        self.patch_size, self.grid_size, self.channels = patch_size, grid_size, channels
+        self.linear = EqualizedLinear(dim, patch_size**2 * channels, equalized=equalized)
+
+    def forward(self, y: Tensor, w: Tensor) -> Tensor:
+        """y (B, L, dim) -> images (B, C, H, W); w (B, w_dim) is not looked at."""
+        return unpatch(self.linear(y).unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
+
+
+class ConvolutionalPatchDecoder(nn.Module):
+    """Modulated 3×3 convolutions that upsample the token map to pixels, as the authors' PyTorch code offers.
+
+    One convolution onto twice the size for each factor of two in the patch size, then a modulated 1×1 convolution to
+    the image; widths halve from `hidden_dim` [choice]. It mixes neighbouring patches, which the other decoders cannot.
+    """
+
+    def __init__(self, dim: int, channels: int, patch_size: int, grid_size: int, hidden_dim: int, w_dim: int) -> None:
+        """Builds the decoder.
+
+        Raises:
+            UserError: If the patch size is not a power of two.
+        """
+        super().__init__()
+        doublings = patch_size.bit_length() - 1
+        if 2**doublings != patch_size:
+            raise UserError(
+                f"generator.patch_size {patch_size} is no power of two, which generator.pixel_mapping conv needs"
+            )
+        self.grid_size = grid_size
+        widths = [dim] + [max(hidden_dim >> level, 16) for level in range(doublings)]
+        self.layers = nn.ModuleList(
+            ModulatedConv2d(fan_in, fan_out, 3, w_dim, upsample=True, gain=math.sqrt(2))
+            for fan_in, fan_out in itertools.pairwise(widths)
+        )
+        self.to_image = ModulatedConv2d(widths[-1], channels, 1, w_dim, demodulate=False)
+        with torch.no_grad():
+            self.to_image.weight.mul_(INITIAL_CONTRAST)
+
+    def forward(self, y: Tensor, w: Tensor) -> Tensor:
+        """y (B, L, dim), w (B, w_dim) -> images (B, C, H, W)."""
+        x = y.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))  # (B, dim, H/P, W/P)
+        for layer in self.layers:
+            x = leaky_relu(layer(x, w), gain=1.0)  # (B, width, 2h, 2w)
+        return self.to_image(x, w)

@@ -1,0 +1,76 @@
+"""Config -> module, by an explicit match."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
+from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
+from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorConfig
+from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
+from vitgan.schema import Config
+
+GeneratorConfig = Annotated[ViTGeneratorConfig | StyleGAN2GeneratorConfig, Field(discriminator="kind")]
+DiscriminatorConfig = Annotated[ViTDiscriminatorConfig | StyleGAN2DiscriminatorConfig, Field(discriminator="kind")]
+
+
+class GeneratorSpec(Config):
+    """All that is needed to build a generator: what its images are, and its sizes."""
+
+    resolution: int = Field(default=32, ge=4)
+    """Height and width of the images in pixels."""
+    channels: int = Field(default=3, ge=1, le=3)
+    """1 (grey) or 3 (RGB)."""
+    num_classes: int = Field(default=0, ge=0)
+    """Number of classes of a conditional model; 0 is unconditional."""
+    generator: GeneratorConfig = ViTGeneratorConfig()
+
+
+class ModelConfig(GeneratorSpec):
+    """Both players. The defaults are the paper's at 32×32."""
+
+    discriminator: DiscriminatorConfig = ViTDiscriminatorConfig()
+
+    def generator_spec(self) -> GeneratorSpec:
+        """The generator's part, which a saved model carries."""
+        return GeneratorSpec(**{name: getattr(self, name) for name in GeneratorSpec.model_fields})
+
+
+def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> Generator:
+    """A new generator with weights drawn from `seed`; torch's global random state is left as it was.
+
+    Args:
+        spec: What to build.
+        seed: Of the initial weights.
+        device: "cpu", or "meta" for shapes without weights (to count with, or to be filled from a file).
+    """
+    with _seeded(seed), torch.device(device):
+        match spec.generator:
+            case ViTGeneratorConfig():
+                return ViTGenerator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
+            case StyleGAN2GeneratorConfig():
+                return StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
+
+
+def build_discriminator(config: ModelConfig, seed: int = 0, device: str = "cpu") -> Discriminator:
+    """A new discriminator; arguments as in `build_generator`."""
+    with _seeded(seed), torch.device(device):
+        match config.discriminator:
+            case ViTDiscriminatorConfig():
+                return ViTDiscriminator(config.discriminator, config.resolution, config.channels, config.num_classes)
+            case StyleGAN2DiscriminatorConfig():
+                return StyleGAN2Discriminator(
+                    config.discriminator, config.resolution, config.channels, config.num_classes
+                )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,27 @@
+"""What every discriminator is: images in, one logit per image out."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Discriminator(nn.Module, ABC):
+    """Base of the discriminators.
+
+    Attributes:
+        resolution: Height and width of the images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        num_classes: Number of classes of a conditional model, 0 for an unconditional one.
+    """
+
+    def __init__(self, resolution: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
+
+    @abstractmethod
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32."""
+
+    def attention_maps(self, images: Tensor) -> list[Tensor]:
+        """Attention weights of each layer (B, heads, N, N); none for networks without attention."""
+        return []

@@ -1,0 +1,107 @@
+"""What every generator is: a mapping z -> w, a synthesis w -> images, and sampling on top of the two."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+W_MEAN_SAMPLES = 10_000
+
+
+class Generator(nn.Module, ABC):
+    """Base of the generators.
+
+    Attributes:
+        resolution: Height and width of the images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        num_classes: Number of classes of a conditional model, 0 for an unconditional one.
+        z_dim: Size of a latent, standard normal.
+        w_dim: Size of a style.
+        num_styles: How many places of the synthesis take a style; mixing gives them different ones.
+        w_mean: Mean style (w_dim,), a buffer; see `update_w_mean`.
+    """
+
+    w_mean: Tensor
+
+    def __init__(
+        self, resolution: int, channels: int, num_classes: int, z_dim: int, w_dim: int, num_styles: int
+    ) -> None:
+        super().__init__()
+        self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
+        self.z_dim, self.w_dim, self.num_styles = z_dim, w_dim, num_styles
+        self.register_buffer("w_mean", torch.zeros(w_dim))
+
+    @abstractmethod
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim)."""
+
+    @abstractmethod
+    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
+        """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+
+        `noise_rng` draws the per-pixel noise of generators that have one (StyleGAN2); None takes their fixed noise, so
+        that the image is a function of w alone.
+        """
+
+    def styles(self, w: Tensor, truncation: float = 1.0) -> Tensor:
+        """One style for all places: w (B, w_dim) -> (B, num_styles, w_dim), pulled towards the mean by `truncation`."""
+        if truncation != 1.0:
+            w = self.w_mean.lerp(w.to(self.w_mean.dtype), truncation)
+        return w.unsqueeze(1).expand(-1, self.num_styles, -1)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+
+        Args:
+            z: Latents, standard normal.
+            labels: Class indices (B,), for conditional models only.
+            truncation: psi of the truncation trick in w: 1 is the plain model, 0 its mean image.
+        """
+        return self.synthesis(self.styles(self.mapping(z, labels), truncation))
+
+    @torch.no_grad()
+    def update_w_mean(self) -> None:
+        """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed: a function of the weights alone."""
+        device = self.w_mean.device
+        z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(device)
+        labels = torch.arange(W_MEAN_SAMPLES, device=device) % self.num_classes if self.num_classes else None
+        self.w_mean.copy_(self.mapping(z, labels).float().mean(dim=0))
+
+    @torch.inference_mode()
+    def batches(
+        self, count: int, seed: int = 0, truncation: float = 1.0, labels: Tensor | None = None, batch_size: int = 64
+    ) -> Iterator[Tensor]:
+        """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
+        device = self.w_mean.device
+        latents = draw_latents(count, self.z_dim, seed)
+        if self.num_classes and labels is None:
+            labels = torch.arange(count) % self.num_classes
+        for start in range(0, count, batch_size):
+            z = latents[start : start + batch_size].to(device)
+            y = labels[start : start + batch_size].to(device) if labels is not None else None
+            yield self(z, y, truncation).float().clamp(-1, 1)
+
+    def sample(
+        self, count: int, seed: int = 0, truncation: float = 1.0, labels: Tensor | None = None, batch_size: int = 64
+    ) -> Tensor:
+        """Generates images.
+
+        Args:
+            count: How many.
+            seed: Same seed, same latents: the i-th image does not depend on `count` or `batch_size` (beyond rounding).
+            truncation: psi in [0, 1]; below 1 trades variety for typicality.
+            labels: Class indices (count,); default for a conditional model: every class in turn.
+            batch_size: Images generated at once.
+
+        Returns:
+            (count, C, H, W), float32 in [-1, 1], on the model's device.
+        """
+        return torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
+
+
+def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
+    """Latents (count, z_dim), standard normal, on the CPU. Row i depends on (seed, i) alone, not on `count`."""
+    rng = torch.Generator().manual_seed(seed)
+    # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
+    return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)

@@ -1,0 +1,48 @@
+"""The mapping network z -> w, shared by all generators."""
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.norm import pixel_norm
+
+
+class MappingNetwork(nn.Module):
+    """w = MLP(z) (ViTGAN §3.3; StyleGAN2): pixel-normalised latent, fully connected layers, leaky ReLU.
+
+    A conditional model concatenates a normalised class embedding to the normalised latent, as StyleGAN2-ADA does.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        w_dim: int,
+        num_layers: int,
+        lr_multiplier: float = 0.01,
+        num_classes: int = 0,
+        equalized: bool = True,
+    ) -> None:
+        super().__init__()
+        self.class_embedding = EqualizedLinear(num_classes, w_dim, equalized=equalized) if num_classes else None
+        widths = [z_dim + (w_dim if num_classes else 0)] + [w_dim] * num_layers
+        self.layers = nn.ModuleList(
+            EqualizedLinear(fan_in, fan_out, lr_multiplier=lr_multiplier, equalized=equalized, gain=math.sqrt(2))
+            for fan_in, fan_out in itertools.pairwise(widths)
+        )
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim)."""
+        x = pixel_norm(z)
+        if self.class_embedding is not None:
+            if labels is None:
+                raise ValueError("this generator is conditional: pass labels, class indices (B,)")
+            one_hot = F.one_hot(labels, self.class_embedding.in_features).to(z.dtype)
+            # The layer divides by sqrt(num_classes); pixel norm makes the embedding's scale irrelevant.
+            x = torch.cat([x, pixel_norm(self.class_embedding(one_hot))], dim=1)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+        return x

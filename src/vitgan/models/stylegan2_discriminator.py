@@ -1,0 +1,153 @@
+"""StyleGAN2's discriminator (Karras et al. 2020): residual blocks that blur and halve, minibatch standard deviation.
+
+    x_r    = leaky_relu(1×1 convolution of the image)
+    x_r/2  = (conv_down(conv(x_r)) + skip_down(x_r)) / sqrt(2)        (down to 4×4)
+    logit  = fully connected(conv([x_4, minibatch standard deviation]))
+
+Class-conditional by projection as in StyleGAN2-ADA (Karras et al. 2020b).
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear
+from vitgan.layers.precision import full_precision
+from vitgan.layers.resample import Blur, Downsample, leaky_relu
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.mapping import MappingNetwork
+from vitgan.models.stylegan2_generator import FIRST_RESOLUTION, feature_maps
+from vitgan.schema import Config
+
+
+class StyleGAN2DiscriminatorConfig(Config):
+    """Sizes of the discriminator.
+
+    Feature maps at resolution r: min(channel_base / r, channel_max); `StyleGAN2GeneratorConfig` says which are in use.
+    StyleGAN2-ADA's CIFAR-10 model differs from the defaults in residual = False and minibatch_stddev_group = 32.
+    """
+
+    kind: Literal["stylegan2"] = "stylegan2"
+    channel_base: int = Field(default=16384, ge=1)
+    """Feature maps at resolution r: channel_base / r, as far as channel_max allows."""
+    channel_max: int = Field(default=512, ge=1)
+    """Most feature maps at any resolution."""
+    residual: bool = True
+    """Skip connections around the blocks."""
+    minibatch_stddev_group: int = Field(default=4, ge=1)
+    """Neighbouring images whose spread the network sees."""
+    label_mapping_layers: int = Field(default=8, ge=1)
+    """Fully connected layers on a class label (conditional)."""
+    label_mapping_lr_multiplier: float = Field(default=0.01, gt=0)
+    """Their relative learning rate."""
+
+
+class StyleGAN2Discriminator(Discriminator):
+    """Images -> logits; see the module's description."""
+
+    def __init__(
+        self, config: StyleGAN2DiscriminatorConfig, resolution: int, channels: int, num_classes: int = 0
+    ) -> None:
+        """Builds the network; weights come from torch's global generator.
+
+        Args:
+            config: Sizes.
+            resolution: Height and width of the images, a power of two from 8.
+            channels: 1 or 3.
+            num_classes: Classes of a conditional model, 0 for an unconditional one.
+
+        Raises:
+            UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
+        """
+        super().__init__(resolution, channels, num_classes)
+        maps = feature_maps(resolution, config.channel_base, config.channel_max)
+        width = maps[FIRST_RESOLUTION]
+        self.config = config
+        self.from_rgb = EqualizedConv2d(channels, maps[resolution], 1)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(maps[r], maps[r // 2], config.residual) for r in reversed(maps) if r > FIRST_RESOLUTION
+        )
+        self.conv = EqualizedConv2d(width + 1, width, 3, padding=1)
+        self.hidden = EqualizedLinear(width * FIRST_RESOLUTION**2, width)
+        self.out = EqualizedLinear(width, width if num_classes else 1)
+        self.label_mapping = (
+            MappingNetwork(0, width, config.label_mapping_layers, config.label_mapping_lr_multiplier, num_classes)
+            if num_classes
+            else None
+        )
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32.
+
+        Images share their minibatch statistics with the neighbours of their group: images 0 .. g - 1 are the first
+        group, and so on; a last group may be smaller. Sets of a multiple of g images each can therefore be concatenated
+        into one batch without seeing each other.
+        """
+        x = leaky_relu(self.from_rgb(images).contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
+        x = leaky_relu(self.conv(append_minibatch_stddev(x, self.config.minibatch_stddev_group)))
+        # Losses take differences of logits: the last layers stay in float32 under autocast, at next to no cost.
+        with full_precision(x):
+            x = leaky_relu(self.hidden(x.to(self.hidden.weight.dtype).flatten(1)))
+            x = self.out(x)
+            if self.label_mapping is None:
+                return x.squeeze(1)
+            if labels is None:
+                raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
+            embedding = self.label_mapping(x.new_empty(len(x), 0), labels)  # the mapping network with no latent
+            return (x * embedding).sum(dim=1) / math.sqrt(x.shape[1])
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two 3×3 convolutions, the second onto half the size: (B, in, H, W) -> (B, out, H/2, W/2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, residual: bool) -> None:
+        super().__init__()
+        self.conv = EqualizedConv2d(in_channels, in_channels, 3, padding=1)
+        self.blur = Blur(padding=2)
+        self.conv_down = EqualizedConv2d(in_channels, out_channels, 3, stride=2)
+        # The sum of the two branches is divided by sqrt(2): here in the weight, there in the gain of the leaky ReLU.
+        self.skip = (
+            nn.Sequential(Downsample(), EqualizedConv2d(in_channels, out_channels, 1, bias=False, gain=math.sqrt(0.5)))
+            if residual
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H/2, W/2)."""
+        y = self.conv_down(self.blur(leaky_relu(self.conv(x))))
+        return leaky_relu(y) if self.skip is None else leaky_relu(y, gain=1.0) + self.skip(x)
+
+
+def append_minibatch_stddev(x: Tensor, group: int) -> Tensor:
+    """Appends one channel: how much the images of a group differ (Karras et al. 2018, with StyleGAN2's groups).
+
+    Each run of `group` neighbouring images gets the standard deviation of every feature over the run (biased, +1e-8
+    under the root, in float32), averaged over all features and pixels. What is left at the end forms a smaller group.
+
+    Args:
+        x: (B, C, H, W).
+        group: Images of a group.
+
+    Returns:
+        (B, C + 1, H, W), channels last in memory.
+    """
+    full = len(x) // group * group
+    parts = [(x[:full], group)] if full else []
+    if full < len(x):
+        parts.append((x[full:], len(x) - full))
+    statistics = [_mean_stddev(images, size) for images, size in parts]  # (number of groups,) each
+    per_image = torch.cat([s.repeat_interleave(size) for s, (_, size) in zip(statistics, parts, strict=True)])
+    channel = per_image[:, None, None, None].to(x.dtype).expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, channel], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def _mean_stddev(x: Tensor, group: int) -> Tensor:
+    """(n · group, C, H, W) -> mean over features of the standard deviation within each group (n,), float32 or wider."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    variance = wide.unflatten(0, (-1, group)).var(dim=1, correction=0)
+    return (variance + 1e-8).sqrt().flatten(1).mean(dim=1)

@@ -1,0 +1,171 @@
+"""StyleGAN2's generator (Karras et al. 2020, config E/F): mapping network, modulated convolutions, skip outputs.
+
+    w     = mapping(z)                                    (fully connected layers on normalised z)
+    x_4   = conv(constant)                                (4×4)
+    x_2r  = conv(conv_up(x_r))                            (modulated by w, plus noise, leaky ReLU)
+    y_2r  = upsample(y_r) + to_rgb(x_2r)                  (the image is the sum over all resolutions)
+
+Class-conditional as in StyleGAN2-ADA (Karras et al. 2020b). No normalisation layer, no custom operation.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.layers.precision import full_precision
+from vitgan.layers.resample import ModulatedConv2d, Upsample, leaky_relu
+from vitgan.models.generator import Generator
+from vitgan.models.mapping import MappingNetwork
+from vitgan.schema import Config
+
+FIRST_RESOLUTION = 4
+
+
+class StyleGAN2GeneratorConfig(Config):
+    """Sizes of the generator.
+
+    Feature maps at resolution r: min(channel_base / r, channel_max). The defaults [choice] are those of StyleGAN2-ADA's
+    public "paper256" configuration; at 32×32 they give 512 maps everywhere, as in its "cifar" configuration, which has
+    mapping_layers = 2 instead. Large images ("stylegan2" there) take channel_base = 32768. The narrow CNN that ViTGAN's
+    public code uses at 32×32 (512, 512, 256 and 128 maps at 4×4 to 32×32) is channel_base = 4096.
+    """
+
+    kind: Literal["stylegan2"] = "stylegan2"
+    z_dim: int = Field(default=512, ge=1)
+    """Size of a latent."""
+    w_dim: int = Field(default=512, ge=1)
+    """Size of a style."""
+    mapping_layers: int = Field(default=8, ge=1)
+    """Fully connected layers from z to w."""
+    mapping_lr_multiplier: float = Field(default=0.01, gt=0)
+    """Relative learning rate of the mapping network."""
+    channel_base: int = Field(default=16384, ge=1)
+    """Feature maps at resolution r: channel_base / r, as far as channel_max allows."""
+    channel_max: int = Field(default=512, ge=1)
+    """Most feature maps at any resolution."""
+    noise: bool = True
+    """Add per-pixel noise of a learned strength after each 3×3 convolution."""
+
+
+class StyleGAN2Generator(Generator):
+    """z or w -> images; see the module's description."""
+
+    def __init__(self, config: StyleGAN2GeneratorConfig, resolution: int, channels: int, num_classes: int = 0) -> None:
+        """Builds the network; weights and fixed noise come from torch's global generator.
+
+        Args:
+            config: Sizes.
+            resolution: Height and width of the images, a power of two from 8.
+            channels: 1 or 3.
+            num_classes: Classes of a conditional model, 0 for an unconditional one.
+
+        Raises:
+            UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
+        """
+        maps = feature_maps(resolution, config.channel_base, config.channel_max)
+        super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles=2 * len(maps))
+        self.config = config
+        self.mapping_network = MappingNetwork(
+            config.z_dim, config.w_dim, config.mapping_layers, config.mapping_lr_multiplier, num_classes
+        )
+        self.constant = nn.Parameter(torch.randn(1, maps[FIRST_RESOLUTION], FIRST_RESOLUTION, FIRST_RESOLUTION))
+        self.upsample = Upsample()
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(maps.get(r // 2), maps[r], channels, config.w_dim, r, config.noise) for r in maps
+        )
+
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim), float32 also under autocast."""
+        # Eight layers in a row would add up bf16's rounding, and float32 costs next to nothing here.
+        with full_precision(z):
+            return self.mapping_network(z.to(self.constant.dtype), labels)
+
+    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
+        """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+
+        Args:
+            w: A style for each convolution in turn; a resolution's output layer shares that of the next convolution.
+            noise_rng: Draws the noise anew for every image; None takes the fixed noise that is part of the model.
+        """
+        x = self.constant.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image = None
+        for i, block in enumerate(self.blocks):
+            x, rgb = block(x, w[:, max(2 * i - 1, 0) : 2 * i + 2], noise_rng)
+            # The sum over resolutions stays float32 under autocast.
+            image = rgb.to(w.dtype) if image is None else self.upsample(image) + rgb.to(w.dtype)
+        assert image is not None
+        return image.contiguous()
+
+
+class SynthesisBlock(nn.Module):
+    """The convolutions of one resolution and its contribution to the image."""
+
+    def __init__(
+        self, in_channels: int | None, out_channels: int, image_channels: int, w_dim: int, resolution: int, noise: bool
+    ) -> None:
+        """`in_channels` None: the first resolution, one convolution on the constant. Else two, the first upsampling."""
+        super().__init__()
+        layers = [SynthesisLayer(out_channels, out_channels, w_dim, resolution, upsample=False, noise=noise)]
+        if in_channels is not None:
+            layers.insert(0, SynthesisLayer(in_channels, out_channels, w_dim, resolution, upsample=True, noise=noise))
+        self.layers = nn.ModuleList(layers)
+        self.to_rgb = ModulatedConv2d(out_channels, image_channels, 1, w_dim, demodulate=False)
+
+    def forward(self, x: Tensor, w: Tensor, noise_rng: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """x (B, in, r', r'), w (B, number of layers + 1, w_dim) -> features (B, out, r, r), rgb (B, C, r, r)."""
+        *styles, rgb_style = w.unbind(dim=1)
+        for layer, style in zip(self.layers, styles, strict=True):
+            x = layer(x, style, noise_rng)
+        return x, self.to_rgb(x, rgb_style)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3×3 convolution, noise, bias and leaky ReLU."""
+
+    fixed_noise: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, upsample: bool, noise: bool
+    ) -> None:
+        super().__init__()
+        self.gain = math.sqrt(2)  # the leaky ReLU's, which commutes with it
+        self.conv = ModulatedConv2d(in_channels, out_channels, 3, w_dim, upsample=upsample, gain=self.gain)
+        self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
+        if noise:
+            self.register_buffer("fixed_noise", torch.randn(resolution, resolution))
+
+    def forward(self, x: Tensor, w: Tensor, noise_rng: torch.Generator | None) -> Tensor:
+        """x (B, in, H, W), w (B, w_dim) -> (B, out, H', W')."""
+        y = self.conv(x, w)
+        if self.noise_strength is not None:
+            noise = self.fixed_noise if noise_rng is None else self.draw_noise(len(x), noise_rng)
+            y = y + (noise * (self.noise_strength * self.gain)).to(y.dtype)
+        return leaky_relu(y, gain=1.0)
+
+    def draw_noise(self, batch: int, rng: torch.Generator) -> Tensor:
+        """New noise for each image (B, 1, H, W), standard normal, drawn on the generator's device."""
+        shape = (batch, 1, *self.fixed_noise.shape)
+        return torch.randn(shape, generator=rng, device=rng.device).to(self.fixed_noise)
+
+
+def feature_maps(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
+    """Number of feature maps at 4, 8, ... `resolution`, in this order: min(channel_base / r, channel_max).
+
+    Raises:
+        UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
+    """
+    if resolution < 8 or resolution & (resolution - 1):
+        raise UserError(
+            f"StyleGAN2 needs a resolution that is a power of two from 8 on (8, 16, 32, ...), not {resolution}"
+        )
+    if channel_base < resolution:
+        raise UserError(
+            f"channel_base {channel_base} leaves no feature maps at {resolution}×{resolution}: "
+            f"raise it to {resolution} or more"
+        )
+    resolutions = [2**i for i in range(2, resolution.bit_length())]
+    return {r: min(channel_base // r, channel_max) for r in resolutions}

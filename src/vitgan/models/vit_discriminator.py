@@ -1,0 +1,155 @@
+"""The ViTGAN discriminator (ViTGAN §3.2): a ViT whose attention and weights are kept Lipschitz-friendly."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.layers.attention import AttentionKernel, AttentionKind, SelfAttention
+from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.mlp import Mlp, MlpKind
+from vitgan.layers.norm import Normalization, plain_norm
+from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, grid_positions
+from vitgan.layers.spectral import WeightNorm
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.vit_generator import check_vit_sizes
+from vitgan.schema import Config
+
+
+class ViTDiscriminatorConfig(Config):
+    """Sizes and regularisers of the ViT discriminator. The defaults are the paper's at 32×32.
+
+    `attention="dot"`, `weight_norm="none"`, `overlap=0` is the vanilla ViT.
+    """
+
+    kind: Literal["vit"] = "vit"
+    dim: int = Field(default=384, ge=1)
+    """Width of a token."""
+    depth: int = Field(default=4, ge=1)
+    """Number of transformer blocks."""
+    num_heads: int = Field(default=6, ge=1)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    """Width of the MLP's hidden layer over `dim`."""
+    patch_size: int = Field(default=4, ge=1)
+    overlap: int | None = Field(default=None, ge=0)
+    """Pixels by which a patch reaches beyond its border on each side; None is the paper's patch_size / 2."""
+    attention: AttentionKind = "l2"
+    weight_norm: WeightNorm = "isn"
+    """Spectral normalisation of every projection and MLP weight: improved ("isn"), plain ("sn") or "none"."""
+    convolutional_projection: bool = False
+    """Query, key and value by 3×3 convolutions over the token map (paper, v2)."""
+    position_frequency: float = Field(default=3.0, gt=0)
+    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1] [choice]."""
+    equalized_lr: bool = True
+    """Equalised learning rate in all linear layers."""
+    normalization: Normalization = "layer"
+    """LayerNorm (the paper's) or RMSNorm (GAT's)."""
+    mlp: MlpKind = "gelu"
+    """GELU MLP (the paper's) or SwiGLU (GAT's)."""
+    qk_norm: bool = False
+    """RMSNorm of each head's query and key (GAT's)."""
+    layer_scale: float | None = Field(default=None, gt=0)
+    """Initial learned factor of each residual branch (GAT's is 0.1); None has none."""
+    attention_kernel: AttentionKernel = "auto"
+    """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
+
+    @property
+    def overlap_pixels(self) -> int:
+        return self.patch_size // 2 if self.overlap is None else self.overlap
+
+
+class DiscriminatorBlock(nn.Module):
+    """h' = MSA(LN(h)) + h;  MLP(LN(h')) + h' (eqs. 2 and 3), with L2 attention and normalised weights."""
+
+    def __init__(self, config: ViTDiscriminatorConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.norm1 = plain_norm(dim, config.normalization)
+        self.attention = SelfAttention(
+            dim,
+            config.num_heads,
+            config.attention,
+            config.weight_norm,
+            config.equalized_lr,
+            config.convolutional_projection,
+            num_prefix_tokens=1,
+            qk_norm=config.qk_norm,
+            kernel=config.attention_kernel,
+        )
+        self.norm2 = plain_norm(dim, config.normalization)
+        self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, config.weight_norm, config.equalized_lr)
+        # LayerScale (Touvron et al. 2021): both branches start small.
+        scale = config.layer_scale
+        self.scale1 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
+        self.scale2 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, 1 + L, dim) -> (B, 1 + L, dim)."""
+        attended = self.attention(self.norm1(h))
+        h = h + (attended if self.scale1 is None else attended * self.scale1)
+        transformed = self.mlp(self.norm2(h))
+        return h + (transformed if self.scale2 is None else transformed * self.scale2)
+
+
+class ViTDiscriminator(Discriminator):
+    """Image -> overlapping patches -> tokens -> the class token's logit."""
+
+    def __init__(self, config: ViTDiscriminatorConfig, resolution: int, channels: int, num_classes: int = 0) -> None:
+        """Builds and initialises the discriminator (weights from torch's global generator).
+
+        Raises:
+            UserError: If the patch does not divide the resolution, the heads the width, or the overlap exceeds the patch.
+        """
+        check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution)
+        if config.overlap_pixels > config.patch_size:
+            raise UserError(
+                f"discriminator.overlap {config.overlap} is more than the patch size {config.patch_size}: "
+                f"choose 0 to {config.patch_size}"
+            )
+        super().__init__(resolution, channels, num_classes)
+        self.config = config
+        dim, equalized, weight_norm = config.dim, config.equalized_lr, config.weight_norm
+        self.grid_size = resolution // config.patch_size
+        self.patch_embedding = OverlappingPatchEmbedding(
+            channels, config.patch_size, config.overlap_pixels, dim, weight_norm, equalized
+        )
+        self.position_embedding = FourierFeatures(dim, config.position_frequency)
+        self.class_token = nn.Parameter(torch.randn(dim))
+        self.blocks = nn.ModuleList(DiscriminatorBlock(config) for _ in range(config.depth))
+        self.norm = plain_norm(dim, config.normalization)
+        self.head = EqualizedLinear(dim, 1, equalized=equalized, weight_norm=weight_norm)
+        # Projection conditioning (Miyato and Koyama 2018): the logit gains <embedding of the class, y>.
+        self.class_embedding = (
+            EqualizedLinear(dim, num_classes, bias=False, equalized=equalized, weight_norm=weight_norm)
+            if num_classes
+            else None
+        )
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim)."""
+        positions = grid_positions(self.grid_size, images.device).to(self.position_embedding.weight.dtype)
+        patches = self.patch_embedding(images) + self.position_embedding(positions)  # (B, L, dim)
+        return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
+
+    def attention_maps(self, images: Tensor) -> list[Tensor]:
+        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, 1 + L, 1 + L) each, float32."""
+        h, maps = self.tokens(images), []
+        for block in self.blocks:
+            assert isinstance(block, DiscriminatorBlock)
+            maps.append(block.attention.attention_map(block.norm1(h)))
+            h = block(h)
+        return maps
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.tokens(images)  # (B, 1 + L, dim)
+        for block in self.blocks:
+            h = block(h)  # (B, 1 + L, dim)
+        y = self.norm(h[:, 0])  # (B, dim)
+        logits = self.head(y).squeeze(1)  # (B,)
+        if self.class_embedding is not None:
+            if labels is None:
+                raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
+            logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
+        return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,0 +1,194 @@
+"""The ViT generator (ViTGAN §3.3) in all the forms that the paper compares; the defaults are ViTGAN's.
+
+Positions in, transformer blocks that the latent modulates, patches out.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.layers.attention import AttentionKernel, SelfAttention
+from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.mlp import Mlp, MlpKind
+from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm
+from vitgan.layers.patches import FourierFeatures, grid_positions
+from vitgan.layers.pixel_mapping import ConvolutionalPatchDecoder, ImplicitPatchDecoder, LinearPatchDecoder
+from vitgan.models.generator import Generator
+from vitgan.models.mapping import MappingNetwork
+from vitgan.schema import Config
+
+LatentMapping = Literal["sln", "add", "prepend"]
+PixelMapping = Literal["inr", "linear", "conv"]
+
+
+class ViTGeneratorConfig(Config):
+    """Sizes of the ViT generator. The defaults are the paper's at 32×32; `[choice]` marks what it does not state."""
+
+    kind: Literal["vit"] = "vit"
+    dim: int = Field(default=384, ge=1)
+    """Width of a token."""
+    depth: int = Field(default=4, ge=1)
+    """Number of transformer blocks."""
+    num_heads: int = Field(default=6, ge=1)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    """Width of the MLP's hidden layer over `dim`."""
+    patch_size: int = Field(default=4, ge=1)
+    z_dim: int = Field(default=384, ge=1)
+    """Size of the latent z [choice]."""
+    w_dim: int = Field(default=384, ge=1)
+    """Size of the style w [choice]."""
+    mapping_layers: int = Field(default=8, ge=1)
+    """Layers of the mapping MLP; 8 is the authors' PyTorch code's."""
+    mapping_lr_multiplier: float = Field(default=0.01, gt=0)
+    """Relative learning rate of the mapping; 0.01 is the authors' PyTorch code's."""
+    latent_mapping: LatentMapping = "sln"
+    """Where w comes in: self-modulated LayerNorm (ViTGAN), added to every position, or prepended as a token."""
+    pixel_mapping: PixelMapping = "inr"
+    """How a token becomes a patch: implicit representation (ViTGAN), linear, or modulated convolutions."""
+    inr_dim: int = Field(default=384, ge=1)
+    """Fourier features and hidden width of the implicit decoder, first width of the convolutional one [choice]."""
+    position_frequency: float = Field(default=3.0, gt=0)
+    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1] [choice]."""
+    pixel_frequency: float = Field(default=3.0, gt=0)
+    """The same for pixel positions inside a patch [choice]."""
+    equalized_lr: bool = True
+    """Equalised learning rate in all linear layers."""
+    normalization: Normalization = "layer"
+    """LayerNorm (the paper's) or RMSNorm (GAT's)."""
+    mlp: MlpKind = "gelu"
+    """GELU MLP (the paper's) or SwiGLU (GAT's)."""
+    qk_norm: bool = False
+    """RMSNorm of each head's query and key (GAT's)."""
+    gated: bool = False
+    """Multiply each residual branch by gate(w) (GAT's); needs latent_mapping sln."""
+    attention_kernel: AttentionKernel = "auto"
+    """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
+
+
+class GeneratorBlock(nn.Module):
+    """h' = MSA(SLN(h, w)) + h;  MLP(SLN(h', w)) + h' (eqs. 9 and 10); other latent mappings have plain norms."""
+
+    def __init__(self, config: ViTGeneratorConfig) -> None:
+        super().__init__()
+        dim, equalized = config.dim, config.equalized_lr
+        self.norm1 = block_norm(config)
+        self.attention = SelfAttention(
+            dim, config.num_heads, equalized=equalized, qk_norm=config.qk_norm, kernel=config.attention_kernel
+        )
+        self.norm2 = block_norm(config)
+        self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
+        # Gates start around 1, so that a gated block starts as a plain one.
+        self.gates = (
+            EqualizedLinear(config.w_dim, 2 * dim, bias_init=1.0, equalized=equalized) if config.gated else None
+        )
+
+    def forward(self, h: Tensor, w: Tensor) -> Tensor:
+        """h (B, L, dim), w (B, w_dim) -> (B, L, dim)."""
+        attended = self.attention(self.norm1(h, w))
+        if self.gates is None:
+            h = h + attended
+            return h + self.mlp(self.norm2(h, w))
+        gate1, gate2 = self.gates(w).unsqueeze(1).chunk(2, dim=-1)  # (B, 1, dim) each
+        h = h + attended * gate1
+        return h + self.mlp(self.norm2(h, w)) * gate2
+
+
+def block_norm(config: ViTGeneratorConfig) -> nn.Module:
+    """The norm that the latent mapping asks for."""
+    if config.latent_mapping == "sln":
+        return SelfModulatedLayerNorm(config.dim, config.w_dim, config.equalized_lr, config.normalization)
+    return UnmodulatedNorm(config.dim, config.normalization)
+
+
+class ViTGenerator(Generator):
+    """z -> w -> tokens -> patches -> image."""
+
+    def __init__(self, config: ViTGeneratorConfig, resolution: int, channels: int, num_classes: int = 0) -> None:
+        """Builds and initialises the generator (weights from torch's global generator).
+
+        Raises:
+            UserError: If the patch does not divide the resolution or the heads the width.
+        """
+        check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution)
+        if config.gated and config.latent_mapping != "sln":
+            raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
+        # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
+        num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
+        super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles)
+        self.config = config
+        self.grid_size = resolution // config.patch_size
+        equalized = config.equalized_lr
+        self.mapping_network = MappingNetwork(
+            config.z_dim, config.w_dim, config.mapping_layers, config.mapping_lr_multiplier, num_classes, equalized
+        )
+        self.position_embedding = FourierFeatures(config.dim, config.position_frequency)
+        self.latent_embedding = (
+            None if config.latent_mapping == "sln" else EqualizedLinear(config.w_dim, config.dim, equalized=equalized)
+        )
+        self.blocks = nn.ModuleList(GeneratorBlock(config) for _ in range(config.depth))
+        self.norm = block_norm(config)
+        self.pixel_mapping = self._decoder(channels)
+
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.mapping_network(z, labels)
+
+    def embed(self, w: Tensor) -> Tensor:
+        """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
+        positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)
+        h = self.position_embedding(positions).expand(len(w), -1, -1)  # (B, L, dim)
+        if self.latent_embedding is None:
+            return h
+        latent = self.latent_embedding(w).unsqueeze(1)  # (B, 1, dim)
+        return h + latent if self.config.latent_mapping == "add" else torch.cat([latent.to(h.dtype), h], dim=1)
+
+    def tokens(self, w: Tensor) -> Tensor:
+        """Patch embeddings y (B, L, dim) for styles w (B, num_styles, w_dim)."""
+        h = self.embed(w[:, 0])  # (B, L, dim), or (B, 1 + L, dim) with a latent token
+        for index, block in enumerate(self.blocks):
+            h = block(h, w[:, min(index, self.num_styles - 1)])
+        return self.norm(h, w[:, -1])[:, -(self.grid_size**2) :]  # (B, L, dim)
+
+    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None, zoom: int = 1) -> Tensor:
+        """w (B, num_styles, w_dim) -> images (B, C, zoom · H, zoom · W).
+
+        Args:
+            w: Styles.
+            noise_rng: Not used: this generator has no noise.
+            zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
+        """
+        y = self.tokens(w)
+        if zoom == 1:
+            return self.pixel_mapping(y, w[:, -1])
+        if not isinstance(self.pixel_mapping, ImplicitPatchDecoder):
+            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
+        return self.pixel_mapping(y, w[:, -1], zoom)
+
+    def _decoder(self, channels: int) -> nn.Module:
+        config, sizes = self.config, (self.config.dim, channels, self.config.patch_size, self.grid_size)
+        match config.pixel_mapping:
+            case "inr":
+                return ImplicitPatchDecoder(*sizes, config.inr_dim, config.pixel_frequency, config.equalized_lr)
+            case "linear":
+                return LinearPatchDecoder(*sizes, config.equalized_lr)
+            case "conv":
+                return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
+
+
+def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolution: int) -> None:
+    """Refuses sizes that do not fit.
+
+    Raises:
+        UserError: If the patch does not divide the resolution, or the heads the width.
+    """
+    if resolution % patch_size:
+        raise UserError(
+            f"{name}.patch_size {patch_size} does not divide the resolution {resolution}: "
+            f"choose one of {', '.join(str(p) for p in range(2, resolution) if resolution % p == 0)}"
+        )
+    if dim % num_heads:
+        raise UserError(
+            f"{name}.num_heads {num_heads} does not divide {name}.dim {dim}: choose a number of heads that does"
+        )

@@ -1,0 +1,25 @@
+"""What all tests share: one thread for torch, and models small enough to be built in every test."""
+
+import os
+
+# Before torch is imported anywhere: tiny tensors gain nothing from threads, and results do not depend on their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from vitgan.models.build import ModelConfig
+from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
+from vitgan.models.vit_generator import ViTGeneratorConfig
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> ModelConfig:
+    """Both players with every size different: 12×12 RGB images, patches of 4 (9 tokens), two blocks, two heads."""
+    return ModelConfig(
+        resolution=12,
+        channels=3,
+        generator=ViTGeneratorConfig(
+            dim=8, depth=2, num_heads=2, mlp_ratio=2, patch_size=4, z_dim=6, w_dim=5, mapping_layers=2, inr_dim=7
+        ),
+        discriminator=ViTDiscriminatorConfig(dim=8, depth=2, num_heads=2, mlp_ratio=2, patch_size=4),
+    )

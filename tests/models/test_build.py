@@ -1,0 +1,174 @@
+"""Config -> module: seeds, shapes without weights, files, and what configurations refuse."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch import nn
+
+from reference.draws import normal, perturb
+from vitgan.errors import UserError
+from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
+from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
+from vitgan.models.vit_discriminator import ViTDiscriminator
+from vitgan.models.vit_generator import ViTGenerator
+from vitgan.presets import PRESETS
+from vitgan.weights import load_weights
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    p, q = a.state_dict(), b.state_dict()
+    return p.keys() == q.keys() and all(torch.equal(p[name], q[name]) for name in p)
+
+
+def both(model: ModelConfig, seed: int) -> tuple[Generator, Discriminator]:
+    return build_generator(model.generator_spec(), seed), build_discriminator(model, seed)
+
+
+STYLEGAN2 = ModelConfig(
+    resolution=16,
+    channels=1,
+    generator=StyleGAN2GeneratorConfig(z_dim=7, w_dim=4, mapping_layers=2, channel_base=64, channel_max=8),
+    discriminator=StyleGAN2DiscriminatorConfig(channel_base=64, channel_max=8),
+)
+
+
+@pytest.fixture(params=["vit", "stylegan2"])
+def model(request, tiny_model) -> ModelConfig:
+    return tiny_model if request.param == "vit" else STYLEGAN2
+
+
+def test_kinds_and_sizes(tiny_model) -> None:
+    generator, discriminator = both(tiny_model, 0)
+    assert isinstance(generator, ViTGenerator)
+    assert isinstance(discriminator, ViTDiscriminator)
+    for player in (generator, discriminator):
+        assert (player.resolution, player.channels, player.num_classes) == (12, 3, 0)
+    assert (generator.z_dim, generator.w_dim) == (6, 5)
+
+    generator, discriminator = both(STYLEGAN2, 0)
+    assert isinstance(generator, StyleGAN2Generator)
+    assert isinstance(discriminator, StyleGAN2Discriminator)
+    for player in (generator, discriminator):
+        assert (player.resolution, player.channels, player.num_classes) == (16, 1, 0)
+    assert (generator.z_dim, generator.w_dim) == (7, 4)
+
+
+def test_players_may_be_of_different_kinds(tiny_model) -> None:
+    """As in the paper's row of a ViT generator with StyleGAN2's discriminator."""
+    mixed = STYLEGAN2.model_copy(update={"generator": tiny_model.generator, "num_classes": 3})
+    generator, discriminator = both(mixed, 0)
+    labels = torch.tensor([2, 0])
+    assert discriminator(generator.sample(2, labels=labels), labels).shape == (2,)
+
+
+def test_weights_are_a_function_of_the_seed_alone(model) -> None:
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    first = both(model, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(12)
+    for a, b, other in zip(first, both(model, 3), both(model, 4), strict=True):
+        assert equal(a, b)
+        assert not equal(a, other)
+
+
+def test_built_on_meta_and_filled_from_a_file(model, tmp_path) -> None:
+    spec = model.generator_spec()
+    generator, discriminator = both(model, 0)
+    perturb(generator)
+    perturb(discriminator)
+    save_file(generator.state_dict(), tmp_path / "generator.safetensors")
+    save_file(discriminator.state_dict(), tmp_path / "discriminator.safetensors")
+    empty_generator, empty_discriminator = (
+        build_generator(spec, device="meta"),
+        build_discriminator(model, 0, "meta"),
+    )
+    for player in (empty_generator, empty_discriminator):
+        assert all(tensor.is_meta for tensor in player.state_dict().values())
+    load_weights(empty_generator, tmp_path / "generator.safetensors")
+    load_weights(empty_discriminator, tmp_path / "discriminator.safetensors")
+    assert equal(generator, empty_generator)
+    images = generator.sample(2)  # the file's tensors lie elsewhere in memory: sums may be taken in another order
+    torch.testing.assert_close(empty_generator.sample(2), images)
+    torch.testing.assert_close(empty_discriminator(images), discriminator(images))
+
+
+def test_weights_of_another_configuration_are_refused(tiny_model, tmp_path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(build_generator(tiny_model.generator_spec()).state_dict(), path)
+    wider = tiny_model.generator.model_copy(update={"inr_dim": 9})
+    deeper = tiny_model.generator.model_copy(update={"depth": 3})
+    for config, message in ((wider, "has the shape"), (deeper, "is in only one of")):
+        spec = tiny_model.generator_spec().model_copy(update={"generator": config})
+        with pytest.raises(UserError, match=message):
+            load_weights(build_generator(spec), path)
+
+
+def test_a_spec_is_the_generators_part_and_survives_json(model) -> None:
+    spec = model.generator_spec()
+    assert type(spec) is GeneratorSpec
+    assert spec.generator == model.generator
+    assert not hasattr(spec, "discriminator")
+    for config in (spec, model):
+        assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"resolution": 0}, "resolution"),
+        ({"channels": 0}, "channels"),
+        ({"channels": 4}, "channels"),
+        ({"num_classes": -1}, "num_classes"),
+        ({"generator": {"kind": "vit", "dim": 0}}, "generator.vit.dim"),
+        ({"discriminator": {"kind": "stylegan2", "dim": 8}}, "discriminator.stylegan2.dim"),
+        ({"hidden": 3}, "hidden"),
+    ],
+)
+def test_impossible_values_and_unknown_names_are_refused(values: dict, place: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ModelConfig.model_validate(values)
+    assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [place]
+
+
+def preset_players() -> dict[str, ModelConfig]:
+    """The players of all presets, each once: many presets differ in other things."""
+    players: dict[str, ModelConfig] = {}
+    seen: list[object] = []
+    for name, build in PRESETS.items():
+        model = build().model
+        for player in ("generator", "discriminator"):
+            sizes = (model.resolution, model.channels, model.num_classes, getattr(model, player))
+            if sizes not in seen:
+                seen.append(sizes)
+                players[f"{name} {player}"] = model
+    return players
+
+
+@pytest.mark.parametrize(("name", "model"), preset_players().items(), ids=preset_players())
+def test_every_parameter_of_every_preset_learns(name: str, model: ModelConfig) -> None:
+    """Finite gradients that are not zero, from random cotangents: a part left out of the graph would have none."""
+    labels = torch.arange(2) % model.num_classes if model.num_classes else None
+    if name.endswith("generator"):
+        player = build_generator(model.generator_spec())
+        result = player(normal(2, player.z_dim, dtype=torch.float32), labels)
+    else:
+        player = build_discriminator(model)
+        result = player(normal(2, model.channels, *2 * [model.resolution], dtype=torch.float32), labels)
+    (result * normal(*result.shape, seed=1, dtype=torch.float32)).sum().backward()
+    for parameter_name, parameter in player.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+def test_grey_images(tiny_model) -> None:
+    grey = tiny_model.model_copy(update={"channels": 1})
+    generator, discriminator = both(grey, 0)
+    images = generator.sample(2)
+    assert images.shape == (2, 1, 12, 12)
+    assert discriminator(images).shape == (2,)
