@@ -1,0 +1,132 @@
+"""DiffAugment (Zhao et al. 2020): differentiable augmentation of what the discriminator sees, batched on any device.
+
+ViTGAN (§3.2) uses translation, colour, cutout and scaling, each applied to an image with probability 0.8. Drawing is
+separate from applying: `draw` makes the parameters of a batch from an explicit generator, `augment` is a deterministic
+function of images and parameters. The same parameters can so be applied twice, and a process can take its own rows.
+"""
+
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vitgan.schema import Config
+
+
+class AugmentConfig(Config):
+    """Which operations, how likely and how strong; the ranges are DiffAugment's, that of scaling is [choice]."""
+
+    probability: float = Field(default=0.8, ge=0, le=1)
+    """Probability of each operation for each image (the paper's)."""
+    translation: float = Field(default=0.125, ge=0, le=1)
+    """Largest shift over the image size, in whole pixels, each axis; 0 is off."""
+    color: bool = True
+    """Brightness, saturation and contrast."""
+    cutout: float = Field(default=0.5, ge=0, le=1)
+    """Side of the square set to 0 (mid grey), over the image size; 0 is off."""
+    scaling: float = Field(default=0.25, ge=0, lt=1)
+    """Zoom by a factor in [1 / (1 + scaling), 1 + scaling], log-uniform; 0 is off."""
+
+
+class AugmentParameters(NamedTuple):
+    """What is done to each of B images; the neutral value leaves the image as it is."""
+
+    brightness: Tensor
+    """(B,), added; neutral 0."""
+    saturation: Tensor
+    """(B,), factor on the distance from the pixel's mean over channels; neutral 1."""
+    contrast: Tensor
+    """(B,), factor on the distance from the image's mean; neutral 1."""
+    scale: Tensor
+    """(B,), zoom about the centre, above 1 enlarges; neutral 1."""
+    shift: Tensor
+    """(B, 2), whole pixels to the right and down; neutral 0."""
+    cutout_centre: Tensor
+    """(B, 2), x and y in pixels, infinite where nothing is cut."""
+
+    def to(self, device: torch.device | str) -> "AugmentParameters":
+        return AugmentParameters(*(p.to(device) for p in self))
+
+    def rows(self, rows: slice) -> "AugmentParameters":
+        """The parameters of some of the images."""
+        return AugmentParameters(*(p[rows] for p in self))
+
+
+def draw(config: AugmentConfig, count: int, resolution: int, rng: torch.Generator) -> AugmentParameters:
+    """Draws the parameters for `count` images of `resolution` pixels a side, on the CPU, from `rng`."""
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=rng)
+
+    def applied() -> Tensor:
+        return uniform(count) < config.probability
+
+    color, scaled, shifted, cut = applied(), applied(), applied(), applied()
+    brightness = uniform(count) - 0.5
+    saturation = uniform(count) * 2
+    contrast = uniform(count) + 0.5
+    scale = (1 + config.scaling) ** (uniform(count) * 2 - 1)
+    reach = round(config.translation * resolution)
+    shift = torch.floor(uniform(count, 2) * (2 * reach + 1)) - reach
+    # The square may hang over the border, as in DiffAugment: its centre is any pixel of the image.
+    centre = torch.floor(uniform(count, 2) * resolution)
+    color, cut = color & config.color, cut & (config.cutout > 0)
+    return AugmentParameters(
+        brightness=torch.where(color, brightness, 0.0),
+        saturation=torch.where(color, saturation, 1.0),
+        contrast=torch.where(color, contrast, 1.0),
+        scale=torch.where(scaled, scale, 1.0),
+        shift=torch.where(shifted.unsqueeze(1), shift, 0.0),
+        cutout_centre=torch.where(cut.unsqueeze(1), centre, torch.inf),
+    )
+
+
+def augment(images: Tensor, parameters: AugmentParameters, config: AugmentConfig) -> Tensor:
+    """Applies drawn parameters: (B, C, H, W) -> (B, C, H, W), differentiable in the images, twice over.
+
+    Order: colour, scaling and translation, cutout. What comes in over the border is 0. Neutral parameters give back the
+    very images, and autocast does not round them.
+    """
+    p = parameters.to(images.device)
+    with torch.autocast(images.device.type, enabled=False):
+        images = adjust_color(images, p.brightness, p.saturation, p.contrast) if config.color else images
+        images = scale_and_shift(images, p.scale, p.shift) if config.scaling or config.translation else images
+        return cut_out(images, p.cutout_centre, config.cutout) if config.cutout else images
+
+
+def adjust_color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
+    """Brightness, then saturation, then contrast; each parameter (B,)."""
+    images = images + brightness.view(-1, 1, 1, 1)
+    images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation.view(-1, 1, 1, 1))
+    return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast.view(-1, 1, 1, 1))
+
+
+def scale_and_shift(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Zooms by scale (B,) about the centre, then shifts by (B, 2) pixels (x, y); bilinear, 0 beyond the border.
+
+    An axis-aligned bilinear resampling is separable: out = A_y X A_x^T with one small matrix of hat functions per image
+    and axis. Two batched products replace a gather, and derivatives of every order exist.
+    """
+    rows = _hat_matrix(images.shape[2], scale, shift[:, 1]).unsqueeze(1)  # (B, 1, H, H)
+    columns = _hat_matrix(images.shape[3], scale, shift[:, 0]).unsqueeze(1)  # (B, 1, W, W)
+    return rows @ images @ columns.transpose(-2, -1)
+
+
+def cut_out(images: Tensor, centre: Tensor, size: float) -> Tensor:
+    """Sets a square of side `size` · resolution around each centre (B, 2) to 0."""
+    side = round(size * images.shape[2])
+    pixels = torch.arange(images.shape[2], device=images.device)
+    # First pixel of the square: centre - side // 2, so that exactly `side` pixels are covered away from the border.
+    offset = pixels - (centre.unsqueeze(2) - side // 2)  # (B, 2, size)
+    inside = (offset >= 0) & (offset < side)
+    cut = inside[:, 1].unsqueeze(2) & inside[:, 0].unsqueeze(1)  # (B, H, W)
+    return images.masked_fill(cut.unsqueeze(1), 0.0)
+
+
+def _hat_matrix(size: int, scale: Tensor, shift: Tensor) -> Tensor:
+    """Weights (B, size, size) of source pixels for each output pixel: max(0, 1 - |source(i) - j|)."""
+    pixels = torch.arange(size, device=scale.device, dtype=scale.dtype)
+    centre = (size - 1) / 2
+    source = (pixels - shift.unsqueeze(1) - centre) / scale.unsqueeze(1) + centre  # (B, size)
+    return (1 - (source.unsqueeze(2) - pixels).abs()).clamp_min(0)
