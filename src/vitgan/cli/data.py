@@ -1,0 +1,289 @@
+"""`vitgan data`: images in the formats that people have them in -> a store that training reads."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from vitgan.cli.progress import progress_bar
+from vitgan.data.prepare import plan, prepare
+from vitgan.data.sources import celeba as celeba_source
+from vitgan.data.sources import cifar10 as cifar10_source
+from vitgan.data.sources import fashion_mnist as fashion_mnist_source
+from vitgan.data.sources import lsun as lsun_source
+from vitgan.data.sources.folder import ImageFolder, Labels
+from vitgan.data.sources.parquet import ParquetImages, holds_parquet
+from vitgan.data.sources.source import Source
+from vitgan.data.store import ImageStore
+from vitgan.data.summary import class_counts, image_grid, value_histogram
+from vitgan.errors import UserError
+
+SHOWN_SKIPPED = 5
+HISTOGRAM_BINS = 16
+
+
+@dataclass
+class Output:
+    """How the store is made.
+
+    Attributes:
+        out: Folder of the store to be, e.g. data/cifar10.
+        resolution: Height and width in pixels; by default the source's usual size.
+        channels: 1 for grey, 3 for RGB; by default the source's own.
+        crop: Side in pixels of the centre crop that is resized; by default the usual one, or the largest square.
+        background: Colour under transparent images, e.g. "#ffffff" or "black".
+        strict: Refuse at the first unreadable image instead of skipping it.
+        max_images: Read only so many, evenly spaced.
+        workers: Decoding processes; 0 for none beside this one; by default one for each processor.
+        overwrite: Replace a store that is there already.
+    """
+
+    out: Path
+    resolution: int | None = None
+    channels: Literal[1, 3] | None = None
+    crop: int | None = None
+    background: str = "#ffffff"
+    strict: bool = False
+    max_images: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+
+
+FlatOutput = Annotated[Output, tyro.conf.arg(name="")]
+
+
+def folder(
+    output: FlatOutput, source: Path, split: str | None = None, labels: Labels = "auto", follow_links: bool = False
+) -> None:
+    """Your own images: a folder, zip or tar of image files; class folders become labels.
+
+    Args:
+        source: The folder, zip or tar (also StyleGAN's zips with dataset.json).
+        split: Only the images below the folder of this name, e.g. train; "all" for all.
+        labels: Where labels come from: class folders or dataset.json if they make sense (auto), or nowhere.
+        follow_links: Follow symbolic links that lead out of the folder.
+    """
+    _prepare(ImageFolder(source, split, labels, follow_links), output)
+
+
+def cifar10(
+    output: FlatOutput,
+    source: Path | None = None,
+    split: cifar10_source.Split = "train",
+    url: str = cifar10_source.URL,
+    checksum: str = cifar10_source.CHECKSUM,
+) -> None:
+    """CIFAR-10, downloaded (163 MiB) unless --source is given.
+
+    Args:
+        source: cifar-10-python.tar.gz, cifar-10-binary.tar.gz, the folder extracted from one of them, or the Hub's
+            Parquet files.
+        split: Which images.
+        url: Where to download the Python version from.
+        checksum: What the download must have, as md5:HEX or sha256:HEX.
+    """
+    if source is None:
+        with progress_bar("Downloading", unit="bytes") as on_progress:
+            source = cifar10_source.download_cifar10(url, checksum, on_progress)
+    if holds_parquet(source):
+        _prepare(ParquetImages(source, split, provenance=cifar10_source.PROVENANCE), output)
+    else:
+        _prepare(cifar10_source.Cifar10(source, split), output)
+
+
+def celeba(
+    output: FlatOutput, source: Path, split: celeba_source.Split = "train", partition: Path | None = None
+) -> None:
+    """CelebA's aligned faces; --crop 178 (the default) or the older --crop 148.
+
+    Args:
+        source: img_align_celeba or img_align_celeba.zip, or the Hub's Parquet files.
+        split: Which images, by the official partition.
+        partition: list_eval_partition.txt, if it is not beside the images.
+    """
+    if holds_parquet(source):
+        _prepare(ParquetImages(source, split, label_column="none", provenance=celeba_source.PROVENANCE), output)
+    else:
+        _prepare(celeba_source.CelebA(source, split, partition), output)
+
+
+def lsun(output: FlatOutput, source: Path, category: str = "bedroom", split: lsun_source.Split | None = None) -> None:
+    """One category of LSUN, e.g. bedroom.
+
+    Args:
+        source: An unzipped LMDB such as bedroom_train_lmdb, a folder with several, or the Hub's Parquet files.
+        category: Which, if the folder holds several.
+        split: Which, if the folder holds several (default train).
+    """
+    if holds_parquet(source):
+        _prepare(ParquetImages(source, split, label_column="none", provenance=lsun_source.PROVENANCE), output)
+    else:
+        _prepare(lsun_source.Lsun(source, category, split or "train"), output)
+
+
+def parquet(
+    output: FlatOutput,
+    source: Path,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> None:
+    """Any data set in the Hub's Parquet format.
+
+    Args:
+        source: A Parquet file, or a folder with some.
+        split: Which files, by their names, e.g. train; "all" for all.
+        image_column: Column of encoded images, if there are several.
+        label_column: Column of class numbers; by default the Hub's class label; "none" for none.
+    """
+    _prepare(ParquetImages(source, split, image_column, label_column), output)
+
+
+def fashion_mnist(
+    output: FlatOutput,
+    source: Path | None = None,
+    split: Literal["train", "test"] | None = None,
+    url: str = fashion_mnist_source.URL,
+) -> None:
+    """Fashion-MNIST: the 10,000 bundled test images, or all of it.
+
+    Args:
+        source: Folder with the idx files, plain or gzipped.
+        split: Which images: train is downloaded (26 MiB) unless --source is given; without either, the bundled test
+            images are taken.
+        url: Where to download from.
+    """
+    if source is None and split == "train":
+        with progress_bar("Downloading", unit="bytes") as on_progress:
+            source = fashion_mnist_source.download_fashion_mnist("train", url, on_progress=on_progress)
+    _prepare(fashion_mnist_source.FashionMnist(source, split or "train"), output)
+
+
+def verify(store: tyro.conf.Positional[Path]) -> None:
+    """Compares every byte of a store with its checksums.
+
+    Args:
+        store: The store's folder.
+    """
+    opened = ImageStore.open(store)
+    with progress_bar("Verifying", unit="images") as on_progress:
+        opened.verify(on_progress)
+    print(f"{store}: {len(opened):,} images are as they were prepared")
+
+
+def show(
+    store: tyro.conf.Positional[Path], grid: Path | None = None, rows: int = 8, columns: int = 8, seed: int = 0
+) -> None:
+    """Tells what a store holds: counts, values, classes, and a grid of its images.
+
+    Args:
+        store: The store's folder.
+        grid: File for the grid of images, e.g. grid.png; of a labelled store each row is a class.
+        rows: Of the grid.
+        columns: Of the grid.
+        seed: Of the choice of images.
+    """
+    opened = ImageStore.open(store)
+    _print_description(opened)
+    _print_histogram(opened, seed)
+    counts = class_counts(opened)
+    for name, count in counts:
+        print(f"  {name}: {count:,} images")
+    if grid:
+        if rows < 1 or columns < 1:
+            raise UserError(f"a grid of {rows} rows and {columns} columns: pass at least 1 of each")
+        try:
+            image_grid(opened, rows, columns, seed).save(grid)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot write {grid}: {error}: pass e.g. --grid grid.png") from error
+        print(f"grid: {grid}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "folder": folder,
+    "cifar10": cifar10,
+    "celeba": celeba,
+    "lsun": lsun,
+    "parquet": parquet,
+    "fashion-mnist": fashion_mnist,
+    "verify": verify,
+    "show": show,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan data ARGUMENTS`."""
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="vitgan data", args=arguments, description=__doc__)
+
+
+def _prepare(source: Source, output: Output) -> None:
+    planned = plan(
+        source,
+        resolution=output.resolution,
+        channels=output.channels,
+        crop=output.crop,
+        background=output.background,
+        max_images=output.max_images,
+    )
+    provenance = source.provenance
+    where = f" ({provenance.url})" if provenance.url else ""
+    print(f"{provenance.name}{where}; licence: {provenance.licence}")
+    print(f"{planned.images:,} images, {planned.framing}: at most {planned.bytes:,} bytes in {output.out}")
+    try:
+        with progress_bar("Preparing", unit="images") as on_progress:
+            store = prepare(
+                source,
+                output.out,
+                resolution=output.resolution,
+                channels=output.channels,
+                crop=output.crop,
+                background=output.background,
+                strict=output.strict,
+                workers=output.workers,
+                max_images=output.max_images,
+                overwrite=output.overwrite,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was")
+        raise
+    _print_description(store)
+    print(f"next: vitgan train quickstart --data {store.path}")
+
+
+def _print_description(store: ImageStore) -> None:
+    description = store.description
+    size = sum(file.stat().st_size for file in store.path.iterdir())
+    kind = "grey" if store.channels == 1 else "RGB"
+    classes = f", {store.label_count} classes" if store.labels is not None else ""
+    print(
+        f"{store.path}: {len(store):,} {kind} images of {store.resolution}×{store.resolution}{classes}, {size:,} bytes"
+    )
+    for treatment, count in description.converted.items():
+        print(f"  {treatment}: {count:,}")
+    if description.duplicate_count:
+        print(f"  equal to an earlier image: {description.duplicate_count:,}")
+    if description.skipped_count:
+        print(f"  skipped: {description.skipped_count:,} (listed in {store.path}/dataset.json)")
+        for entry in description.skipped[:SHOWN_SKIPPED]:
+            print(f"    {entry.name}: {entry.reason}")
+
+
+def _print_histogram(store: ImageStore, seed: int) -> None:
+    """One line for each range of byte values, with a bar for the share of all channels together."""
+    values = value_histogram(store, seed)
+    levels = np.arange(256)
+    for name, counts in zip(("grey",) if store.channels == 1 else ("red", "green", "blue"), values, strict=True):
+        mean = counts @ levels / counts.sum()
+        deviation = np.sqrt(counts @ (levels - mean) ** 2 / counts.sum())
+        print(f"  {name}: mean {mean:.1f}, standard deviation {deviation:.1f}")
+    shares = values.sum(0).reshape(HISTOGRAM_BINS, -1).sum(1) / values.sum()
+    width = max(10, min(60, shutil.get_terminal_size().columns - 20))
+    for number, share in enumerate(shares):
+        first = number * (256 // HISTOGRAM_BINS)
+        bar = "█" * round(width * share / shares.max())
+        print(f"  {first:3}-{first + 256 // HISTOGRAM_BINS - 1:3} {share:6.1%} {bar}")

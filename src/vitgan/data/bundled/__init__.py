@@ -1,0 +1,39 @@
+"""Images that travel inside the package, so that a first training needs neither a download nor a data set."""
+
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from vitgan.data.cache import cache_folder
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.fashion_mnist import FashionMnist
+from vitgan.data.store import ImageStore
+from vitgan.errors import UserError
+
+RESOLUTION = 32
+
+
+def bundled_fashion_mnist(cache: str | Path | None = None) -> ImageStore:
+    """10,000 labelled grey pictures of clothes at 32×32, prepared on first use.
+
+    Safe when several processes ask at once: one prepares, the others wait for it.
+
+    Args:
+        cache: Where the store is kept; None for the user's cache folder.
+
+    Raises:
+        UserError: The cache folder cannot be written.
+    """
+    folder = Path(cache) if cache else cache_folder()
+    path = folder / f"fashion-mnist-bundled-{RESOLUTION}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{path.name}.lock"):
+            try:
+                return ImageStore.open(path)
+            except UserError:  # not there, or damaged
+                shutil.rmtree(path, ignore_errors=True)
+                return prepare(FashionMnist(), path, resolution=RESOLUTION, workers=0)
+    except OSError as error:
+        raise UserError(f"cannot write the cache folder {folder} ({error.strerror}): set VITGAN_CACHE") from error

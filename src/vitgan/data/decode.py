@@ -1,0 +1,159 @@
+"""Encoded bytes or pixels of any kind -> (C, R, R) uint8, by one stated rule."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from vitgan.data.sources.source import UnreadableImage
+from vitgan.errors import UserError
+
+# Formats that Pillow decodes itself and that have a signature: others start programs (EPS) or take any bytes (TGA).
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+LARGEST_IMAGE_PIXELS = 100_000_000
+ORIENTATION = 0x0112  # the EXIF tag
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How an image becomes a square of the store.
+
+    Attributes:
+        resolution: Height and width in pixels.
+        channels: 1 or 3.
+        crop: Side in pixels of the centre crop that is then resized; None for the largest square.
+        padding: Pixels of black border added on each side, which take the place of crop and resizing
+            where the result then has the right size.
+        background: "#rrggbb" that transparent images are composited on.
+    """
+
+    resolution: int
+    channels: int
+    crop: int | None = None
+    padding: int = 0
+    background: str = "#ffffff"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution <= 4096:
+            raise UserError(f"resolution {self.resolution} is out of range: choose 1 to 4096")
+        if self.channels not in (1, 3):
+            raise UserError(f"channels {self.channels}: choose 1 (grey) or 3 (RGB)")
+        if self.crop is not None and self.crop < 1:
+            raise UserError(f"crop {self.crop} is out of range: pass the side of a square in pixels")
+        try:
+            ImageColor.getcolor(self.background, "RGB")
+        except ValueError as error:
+            raise UserError(f"background {self.background!r} is no colour: pass e.g. '#ffffff' or 'white'") from error
+
+    def __str__(self) -> str:
+        size = f"{self.resolution}×{self.resolution}"
+        if self.padding:
+            return f"black border of {self.padding} pixels on each side to {size}"
+        square = f"{self.crop}×{self.crop} centre crop" if self.crop else "centre crop of the largest square"
+        return f"{square}, Lanczos to {size}"
+
+
+def decode(image: bytes | np.ndarray, framing: Framing) -> tuple[np.ndarray, list[str]]:
+    """One image of a source as one of the store.
+
+    The first frame of an animation is taken, EXIF rotation is applied, transparency is composited on the background,
+    16-bit grey is scaled to 8 bits, and colour and grey are converted by Pillow (ITU-R 601 luma; no ICC profiles).
+
+    Args:
+        image: Encoded bytes, or (H, W) or (H, W, 3) uint8 pixels.
+        framing: Size and crop.
+
+    Returns:
+        (C, R, R) uint8, and what had to be done beyond decoding and resizing ("alpha composited", ...).
+
+    Raises:
+        UnreadableImage: It is damaged, truncated, empty, too large to be an image, or of an unknown format.
+    """
+    notes: list[str] = []
+    pixels = _open(image, notes) if isinstance(image, bytes) else Image.fromarray(image)
+    pixels = _frame(_in_mode(pixels, framing, notes), framing, notes)
+    array = np.asarray(pixels)
+    return (array[None] if framing.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))), notes
+
+
+def _open(data: bytes, notes: list[str]) -> Image.Image:
+    """Decodes fully, so that every fault of the file shows here."""
+    if not data:
+        raise UnreadableImage("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on large images, which we judge here
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > LARGEST_IMAGE_PIXELS:
+                raise UnreadableImage(f"{image.width}×{image.height} pixels: more than {LARGEST_IMAGE_PIXELS:,}")
+            if getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP", "AVIF"):
+                notes.append("animated: first frame")
+            image.load()
+            rotated = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+            upright = ImageOps.exif_transpose(image) if rotated else image
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage("far too many pixels (decompression bomb)") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("not an image of a known format") from error
+    except MemoryError as error:
+        raise UnreadableImage("does not fit into memory") from error
+    except Exception as error:  # damaged files raise anything: SyntaxError, struct.error, KeyError, ...
+        raise UnreadableImage(_reason(error)) from error
+    if rotated:
+        notes.append("EXIF rotation applied")
+    return upright
+
+
+def _in_mode(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Image:
+    """RGB or L, whatever it was."""
+    wanted = "L" if framing.channels == 1 else "RGB"
+    if image.mode == wanted and "transparency" not in image.info:
+        return image
+    try:
+        if image.mode in SIXTEEN_BIT_MODES:
+            notes.append("16-bit grey scaled to 8")
+            values = np.asarray(image).astype(np.uint32)
+            return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert(wanted)
+        if image.mode in ("I", "F"):
+            raise UnreadableImage(f"32-bit pixels (mode {image.mode}) have no stated range")
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            if layer.getchannel("A").getextrema() != (255, 255):
+                notes.append("alpha composited")
+                canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(framing.background, "RGBA"))
+                layer = Image.alpha_composite(canvas, layer)
+            return layer.convert("RGB").convert(wanted)
+        if image.mode in ("CMYK", "YCCK", "LAB", "HSV"):
+            notes.append(f"{image.mode} converted")
+        return image.convert(wanted)
+    except (ValueError, OSError, MemoryError) as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+def _frame(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Image:
+    width, height = image.size
+    size = framing.resolution
+    if framing.padding and width == height == size - 2 * framing.padding:
+        return ImageOps.expand(image, framing.padding, fill=0)
+    side = framing.crop or min(width, height)
+    if side > min(width, height):
+        raise UnreadableImage(f"{width}×{height} pixels: smaller than the crop of {side}")
+    if (width, height) != (side, side):
+        # Halves round as in torchvision's CenterCrop, which most published preprocessing uses.
+        left, top = round((width - side) / 2), round((height - side) / 2)
+        image = image.crop((left, top, left + side, top + side))
+    if side == size:
+        return image
+    if side < size:
+        notes.append("enlarged")
+    return image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:200]

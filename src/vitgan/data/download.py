@@ -1,0 +1,107 @@
+"""Downloads into the cache: resumed where they broke off, and trusted only with the right checksum."""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from vitgan.data.cache import cache_folder
+from vitgan.errors import UserError
+
+BLOCK_BYTES = 1 << 18
+TIMEOUT_SECONDS = 30
+ATTEMPTS = 5
+
+
+def download(
+    url: str, checksum: str, *, folder: Path | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Fetches a file once; later calls return the cached one.
+
+    Args:
+        url: http or https; the file keeps its last component as name.
+        checksum: "sha256:HEX" or "md5:HEX" of the content.
+        folder: Where to keep it; None for `downloads` in the user's cache folder.
+        on_progress: Called with (bytes received, bytes in all); the total is 0 while unknown.
+
+    Returns:
+        The complete file.
+
+    Raises:
+        UserError: It cannot be fetched, or its checksum is wrong.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"cannot download {url}: expected an address that begins with http:// or https://")
+    folder = folder or cache_folder() / "downloads"
+    file = folder / url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    part = file.with_name(file.name + ".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{file.name}.lock"):
+            if file.is_file() and _digest(file, checksum) == checksum:
+                if on_progress:
+                    on_progress(file.stat().st_size, file.stat().st_size)
+                return file
+            _fetch(url, part, on_progress)
+            found = _digest(part, checksum)
+            if found != checksum:
+                part.unlink()
+                raise UserError(f"what {url} sent is not the expected file ({found} instead of {checksum}): try again")
+            part.replace(file)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}: set VITGAN_CACHE") from error
+    return file
+
+
+def _fetch(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> None:
+    """Tries again where a connection broke, as long as each attempt brings something."""
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _fetch_rest(url, part, on_progress):
+                return
+            reason = "the connection broke off"
+        except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {error.reason}"
+            failures = ATTEMPTS
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        progressed = part.exists() and part.stat().st_size > before
+        failures = 0 if progressed else failures + 1
+        if failures >= ATTEMPTS:
+            raise UserError(f"cannot download {url}: {reason}: fetch it by other means and pass it with --source")
+
+
+def _fetch_rest(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> bool:
+    """Appends what is missing; returns whether the file has its announced length now."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        return True  # nothing is missing; the checksum decides
+    with response:
+        if response.status != 206:
+            done = 0
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else 0
+        with part.open("ab" if done else "wb") as file:
+            while block := response.read(BLOCK_BYTES):
+                file.write(block)
+                done += len(block)
+                if on_progress:
+                    on_progress(done, total)
+    return total in (0, done)
+
+
+def _digest(file: Path, checksum: str) -> str:
+    kind = checksum.split(":")[0]
+    with file.open("rb") as opened:
+        return f"{kind}:{hashlib.file_digest(opened, kind).hexdigest()}"

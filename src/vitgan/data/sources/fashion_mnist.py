@@ -1,0 +1,124 @@
+"""Fashion-MNIST: 70,000 pictures of clothes, 28×28 grey, 10 classes; 10,000 of them travel inside this package."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitgan.data.download import download
+from vitgan.data.sources.source import Item, Provenance, Source
+from vitgan.errors import UserError
+
+LABEL_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+FILE_PREFIXES = {"train": "train", "test": "t10k"}
+SIDE = 28
+
+PROVENANCE = Provenance(
+    "fashion-mnist",
+    licence="MIT, copyright 2017 Zalando SE",
+    url="https://github.com/zalandoresearch/fashion-mnist",
+    resolution=32,
+    channels=1,
+)
+URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
+CHECKSUMS = {
+    "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
+}
+
+
+class FashionMnist(Source):
+    """The idx files of Fashion-MNIST.
+
+    Args:
+        folder: Holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`, each plain or
+            with `.gz`. None for the 10,000 bundled test images.
+        split: "train" (60,000) or "test" (10,000). The bundled images are the test split.
+
+    Raises:
+        UserError: A file is missing or is not what it should be.
+    """
+
+    provenance = PROVENANCE
+    in_memory = True
+    labelled = True
+    label_names = LABEL_NAMES
+
+    def __init__(self, folder: str | Path | None = None, split: Literal["train", "test"] = "train") -> None:
+        if folder is None:
+            split = "test"
+        path = bundled_folder() if folder is None else Path(folder)
+        prefix = FILE_PREFIXES[split]
+        self.split = split
+        self.origin = "bundled" if folder is None else str(folder)
+        self._images = read_idx(_find(path, f"{prefix}-images-idx3-ubyte"))
+        self._labels = read_idx(_find(path, f"{prefix}-labels-idx1-ubyte"))
+        if self._images.ndim != 3 or self._labels.shape != self._images.shape[:1]:
+            raise UserError(
+                f"{path}: images {self._images.shape} and labels {self._labels.shape} do not belong together"
+            )
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Item:
+        return Item(self.item_name(index), self._images[index], int(self._labels[index]))
+
+    def item_name(self, index: int) -> str:
+        return f"{self.split}/{index}"
+
+    def padding(self, resolution: int) -> int:
+        """28 becomes 32 by a black border, as the pictures' own background is black: no resampling."""
+        return 2 if resolution == SIDE + 4 else 0
+
+
+def download_fashion_mnist(
+    split: Literal["train", "test"],
+    url: str = URL,
+    checksums: dict[str, str] = CHECKSUMS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Fetches the two files of a split from `url` into the cache; returns their folder."""
+    names = [name for name in checksums if name.startswith(FILE_PREFIXES[split])]
+    files = [download(f"{url}/{name}", checksums[name], on_progress=on_progress) for name in names]
+    return files[0].parent
+
+
+def bundled_folder() -> Path:
+    """The folder of the images inside the package."""
+    return Path(str(resources.files("vitgan.data"))) / "bundled" / "fashion-mnist"
+
+
+def read_idx(file: Path) -> np.ndarray:
+    """Reads an idx file of unsigned bytes, plain or gzipped.
+
+    Raises:
+        UserError: It is damaged or holds something else.
+    """
+    try:
+        data = file.read_bytes()
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot read {file}: {error}: fetch it again") from error
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
+        raise UserError(f"{file} is not an idx file of unsigned bytes")
+    dimensions = data[3]
+    shape = tuple(int(size) for size in np.frombuffer(data[4 : 4 + 4 * dimensions], ">u4"))
+    values = data[4 + 4 * dimensions :]
+    if len(shape) != dimensions or len(values) != math.prod(shape):
+        raise UserError(f"{file} is damaged: it should hold {shape} values and holds {len(values)}: fetch it again")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for file in (folder / name, folder / f"{name}.gz"):
+        if file.is_file():
+            return file
+    raise UserError(f"{folder} has no {name} or {name}.gz: pass the folder of Fashion-MNIST's idx files")

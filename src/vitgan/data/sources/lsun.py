@@ -1,0 +1,163 @@
+"""LSUN: millions of scenes and objects, each category an LMDB of encoded images."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
+
+from vitgan.data.isolation import ProcessDied, run_isolated
+from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage
+from vitgan.errors import UserError
+
+if TYPE_CHECKING:
+    import lmdb
+
+PROVENANCE = Provenance(
+    "lsun",
+    licence="none stated; for research (Yu et al., LSUN, arXiv 1506.03365)",
+    url="https://www.yf.io/p/lsun",
+    resolution=64,
+)
+Split = Literal["train", "val"]
+KEYS_PER_ANCHOR = 256
+
+# LMDB allows a process to open a database once; sources of the same one share it.
+_environments: WeakValueDictionary[Path, "lmdb.Environment"] = WeakValueDictionary()
+
+
+class Lsun(Source):
+    """One category in the official format: a folder such as `bedroom_train_lmdb`, unzipped.
+
+    The order is that of the keys. LMDB trusts its files and aborts the process over some kinds of damage, so it is read
+    in other processes, and scripts need the usual `if __name__ == "__main__":`.
+
+    Args:
+        path: The LMDB's folder (or its data.mdb), or a folder that holds several of them.
+        category: Which of several, e.g. "bedroom".
+        split: Which of several.
+
+    Raises:
+        UserError: The package lmdb is missing, or there is no such database, or it is damaged.
+    """
+
+    provenance = PROVENANCE
+    isolated = True
+
+    def __init__(self, path: str | Path, category: str = "bedroom", split: Split = "train") -> None:
+        self.origin = str(path)
+        self._path = _find_database(Path(path), category, split)
+        self.split = split if self._path != Path(path) else None
+        self._environment: lmdb.Environment | None = None
+        self._cursor: lmdb.Cursor | None = None
+        self._position = -1
+        try:
+            self._count, self._anchors = run_isolated(_list_keys, self._path)
+        except ProcessDied as error:
+            raise UserError(f"{self._path} is damaged: fetch it again") from error
+        if not self._count:
+            raise UserError(f"{path} holds no images")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_environment": None, "_cursor": None, "_position": -1}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Item:
+        key, image = self._read(index)
+        return Item(key.decode("utf-8", "backslashreplace"), image)
+
+    def item_name(self, index: int) -> str:
+        """The position: the key would have to be read."""
+        return f"image {index}"
+
+    def fingerprint(self) -> str:
+        size = _data_file(self._path).stat().st_size
+        return hashlib.sha256(f"lsun {self._count} {size}\n".encode() + b"\n".join(self._anchors)).hexdigest()
+
+    def _read(self, index: int) -> tuple[bytes, bytes]:
+        """Key and value at `index`."""
+        import lmdb
+
+        try:
+            cursor = self._seek(index)
+            return bytes(cursor.key()), bytes(cursor.value())
+        except lmdb.Error as error:
+            self._cursor, self._position = None, -1
+            raise UnreadableImage(f"the database is damaged: {error}") from error
+
+    def _seek(self, index: int) -> "lmdb.Cursor":
+        """The cursor at `index`, reached from the last position or from the nearest anchor before it."""
+        if self._cursor is None:
+            self._environment = _open_database(self._path)
+            self._cursor = self._environment.begin().cursor()
+        anchor = index - index % KEYS_PER_ANCHOR
+        if not anchor <= self._position <= index:
+            self._position = anchor if self._cursor.set_key(self._anchors[index // KEYS_PER_ANCHOR]) else -1
+        while 0 <= self._position < index:
+            self._position = self._position + 1 if self._cursor.next() else -1
+        if self._position < 0:
+            raise UnreadableImage("the database changed while it was read")
+        return self._cursor
+
+
+def _list_keys(path: Path) -> tuple[int, list[bytes]]:
+    """The number of keys, and every 256th of them: all three million would fill the workers' memory.
+
+    Raises:
+        UserError: The database is damaged.
+    """
+    import lmdb
+
+    count, anchors = 0, []
+    try:
+        with _open_database(path).begin() as transaction, transaction.cursor() as cursor:
+            for key in cursor.iternext(keys=True, values=False):
+                if count % KEYS_PER_ANCHOR == 0:
+                    anchors.append(bytes(key))
+                count += 1
+    except lmdb.Error as error:
+        raise UserError(f"{path} is damaged: {error}: fetch it again") from error
+    return count, anchors
+
+
+def _data_file(path: Path) -> Path:
+    return path / "data.mdb" if path.is_dir() else path
+
+
+def _find_database(path: Path, category: str, split: str) -> Path:
+    if (path / "data.mdb").is_file() or (path.suffix == ".mdb" and path.is_file()):
+        return path
+    if path.suffix == ".zip":
+        raise UserError(f"an LMDB cannot be read inside a zip: unzip {path} and pass the folder")
+    if not path.is_dir():
+        raise UserError(f"there is nothing at {path}: pass an unzipped folder such as bedroom_train_lmdb")
+    found = sorted(child.name for child in path.iterdir() if (child / "data.mdb").is_file())
+    wanted = f"{category}_{split}_lmdb"
+    if wanted not in found:
+        there = ", ".join(found[:10]) or "no LMDB"
+        raise UserError(f"{path} has no {wanted}: it has {there}; choose with --category and --split")
+    return path / wanted
+
+
+def _open_database(path: Path) -> "lmdb.Environment":
+    try:
+        import lmdb
+    except ImportError as error:
+        raise UserError("reading LSUN needs the package lmdb: pip install 'vitgan[lsun]'") from error
+    data = _data_file(path)
+    shared = _environments.get(data.resolve())
+    if shared is not None:
+        return shared
+    try:
+        environment = lmdb.open(
+            str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, create=False, max_spare_txns=1
+        )
+        pages = environment.info()["last_pgno"] + 1
+        needed, there = pages * environment.stat()["psize"], data.stat().st_size
+    except (lmdb.Error, OSError) as error:
+        raise UserError(f"{path} is not a sound LMDB: {error}: fetch it again") from error
+    if there < needed:
+        raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
+    _environments[data.resolve()] = environment
+    return environment

@@ -1,0 +1,104 @@
+"""What every source is: a fixed sequence of encoded or decoded images, with labels where it has them."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control characters and undecodable bytes as escapes: safe to show and to store."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+class UnreadableImage(Exception):
+    """One image cannot be read; the message is the reason, in a few words."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source.
+
+    Attributes:
+        name: Tells people which one it is, e.g. the file's name.
+        image: Encoded bytes (JPEG, PNG, ...), or uint8 pixels as (H, W) or (H, W, 3).
+        label: Its class, in a source that is labelled.
+    """
+
+    name: str
+    image: bytes | np.ndarray
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which data set it is, and what is customary with it.
+
+    Attributes:
+        name: As on the command line, e.g. "cifar10".
+        licence: Terms of the data.
+        url: Where it comes from.
+        resolution: The size it is usually prepared at; None if there is no usual one.
+        channels: 1 or 3.
+        crop: Side of the customary centre crop before resizing; None for the largest square.
+    """
+
+    name: str
+    licence: str = "not stated by the source"
+    url: str = ""
+    resolution: int | None = None
+    channels: int = 3
+    crop: int | None = None
+
+
+class Source(ABC):
+    """A sequence of items. Worker processes get copies (by pickle), so files are opened when first needed.
+
+    Attributes:
+        provenance: Which data set it is.
+        origin: The file or folder it reads, for people.
+        in_memory: True if reading an item costs next to nothing, so that worker processes would not help.
+        isolated: True if reading damaged data can end the process, so that it is done in worker processes only.
+        split: Which part of the data set is read, where it has parts.
+        labelled: Whether items have labels.
+        label_names: Name of each label, where known.
+        refused: (name, reason) of entries that are images by name and yet no items, e.g. a link out of the folder.
+    """
+
+    provenance: Provenance
+    origin: str = ""
+    in_memory: bool = False
+    isolated: bool = False
+    split: str | None = None
+    labelled: bool = False
+    label_names: list[str] | None = None
+    refused: list[tuple[str, str]] = []  # noqa: RUF012 (never mutated; sources that refuse entries assign their own)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Item:
+        """The item at `index`, always the same one.
+
+        Raises:
+            UnreadableImage: This item cannot be read; others may be.
+        """
+
+    @abstractmethod
+    def item_name(self, index: int) -> str:
+        """The item's name, without reading it."""
+
+    def padding(self, resolution: int) -> int:
+        """Pixels of black border on each side that bring this source's images to `resolution`; 0 to resize them."""
+        return 0
+
+    def fingerprint(self) -> str:
+        """Hex digest that differs for another set or order of items."""
+        digest = hashlib.sha256(f"{self.provenance.name}\n{self.split}\n{self.label_names}\n{len(self)}\n".encode())
+        for index in range(len(self)):
+            digest.update(self.item_name(index).encode("utf-8", "surrogateescape") + b"\n")
+        return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""What a store looks like: a grid of its images and the distribution of its values."""
+
+import numpy as np
+from PIL import Image
+
+from vitgan.data.reader import ImageReader
+from vitgan.data.store import ImageStore
+
+SAMPLED_IMAGES = 10_000
+
+
+def sample_indices(store: ImageStore, count: int, seed: int) -> np.ndarray:
+    """`count` different positions (all, if there are fewer), in the store's order; int64."""
+    generator = np.random.default_rng(seed)
+    return np.sort(generator.choice(len(store), min(count, len(store)), replace=False))
+
+
+def image_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0) -> Image.Image:
+    """Random images side by side; of a labelled store each row holds one class, the first classes first.
+
+    Places for which there is no image stay black.
+    """
+    generator = np.random.default_rng(seed)
+    if store.labels is None:
+        chosen = generator.choice(len(store), min(rows * columns, len(store)), replace=False)
+        places = list(enumerate(chosen.tolist()))
+    else:
+        places = []
+        for row, label in enumerate(np.unique(store.labels)[:rows]):
+            members = np.flatnonzero(store.labels == label)
+            chosen = generator.choice(members, min(columns, len(members)), replace=False)
+            places += [(row * columns + column, index) for column, index in enumerate(chosen.tolist())]
+        rows = min(rows, len(np.unique(store.labels)))
+    size = store.resolution
+    canvas = np.zeros((rows, columns, store.channels, size, size), np.uint8)
+    canvas.reshape(-1, store.channels, size, size)[[place for place, _ in places]] = ImageReader(store).read(
+        np.array([index for _, index in places])
+    )
+    picture = canvas.transpose(0, 3, 1, 4, 2).reshape(rows * size, columns * size, store.channels)
+    return Image.fromarray(picture[..., 0] if store.channels == 1 else picture)
+
+
+def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:
+    """How often each byte value occurs in each channel, over at most 10,000 random images.
+
+    Returns:
+        (C, 256) int64.
+    """
+    counts = np.zeros((store.channels, 256), np.int64)
+    reader = ImageReader(store)
+    for indices in np.array_split(sample_indices(store, SAMPLED_IMAGES, seed), SAMPLED_IMAGES // 100):
+        if len(indices):
+            for channel, values in enumerate(reader.read(indices).transpose(1, 0, 2, 3)):
+                counts[channel] += np.bincount(values.reshape(-1), minlength=256)
+    return counts
+
+
+def class_counts(store: ImageStore) -> list[tuple[str, int]]:
+    """(name, images) of each class in order of the labels; empty without labels."""
+    if store.labels is None:
+        return []
+    counts = np.bincount(store.labels, minlength=store.label_count).tolist()
+    names = store.description.label_names or []
+    names = names + [str(label) for label in range(len(names), len(counts))]
+    return list(zip(names, counts, strict=True))

@@ -1,0 +1,189 @@
+import json
+import signal
+import subprocess
+import sys
+
+import lmdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data.samples import encoded, make_store, random_pixels, write_image
+from vitgan.cli.data import main
+from vitgan.data.store import ImageStore
+from vitgan.errors import UserError
+
+
+def test_a_folder_becomes_a_store_with_a_summary(tmp_path, capsys):
+    for number in range(6):
+        write_image(tmp_path / "in" / f"class{number % 2}" / f"{number}.png", number)
+    (tmp_path / "in" / "class0" / "broken.png").write_bytes(b"")
+    main(["folder", "--source", str(tmp_path / "in"), "--resolution", "8", "--out", str(tmp_path / "store")])
+    store = ImageStore.open(tmp_path / "store")
+    assert len(store) == 6
+    printed = capsys.readouterr().out
+    size = sum(file.stat().st_size for file in store.path.iterdir())
+    planned = 7 * 3 * 8 * 8 + 7 * 8 + 2 * 128
+    assert f"at most {planned:,} bytes" in printed
+    assert f"6 RGB images of 8×8, 2 classes, {size:,} bytes" in printed
+    assert "skipped: 1" in printed
+    assert "class0/broken.png: empty file" in printed
+    assert f"--data {tmp_path / 'store'}" in printed
+
+
+def describe(path):
+    description = ImageStore.open(path).description
+    return description.source, description.split, description.count, description.resolution
+
+
+def hub_file(path, column):
+    path.parent.mkdir(parents=True)
+    table = pa.table({column: [{"bytes": encoded(random_pixels(number, 200, 180))} for number in range(3)]})
+    pq.write_table(table, path)
+
+
+@pytest.mark.parametrize(
+    ("source", "column", "split", "resolution"),
+    [("cifar10", "img", "train", 32), ("celeba", "image", "test", 64), ("lsun", "image", None, 64)],
+)
+def test_hub_copies_keep_their_data_sets_customs(tmp_path, source, column, split, resolution):
+    hub_file(tmp_path / "hub" / f"{split or 'train'}-00000-of-00001.parquet", column)
+    arguments = [source, "--source", str(tmp_path / "hub"), "--out", str(tmp_path / "store")]
+    main(arguments + (["--split", split] if split else []))
+    assert describe(tmp_path / "store") == (source, split, 3, resolution)
+
+
+def test_any_parquet_lsun_and_celeba(tmp_path):
+    hub_file(tmp_path / "hub" / "a.parquet", "photo")
+    main(["parquet", "--source", str(tmp_path / "hub"), "--resolution", "8", "--out", str(tmp_path / "parquet")])
+    assert describe(tmp_path / "parquet") == ("parquet", None, 3, 8)
+
+    (tmp_path / "in" / "bedroom_val_lmdb").mkdir(parents=True)
+    with (
+        lmdb.open(str(tmp_path / "in" / "bedroom_val_lmdb")) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        transaction.put(b"key", encoded(random_pixels(0, 80, 90)))
+    main(["lsun", "--source", str(tmp_path / "in"), "--split", "val", "--out", str(tmp_path / "lsun")])
+    assert describe(tmp_path / "lsun") == ("lsun", "val", 1, 64)
+
+    write_image(tmp_path / "faces" / "000001.jpg", 0, height=218, width=178)
+    main(
+        ["celeba", "--source", str(tmp_path / "faces"), "--split", "all", "--crop", "148", "--out", str(tmp_path / "c")]
+    )
+    assert describe(tmp_path / "c") == ("celeba", "all", 1, 64)
+    assert "148×148" in ImageStore.open(tmp_path / "c").description.framing
+
+
+def test_verify(tmp_path, capsys):
+    store = make_store(tmp_path / "store", 9)
+    main(["verify", str(store.path)])
+    assert "9 images are as they were prepared" in capsys.readouterr().out
+    data = bytearray((store.path / "images.npy").read_bytes())
+    data[-1] ^= 1
+    (store.path / "images.npy").write_bytes(data)
+    with pytest.raises(UserError, match="were altered"):
+        main(["verify", str(store.path)])
+
+
+def test_show(tmp_path, capsys):
+    store = make_store(tmp_path / "store", 15, labelled=True, resolution=8, channels=3)
+    main(["show", str(store.path), "--grid", str(tmp_path / "grid.png"), "--rows", "3", "--columns", "2"])
+    printed = capsys.readouterr().out
+    mean = np.asarray(store.images)[:, 0].mean()
+    assert f"red: mean {mean:.1f}" in printed
+    assert "  0: 3 images" in printed
+    assert "  6: 2 images" in printed
+    assert "  0- 15" in printed
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (16, 24)
+    with pytest.raises(UserError, match="cannot write"):
+        main(["show", str(store.path), "--grid", str(tmp_path / "nowhere" / "grid.png")])
+    with pytest.raises(UserError, match="0 rows"):
+        main(["show", str(store.path), "--grid", str(tmp_path / "grid.png"), "--rows", "0"])
+
+
+DYING_COMMAND = """
+import os, signal, sys
+from vitgan.cli.data import main
+from vitgan.data import prepare, store
+
+checkpoint = store.StoreWriter.checkpoint
+
+def checkpoint_and_die(writer, journal):
+    checkpoint(writer, journal)
+    if journal["done"] >= 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    prepare.CHECKPOINT_SECONDS = 0
+    if sys.argv[1] == "die":
+        store.StoreWriter.checkpoint = checkpoint_and_die
+    main(sys.argv[2:])
+"""
+
+
+def test_a_killed_command_goes_on(tmp_path):
+    """SIGKILL to the command while its workers decode; then the same command again."""
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / "in" / f"{number}.png").write_bytes(encoded(random_pixels(number, 300, 300), compress_level=0))
+    (tmp_path / "command.py").write_text(DYING_COMMAND)
+    arguments = ["folder", "--source", str(tmp_path / "in"), "--resolution", "256", "--workers", "2", "--out"]
+    command = [sys.executable, str(tmp_path / "command.py")]
+    died = subprocess.run([*command, "die", *arguments, str(tmp_path / "store")], capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert not (tmp_path / "store").exists()
+    assert json.loads((tmp_path / ".store.partial" / "journal.json").read_text())["count"] == 20
+    subprocess.run([*command, "live", *arguments, str(tmp_path / "store")], capture_output=True, check=True)
+    main([*arguments, str(tmp_path / "other")])
+    for name in ("images.npy", "dataset.json"):
+        assert (tmp_path / "store" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    assert not (tmp_path / ".store.partial").exists()
+
+
+def test_fashion_mnist_is_bundled(tmp_path):
+    main(["fashion-mnist", "--max-images", "50", "--out", str(tmp_path / "store")])
+    store = ImageStore.open(tmp_path / "store")
+    assert (len(store), store.resolution, store.channels) == (50, 32, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["folder", "--source", "nowhere", "--resolution", "8", "--out", "store"], "there is nothing at nowhere"),
+        (["folder", "--source", "empty", "--resolution", "8", "--out", "store"], "no images under empty"),
+        (["folder", "--source", "in", "--out", "store"], "pass --resolution"),
+        (["folder", "--source", "in", "--resolution", "8", "--out", "file/store"], "cannot write"),
+        (["folder", "--source", "in", "--resolution", "8", "--out", "file"], "exists already"),
+        (["folder", "--source", "in", "--resolution", "8", "--out", "store", "--strict"], "broken.png"),
+        (["cifar10", "--source", "in", "--out", "store"], "has no data_batch_1"),
+        (["fashion-mnist", "--source", "in", "--out", "store"], "has no train-images"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    write_image(tmp_path / "in" / "1.png", 0)
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=message) as error:
+        main(arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_options_end_with_2(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["folder", "--sauce", "x"])
+    assert error.value.code == 2
+
+
+def test_help_names_the_sources(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["--help"])
+    assert error.value.code == 0
+    printed = capsys.readouterr().out
+    assert "cifar10" in printed
+    assert "folder" in printed

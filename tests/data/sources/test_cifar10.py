@@ -1,0 +1,136 @@
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.cifar10 import BATCHES, LABEL_NAMES, Cifar10, download_cifar10, load_pickle
+from vitgan.errors import UserError
+
+ROWS = 7
+
+
+def rows_of(number):
+    generator = np.random.default_rng(number)
+    return generator.integers(0, 256, (ROWS, 3072), dtype=np.uint8), generator.integers(0, 10, ROWS).tolist()
+
+
+def python_batches():
+    """As the site has them: Python 2 pickles of a dict with byte keys."""
+    files = {}
+    for number, name in enumerate(BATCHES["all"]):
+        data, labels = rows_of(number)
+        batch = {b"batch_label": name.encode(), b"labels": labels, b"data": data, b"filenames": [b"x.png"] * ROWS}
+        files[f"cifar-10-batches-py/{name}"] = pickle.dumps(batch, protocol=2)
+    files["cifar-10-batches-py/batches.meta"] = pickle.dumps({b"label_names": LABEL_NAMES}, protocol=2)
+    return files
+
+
+def binary_batches():
+    """One label byte, then 1,024 bytes of red, green and blue, row by row."""
+    files = {"cifar-10-batches-bin/batches.meta.txt": "\n".join(LABEL_NAMES).encode()}
+    for number, name in enumerate(BATCHES["all"]):
+        data, labels = rows_of(number)
+        files[f"cifar-10-batches-bin/{name}.bin"] = b"".join(
+            bytes([label]) + row.tobytes() for label, row in zip(labels, data, strict=True)
+        )
+    return files
+
+
+def write_tarball(path, files):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_folder(path, files):
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("make", [python_batches, binary_batches])
+@pytest.mark.parametrize("write", [write_tarball, write_folder])
+@pytest.mark.parametrize("split", ["train", "test", "all"])
+def test_every_format_is_pixel_equal(tmp_path, make, write, split):
+    path = write(tmp_path / "cifar", make())
+    store = prepare(Cifar10(path, split), tmp_path / "store")
+    numbers = {"train": range(5), "test": [5], "all": range(6)}[split]
+    assert np.array_equal(store.images, np.concatenate([rows_of(n)[0].reshape(-1, 3, 32, 32) for n in numbers]))
+    assert store.labels is not None
+    assert store.labels.tolist() == [label for number in numbers for label in rows_of(number)[1]]
+    assert store.description.label_names == LABEL_NAMES
+    assert store.description.split == split
+
+
+def test_the_extracted_folder_itself(tmp_path):
+    write_folder(tmp_path, python_batches())
+    assert len(Cifar10(tmp_path / "cifar-10-batches-py")) == 5 * ROWS
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("echo harm",)
+
+
+@pytest.mark.parametrize("harm", [Evil(), {b"data": Evil()}, np.array([Evil()], object), print])
+def test_pickles_that_would_run_code_are_refused(harm):
+    with pytest.raises(pickle.UnpicklingError, match="which is not data"):
+        load_pickle(pickle.dumps(harm))
+
+
+def test_a_harmful_batch_is_one_line(tmp_path):
+    files = python_batches() | {"cifar-10-batches-py/data_batch_3": pickle.dumps({b"data": Evil(), b"labels": []})}
+    with pytest.raises(UserError, match=r"data_batch_3 in .* asks for .*\.system"):
+        Cifar10(write_folder(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (None, "has no test_batch"),
+        (b"", "test_batch"),
+        (b"\x80\x02nonsense", "test_batch"),
+        (pickle.dumps([1, 2]), "damaged"),
+        (pickle.dumps({b"labels": [1]}), "damaged"),
+        (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}), "damaged"),
+        (pickle.dumps({b"data": np.zeros((1, 3072), np.float32), b"labels": [1]}), "damaged"),
+        (pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]}), "outside 0 to 9"),
+    ],
+)
+def test_damaged_batches_are_one_line(tmp_path, batch, message):
+    files = python_batches()
+    if batch is None:
+        del files["cifar-10-batches-py/test_batch"]
+    else:
+        files["cifar-10-batches-py/test_batch"] = batch
+    write_folder(tmp_path, files)
+    with pytest.raises(UserError, match=message) as error:
+        Cifar10(tmp_path, "test")
+    assert "\n" not in str(error.value)
+
+
+def test_a_binary_batch_of_odd_length(tmp_path):
+    files = binary_batches()
+    files["cifar-10-batches-bin/test_batch.bin"] += b"x"
+    with pytest.raises(UserError, match="damaged"):
+        Cifar10(write_folder(tmp_path, files), "test")
+
+
+def test_downloaded_once_and_checked(tmp_path, file_server):
+    tarball = write_tarball(tmp_path / "cifar-10-python.tar.gz", python_batches())
+    server = file_server({"/cifar-10-python.tar.gz": tarball.read_bytes()})
+    checksum = "md5:" + hashlib.md5(tarball.read_bytes()).hexdigest()
+    for _ in range(2):
+        assert len(Cifar10(download_cifar10(f"{server.url}/cifar-10-python.tar.gz", checksum))) == 5 * ROWS
+    assert len(server.requests) == 1
+    with pytest.raises(UserError, match="not the expected file"):
+        download_cifar10(f"{server.url}/cifar-10-python.tar.gz")

@@ -1,0 +1,240 @@
+import io
+import os
+import pickle
+import tarfile
+import zipfile
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitgan.data.sources.container import leads_out, natural_order, open_container
+from vitgan.data.sources.source import UnreadableImage
+from vitgan.errors import UserError
+
+FILES = {"b/10.txt": b"ten", "b/9.txt": b"nine" * 100, "a.txt": b"", "b/c/d.txt": bytes(range(256)) * 50}
+ORDER = ["a.txt", "b/9.txt", "b/10.txt", "b/c/d.txt"]
+
+
+def make_folder(path):
+    for name, data in FILES.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    (path / "b" / ".hidden.txt").write_text("x")
+    (path / "other.bin").write_text("x")
+
+
+def make_zip(path, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.mkdir("b")
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+        archive.writestr("__MACOSX/a.txt", "x")
+
+
+def make_tar(path, mode="w", prefix=""):
+    with tarfile.open(path, mode) as archive:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        for name, data in FILES.items():
+            member = tarfile.TarInfo(prefix + name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def text(name):
+    return name.endswith(".txt")
+
+
+def contents(container):
+    return {name: container.read(index) for index, name in enumerate(container.names)}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: make_folder(path),
+        lambda path: make_zip(path),
+        lambda path: make_zip(path, zipfile.ZIP_STORED),
+        lambda path: make_tar(path),
+        lambda path: make_tar(path, "w:gz"),
+        lambda path: make_tar(path, "w:bz2"),
+        lambda path: make_tar(path, "w:xz"),
+        lambda path: make_tar(path, prefix="./"),
+    ],
+)
+def test_folders_and_archives_are_read_alike(tmp_path, make):
+    path = tmp_path / "images"  # no suffix: the content decides
+    make(path)
+    container = open_container(path, text)
+    assert container.names == ORDER
+    assert contents(container) == FILES
+    assert container.read_named("b/9.txt") == FILES["b/9.txt"]
+    assert container.refused == []
+    copy = pickle.loads(pickle.dumps(container))
+    assert contents(copy) == FILES
+    with pytest.raises(KeyError):
+        container.read_named("missing.txt")
+
+
+def test_a_zip_with_something_before_it_and_with_longer_local_headers(tmp_path):
+    """As self-extracting archives and some writers make them."""
+    make_zip(tmp_path / "plain.zip")
+    (tmp_path / "prefixed.zip").write_bytes(b"#!/bin/sh\n" + (tmp_path / "plain.zip").read_bytes())
+    assert contents(open_container(tmp_path / "prefixed.zip", text)) == FILES
+
+    class Unseekable(io.RawIOBase):
+        """Makes zipfile write data descriptors and zip64 local fields."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            return self.file.write(data)
+
+    with (
+        (tmp_path / "streamed.zip").open("wb") as file,
+        zipfile.ZipFile(Unseekable(file), "w", zipfile.ZIP_DEFLATED) as archive,  # pyright: ignore[reportArgumentType]
+    ):
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+    assert contents(open_container(tmp_path / "streamed.zip", text)) == FILES
+
+
+@given(st.lists(st.integers(0, 10**20), unique=True))
+def test_numbers_in_names_are_ordered_by_value(numbers):
+    names = sorted((f"image{number}.png" for number in numbers), key=natural_order)
+    assert names == [f"image{number}.png" for number in sorted(numbers)]
+
+
+@given(st.lists(st.text("ab01٣²/.-", max_size=6)))
+def test_any_names_have_an_order_that_does_not_depend_on_the_start(names):
+    assert sorted(sorted(names), key=natural_order) == sorted(sorted(names, reverse=True), key=natural_order)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..\\x", "C:\\x", "C:x", "a/.."])
+def test_names_that_lead_out(name):
+    assert leads_out(name)
+
+
+@pytest.mark.parametrize("name", ["x", "a/b", "..x", "a/x..y/z", "C-x"])
+def test_names_that_stay(name):
+    assert not leads_out(name)
+
+
+def test_archive_members_that_lead_out_or_are_links_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../evil.txt", "x")
+        archive.writestr("/evil.txt", "x")
+        link = zipfile.ZipInfo("link.txt")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("good.txt", "good")
+    container = open_container(tmp_path / "evil.zip", text)
+    assert contents(container) == {"good.txt": b"good"}
+    assert sorted(name for name, _ in container.refused) == ["../evil.txt", "/evil.txt", "link.txt"]
+
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        for name, kind in [
+            ("soft.txt", tarfile.SYMTYPE),
+            ("hard.txt", tarfile.LNKTYPE),
+            ("fifo.txt", tarfile.FIFOTYPE),
+        ]:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+        for name in ("../evil.txt", "good.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"good"))
+    container = open_container(tmp_path / "evil.tar", text)
+    assert contents(container) == {"good.txt": b"good"}
+    assert sorted(name for name, _ in container.refused) == ["../evil.txt", "fifo.txt", "hard.txt", "soft.txt"]
+
+
+def test_links_that_leave_the_folder_are_refused_unless_asked_for(tmp_path):
+    outside = tmp_path / "outside"
+    make_folder(outside)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "real.txt").write_text("real")
+    (folder / "same.txt").symlink_to("real.txt")
+    (folder / "file.txt").symlink_to(outside / "b" / "9.txt")
+    (folder / "deep").symlink_to(outside)
+    (folder / "circle").symlink_to(folder)
+    (folder / "broken.txt").symlink_to("nowhere")
+    (outside / "back").symlink_to(outside)
+
+    container = open_container(folder, text)
+    assert contents(container) == {"real.txt": b"real", "same.txt": b"real"}
+    assert {name for name, _ in container.refused} == {"file.txt", "deep", "broken.txt"}
+
+    followed = open_container(folder, text, follow_links=True)
+    assert followed.names == [*(f"deep/{name}" for name in ORDER), "file.txt", "real.txt", "same.txt"]
+    assert [name for name, _ in followed.refused] == ["broken.txt"]
+
+
+def test_special_files_are_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "a.txt").write_text("a")
+    assert open_container(tmp_path, text).names == ["a.txt"]
+
+
+def test_one_damaged_member_does_not_spoil_the_others(tmp_path):
+    make_zip(tmp_path / "images.zip", zipfile.ZIP_STORED)
+    data = bytearray((tmp_path / "images.zip").read_bytes())
+    data[data.index(b"ninenine")] ^= 1
+    (tmp_path / "images.zip").write_bytes(data)
+    container = open_container(tmp_path / "images.zip", text)
+    with pytest.raises(UnreadableImage, match="CRC"):
+        container.read_named("b/9.txt")
+    assert container.read_named("b/10.txt") == b"ten"
+
+
+def test_a_zip_entry_that_inflates_beyond_its_stated_size_is_stopped(tmp_path):
+    """The index says 10 bytes; the data would inflate to 50 MB."""
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.txt", bytes(50_000_000))
+    data = (tmp_path / "bomb.zip").read_bytes()
+    (tmp_path / "bomb.zip").write_bytes(data.replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(UnreadableImage, match="damaged"):
+        open_container(tmp_path / "bomb.zip", text).read(0)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_that_ends_early_gives_what_came_before(tmp_path, mode):
+    make_tar(tmp_path / "images.tar", mode)
+    data = (tmp_path / "images.tar").read_bytes()
+    (tmp_path / "images.tar").write_bytes(data[: -len(data) // 2] if mode == "w" else data[:-60])
+    container = open_container(tmp_path / "images.tar", text)
+    readable = {}
+    for index, name in enumerate(container.names):
+        with suppress(UnreadableImage):
+            readable[name] = container.read(index)
+    assert readable
+    assert readable.items() <= FILES.items()
+    assert len(readable) < len(FILES)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "there is nothing at"),
+        (lambda path: path.write_bytes(b"neither"), "neither a folder nor a zip nor a tar"),
+        (lambda path: path.write_bytes(b""), "neither a folder nor a zip nor a tar"),
+    ],
+)
+def test_what_is_no_container_is_refused(tmp_path, make, message):
+    make(tmp_path / "thing")
+    with pytest.raises(UserError, match=message):
+        open_container(tmp_path / "thing", text)
+
+
+def test_a_file_that_vanishes_is_unreadable(tmp_path):
+    make_folder(tmp_path)
+    container = open_container(tmp_path, text)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(UnreadableImage, match="No such file"):
+        container.read(0)

@@ -1,0 +1,98 @@
+import pickle
+
+import lmdb
+import numpy as np
+import pytest
+
+from data.samples import encoded, random_pixels
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.lsun import Lsun
+from vitgan.errors import UserError
+
+
+def write_lmdb(path, count, size=16):
+    """As LSUN's own: keys are hex digests, values encoded images; returns the pixels in order of the keys."""
+    path.mkdir(parents=True)
+    pixels = {}
+    with lmdb.open(str(path), map_size=1 << 28) as environment, environment.begin(write=True) as transaction:
+        for number in range(count):
+            key = b"%040x" % (number * 7919 % 1_000_003)
+            pixels[key] = random_pixels(number, size, size)
+            kind = {"kind": "WEBP", "lossless": True} if number % 2 else {"kind": "PNG"}
+            transaction.put(key, encoded(pixels[key], **kind))
+    (path / "lock.mdb").unlink()
+    return [pixels[key] for key in sorted(pixels)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_come_in_the_order_of_the_keys(tmp_path, workers):
+    pixels = write_lmdb(tmp_path / "bedroom_train_lmdb", 700)
+    source = Lsun(tmp_path / "bedroom_train_lmdb")
+    store = prepare(source, tmp_path / "store", resolution=16, workers=workers)
+    assert np.array_equal(store.images, np.stack(pixels).transpose(0, 3, 1, 2))
+    assert store.labels is None
+
+
+def test_lossy_values_equal_pillows_decoding(tmp_path):
+    (tmp_path / "db").mkdir()
+    data = encoded(random_pixels(0, 300, 256), "JPEG", quality=75)
+    with lmdb.open(str(tmp_path / "db")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"key", data)
+    assert Lsun(tmp_path / "db")[0].image == data
+
+
+def test_any_order_in_a_copy(tmp_path):
+    write_lmdb(tmp_path / "db", 600, size=2)
+    source = Lsun(tmp_path / "db")
+    in_order = [source[index] for index in range(600)]
+    copy = pickle.loads(pickle.dumps(source))
+    for index in np.random.default_rng(0).permutation(600).tolist():
+        assert copy[index] == in_order[index]
+
+
+def test_a_folder_with_several_databases(tmp_path):
+    write_lmdb(tmp_path / "bedroom_train_lmdb", 3)
+    write_lmdb(tmp_path / "bedroom_val_lmdb", 2)
+    write_lmdb(tmp_path / "church_outdoor_train_lmdb", 1)
+    assert len(Lsun(tmp_path)) == 3
+    assert len(Lsun(tmp_path, split="val")) == 2
+    assert len(Lsun(tmp_path, category="church_outdoor")) == 1
+    with pytest.raises(UserError, match=r"no cat_train_lmdb: it has bedroom_train_lmdb, bedroom_val_lmdb"):
+        Lsun(tmp_path, category="cat")
+
+
+def test_a_truncated_database_is_refused(tmp_path):
+    """Reading behind the end of a mapped file would kill the process."""
+    write_lmdb(tmp_path / "db", 50)
+    data = (tmp_path / "db" / "data.mdb").read_bytes()
+    (tmp_path / "db" / "data.mdb").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="is cut off"):
+        Lsun(tmp_path / "db")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 10_000])
+def test_what_is_no_database_is_refused(tmp_path, content):
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "data.mdb").write_bytes(content)
+    with pytest.raises(UserError, match="not a sound LMDB"):
+        Lsun(tmp_path / "db")
+
+
+def test_missing_zipped_and_empty_databases(tmp_path):
+    with pytest.raises(UserError, match="there is nothing at"):
+        Lsun(tmp_path / "nowhere")
+    (tmp_path / "bedroom_train_lmdb.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="unzip"):
+        Lsun(tmp_path / "bedroom_train_lmdb.zip")
+    with pytest.raises(UserError, match="it has no LMDB"):
+        Lsun(tmp_path)
+    write_lmdb(tmp_path / "empty", 0)
+    with pytest.raises(UserError, match="holds no images"):
+        Lsun(tmp_path / "empty")
+
+
+def test_the_fingerprint_tells_databases_apart(tmp_path):
+    write_lmdb(tmp_path / "a", 300, size=2)
+    write_lmdb(tmp_path / "b", 301, size=2)
+    assert Lsun(tmp_path / "a").fingerprint() == Lsun(tmp_path / "a").fingerprint()
+    assert Lsun(tmp_path / "a").fingerprint() != Lsun(tmp_path / "b").fingerprint()

@@ -1,0 +1,145 @@
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.samples import encoded, random_pixels
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.parquet import ParquetImages, holds_parquet
+from vitgan.errors import UserError
+
+
+def hub_table(numbers, image="image", label="label", names=("cat", "dog", "owl")):
+    """As the Hub's library writes image columns: a struct of bytes and path, and its own JSON in the metadata."""
+    images = [{"bytes": encoded(random_pixels(number)), "path": f"{number}.png"} for number in numbers]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({image: pa.array(images, kind), label: pa.array([number % 3 for number in numbers], pa.int64())})
+    features = {image: {"_type": "Image"}, label: {"names": list(names), "_type": "ClassLabel"}}
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def expected(numbers):
+    return np.stack([random_pixels(number).transpose(2, 0, 1) for number in numbers])
+
+
+def write_hub_folder(path):
+    """Two train files with several row groups, and a test file."""
+    (path / "data").mkdir(parents=True)
+    pq.write_table(hub_table(range(10)), path / "data" / "train-00000-of-00002.parquet", row_group_size=4)
+    pq.write_table(hub_table(range(10, 15)), path / "data" / "train-00001-of-00002.parquet")
+    pq.write_table(hub_table(range(15, 20)), path / "data" / "test-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_labels_and_names(tmp_path, workers):
+    write_hub_folder(tmp_path / "hub")
+    source = ParquetImages(tmp_path / "hub", "train")
+    store = prepare(source, tmp_path / "store", resolution=8, workers=workers)
+    assert np.array_equal(store.images, expected(range(15)))
+    assert store.labels is not None
+    assert store.labels.tolist() == [number % 3 for number in range(15)]
+    assert store.description.label_names == ["cat", "dog", "owl"]
+    assert source.item_name(9) == "train-00000-of-00002.parquet:9"
+    assert source.item_name(12) == "train-00001-of-00002.parquet:2"
+
+
+def test_rows_in_any_order_and_in_a_copy(tmp_path):
+    write_hub_folder(tmp_path)
+    source = pickle.loads(pickle.dumps(ParquetImages(tmp_path, "all")))
+    order = np.random.default_rng(0).permutation(len(source)).tolist()
+    test_first = [15, 16, 17, 18, 19, *range(15)]  # "test" is before "train" by name
+    for index in order:
+        assert source[index].image == encoded(random_pixels(test_first[index]))
+
+
+def test_splits(tmp_path):
+    write_hub_folder(tmp_path)
+    assert len(ParquetImages(tmp_path, "test")) == 5
+    with pytest.raises(UserError, match="holds the splits test, train"):
+        ParquetImages(tmp_path)
+    with pytest.raises(UserError, match=r"no files of the split valid: it has test, train"):
+        ParquetImages(tmp_path, "valid")
+    assert len(ParquetImages(tmp_path / "data" / "test-00000-of-00001.parquet")) == 5
+
+
+@pytest.mark.parametrize("name", ["validation/0000.parquet", "val-00000-of-00001.parquet", "valid.parquet"])
+def test_names_of_the_validation_split(tmp_path, name):
+    for file, numbers in (("train/0000.parquet", range(3)), (name, range(2))):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        pq.write_table(hub_table(numbers), tmp_path / file)
+    assert len(ParquetImages(tmp_path, "valid")) == len(ParquetImages(tmp_path, "validation")) == 2
+
+
+def test_plain_binary_columns_and_choice_of_columns(tmp_path):
+    images = [encoded(random_pixels(number)) for number in range(4)]
+    table = pa.table({"photo": images, "other": images[::-1], "kind": [3, 1, 2, 0]})
+    pq.write_table(table, tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="several columns of images"):
+        ParquetImages(tmp_path)
+    source = ParquetImages(tmp_path, image_column="photo", label_column="kind")
+    assert [source[index].image for index in range(4)] == images
+    assert [source[index].label for index in range(4)] == [3, 1, 2, 0]
+    assert not ParquetImages(tmp_path, image_column="other").labelled
+    with pytest.raises(UserError, match="no column colour of whole numbers"):
+        ParquetImages(tmp_path, image_column="photo", label_column="colour")
+    with pytest.raises(UserError, match="no column colour of images"):
+        ParquetImages(tmp_path, image_column="colour")
+
+
+def test_rows_without_bytes_or_label_are_skipped(tmp_path):
+    table = hub_table(range(5))
+    images, labels = table.column("image").to_pylist(), table.column("label").to_pylist()
+    images[1], images[2], labels[3], labels[4] = None, {"bytes": None, "path": "x.png"}, None, 7
+    damaged = pa.table({"image": pa.array(images, table.schema.field("image").type), "label": labels})
+    pq.write_table(damaged.replace_schema_metadata(table.schema.metadata), tmp_path / "table.parquet")
+    store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
+    assert np.array_equal(store.images, expected([0]))
+    assert [entry.reason for entry in store.description.skipped] == [
+        "the table has no bytes for it",
+        "the table has no bytes for it",
+        "its label is None",
+        "its label is 7",
+    ]
+
+
+def test_a_damaged_row_group_does_not_spoil_the_others(tmp_path):
+    file = tmp_path / "table.parquet"
+    pq.write_table(hub_table(range(12)), file, row_group_size=4, compression="gzip")
+    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
+    data = bytearray(file.read_bytes())
+    start = column.data_page_offset + 60
+    data[start : start + 400] = bytes(400)
+    file.write_bytes(data)
+    store = prepare(ParquetImages(file), tmp_path / "store", resolution=8)
+    assert np.array_equal(store.images, expected([0, 1, 2, 3, 8, 9, 10, 11]))
+    assert store.description.skipped_count == 4
+    assert "row group 1 is damaged" in store.description.skipped[0].reason
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-10], lambda data: b"x" * 200])
+def test_files_that_are_not_parquet_are_refused(tmp_path, damage):
+    pq.write_table(hub_table(range(3)), tmp_path / "table.parquet")
+    (tmp_path / "table.parquet").write_bytes(damage((tmp_path / "table.parquet").read_bytes()))
+    with pytest.raises(UserError, match="not a sound Parquet file") as error:
+        ParquetImages(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_and_columns(tmp_path):
+    with pytest.raises(UserError, match="there is nothing at"):
+        ParquetImages(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"holds no \.parquet file"):
+        ParquetImages(tmp_path)
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "table.parquet")
+    with pytest.raises(UserError, match=r"no column  of images"):
+        ParquetImages(tmp_path)
+
+
+def test_holds_parquet(tmp_path):
+    assert not holds_parquet(tmp_path)
+    write_hub_folder(tmp_path)
+    assert holds_parquet(tmp_path)
+    assert holds_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")

@@ -1,0 +1,74 @@
+import hashlib
+
+import pytest
+
+from vitgan.data.download import download
+from vitgan.errors import UserError
+
+CONTENT = bytes(range(256)) * 4000
+CHECKSUM = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_fetched_once_with_progress(tmp_path, file_server):
+    server, seen = file_server({"/a/file.bin": CONTENT}), []
+    file = download(f"{server.url}/a/file.bin", CHECKSUM, on_progress=lambda *state: seen.append(state))
+    assert file == tmp_path / "cache" / "downloads" / "file.bin"
+    assert file.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    download(f"{server.url}/a/file.bin", CHECKSUM)
+    assert server.requests == [("/a/file.bin", None)]
+
+
+def test_a_broken_connection_is_resumed(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT}, breaks_after=400_000)
+    assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=400000-", "bytes=800000-"]
+
+
+def test_a_part_from_an_earlier_process_is_resumed(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT})
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
+    assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
+    assert server.requests == [("/file.bin", "bytes=1000-")]
+
+
+def test_a_complete_part_is_accepted(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT})
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_starts_over(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT}, ranges=False)
+    (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
+    assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_is_refused_and_nothing_kept(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT[:-1] + b"!"})
+    with pytest.raises(UserError, match="not the expected file"):
+        download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
+    assert not [file for file in tmp_path.iterdir() if not file.name.endswith(".lock") and file.name != "cache"]
+
+
+def test_a_damaged_cached_file_is_fetched_again(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT})
+    (tmp_path / "file.bin").write_bytes(b"damaged")
+    assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
+
+
+def test_a_connection_that_brings_nothing_ends(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT}, breaks_after=0)
+    with pytest.raises(UserError, match="cannot download"):
+        download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
+
+
+def test_missing_files_and_servers_are_one_line(tmp_path, file_server):
+    server = file_server({})
+    with pytest.raises(UserError, match="answers 404"):
+        download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
+    server.close()
+    with pytest.raises(UserError, match="--source"):
+        download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
+    with pytest.raises(UserError, match="begins with http"):
+        download("file:///etc/passwd", CHECKSUM, folder=tmp_path)

@@ -1,0 +1,67 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from vitgan.data.isolation import ProcessDied, run_isolated, start_processes
+
+
+def test_the_result_comes_from_another_process():
+    assert run_isolated(pow, 2, 10) == 1024
+    assert run_isolated(os.getpid) != os.getpid()
+
+
+def test_exceptions_pass():
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_isolated(int, "x")
+
+
+def test_a_death_is_told_from_an_exception():
+    with pytest.raises(ProcessDied):
+        run_isolated(os.abort)
+
+
+def test_the_processes_leave_interruption_to_this_one():
+    with start_processes(1) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+
+
+PARENT = """
+    import os, sys, time
+    from vitgan.data.isolation import start_processes
+
+    if __name__ == "__main__":
+        pool = start_processes(2)
+        print(*{pool.submit(os.getpid).result() for _ in range(20)}, flush=True)
+        pool.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_processes_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT))
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [int(number) for number in parent.stdout.readline().split()]
+    assert children
+    assert all(map(is_running, children))
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        if not any(map(is_running, children)):
+            break
+        time.sleep(0.05)
+    assert not any(map(is_running, children))

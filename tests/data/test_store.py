@@ -1,0 +1,211 @@
+import hashlib
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from data.samples import make_store, random_pixels
+from vitgan.data.store import ImageStore, StoreWriter, partial_folder
+from vitgan.errors import UserError
+
+
+def images_of(count, first=0):
+    return np.stack([random_pixels(first + index, channels=1)[None] for index in range(count)])
+
+
+def writer_for(path, **options):
+    return StoreWriter(path, resolution=8, channels=1, **options)
+
+
+def test_what_is_written_is_what_numpy_and_hashlib_read(tmp_path):
+    images, labels = images_of(7), np.array([3, 1, 4, 1, 5, 2, 6])
+    with writer_for(tmp_path / "store", labelled=True) as writer:
+        writer.append(images[:3], labels[:3])
+        writer.append(images[3:], labels[3:])
+        store = writer.finish(source="test", licence="free")
+    assert np.array_equal(np.load(tmp_path / "store" / "images.npy"), images)
+    assert np.array_equal(np.load(tmp_path / "store" / "labels.npy"), labels)
+    description = json.loads((tmp_path / "store" / "dataset.json").read_text())
+    assert description["sha256"] == hashlib.sha256(images.tobytes()).hexdigest()
+    assert (description["count"], description["licence"]) == (7, "free")
+    assert (len(store), store.resolution, store.channels, store.label_count) == (7, 8, 1, 7)
+    assert isinstance(store.images, np.memmap)
+    assert np.array_equal(store.images[4], images[4])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["store"]
+    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == ["dataset.json", "images.npy", "labels.npy"]
+
+
+def test_unlabelled_store_has_no_labels(tmp_path):
+    store = make_store(tmp_path / "store", 3)
+    assert store.labels is None
+    assert store.label_count == 0
+    assert not (tmp_path / "store" / "labels.npy").exists()
+
+
+def test_nothing_appears_before_finish_and_nothing_stays_without_it(tmp_path):
+    with writer_for(tmp_path / "store") as writer:
+        writer.append(images_of(2))
+        assert not (tmp_path / "store").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_survives_and_later_work_is_redone(tmp_path):
+    path, images = tmp_path / "store", images_of(9)
+    with suppress(KeyboardInterrupt), writer_for(path, fingerprint="a") as writer:
+        writer.append(images[:5])
+        writer.checkpoint({"done": 5})
+        writer.append(images[5:7])
+        raise KeyboardInterrupt
+    with writer_for(path, fingerprint="a") as writer:
+        assert (writer.count, writer.journal) == (5, {"done": 5})
+        writer.append(images[5:])
+        store = writer.finish(source="test")
+    assert np.array_equal(store.images, images)
+    store.verify()
+
+
+def test_work_for_other_settings_is_not_taken_up(tmp_path):
+    path = tmp_path / "store"
+    with suppress(KeyboardInterrupt), writer_for(path, fingerprint="a") as writer:
+        writer.append(images_of(5))
+        writer.checkpoint({"done": 5})
+        raise KeyboardInterrupt
+    with writer_for(path, fingerprint="b") as writer:
+        assert (writer.count, writer.journal) == (0, {})
+        writer.append(images_of(2, first=100))
+        store = writer.finish(source="test")
+    assert np.array_equal(store.images, images_of(2, first=100))
+
+
+def test_two_writers_cannot_make_the_same_store(tmp_path):
+    with writer_for(tmp_path / "store") as first:
+        with pytest.raises(UserError, match="another process is preparing"):
+            writer_for(tmp_path / "store")
+        first.append(images_of(1))
+        first.finish(source="test")
+
+
+def test_an_existing_folder_is_refused_and_only_a_store_is_overwritten(tmp_path):
+    make_store(tmp_path / "store", 3)
+    with pytest.raises(UserError, match="exists already"):
+        writer_for(tmp_path / "store")
+    with writer_for(tmp_path / "store", overwrite=True) as writer:
+        writer.append(images_of(4))
+        writer.finish(source="test")
+    assert len(ImageStore.open(tmp_path / "store")) == 4
+
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not an image store"):
+        writer_for(tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "mine"
+
+
+def test_an_empty_store_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no image"), writer_for(tmp_path / "store") as writer:
+        writer.finish(source="test")
+    assert list(tmp_path.iterdir()) == []
+
+
+def damage_header(store):
+    (store / "images.npy").write_bytes(b"\x93NUMPY nonsense")
+
+
+def truncate(store):
+    data = (store / "images.npy").read_bytes()
+    (store / "images.npy").write_bytes(data[:-1])
+
+
+def fewer_images(store):
+    np.save(store / "images.npy", np.load(store / "images.npy")[:-1])
+
+
+def pickled_images(store):
+    np.save(store / "images.npy", np.array([{}], object), allow_pickle=True)
+
+
+def fewer_labels(store):
+    np.save(store / "labels.npy", np.load(store / "labels.npy")[:-1])
+
+
+def edit_description(**changes):
+    def edit(store):
+        content = json.loads((store / "dataset.json").read_text())
+        (store / "dataset.json").write_text(json.dumps(content | changes))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda store: (store / "dataset.json").unlink(), "not an image store"),
+        (lambda store: (store / "images.npy").unlink(), "images.npy is missing"),
+        (lambda store: (store / "labels.npy").unlink(), "labels.npy is missing"),
+        (lambda store: (store / "images.npy").write_bytes(b""), "damaged"),
+        (damage_header, "damaged"),
+        (truncate, "damaged"),
+        (pickled_images, "damaged"),
+        (fewer_images, "but dataset.json says"),
+        (fewer_labels, "but dataset.json says"),
+        (edit_description(count=6), "but dataset.json says"),
+        (edit_description(channels=2), "channels"),
+        (edit_description(colour="red"), "colour"),
+        (lambda store: (store / "dataset.json").write_bytes(b"{\xff"), "not a store's description"),
+    ],
+)
+def test_damaged_stores_are_refused_in_one_line(tmp_path, damage, message):
+    make_store(tmp_path / "store", 5, labelled=True)
+    damage(tmp_path / "store")
+    with pytest.raises(UserError, match=message) as error:
+        ImageStore.open(tmp_path / "store")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_store_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"there is no image store at .*nowhere"):
+        ImageStore.open(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="not an image store"):
+        ImageStore.open(tmp_path / "file")
+
+
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy"])
+def test_verify_sees_one_altered_byte(tmp_path, file):
+    store = make_store(tmp_path / "store", 50, labelled=True)
+    seen = []
+    store.verify(lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (50, 50)
+    data = bytearray((store.path / file).read_bytes())
+    data[-8] ^= 1
+    (store.path / file).write_bytes(data)
+    with pytest.raises(UserError, match="were altered"):
+        ImageStore.open(store.path).verify()
+
+
+def test_duplicates_are_described(tmp_path):
+    images = images_of(6)
+    images[3] = images[1]
+    images[5] = images[1]
+    with writer_for(tmp_path / "store") as writer:
+        writer.append(images[:4])
+        writer.append(images[4:])
+        store = writer.finish(source="test")
+    assert store.description.duplicate_count == 2
+    assert store.description.duplicates == [(1, 3), (1, 5)]
+
+
+def test_wrong_arrays_are_the_callers_error(tmp_path):
+    with writer_for(tmp_path / "store") as writer:
+        for images, labels in [
+            (images_of(2).astype(np.float32), None),
+            (np.zeros((2, 3, 8, 8), np.uint8), None),
+            (images_of(2), np.zeros(2, np.int64)),
+        ]:
+            with pytest.raises(ValueError, match="expected"):
+                writer.append(images, labels)
+
+
+def test_the_unfinished_folder_lies_beside_the_store(tmp_path):
+    assert partial_folder(tmp_path / "a" / "store").parent == tmp_path / "a"
