@@ -1,0 +1,328 @@
+"""`vitgan evaluate`: figures for a generator's images, or any images, against a store."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from vitgan.cli.arguments import parse
+from vitgan.cli.progress import progress_bar
+from vitgan.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitgan.data.store import ImageStore
+    from vitgan.metrics import FeatureExtractor, Protocol
+    from vitgan.metrics.image_sources import ImageSource
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
+BUNDLED_DATA = "fashion-mnist"
+CACHE_FOLDER = "evaluation"
+SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
+
+
+EXAMPLE = """Measures FID and its relatives, always by a named protocol, which the output repeats.
+
+example: vitgan evaluate runs/00000-cifar10 --data data/cifar10 --protocol cifar10-train-50k --json fid.json"""
+
+
+@dataclasses.dataclass
+class Arguments:
+    """What to measure, against what, and how.
+
+    Attributes:
+        source: What is measured: a model, run or checkpoint folder; a store; a folder, zip or tar of image files; or
+            an array of images in a file .npz.
+        data: The store it is measured against ("fashion-mnist": the bundled images); default for a run: its own data.
+        protocol: Name of a protocol, or a .json file with the fields of one.
+        features: Feature extractor. "auto" takes the protocol's, or lite0 where Inception's weights are missing.
+        inception_weights: File with the weights of the 2015 Inception network.
+        json: Write the result to this file.
+        neighbours: Write a PNG of generated images beside their nearest real ones (one more pass over the reference).
+        device: Where to compute: "auto", "cpu", "cuda", ...
+        batch_size: Images that go through the networks at once; default: what is fast on the device.
+        cache: Keep the reference's statistics in the store's folder `evaluation` and use those found there.
+        list_protocols: Print the protocols and end.
+    """
+
+    source: Annotated[Path | None, tyro.conf.Positional] = None
+    data: str | None = None
+    protocol: str = "quick-5k"
+    features: Literal["auto", "inception", "lite0", "lite2"] = "auto"
+    inception_weights: Path | None = None
+    json: Path | None = None
+    neighbours: Path | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    cache: bool = True
+    list_protocols: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan evaluate ARGUMENTS`."""
+    options = parse(Arguments, arguments, "vitgan evaluate", EXAMPLE)
+    if options.list_protocols:
+        print_protocols()
+        return
+    if options.source is None:
+        raise UserError("what shall be evaluated? pass a model, run, folder, zip or .npz, or --list-protocols")
+    result = run(options, options.source)
+    print_result(result)
+    if options.json is not None:
+        write_result(options.json, result)
+
+
+def run(options: Arguments, source: Path) -> dict[str, Any]:
+    """Measures `source` as the options say: what `vitgan.metrics.compare` returns, and the names of the two sides."""
+    from vitgan.metrics import evaluate, find_protocol, reference_statistics
+    from vitgan.metrics.image_sources import ArrayImages
+
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UserError(f"--batch-size {options.batch_size} is too small: pass 1 or more")
+    if not source.exists():
+        raise UserError(f"there is nothing at {source}: pass a model, run, store, folder, zip or .npz")
+    protocol = find_protocol(options.protocol)
+    store = open_reference(options.data, source)
+    protocol.check_store(len(store), store.resolution, store.description.split)
+    device = choose_device(options.device)
+    images = open_source(source, protocol, store, device, options.batch_size or 64)
+    extractor = choose_extractor(protocol, options, device)
+    if options.batch_size is not None:
+        extractor = dataclasses.replace(extractor, batch_size=options.batch_size)
+    protocol = dataclasses.replace(protocol, features=extractor.name.partition("-")[0])
+
+    real = ArrayImages(store.images)
+    with progress_bar("Reference") as on_progress:
+        reference = reference_statistics(
+            real.batches,
+            len(store),
+            store.description.sha256,
+            protocol,
+            extractor,
+            cache=store.path / CACHE_FOLDER if options.cache else None,
+            on_progress=on_progress,
+        )
+    shown: list[Tensor] = []
+    with progress_bar("Evaluating") as on_progress:
+        result = evaluate(
+            remember_first(images, SHOWN_ROWS, shown),
+            reference,
+            protocol,
+            extractor,
+            on_progress=on_progress,
+        )
+    result |= {"source": str(source), "data": {"path": str(store.path), "sha256": store.description.sha256}}
+    if options.neighbours is not None:
+        indices = protocol.choose(len(store), protocol.reference_images)
+        result["neighbours"] = show_neighbours(options.neighbours, shown, real, indices, extractor)
+    return result
+
+
+def open_reference(data: str | None, source: Path) -> "ImageStore":
+    """The store to measure against: `data`, or the data of the run that is measured."""
+    from vitgan.data.bundled import bundled_fashion_mnist
+    from vitgan.data.store import ImageStore
+
+    if data is None:
+        run = source.parent.parent if source.parent.name == "checkpoints" else source
+        if not (run / "checkpoints").is_dir():
+            raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
+        from vitgan.runs import config_of_run
+
+        data = config_of_run(run).data
+    return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+
+
+def open_source(
+    path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int
+) -> Iterable["Tensor"]:
+    """As many images as the protocol measures, in batches (b, C, H, W) uint8."""
+    if is_model(path):
+        return generated_images(path, protocol, store.resolution, device, batch_size)
+    source = open_images(path)
+    if source.size != (store.resolution, store.resolution):
+        height, width = source.size
+        raise UserError(
+            f"the images in {path} are {height}×{width}, the store's are {store.resolution}×{store.resolution}: "
+            "resizing would change the figures, so bring both to one size first"
+        )
+    if len(source) < protocol.generated_images:
+        raise UserError(
+            f"protocol {protocol.name} measures {protocol.generated_images:,} images, {path} has {len(source):,}: "
+            "make more, choose another protocol (--list-protocols), or pass your own as a .json file"
+        )
+    return source.batches(protocol.choose(len(source), protocol.generated_images))
+
+
+def is_model(path: Path) -> bool:
+    """Whether `vitgan.pretrained.load` is the one to open this folder."""
+    return (path / "model.safetensors").exists() or (path / "checkpoints").is_dir() or path.parent.name == "checkpoints"
+
+
+def generated_images(
+    path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int
+) -> Iterator["Tensor"]:
+    """The protocol's images drawn from a trained generator, with its truncation and seed."""
+    from vitgan.metrics import to_uint8
+    from vitgan.pretrained import load
+
+    generator = load(path, device)
+    if generator.resolution != resolution:
+        raise UserError(
+            f"the model makes {generator.resolution}×{generator.resolution} images, the store's are "
+            f"{resolution}×{resolution}: pass a store of the model's size"
+        )
+    batches = generator.batches(
+        protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
+    )
+    return map(to_uint8, batches)
+
+
+def open_images(path: Path) -> "ImageSource":
+    """A store, an .npz, or a folder, zip or tar of image files."""
+    from vitgan.data.sources.container import open_container
+    from vitgan.data.sources.source import UnreadableImage
+    from vitgan.data.store import ImageStore
+    from vitgan.metrics.image_sources import ArrayImages, EncodedImages, NpzImages
+
+    if (path / "dataset.json").is_file() and (path / "images.npy").is_file():
+        return ArrayImages(ImageStore.open(path).images)
+    if path.suffix == ".npz":
+        return NpzImages(path)
+    container = open_container(path, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
+    if container.refused:
+        name, reason = container.refused[0]
+        raise UserError(f"{name} in {path} cannot be read ({reason}): remove it or make it readable")
+
+    def read(index: int) -> bytes:
+        try:
+            return container.read(index)
+        except UnreadableImage as error:
+            raise UserError(f"{container.names[index]} in {path} cannot be read ({error}): make it again") from error
+
+    return EncodedImages(container.names, read)
+
+
+def choose_device(name: str) -> str:
+    """The device of this name; "auto" is CUDA where there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used here: pass cpu, or auto") from error
+    return name
+
+
+def choose_extractor(protocol: "Protocol", options: Arguments, device: str) -> "FeatureExtractor":
+    """The extractor asked for, else the protocol's, else lite0 with a line that says why."""
+    from vitgan.metrics import load_extractor
+    from vitgan.metrics.inception import find_weights, how_to_get_weights
+
+    name = protocol.features if options.features == "auto" else options.features
+    if name == "inception" and options.features == "auto" and find_weights(options.inception_weights) is None:
+        print(
+            f"the Inception weights of protocol {protocol.name} are not here, so lite0 takes their place, and there "
+            f"will be no FID: {how_to_get_weights()}",
+            file=sys.stderr,
+        )
+        name = "lite0"
+    return load_extractor(name, device, options.inception_weights)
+
+
+def remember_first(batches: Iterable["Tensor"], count: int, shown: list["Tensor"]) -> Iterator["Tensor"]:
+    """Passes batches on and puts their first `count` images into `shown`."""
+    for batch in batches:
+        shown.extend(batch[: count - len(shown)])
+        yield batch
+
+
+def show_neighbours(
+    path: Path, shown: list["Tensor"], real: "ImageSource", indices: np.ndarray, extractor: "FeatureExtractor"
+) -> list[dict[str, Any]]:
+    """Writes the PNG of nearest real images; returns their indices in the store, and distances."""
+    import torch
+
+    from vitgan.metrics.neighbours import nearest_images, save_neighbours
+
+    generated = torch.stack(shown)
+    with progress_bar("Neighbours") as on_progress:
+        found = nearest_images(
+            generated,
+            real.batches(indices),
+            extractor,
+            neighbours=SHOWN_NEIGHBOURS,
+            real_count=len(indices),
+            on_progress=on_progress,
+        )
+    save_neighbours(path, generated, found)
+    return [
+        {"store_indices": indices[positions].tolist(), "distances": distances.tolist()}
+        for positions, distances in zip(found.positions.numpy(), found.distances, strict=True)
+    ]
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Writes the result as JSON."""
+    from vitgan.metrics.files import whole_file
+
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Prints the figures, the protocol they were measured by, and what to know about them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vitgan.metrics import FIGURES
+
+    arrows = {"lower": "↓", "higher": "↑", "": ""}
+    table = Table("figure", "value", "better", title=f"{result['source']} against {result['data']['path']}")
+    table.columns[1].justify = "right"
+    for (name, value), figure in zip(result["figures"].items(), FIGURES.values(), strict=True):
+        table.add_row(name, f"{value:.5g}", arrows[figure.better])
+    console = Console()
+    console.print(table)
+    protocol = result["protocol"]
+    console.print(f"protocol {protocol['name']}: {protocol['purpose']}", highlight=False)
+    features, images = result["features"], result["images"]
+    console.print(
+        f"{images['generated']:,} images against {images['reference']:,}; features {features['name']} "
+        f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}",
+        highlight=False,
+    )
+    for note in result["notes"]:
+        console.print(f"note: {note}", highlight=False)
+
+
+def print_protocols() -> None:
+    """Prints every protocol with what it fixes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vitgan.metrics import PROTOCOLS
+
+    table = Table("protocol", "features", "images", "against", "size", "purpose", show_lines=True)
+    for protocol in PROTOCOLS.values():
+        wanted = protocol.exact_store_images or protocol.reference_images
+        against = (
+            f"{'all ' if protocol.exact_store_images else ''}{wanted:,} {protocol.split or ''}" if wanted else "all"
+        )
+        size = f"{protocol.resolution}²" if protocol.resolution else "any"
+        table.add_row(
+            protocol.name, protocol.features, f"{protocol.generated_images:,}", against.strip(), size, protocol.purpose
+        )
+    console = Console()
+    console.print(table)
+    all_fields = [protocol.to_dict() for protocol in PROTOCOLS.values()]
+    common = {name: value for name, value in all_fields[0].items() if all(f[name] == value for f in all_fields)}
+    console.print("common to all: " + ", ".join(f"{name} {value}" for name, value in common.items()), highlight=False)

@@ -1,0 +1,115 @@
+"""`vitgan info`: presets, runs and models, with what they cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from vitgan.cli.arguments import parse
+from vitgan.errors import UserError
+from vitgan.models.build import GeneratorSpec, ModelConfig
+from vitgan.models.costs import model_costs
+from vitgan.presets import PRESETS, preset, summary
+from vitgan.pretrained import WEIGHTS, locate
+from vitgan.runs import config_of_run
+from vitgan.training.checkpoint import checkpoints, latest_checkpoint
+from vitgan.training.log import read_metrics
+
+DESCRIPTION = """Shows presets and runs, or one preset, run or model closely.
+
+examples: vitgan info
+          vitgan info cifar10
+          vitgan info runs/00000-quickstart"""
+
+
+@dataclass
+class Arguments:
+    """What to show.
+
+    Attributes:
+        name: A preset, a run folder, a checkpoint or a model folder; nothing lists presets and runs.
+        runs: Where runs are looked for.
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    runs: Path = Path("runs")
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan info ARGUMENTS`.
+
+    Raises:
+        UserError: If the name is neither a preset nor a readable run or model.
+    """
+    parsed = parse(Arguments, arguments, "vitgan info", DESCRIPTION)
+    if parsed.name is None:
+        _list_presets()
+        _list_runs(parsed.runs)
+    elif parsed.name in PRESETS:
+        print(f"preset {parsed.name}: {summary(parsed.name)}")
+        _show_model(preset(parsed.name).model)
+    elif Path(parsed.name).exists():
+        _show_folder(Path(parsed.name))
+    else:
+        raise UserError(
+            f"{parsed.name!r} is neither a preset ({', '.join(PRESETS)}) nor a folder with a run or a model"
+        )
+
+
+def _list_presets() -> None:
+    print(f"{'preset':<14} {'pixels':>7} {'G':>8} {'D':>8} {'GFLOPs/image G, D':>19}")
+    for name in PRESETS:
+        config = preset(name).model
+        generator, discriminator = model_costs(config)
+        flops = f"{generator.flops_per_image / 1e9:.2f}, {discriminator.flops_per_image / 1e9:.2f}"
+        pixels = f"{config.resolution}²×{config.channels}"
+        print(
+            f"{name:<14} {pixels:>7} {generator.parameters / 1e6:>7.1f}M {discriminator.parameters / 1e6:>7.1f}M "
+            f"{flops:>19}   {summary(name)}"
+        )
+
+
+def _list_runs(folder: Path) -> None:
+    runs = sorted(p.parent for p in folder.glob("*/config.json"))
+    if not runs:
+        print(f"\nno runs in {folder}")
+        return
+    print(f"\n{'run':<40} {'kimg':>9}  newest checkpoint")
+    for run in runs:
+        records = read_metrics(run / "metrics.jsonl")
+        images = records[-1]["images"] if records else 0
+        newest = checkpoints(run)
+        print(f"{run!s:<40} {images / 1000:>9.1f}  {newest[-1].name if newest else 'none'}")
+
+
+def _show_folder(path: Path) -> None:
+    if (path / "config.json").exists() and not (path / WEIGHTS).exists():
+        config = config_of_run(path)
+        newest = latest_checkpoint(path)
+        print(f"run {path}: preset {config.preset}, data {config.data}")
+        print(f"newest whole checkpoint: {newest.name if newest else 'none'}")
+        records = read_metrics(path / "metrics.jsonl")
+        if records:
+            print("last figures: " + ", ".join(f"{k} {v:.4g}" for k, v in records[-1].items()))
+        _show_model(config.model)
+        return
+    weights, spec = locate(path)
+    print(f"model {weights}")
+    _show_generator(spec)
+
+
+def _show_model(config: ModelConfig) -> None:
+    generator, discriminator = model_costs(config)
+    print(f"images         {config.resolution}×{config.resolution}, {config.channels} channel(s)")
+    for name, costs in (("generator", generator), ("discriminator", discriminator)):
+        print(f"{name:<14} {costs.parameters:>12,} parameters, {costs.flops_per_image / 1e9:.3f} GFLOPs per image")
+    print(f"generator      {config.generator.model_dump()}")
+    print(f"discriminator  {config.discriminator.model_dump()}")
+
+
+def _show_generator(spec: GeneratorSpec) -> None:
+    generator, _ = model_costs(ModelConfig(**spec.model_dump()))
+    print(f"images         {spec.resolution}×{spec.resolution}, {spec.channels} channel(s)")
+    print(f"generator      {generator.parameters:,} parameters, {generator.flops_per_image / 1e9:.3f} GFLOPs per image")
+    print(f"               {spec.generator.model_dump()}")

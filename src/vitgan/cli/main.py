@@ -1,0 +1,68 @@
+"""`vitgan COMMAND ...`: dispatches to one short file per command, imported when it is needed."""
+
+import difflib
+import importlib
+import os
+import sys
+
+from vitgan import __version__
+from vitgan.errors import UserError
+
+COMMANDS = {
+    "data": "prepare images for training: your own folder, CIFAR-10, Fashion-MNIST, ...",
+    "train": "train a GAN from a preset, or go on with a run",
+    "sample": "make images with a trained generator",
+    "info": "show presets, runs and models",
+}
+
+EXAMPLES = """examples:
+  vitgan train quickstart
+  vitgan data folder --source my_photos --resolution 32 --out data/mine
+  vitgan train cifar10-tiny --data data/mine
+  vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
+
+
+def main() -> None:
+    """Entry point of the command line; ends the process with 0, 2 for a user's error, 130/143 when interrupted."""
+    # OpenMP's default is to wait for other threads by spinning, which is many times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        dispatch(sys.argv[1:])
+    except UserError as error:
+        print(f"vitgan: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("vitgan: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Runs one command.
+
+    Raises:
+        UserError: If there is no such command, or the command says so.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if arguments[0] == "--version":
+        print(f"vitgan {__version__}")
+        return
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"unknown command {name!r}: {hint}commands are {', '.join(COMMANDS)} (`vitgan --help`)")
+    importlib.import_module(f"vitgan.cli.{name}").main(rest)
+
+
+def usage() -> str:
+    """The text of `vitgan --help`."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: vitgan COMMAND ...\n\nTrain, study and use GANs made of Vision Transformers.\n\n"
+        f"commands:\n{rows}\n\n{EXAMPLES}\n\n`vitgan COMMAND --help` shows what a command takes."
+    )

@@ -1,0 +1,85 @@
+"""`vitgan sample MODEL`: images from a trained generator."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from vitgan.cli.arguments import parse
+from vitgan.cli.progress import progress_bar
+from vitgan.errors import UserError
+from vitgan.grid import enlargement, image_grid, save_image, to_pil, to_uint8
+from vitgan.pretrained import load
+
+EXAMPLE = """Makes images with a trained generator.
+
+example: vitgan sample runs/00000-quickstart --count 64 --seed 0 --truncation 0.7 --grid grid.png"""
+
+
+@dataclass
+class Arguments:
+    """What to make.
+
+    Attributes:
+        model: A run folder, a checkpoint or a model folder.
+        count: How many images.
+        seed: Same seed, same images.
+        truncation: 1 for full variety; towards 0 for the most typical image.
+        grid: Write all images into one picture.
+        folder: Write each image as a PNG into this folder.
+        npz: Write all images as one array (count, H, W, C) uint8, under the name "images".
+        enlarge: Whole factor by which a grid's pixels are repeated; by default small images are brought to 64 pixels.
+        batch_size: Images made at once.
+        device: Where to compute: cpu, cuda, mps.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    count: int = 64
+    seed: int = 0
+    truncation: float = 1.0
+    grid: Path | None = None
+    folder: Path | None = None
+    npz: Path | None = None
+    enlarge: int | None = None
+    batch_size: int = 64
+    device: str = "cpu"
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan sample ARGUMENTS`.
+
+    Raises:
+        UserError: If the model cannot be opened, a value is out of range, or a file cannot be written.
+    """
+    parsed = parse(Arguments, arguments, "vitgan sample", EXAMPLE)
+    if parsed.count < 1 or parsed.batch_size < 1:
+        raise UserError("--count and --batch-size must be at least 1")
+    if parsed.grid is None and parsed.folder is None and parsed.npz is None:
+        parsed.grid = Path("samples.png")
+    generator = load(parsed.model, parsed.device)
+    batches, done = [], 0
+    with progress_bar("Sampling") as on_progress:
+        for images in generator.batches(parsed.count, parsed.seed, parsed.truncation, batch_size=parsed.batch_size):
+            batches.append(to_uint8(images))
+            done += len(images)
+            on_progress(done, parsed.count)
+    _write(np.concatenate(batches), parsed, generator.resolution)
+
+
+def _write(images: np.ndarray, arguments: Arguments, resolution: int) -> None:
+    if arguments.grid is not None:
+        enlarge = arguments.enlarge or enlargement(resolution)
+        save_image(image_grid(images, enlarge=enlarge), arguments.grid)
+        print(f"grid of {len(images)} images: {arguments.grid}")
+    if arguments.folder is not None:
+        for index, image in enumerate(images):
+            save_image(to_pil(image), arguments.folder / f"{index:06d}.png")
+        print(f"{len(images)} images in {arguments.folder}")
+    if arguments.npz is not None:
+        try:
+            np.savez_compressed(arguments.npz, images=images)
+        except OSError as error:
+            raise UserError(f"cannot write {arguments.npz}: {error.strerror}; choose another path") from error
+        print(f"{len(images)} images: {arguments.npz}")

@@ -1,0 +1,44 @@
+"""RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
+
+from vitgan.augment import AugmentConfig
+from vitgan.errors import UserError
+from vitgan.models.build import ModelConfig
+from vitgan.schema import Config
+from vitgan.training.loop import TrainingConfig
+from vitgan.training.phases import ObjectiveConfig
+
+
+class RunConfig(Config):
+    """A run: the two players, what they minimise, and how they are trained. Written to a run's config.json."""
+
+    preset: str = "custom"
+    """Name of the preset that the run began from."""
+    data: str = "fashion-mnist"
+    """Folder of an image store (made by `vitgan data`), or "fashion-mnist" for the bundled images."""
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def check(self) -> None:
+        """Refuses parts that contradict each other.
+
+        Raises:
+            UserError: Naming the fields and a way out.
+        """
+        kernels = {
+            "generator": getattr(self.model.generator, "attention_kernel", None),
+            "discriminator": getattr(self.model.discriminator, "attention_kernel", None),
+        }
+        forced = [name for name, kernel in kernels.items() if kernel == "fused"]
+        if self.objective.needs_double_backward and forced:
+            raise UserError(
+                f"model.{forced[0]}.attention_kernel fused has no second derivative, which exact R1, R2, WGAN-GP and path "
+                "length need: set it to auto, or --objective.penalty finite_difference"
+            )
+        augmented = self.objective.diffaugment or self.objective.bcr_real or self.objective.bcr_fake
+        if augmented and self.augment.probability == 0:
+            raise UserError(
+                "augment.probability 0 leaves DiffAugment and bCR nothing to do: raise it, or set "
+                "--objective.no-diffaugment --objective.bcr-real 0 --objective.bcr-fake 0"
+            )

@@ -1,0 +1,65 @@
+"""Images for the eye: conversion to bytes, and grids."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitgan.errors import UserError
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, rounded, values outside clipped."""
+    scaled = (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
+    return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+
+
+def to_pil(image: np.ndarray) -> Image.Image:
+    """(H, W, C) uint8 with one or three channels -> a Pillow image in mode L or RGB."""
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def image_grid(images: Tensor | np.ndarray, columns: int | None = None, enlarge: int = 1) -> Image.Image:
+    """Images side by side in rows, as near to a square as `columns` leaves open.
+
+    Args:
+        images: (B, C, H, W) float in [-1, 1], or (B, H, W, C) uint8.
+        columns: Images per row; None is the ceiling of sqrt(B).
+        enlarge: Whole factor by which pixels are repeated, so that small images can be seen.
+    """
+    array = to_uint8(images) if isinstance(images, Tensor) else images
+    count, height, width, channels = array.shape
+    columns = columns or int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    canvas = np.full((rows * columns, height, width, channels), 255, np.uint8)
+    canvas[:count] = array
+    canvas = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    canvas = canvas.reshape(rows * height, columns * width, channels)
+    return to_pil(canvas.repeat(enlarge, axis=0).repeat(enlarge, axis=1))
+
+
+def enlargement(resolution: int) -> int:
+    """Factor that brings images of `resolution` pixels to about 64 on the screen."""
+    return max(1, 64 // resolution)
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes an image under a temporary name and renames it.
+
+    Raises:
+        UserError: If the file cannot be written or its ending names no image format.
+    """
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(temporary)
+        temporary.replace(path)
+    except (OSError, ValueError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write the image {path}: {error}; choose another path (for example grid.png)"
+        ) from error

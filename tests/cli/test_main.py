@@ -1,0 +1,154 @@
+"""The whole way on the command line: prepare, train, stop, resume, sample, look; and every mistake in one line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiny import TINY_OVERRIDES, write_images
+from vitgan.cli.main import dispatch, main
+from vitgan.errors import UserError
+
+TRAIN = ["train", "cifar10-tiny", *TINY_OVERRIDES]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    images = write_images(folder / "images")
+    dispatch(["data", "folder", "--source", str(images), "--resolution", "8", "--out", str(folder / "store")])
+    return str(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def run(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    dispatch([*TRAIN, "--data", store, "--out", str(out)])
+    return out / "00000-cifar10-tiny"
+
+
+def test_run_folder_is_as_documented(run: Path) -> None:
+    assert (run / "config.json").is_file()
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+    assert [p.name for p in sorted((run / "samples").iterdir())] == ["000000k000.png", "000000k012.png"]
+    assert [p.name for p in sorted((run / "checkpoints").iterdir())] == ["000000k008", "000000k012"]
+    assert any((run / "tensorboard").iterdir())
+
+
+def test_sample_writes_grid_folder_and_npz(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid, folder, npz = tmp_path / "grid.png", tmp_path / "images", tmp_path / "images.npz"
+    outputs = ["--grid", str(grid), "--folder", str(folder), "--npz", str(npz)]
+    dispatch(["sample", str(run), "--count", "6", "--seed", "1", "--truncation", "0.7", "--enlarge", "1", *outputs])
+    assert str(grid) in capsys.readouterr().out
+    array = np.load(npz)["images"]
+    assert array.shape == (6, 8, 8, 3)
+    assert array.dtype == np.uint8
+    assert Image.open(grid).size == (24, 16)  # three columns, two rows
+    assert np.array_equal(np.asarray(Image.open(grid))[:8, 8:16], array[1])
+    files = sorted(folder.iterdir())
+    assert len(files) == 6
+    assert np.array_equal(np.asarray(Image.open(files[5])), array[5])
+
+
+def test_info_shows_presets_runs_and_models(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(["info", "--runs", str(run.parent)])
+    text = capsys.readouterr().out
+    assert "quickstart" in text
+    assert "000000k012" in text
+    dispatch(["info", str(run)])
+    text = capsys.readouterr().out
+    assert "cifar10-tiny" in text
+    assert "GFLOPs" in text
+    dispatch(["info", "cifar10"])
+    assert "11,380,995 parameters" in capsys.readouterr().out
+
+
+def test_dry_run_prints_and_makes_nothing(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(["train", "cifar10", "--data", store, "--out", str(tmp_path / "runs"), "--dry-run"])
+    text = capsys.readouterr().out
+    assert '"batch_size": 128' in text
+    assert "11,380,995 parameters" in text
+    assert "GiB" in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_interrupt_saves_and_says_how_to_go_on(store: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vitgan", *TRAIN, "--training.total-kimg", "1000", "--data", store]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        run = tmp_path / "00000-cifar10-tiny"
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"vitgan train --resume {run}" in output
+    images = max(int(p.name.replace("k", "")) for p in (run / "checkpoints").iterdir())
+    dispatch(["train", "--resume", str(run), "--training.total-kimg", str((images + 4) / 1000)])
+    assert max(int(p.name.replace("k", "")) for p in (run / "checkpoints").iterdir()) == images + 4
+
+
+def refused(arguments: list[str]) -> str:
+    with pytest.raises(UserError) as caught:
+        dispatch(arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> None:
+    assert "did you mean 'train'" in refused(["trian"])
+    assert "did you mean 'quickstart'" in refused(["train", "quikstart"])
+    assert "no preset given" in refused(["train", "--data", store])
+    assert "perhaps you meant --model.generator.depth" in refused(
+        ["train", "quickstart", "--model.generator.dept", "3"]
+    )
+    assert "greater than or equal to 1" in refused(["train", "quickstart", "--model.generator.dim", "0"])
+    assert "does not divide the resolution" in refused(
+        [*TRAIN, "--data", store, "--out", str(tmp_path), "--model.generator.patch-size", "3"]
+    )
+    assert "no image store at" in refused(["train", "cifar10", "--data", str(tmp_path / "none")])
+    assert "the model expects 3 of 32×32" in refused(["train", "cifar10", "--data", store])
+    assert "the model expects 1 of 8×8" in refused([*TRAIN, "--data", store, "--model.channels", "1"])
+    assert "there is no run at" in refused(["train", "--resume", str(tmp_path / "none")])
+    assert "was set differently" in refused(["train", "--resume", str(run), "--model.generator.dim", "32"])
+    assert "there is no model or run" in refused(["sample", str(tmp_path / "none")])
+    assert "at least 1" in refused(["sample", str(run), "--count", "0"])
+    assert "neither a preset" in refused(["info", "nothing"])
+
+
+def test_run_without_a_checkpoint_cannot_resume(store: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    assert "no whole checkpoint" in refused(["train", "--resume", str(tmp_path)])
+
+
+def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "cannot make a run folder" in refused([*TRAIN, "--data", store, "--out", str(file / "runs")])
+    assert "cannot write the image" in refused(["sample", str(run), "--count", "1", "--grid", str(file / "grid.png")])
+    assert "cannot write the image" in refused(["sample", str(run), "--count", "1", "--grid", str(tmp_path / "g.xyz")])
+
+
+def test_exit_code_2_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["vitgan", "train", "nothing"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("vitgan: unknown preset 'nothing'")
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; from vitgan.cli.main import dispatch; dispatch(['--help']); "
+        "sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

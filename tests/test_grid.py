@@ -1,0 +1,77 @@
+"""Bytes and grids, pixel by pixel."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitgan.errors import UserError
+from vitgan.grid import enlargement, image_grid, save_image, to_pil, to_uint8
+
+
+def test_bytes_to_floats_and_back_is_the_identity() -> None:
+    values = torch.arange(256, dtype=torch.uint8)
+    images = (values.float() / 127.5 - 1).view(1, 1, 16, 16)
+    assert np.array_equal(to_uint8(images).ravel(), values.numpy())
+
+
+def test_floats_are_rounded_to_the_nearest_byte_and_clipped() -> None:
+    levels = torch.tensor([-3.0, -1.0, -1 + 0.49 / 127.5, -1 + 0.51 / 127.5, 0.0, 1.0, 1.5])
+    assert to_uint8(levels.view(1, 1, 1, 7)).ravel().tolist() == [0, 0, 0, 1, 128, 255, 255]
+
+
+def test_bytes_have_channels_last_and_may_come_from_any_float() -> None:
+    images = torch.full((2, 3, 4, 5), -1.0)
+    images[1, 2, 3, 4] = 1.0
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        array = to_uint8(images.to(dtype).requires_grad_())
+        assert array.shape == (2, 4, 5, 3)
+        assert array.dtype == np.uint8
+        assert np.argwhere(array).tolist() == [[1, 3, 4, 2]]
+
+
+def test_pillow_images_keep_their_pixels() -> None:
+    array = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    assert np.array_equal(np.asarray(to_pil(array)), array)
+    grey = to_pil(array[:, :, :1])
+    assert grey.mode == "L"
+    assert np.array_equal(np.asarray(grey), array[:, :, 0])
+
+
+@pytest.mark.parametrize(("columns", "enlarge"), [(None, 1), (5, 1), (2, 3), (7, 2)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_holds_each_image_in_its_place_and_white_after_the_last(
+    columns: int | None, enlarge: int, channels: int
+) -> None:
+    array = np.random.default_rng(0).integers(0, 200, (5, 4, 6, channels), dtype=np.uint8)
+    grid = np.asarray(image_grid(array, columns, enlarge)).reshape(-1, 6 * enlarge * (columns or 3), channels)
+    per_row = columns or 3  # ceil(sqrt(5))
+    assert len(grid) == -(-5 // per_row) * 4 * enlarge
+    for place in range(per_row * -(-5 // per_row)):
+        top, left = place // per_row * 4 * enlarge, place % per_row * 6 * enlarge
+        cell = grid[top : top + 4 * enlarge, left : left + 6 * enlarge]
+        expected = np.full((4, 6, channels), 255) if place >= 5 else array[place]
+        assert np.array_equal(cell, np.kron(expected, np.ones((enlarge, enlarge, 1))))
+
+
+def test_grid_of_floats_equals_that_of_their_bytes() -> None:
+    images = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert np.array_equal(np.asarray(image_grid(images)), np.asarray(image_grid(to_uint8(images))))
+
+
+def test_small_images_are_enlarged_to_about_64_pixels() -> None:
+    assert [enlargement(size) for size in (28, 32, 64, 128)] == [2, 2, 1, 1]
+
+
+def test_images_are_saved_whole_or_not_at_all(tmp_path) -> None:
+    image = Image.new("RGB", (4, 4), (10, 20, 30))
+    path = tmp_path / "deep" / "grid.png"
+    save_image(image, path)
+    with Image.open(path) as saved:
+        assert saved.getpixel((0, 0)) == (10, 20, 30)
+    with pytest.raises(UserError, match=r"cannot write the image .*grid\.nothing"):
+        save_image(image, tmp_path / "deep" / "grid.nothing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the image"):
+        save_image(image, tmp_path / "file" / "grid.png")
+    assert [p.name for p in path.parent.iterdir()] == ["grid.png"]

@@ -1,0 +1,146 @@
+"""Who may import whom: downwards only. Parses every import of the package, those inside functions too."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import vitgan
+
+ROOT = Path(vitgan.__file__).parent
+
+BASE = {"errors", "schema"}
+MODELS = BASE | {"layers", "models"}
+ARITHMETIC = {"losses", "regularizers", "augment"}
+TRAINING = MODELS | ARITHMETIC | {"files", "grid", "weights", "precision", "training"}
+LIBRARY = TRAINING | {"data", "metrics", "explore", "export", "config", "presets", "pretrained", "runs"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    # No part of ours.
+    "errors": set(),
+    "schema": set(),
+    "losses": set(),
+    "regularizers": set(),
+    "augment": {"schema"},
+    # Files, images and numbers.
+    "files": BASE,
+    "grid": BASE,
+    "weights": BASE,
+    "precision": BASE,
+    # Networks know of no training, data or files.
+    "layers": BASE | {"layers"},
+    "models": MODELS,
+    # Images: neither knows a model. A metric sees a callable that yields images.
+    "data": BASE | {"files", "data"},
+    "metrics": BASE | {"files", "metrics"},
+    # The loop is handed hooks; it does not evaluate.
+    "training": TRAINING,
+    "config": TRAINING,
+    "presets": TRAINING | {"config"},
+    "pretrained": TRAINING | {"config"},
+    "explore": TRAINING | {"config", "pretrained"},
+    "export": TRAINING | {"config", "pretrained"},
+    "runs": TRAINING | {"config", "data"},
+    "cli": LIBRARY | {"cli", ""},
+    # `import vitgan` and `python -m vitgan`.
+    "": LIBRARY,
+    "__main__": {"cli"},
+}
+
+OUTSIDE: dict[str, set[str]] = {
+    "losses": {"torch"},
+    "regularizers": {"torch"},
+    "augment": {"torch", "pydantic"},
+    "layers": {"torch"},
+    "models": {"torch", "pydantic"},
+    "schema": {"pydantic"},
+    "errors": set(),
+}
+"""Packages of others that the inner parts may use besides the standard library."""
+
+NO_PATHS_LOGGING_OR_RANKS = {"pathlib", "os", "io", "shutil", "tempfile", "logging", "multiprocessing", "sys"}
+
+
+def imported(source: str) -> list[str]:
+    """Dotted names of all modules that a source file imports."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            # `from vitgan import runs` may name a module: keep what is imported.
+            names += (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "vitgan"
+                else [node.module or ""]
+            )
+    return names
+
+
+def part_of(module: str) -> str:
+    """ "models" for "vitgan.models.build"; "" for the package's own names, such as vitgan.__version__."""
+    name = module.split(".")[1] if "." in module else ""
+    return name if name in MAY_IMPORT else "" if name.startswith("__") else name
+
+
+def files() -> list[tuple[str, Path]]:
+    """(part, file) for every source file."""
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        first = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        found.append(("" if first == "__init__" else first, path))
+    return found
+
+
+def violations(part: str, source: str) -> list[str]:
+    """What a file of this part imports and must not."""
+    wrong = []
+    for name in imported(source):
+        top = name.split(".")[0]
+        if top == "vitgan":
+            if part_of(name) not in MAY_IMPORT[part]:
+                wrong.append(name)
+        elif top in sys.stdlib_module_names:
+            if part in ("layers", "models", *ARITHMETIC) and top in NO_PATHS_LOGGING_OR_RANKS:
+                wrong.append(name)
+        elif part in OUTSIDE and (top not in OUTSIDE[part] or name.startswith("torch.distributed")):
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize(("part", "path"), files(), ids=lambda value: value.name if isinstance(value, Path) else value)
+def test_imports_go_downwards_only(part: str, path: Path) -> None:
+    assert part in MAY_IMPORT, f"a new part of the package: state in {Path(__file__).name} what {part} may import"
+    wrong = violations(part, path.read_text(encoding="utf-8"))
+    assert not wrong, f"{path.relative_to(ROOT)} must not import {', '.join(wrong)}"
+
+
+def test_the_rules_have_no_circle() -> None:
+    """Each part can be put above all that it may import."""
+    placed: set[str] = set()
+    while len(placed) < len(MAY_IMPORT):
+        ready = {part for part, allowed in MAY_IMPORT.items() if part not in placed and allowed - {part, ""} <= placed}
+        assert ready, f"a circle among {sorted(set(MAY_IMPORT) - placed)}"
+        placed |= ready
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("layers", "from vitgan.models.build import build_generator"),
+        ("layers", "def f():\n    import logging"),
+        ("models", "from pathlib import Path"),
+        ("models", "import numpy as np"),
+        ("models", "import torch.distributed"),
+        ("losses", "from vitgan.schema import Config"),
+        ("training", "def f():\n    from vitgan.metrics.fid import fid"),
+        ("metrics", "from vitgan.models.generator import Generator"),
+        ("data", "from vitgan import runs"),
+        ("presets", "import vitgan.cli.train"),
+    ],
+)
+def test_the_check_sees_what_is_forbidden(part: str, source: str) -> None:
+    assert violations(part, source)
+    assert not violations("cli", source)

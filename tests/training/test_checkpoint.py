@@ -1,0 +1,73 @@
+"""Checkpoints are whole or absent, and say what is wrong with them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import vitgan
+from tiny import newest, tiny_model, tiny_run, write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.training.checkpoint import checkpoint_name, latest_checkpoint, verify_checkpoint
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return vitgan.train(tiny_run(str(folder / "store"), total_kimg=0.008), folder / "runs")
+
+
+def test_names_sort_by_images() -> None:
+    counts = [0, 999, 1000, 200_064, 999_999, 25_000_000]
+    names = [checkpoint_name(count) for count in counts]
+    assert names == sorted(names)
+    assert names[3] == "000200k064"
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", "optimizers.safetensors", "state.json"])
+def test_missing_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    folder = newest(copy)
+    (folder / name).unlink()
+    assert latest_checkpoint(copy) is None
+    with pytest.raises(UserError, match=name):
+        verify_checkpoint(folder)
+
+
+def test_damage_and_unknown_format_are_told(run: Path, tmp_path: Path) -> None:
+    folder = newest(shutil.copytree(run, tmp_path / "copy"))
+    path = folder / "generator_ema.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"generator_ema\.safetensors is damaged"):
+        verify_checkpoint(folder)
+    state = folder / "state.json"
+    state.write_text(state.read_text().replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(UserError, match="checkpoint format 99"):
+        verify_checkpoint(folder)
+
+
+def test_model_folder_round_trip(run: Path, tmp_path: Path) -> None:
+    generator = vitgan.load(run)
+    vitgan.save(generator, tiny_model().generator_spec(), tmp_path / "model")
+    again = vitgan.load(tmp_path / "model")
+    assert again.sample(3, seed=1, truncation=0.5).equal(generator.sample(3, seed=1, truncation=0.5))
+    checkpoint = vitgan.load(newest(run))
+    assert checkpoint.sample(3).equal(generator.sample(3))
+
+
+def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
+    generator = vitgan.load(run)
+    other = tiny_model(channels=1).generator_spec()
+    vitgan.save(generator, other, tmp_path)
+    with pytest.raises(UserError, match="another configuration"):
+        vitgan.load(tmp_path)
+
+
+def test_not_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no model or run"):
+        vitgan.load(tmp_path / "nothing")
+    with pytest.raises(UserError, match="is no model"):
+        vitgan.load(tmp_path)

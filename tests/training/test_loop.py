@@ -1,0 +1,119 @@
+"""The trainer's own arithmetic: gradients, learning rate, flips, what is logged, precision."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from tiny import tiny_run
+from vitgan.config import RunConfig
+from vitgan.errors import UserError
+from vitgan.precision import choose_precision
+from vitgan.training.log import MetricsFile, Statistics, read_metrics
+from vitgan.training.loop import Trainer
+from vitgan.training.randomness import StepRandomness
+
+
+def trainer(config: RunConfig, folder: Path, precision: str = "no") -> Trainer:
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
+    return Trainer(config.model, config.objective, config.augment, config.training, accelerator, folder)
+
+
+def images(count: int = 4) -> torch.Tensor:
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_step_moves_both_players_and_reports_finite_figures(tmp_path: Path) -> None:
+    one = trainer(tiny_run("unused"), tmp_path)
+    before = {n: p.clone() for m in (one.state.generator, one.state.discriminator) for n, p in m.named_parameters()}
+    parts = one.step(images(), None, StepRandomness(0, 0))
+    after = {n: p for m in (one.state.generator, one.state.discriminator) for n, p in m.named_parameters()}
+    assert not [n for n in before if before[n].equal(after[n])]
+    expected = {"loss/adversarial", "loss/bcr_real", "loss/bcr_fake", "loss/generator", "logits/real", "logits/fake"}
+    assert expected <= parts.keys()
+    assert all(torch.isfinite(value) for value in parts.values())
+    assert (one.state.step, one.state.images_seen) == (1, 4)
+
+
+def test_reported_gradient_norm_is_that_of_the_loss(tmp_path: Path) -> None:
+    one, two = trainer(tiny_run("unused"), tmp_path), trainer(tiny_run("unused"), tmp_path)
+    parts = one.step(images(), None, StepRandomness(0, 0))
+    state = two.state
+    from vitgan.layers.spectral import update_spectral_norms
+
+    update_spectral_norms(state.discriminator)
+    loss, _ = two.objective.discriminator_loss(
+        state.generator, state.discriminator, images(), None, StepRandomness(0, 0)
+    )
+    gradients = torch.autograd.grad(loss, list(state.discriminator.parameters()))
+    norm = torch.cat([g.double().flatten() for g in gradients]).norm()
+    assert parts["gradient_norm/discriminator"].item() == pytest.approx(norm.item(), rel=1e-5)
+
+
+def test_learning_rate_warms_up_linearly_and_differs_for_the_discriminator(tmp_path: Path) -> None:
+    config = tiny_run("unused", learning_rate=0.1, discriminator_learning_rate=0.01, lr_warmup_images=16)
+    one = trainer(config, tmp_path)
+    rates = []
+    for step in range(5):
+        one.step(images(), None, StepRandomness(0, step))
+        optimizers = (one.state.generator_optimizer, one.state.discriminator_optimizer)
+        rates.append(tuple(o.param_groups[0]["lr"] for o in optimizers))
+    factors = [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert np.allclose(rates, [(0.1 * f, 0.01 * f) for f in factors])
+
+
+def test_bf16_keeps_master_weights_and_follows_float32(tmp_path: Path) -> None:
+    exact, low = trainer(tiny_run("unused"), tmp_path), trainer(tiny_run("unused"), tmp_path, "bf16")
+    a = exact.step(images(), None, StepRandomness(0, 0))
+    b = low.step(images(), None, StepRandomness(0, 0))
+    assert all(p.dtype == torch.float32 for p in low.state.generator.parameters())
+    for name in ("loss/discriminator", "loss/generator", "logits/real"):
+        assert b[name].item() == pytest.approx(a[name].item(), rel=0.05, abs=0.05)
+
+
+def test_horizontal_flip_flips_some_images_whole(tmp_path: Path) -> None:
+    one = trainer(tiny_run("unused", horizontal_flip=True), tmp_path)
+    array = np.random.default_rng(0).integers(0, 256, (64, 3, 8, 8), dtype=np.uint8)
+    real, labels = one._to_device(array, None, StepRandomness(0, 0))
+    plain = torch.from_numpy(array).float() / 127.5 - 1
+    same = (real == plain).flatten(1).all(1)
+    flipped = (real == plain.flip(3)).flatten(1).all(1)
+    assert labels is None
+    assert bool((same ^ flipped).all())
+    assert 16 < same.sum() < 48
+    assert real.min() >= -1
+    assert real.max() <= 1
+
+
+def test_statistics_are_means_and_maxima() -> None:
+    statistics = Statistics()
+    for value in (1.0, 2.0, 6.0):
+        statistics.add({"a": torch.tensor(value), "a_max": torch.tensor(value)})
+    statistics.add({"b": torch.tensor(5.0)})
+    assert statistics.collect() == {"a": 3.0, "a_max": 6.0, "b": 5.0}
+    assert statistics.collect() == {}
+
+
+def test_metrics_file_keeps_what_was_and_drops_what_will_be_redone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path, 0)
+    for images_seen in (4, 8, 12):
+        file.append({"images": images_seen})
+    MetricsFile(path, 8)
+    assert read_metrics(path) == [{"images": 4}, {"images": 8}]
+
+
+def test_precision_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_precision("float32", cpu=True) == "no"
+    assert choose_precision("bf16", cpu=True) == "bf16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    assert choose_precision("auto", cpu=True) == "no"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert choose_precision("auto", cpu=True) == "bf16"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(UserError, match="float32"):
+        choose_precision("bf16", cpu=False)

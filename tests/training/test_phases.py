@@ -1,0 +1,420 @@
+"""The GAN step with players that record what they see: who gets which images, weights and gradients."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from reference.draws import normal
+from vitgan.augment import AugmentConfig
+from vitgan.losses import LOSSES
+from vitgan.models.build import build_discriminator, build_generator
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
+from vitgan.training.phases import Objective, ObjectiveConfig
+from vitgan.training.randomness import StepRandomness
+
+SIZE = 8
+PLAIN = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0)
+
+
+class RecordingDiscriminator(Discriminator):
+    """D(x) = w·x + sum x³ / 100, remembering each call's images and labels."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE, 3, num_classes=0)
+        self.weight = torch.nn.Parameter(normal(3, SIZE, SIZE, dtype=torch.float32) / 20)
+        self.seen: list[Tensor] = []
+        self.labels: list[Tensor | None] = []
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.seen.append(images.detach().clone())
+        self.labels.append(labels)
+        return (images * self.weight + images**3 / 100).sum(dim=(1, 2, 3))
+
+
+class LinearGenerator(Generator):
+    """w = z R, G(w) = tanh of the sum of A w over places. Remembers its styles, and whether each call built a graph."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE, 3, num_classes=0, z_dim=4, w_dim=4, num_styles=3)
+        self.rotation = torch.nn.Parameter(normal(4, 4, seed=8, dtype=torch.float32))
+        self.matrix = torch.nn.Parameter(normal(4, 3 * SIZE * SIZE, seed=9, dtype=torch.float32))
+        self.graphs: list[bool] = []
+        self.styles_seen: list[Tensor] = []
+
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return z @ self.rotation
+
+    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
+        self.graphs.append(torch.is_grad_enabled())
+        self.styles_seen.append(w.detach())
+        return torch.tanh(w.sum(dim=1) @ self.matrix / 3).unflatten(1, (3, SIZE, SIZE))
+
+
+class Players:
+    """Both recording players, a batch of real images and the objective under test."""
+
+    def __init__(self, config: ObjectiveConfig, augmentation: AugmentConfig | None = None) -> None:
+        self.generator, self.discriminator = LinearGenerator(), RecordingDiscriminator()
+        self.real = normal(6, 3, SIZE, SIZE, seed=5, dtype=torch.float32).clamp(-1, 1)
+        self.objective = Objective(config, augmentation or AugmentConfig(probability=1))
+
+    def discriminator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.objective.discriminator_loss(
+            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step)
+        )
+
+    def generator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.objective.generator_loss(
+            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step)
+        )
+
+    def fakes(self, purpose: str, step: int = 0) -> Tensor:
+        z = StepRandomness(0, step).normal(f"{purpose} latents", 6, 4)
+        return self.generator(z).detach()
+
+    def views(self) -> list[Tensor]:
+        """What D saw in its only call, in pieces of a batch."""
+        assert len(self.discriminator.seen) == 1
+        return list(self.discriminator.seen[0].split(6))
+
+
+def shows(views: list[Tensor], images: Tensor) -> bool:
+    return any(torch.equal(view, images) for view in views)
+
+
+CONFIGS = {
+    "adversarial alone": (PLAIN, 2),
+    "DiffAugment": (PLAIN.model_copy(update={"diffaugment": True}), 2),
+    "the paper's": (ObjectiveConfig(), 4),
+    "bCR without DiffAugment": (ObjectiveConfig(diffaugment=False), 4),
+    "bCR on real images": (PLAIN.model_copy(update={"bcr_real": 1.0}), 3),
+    "exact R1 and R2": (PLAIN.model_copy(update={"r1_gamma": 1.0, "r2_gamma": 1.0}), 2),
+    "first-order R1 and R2": (
+        PLAIN.model_copy(update={"r1_gamma": 1.0, "r2_gamma": 1.0, "penalty": "finite_difference"}),
+        4,
+    ),
+    "WGAN-GP and LeCam": (PLAIN.model_copy(update={"wgan_gp": 10.0, "lecam": 0.3, "loss": "wasserstein"}), 3),
+    "everything": (ObjectiveConfig(r1_gamma=1, r2_gamma=1, wgan_gp=1, lecam=1, penalty="finite_difference"), 7),
+}
+
+
+@pytest.mark.parametrize(("config", "count"), CONFIGS.values(), ids=CONFIGS)
+def test_all_views_go_through_d_once_as_one_batch(config: ObjectiveConfig, count: int) -> None:
+    players = Players(config)
+    loss, _ = players.discriminator_loss()
+    views = players.views()
+    assert len(views) == count
+    for i, view in enumerate(views):  # no view twice
+        assert not shows(views[:i], view)
+    loss.backward()
+    assert len(players.discriminator.seen) == 1  # nor in the backward pass
+
+
+def test_labels_go_with_every_view() -> None:
+    players, labels = Players(ObjectiveConfig()), torch.arange(6)
+    players.discriminator_loss(labels=labels)
+    assert torch.equal(players.discriminator.labels[0], labels.repeat(4))  # pyright: ignore[reportArgumentType]
+    players.generator_loss(labels=labels)
+    assert torch.equal(players.discriminator.labels[1], labels)  # pyright: ignore[reportArgumentType]
+
+
+def test_without_diffaugment_adversarial_terms_see_plain_images() -> None:
+    players = Players(PLAIN)
+    _, parts = players.discriminator_loss()
+    views = players.views()
+    assert shows(views, players.real)
+    assert shows(views, players.fakes("discriminator"))
+    d = players.discriminator
+    expected = LOSSES["non_saturating"].discriminator(d(players.real), d(players.fakes("discriminator")))
+    torch.testing.assert_close(parts["loss/adversarial"], expected.detach())
+    d.seen.clear()
+    loss, _ = players.generator_loss()
+    assert shows(players.views(), players.fakes("generator"))
+    torch.testing.assert_close(
+        loss.detach(), LOSSES["non_saturating"].generator(None, d(players.fakes("generator"))).detach()
+    )
+
+
+def test_with_diffaugment_both_players_adversarial_terms_see_augmented_images_alone() -> None:
+    players = Players(PLAIN.model_copy(update={"diffaugment": True}))
+    _, parts = players.discriminator_loss()
+    real, fake = players.views()
+    for view, plain in ((real, players.real), (fake, players.fakes("discriminator"))):
+        assert not (view == plain).flatten(1).all(dim=1).any()
+    d = players.discriminator
+    expected = LOSSES["non_saturating"].discriminator(d(real), d(fake))
+    torch.testing.assert_close(parts["loss/adversarial"], expected.detach())
+    d.seen.clear()
+    loss, _ = players.generator_loss()
+    (seen,) = players.views()
+    assert not (seen == players.fakes("generator")).flatten(1).all(dim=1).any()
+    torch.testing.assert_close(loss.detach(), LOSSES["non_saturating"].generator(None, d(seen)).detach())
+
+
+def test_augmentations_differ_between_images_players_and_steps() -> None:
+    config = AugmentConfig(probability=1, color=False, scaling=0, translation=0)  # cutout alone: zeros tell where
+    players = Players(PLAIN.model_copy(update={"diffaugment": True, "loss": "relativistic"}), config)
+    players.real = torch.ones_like(players.real)
+    players.generator.matrix.data.fill_(5.0)  # its images have no zeros but the cut ones
+    players.discriminator_loss()
+    players.generator_loss()
+    players.discriminator_loss(step=1)
+    masks = [view == 0 for seen in players.discriminator.seen for view in seen.split(6)]
+    assert len(masks) == 6  # real and fake, three times
+    for i in range(6):
+        assert masks[i].any()
+        for j in range(i):
+            assert not torch.equal(masks[i], masks[j])
+
+
+@pytest.mark.parametrize("diffaugment", [True, False])
+def test_bcr_ties_d_of_x_to_d_of_t_of_x(diffaugment: bool) -> None:
+    """On real and fake images, with its own weights; the augmented view is the one that DiffAugment shows."""
+    players = Players(ObjectiveConfig(diffaugment=diffaugment, bcr_real=3, bcr_fake=5))
+    loss, parts = players.discriminator_loss()
+    views = players.views()
+    d, fake = players.discriminator, players.fakes("discriminator")
+    assert shows(views, players.real)
+    assert shows(views, fake)
+    augmented = [view for view in views if not torch.equal(view, players.real) and not torch.equal(view, fake)]
+    assert len(augmented) == 2
+    logits = {"real": d(players.real), "fake": d(fake)}
+    penalties = {
+        name: [(logits[name] - d(view)).square().mean().item() for view in augmented] for name in ("real", "fake")
+    }
+    pairs = [penalties["real"][0], penalties["fake"][1]], [penalties["real"][1], penalties["fake"][0]]
+    measured = [parts["loss/bcr_real"].item(), parts["loss/bcr_fake"].item()]
+    order = 0 if measured == pytest.approx(pairs[0], rel=1e-4) else 1
+    assert measured == pytest.approx(pairs[order], rel=1e-4)
+    seen = [d(view) for view in (augmented if order == 0 else augmented[::-1])]
+    adversarial = LOSSES["non_saturating"].discriminator(*(seen if diffaugment else logits.values()))
+    torch.testing.assert_close(parts["loss/adversarial"], adversarial.detach())
+    assert loss.item() == pytest.approx(adversarial.item() + 3 * measured[0] + 5 * measured[1], rel=1e-4)
+    torch.testing.assert_close(parts["loss/discriminator"], loss.detach())
+
+
+def test_bcr_is_zero_where_nothing_is_augmented() -> None:
+    players = Players(ObjectiveConfig(), AugmentConfig(probability=0))
+    loss, parts = players.discriminator_loss()
+    assert parts["loss/bcr_real"] == 0
+    assert parts["loss/bcr_fake"] == 0
+    assert loss.item() == parts["loss/adversarial"].item()
+
+
+@pytest.mark.parametrize("diffaugment", [True, False])
+def test_exact_penalties_are_those_of_the_images_that_d_sees(diffaugment: bool) -> None:
+    """D's gradient is w + 3 x² / 100 by hand."""
+    players = Players(PLAIN.model_copy(update={"r1_gamma": 4.0, "r2_gamma": 6.0, "diffaugment": diffaugment}))
+    loss, parts = players.discriminator_loss()
+    real, fake = players.views()
+    weight = players.discriminator.weight.detach()
+    expected = [(weight + 3 * x**2 / 100).square().sum(dim=(1, 2, 3)).mean().item() for x in (real, fake)]
+    assert parts["loss/r1"].item() == pytest.approx(expected[0], rel=1e-4)
+    assert parts["loss/r2"].item() == pytest.approx(expected[1], rel=1e-4)
+    total = parts["loss/adversarial"].item() + 4 / 2 * expected[0] + 6 / 2 * expected[1]
+    assert loss.item() == pytest.approx(total, rel=1e-4)
+    loss.backward()
+    assert players.discriminator.weight.grad is not None
+
+
+def test_finite_difference_views_carry_noise_of_the_stated_size() -> None:
+    config = PLAIN.model_copy(update={"r1_gamma": 2.0, "penalty": "finite_difference", "penalty_noise": 0.05})
+    players = Players(config)
+    _, parts = players.discriminator_loss()
+    real, _, noisy = players.views()
+    noise = (noisy - real) / 0.05
+    assert abs(noise.mean().item()) < 0.15
+    assert abs(noise.std().item() - 1) < 0.1
+    d = players.discriminator
+    expected = ((d(noisy) - d(real)) / 0.05).square().mean().item()
+    assert parts["loss/r1"].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_lazy_term_runs_every_kth_step_and_weighs_k_times_as_much() -> None:
+    gamma, interval = 3.0, 4
+    players = Players(PLAIN.model_copy(update={"r1_gamma": gamma, "penalty_interval": interval}))
+    for step in range(9):
+        loss, parts = players.discriminator_loss(step)
+        if step % interval:
+            assert "loss/r1" not in parts
+            assert loss.item() == parts["loss/adversarial"].item()
+        else:
+            expected = parts["loss/adversarial"] + gamma / 2 * interval * parts["loss/r1"]
+            torch.testing.assert_close(loss.detach(), expected)
+
+
+def test_views_of_a_term_that_is_not_due_are_not_computed() -> None:
+    config = PLAIN.model_copy(update={"r1_gamma": 1.0, "penalty": "finite_difference", "penalty_interval": 2})
+    players = Players(config)
+    for step in range(4):
+        players.discriminator_loss(step)
+    assert [len(seen) // 6 for seen in players.discriminator.seen] == [3, 2, 3, 2]
+
+
+@pytest.mark.parametrize("diffaugment", [True, False])
+def test_wgan_gp_looks_at_random_points_between_real_and_fake(diffaugment: bool) -> None:
+    """Between the images that the adversarial term sees, with another share for each pair."""
+    config = PLAIN.model_copy(update={"wgan_gp": 10.0, "loss": "wasserstein", "diffaugment": diffaugment})
+    players = Players(config)
+    loss, parts = players.discriminator_loss()
+    real, fake, mixed = players.views()
+    shares = ((mixed - real) * (fake - real)).sum((1, 2, 3)) / (fake - real).square().sum((1, 2, 3))
+    torch.testing.assert_close(mixed, real + shares.view(-1, 1, 1, 1) * (fake - real))
+    assert ((shares > 0) & (shares < 1)).all()
+    assert shares.std() > 0.1
+    slopes = (players.discriminator.weight.detach() + 3 * mixed**2 / 100).flatten(1).norm(dim=1)
+    penalty = (slopes - 1).square().mean().item()
+    assert parts["loss/wgan_gp"].item() == pytest.approx(penalty, rel=1e-4)
+    assert loss.item() == pytest.approx(parts["loss/adversarial"].item() + 10 * penalty, rel=1e-4)
+
+
+def test_lecam_follows_running_means_over_all_processes() -> None:
+    config = PLAIN.model_copy(update={"lecam": 0.3, "lecam_decay": 0.9})
+    players = Players(config)
+    # A second process whose logits are larger by 1 and 3.
+    others = torch.tensor([1.0, 3.0])
+    players.objective = Objective(config, AugmentConfig(), lambda means: means + others / 2)
+    d, average = players.discriminator, torch.zeros(2)
+    for step in range(3):
+        loss, parts = players.discriminator_loss(step)
+        real, fake = (d(images).detach() for images in (players.real, players.fakes("discriminator", step)))
+        average = 0.9 * average + 0.1 * (torch.stack([real.mean(), fake.mean()]) + others / 2)
+        expected = (real - average[1]).square().mean() + (fake - average[0]).square().mean()
+        torch.testing.assert_close(parts["loss/lecam"], expected)
+        torch.testing.assert_close(loss.detach(), parts["loss/adversarial"] + 0.3 * expected)
+    state = players.objective.state_dict()
+    torch.testing.assert_close(torch.stack([state["real_average"], state["fake_average"]]), average)
+
+
+def test_path_length_penalty_is_lazy_and_remembers_its_mean() -> None:
+    """Lengths by hand: the Jacobian of tanh(sum of A w / 3), on half of the batch."""
+    players = Players(PLAIN.model_copy(update={"path_length": 2.0, "path_length_interval": 3}))
+    average, g = torch.zeros(()), players.generator
+    for step in range(7):
+        loss, parts = players.generator_loss(step)
+        if step % 3:
+            assert "loss/path_length" not in parts
+            torch.testing.assert_close(loss.detach(), parts["loss/generator"])
+            continue
+        randomness = StepRandomness(0, step)
+        w = g.mapping(randomness.normal("path length latents", 3, 4)).detach()
+        noise = randomness.normal("path length noise", 3, 3, SIZE, SIZE).flatten(1)
+        slope = 1 - torch.tanh(w @ g.matrix.detach()) ** 2
+        gradient = (noise * slope) @ g.matrix.detach().t() / 3 / SIZE  # for each of three equal places
+        lengths = gradient.norm(dim=1)
+        average = 0.99 * average + 0.01 * lengths.mean()
+        penalty = (lengths - average).square().mean()
+        torch.testing.assert_close(parts["loss/path_length"], penalty)
+        torch.testing.assert_close(loss.detach(), parts["loss/generator"] + 2 * 3 * penalty)
+        assert torch.autograd.grad(loss, g.rotation)[0].abs().max() > 0
+    torch.testing.assert_close(players.objective.path_average, average)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_style_mixing_changes_later_styles_with_its_probability(probability: float) -> None:
+    players = Players(PLAIN.model_copy(update={"style_mixing": probability}))
+    players.real = players.real.repeat(100, 1, 1, 1)
+    players.generator_loss()
+    (styles,) = players.generator.styles_seen  # (600, 3, 4)
+    latents = StepRandomness(0, 0).normal("generator latents", 600, 4)
+    torch.testing.assert_close(styles[:, 0], players.generator.mapping(latents).detach())
+    changed = (styles != styles[:, :1]).any(dim=2)
+    assert not (changed[:, 1] & ~changed[:, 2]).any()  # from some place on, to the end
+    torch.testing.assert_close(styles[changed[:, 1], 1], styles[changed[:, 1], 2])
+    assert changed[:, 2].float().mean().item() == pytest.approx(probability, abs=0.08)
+    assert changed[:, 1].float().mean().item() == pytest.approx(probability / 2, abs=0.08)  # one of two places
+
+
+def test_which_objectives_need_second_derivatives() -> None:
+    for change in ({"r1_gamma": 1.0}, {"r2_gamma": 1.0}, {"wgan_gp": 10.0}, {"path_length": 2.0}):
+        assert PLAIN.model_copy(update=change).needs_double_backward
+    for change in ({}, {"bcr_real": 1.0}, {"lecam": 1.0}, {"r1_gamma": 1.0, "penalty": "finite_difference"}):
+        assert not PLAIN.model_copy(update=change).needs_double_backward
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_generator_sees_real_images_where_the_loss_is_relativistic(name) -> None:
+    players = Players(PLAIN.model_copy(update={"loss": name}))
+    loss, _ = players.generator_loss()
+    relativistic = name == "relativistic"
+    assert shows(players.discriminator.seen, players.real) == relativistic
+    assert sum(len(seen) for seen in players.discriminator.seen) == (12 if relativistic else 6)
+    d = players.discriminator
+    expected = LOSSES[name].generator(d(players.real), d(players.fakes("generator")))
+    torch.testing.assert_close(loss.detach(), expected.detach())
+
+
+def test_only_the_phase_of_a_player_builds_its_graph() -> None:
+    """No memory is kept for gradients that nobody takes."""
+    players = Players(ObjectiveConfig(loss="relativistic"))
+    players.discriminator_loss()
+    players.generator_loss()
+    assert players.generator.graphs == [False, True]
+
+
+def test_players_draw_latents_of_their_own() -> None:
+    players = Players(PLAIN)
+    assert not torch.equal(players.fakes("generator"), players.fakes("discriminator"))
+    assert not torch.equal(players.fakes("generator"), players.fakes("generator", step=1))
+
+
+def test_reported_logits_are_means_of_the_adversarial_views() -> None:
+    players = Players(ObjectiveConfig(diffaugment=False))
+    _, parts = players.discriminator_loss()
+    d = players.discriminator
+    torch.testing.assert_close(parts["logits/real"], d(players.real).mean().detach())
+    torch.testing.assert_close(parts["logits/fake"], d(players.fakes("discriminator")).mean().detach())
+    assert not any(value.requires_grad for value in parts.values())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ObjectiveConfig(), PLAIN, ObjectiveConfig(loss="relativistic", r1_gamma=1, r2_gamma=1)],
+    ids=["the paper's", "plain", "relativistic with exact penalties"],
+)
+def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: ObjectiveConfig) -> None:
+    """With the real players; D is frozen for G's phase, as the loop does."""
+    generator = build_generator(tiny_model.generator_spec())
+    discriminator = build_discriminator(tiny_model, 1)
+    objective = Objective(config, AugmentConfig())
+    real = normal(4, 3, 12, 12, dtype=torch.float32).clamp(-1, 1)
+
+    loss, _ = objective.discriminator_loss(generator, discriminator, real, None, StepRandomness(0, 0))
+    loss.backward()
+    assert all(p.grad is None for p in generator.parameters())
+    for name, p in discriminator.named_parameters():
+        if not (name == "head.bias" and config.loss == "relativistic"):  # it cancels in differences of logits
+            assert p.grad is not None, name
+            assert p.grad.abs().max() > 0, name
+
+    discriminator.zero_grad()
+    discriminator.requires_grad_(False)
+    loss, _ = objective.generator_loss(generator, discriminator, real, None, StepRandomness(0, 0))
+    loss.backward()
+    assert all(p.grad is None for p in discriminator.parameters())
+    for name, p in generator.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.abs().max() > 0, name
+    assert real.grad is None
+
+
+def test_a_step_of_gradient_descent_lowers_both_losses(tiny_model) -> None:
+    """The signs, all the way through: a small step against the gradient on the same draws."""
+    generator, discriminator = build_generator(tiny_model.generator_spec()), build_discriminator(tiny_model, 1)
+    objective = Objective(ObjectiveConfig(), AugmentConfig())
+    real = normal(8, 3, 12, 12, dtype=torch.float32).clamp(-1, 1)
+    for phase, player in (
+        (objective.discriminator_loss, discriminator),
+        (objective.generator_loss, generator),
+    ):
+        losses = []
+        for _ in range(2):
+            loss, _ = phase(generator, discriminator, real, None, StepRandomness(0, 0))
+            gradients = torch.autograd.grad(loss, list(player.parameters()))
+            norm = sum(g.square().sum() for g in gradients) ** 0.5
+            with torch.no_grad():
+                for p, g in zip(player.parameters(), gradients, strict=True):
+                    p -= 0.01 * g / norm
+            losses.append(loss.item())
+        assert losses[1] < losses[0]

@@ -1,0 +1,102 @@
+"""A resumed run equals an uninterrupted one, bit for bit, and its log has no line twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import vitgan
+from tiny import newest, tiny_run, write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.training.checkpoint import checkpoints
+from vitgan.training.loop import Hooks
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
+def stop_after(steps: int) -> Hooks:
+    counted = iter(range(1, 1_000_000))
+    return Hooks(should_stop=lambda: next(counted) >= steps)
+
+
+def records(run: Path) -> list[dict]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
+
+
+@pytest.mark.parametrize("objective", [{}, {"loss": "relativistic", "r1_gamma": 1.0, "penalty": "finite_difference"}])
+def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, objective: dict) -> None:
+    config = tiny_run(store, horizontal_flip=True, lr_warmup_images=10)
+    config = config.model_copy(update={"objective": config.objective.model_copy(update=objective)})
+    whole = vitgan.train(config, tmp_path / "whole")
+    run = vitgan.train(config, tmp_path / "parts", hooks=stop_after(3))  # in the middle of an epoch, off the schedule
+    assert newest(run).name == "000000k012"
+    vitgan.train(config, resume=run, hooks=stop_after(1))
+    vitgan.train(config, resume=run)
+    expected, actual = newest(whole), newest(run)
+    assert actual.name == expected.name == "000000k024"
+    for name in ("generator", "generator_ema", "discriminator", "optimizers"):
+        a, b = load_file(expected / f"{name}.safetensors"), load_file(actual / f"{name}.safetensors")
+        assert a.keys() == b.keys()
+        assert all(a[key].equal(b[key]) for key in a), name
+    assert records(run) == records(whole)
+    last = "samples/000000k024.png"
+    assert (run / last).read_bytes() == (whole / last).read_bytes()
+
+
+def test_log_lines_after_the_checkpoint_are_redone_not_doubled(store: str, tmp_path: Path) -> None:
+    config = tiny_run(store)
+    run = vitgan.train(config, tmp_path, hooks=stop_after(3))
+    with (run / "metrics.jsonl").open("a") as file:  # as a killed process leaves it: beyond the checkpoint, cut short
+        file.write('{"images": 16, "step": 4}\n{"images": 20, "st')
+    vitgan.train(config, resume=run)
+    assert [r["images"] for r in records(run)] == [4, 8, 12, 16, 20, 24]
+
+
+def test_damaged_newest_checkpoint_is_passed_over(store: str, tmp_path: Path) -> None:
+    config = tiny_run(store)
+    run = vitgan.train(config, tmp_path, hooks=stop_after(3))
+    damaged = checkpoints(run)[-1] / "discriminator.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    assert newest(run).name == "000000k008"
+    vitgan.train(config, resume=run)
+    assert newest(run).name == "000000k024"
+
+
+def test_length_may_change_on_resume_but_not_the_model(store: str, tmp_path: Path) -> None:
+    config = tiny_run(store)
+    run = vitgan.train(config, tmp_path)
+    longer = tiny_run(store, total_kimg=0.028)
+    vitgan.train(longer, resume=run)
+    assert newest(run).name == "000000k028"
+    other = config.model.generator.model_copy(update={"dim": 32})
+    changed = longer.model_copy(update={"model": config.model.model_copy(update={"generator": other})})
+    with pytest.raises(UserError, match=r"model\.generator\.dim was set differently"):
+        vitgan.train(changed, resume=run)
+    with pytest.raises(UserError, match=r"training\.learning_rate"):
+        vitgan.train(tiny_run(store, learning_rate=0.1), resume=run)
+
+
+def test_old_checkpoints_are_pruned_and_newest_stay(store: str, tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run(store, keep_checkpoints=2), tmp_path)
+    assert [c.name for c in checkpoints(run)] == ["000000k016", "000000k024"]
+
+
+def test_global_random_state_is_untouched(store: str, tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    vitgan.train(tiny_run(store), tmp_path)
+    assert torch.randn(3).equal(expected)
