@@ -3,7 +3,7 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from vitgan.presets import PRESETS
+from vitgan.presets import PRESETS, preset
 from vitgan.schema import Config
 
 
@@ -44,6 +44,6 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_gives_the_same_configuration_again(name: str) -> None:
     """Tuples and None included."""
-    config = PRESETS[name]()
+    config = preset(name)
     assert type(config).model_validate_json(config.model_dump_json()) == config
     assert type(config).model_validate(config.model_dump(mode="json")) == config

@@ -1,6 +1,7 @@
 """Configurations small enough for a test to train, and images for them."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ TINY_GENERATOR = ViTGeneratorConfig(
 TINY_DISCRIMINATOR = ViTDiscriminatorConfig(dim=16, depth=1, num_heads=2, mlp_ratio=2)
 
 
-def tiny_model(channels: int = 3, resolution: int = 8) -> ModelConfig:
+def tiny_model(channels: Literal[1, 3] = 3, resolution: int = 8) -> ModelConfig:
     """Both players in the paper's form, a few thousand parameters."""
     return ModelConfig(
         resolution=resolution, channels=channels, generator=TINY_GENERATOR, discriminator=TINY_DISCRIMINATOR

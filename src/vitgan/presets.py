@@ -1,14 +1,21 @@
-"""Presets: one function per row, and the table that names them. A docstring says what it is and what it needs."""
+"""Presets: one function per row of the paper, and the tables that name them.
+
+A docstring says what a row is. A variant is a function of a base, so that it works at every size: `cifar10-vanilla` is
+`vanilla(vitgan("cifar10"))`, and an ablation at CPU size is `vanilla(cifar10_tiny())`.
+"""
 
 import difflib
 from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
-from vitgan.augment import AugmentConfig
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
-from vitgan.models.build import ModelConfig
+from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
+from vitgan.schema import Config
 from vitgan.training.loop import TrainingConfig
 from vitgan.training.phases import ObjectiveConfig
 
@@ -65,26 +72,6 @@ def cifar10_tiny() -> RunConfig:
     )
 
 
-def cifar10() -> RunConfig:
-    """The paper's ViTGAN at 32×32 (CIFAR-10: FID 6.66, IS 9.30). Needs a GPU for days; not yet run by us."""
-    return _paper("data/cifar10", resolution=32, depth=4, patch_size=4)
-
-
-def celeba64() -> RunConfig:
-    """The paper's ViTGAN at 64×64 on CelebA. Needs a GPU for days; not yet run by us."""
-    return _paper("data/celeba64", resolution=64, depth=6, patch_size=8)
-
-
-def lsun64() -> RunConfig:
-    """The paper's ViTGAN at 64×64 on LSUN bedroom. Needs a GPU for days; not yet run by us."""
-    return _paper("data/lsun64", resolution=64, depth=6, patch_size=8)
-
-
-def lsun128() -> RunConfig:
-    """The paper's ViTGAN at 128×128 on LSUN bedroom (sizes are [choice]). Needs GPUs for days; not yet run by us."""
-    return _paper("data/lsun128", resolution=128, depth=6, patch_size=8)
-
-
 FAST_OBJECTIVE = ObjectiveConfig(
     loss="relativistic",
     diffaugment=False,
@@ -98,30 +85,95 @@ FAST_OBJECTIVE = ObjectiveConfig(
 non-saturating loss with bCR, whose lambda of 10 suits hundreds of thousands of steps, not thousands."""
 
 
-def _paper(data: str, resolution: int, depth: int, patch_size: int) -> RunConfig:
-    """The paper's model and recipe: 384 wide, 6 heads, bCR 10/10, DiffAugment, batch 128, learning rate 0.002."""
+def vitgan(dataset: str) -> RunConfig:
+    """The paper's ViTGAN: 384 wide, 6 heads, bCR 10/10, DiffAugment, batch 128, learning rate 0.002."""
+    size = PAPER_SIZES[dataset]
     return RunConfig(
-        data=data,
+        data=f"data/{dataset}",
         model=ModelConfig(
-            resolution=resolution,
+            resolution=size.resolution,
             channels=3,
-            generator=ViTGeneratorConfig(depth=depth, patch_size=patch_size),
-            discriminator=ViTDiscriminatorConfig(depth=depth, patch_size=patch_size),
+            generator=ViTGeneratorConfig(depth=size.depth, patch_size=size.patch_size),
+            discriminator=ViTDiscriminatorConfig(depth=size.depth, patch_size=size.patch_size),
         ),
-        objective=ObjectiveConfig(),
-        augment=AugmentConfig(),
         training=TrainingConfig(batch_size=128, learning_rate=0.002),
     )
 
 
-PRESETS: dict[str, Callable[[], RunConfig]] = {
-    "quickstart": quickstart,
-    "cifar10-tiny": cifar10_tiny,
-    "cifar10": cifar10,
-    "celeba64": celeba64,
-    "lsun64": lsun64,
-    "lsun128": lsun128,
+def vanilla(base: RunConfig) -> RunConfig:
+    """Vanilla-ViT, G and D: the latent added to the positions, linear patches; dot product, no spectral norm; R1 0.1."""
+    return with_model(
+        base,
+        generator=replaced(base.model.generator, latent_mapping="add", pixel_mapping="linear"),
+        discriminator=replaced(base.model.discriminator, attention="dot", weight_norm="none", overlap=0),
+        objective=ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0, r1_gamma=0.1),
+    )
+
+
+def stylegan2d(base: RunConfig) -> RunConfig:
+    """ViTGAN's G with StyleGAN2's D: bCR 10/10, DiffAugment, and R1 0.1 as the authors' PyTorch code has it."""
+    discriminator = StyleGAN2DiscriminatorConfig(channel_base=channel_base(base))
+    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, r1_gamma=0.1))
+
+
+def stylegan2(base: RunConfig) -> RunConfig:
+    """StyleGAN2, G and D, with bCR and DiffAugment as for ViTGAN, R1 0.1, path length and mixing off [choice]."""
+    return with_model(stylegan2d(base), generator=StyleGAN2GeneratorConfig(channel_base=channel_base(base)))
+
+
+def official(base: RunConfig) -> RunConfig:
+    """The authors' PyTorch recipe: ViTGAN G, StyleGAN2 D, R1 0.1 each step, bCR 1/1, warm-up, long average, flips."""
+    training = replaced(
+        base.training,
+        batch_size=64,
+        learning_rate=0.001,
+        lr_warmup_images=3_000 * 64,
+        ema_half_life_images=1_000_000,
+        horizontal_flip=True,
+    )
+    objective = ObjectiveConfig(bcr_real=1, bcr_fake=1, r1_gamma=0.1)
+    return replaced(stylegan2d(base), objective=objective, training=training)
+
+
+def modern(base: RunConfig) -> RunConfig:
+    """Our transformer recipe after GAT and R3GAN: relativistic loss, first-order R1+R2, RMSNorm, SwiGLU, QK-norm, gates."""
+    parts = {"normalization": "rms", "mlp": "swiglu", "qk_norm": True, "equalized_lr": False}
+    generator = replaced(base.model.generator, gated=True, **parts)
+    discriminator = replaced(base.model.discriminator, attention="dot", weight_norm="none", layer_scale=0.1, **parts)
+    # GAT's 2e-4 at width 768, scaled by 768 / width.
+    training = replaced(base.training, learning_rate=2e-4 * 768 / vit_dim(base))
+    objective = replaced(FAST_OBJECTIVE, diffaugment=True, r1_gamma=0.2, r2_gamma=0.2)
+    return replaced(with_model(base, generator, discriminator, objective), training=training)
+
+
+class PaperSize(NamedTuple):
+    """One column of the paper's table of sizes."""
+
+    resolution: int
+    depth: int
+    patch_size: int
+    about: str
+
+
+PAPER_SIZES = {
+    "cifar10": PaperSize(32, 4, 4, "CIFAR-10 at 32×32 (the paper: FID 6.66, IS 9.30 with both players ViTs)"),
+    "celeba64": PaperSize(64, 6, 8, "CelebA at 64×64"),
+    "lsun64": PaperSize(64, 6, 8, "LSUN bedroom at 64×64"),
+    "lsun128": PaperSize(128, 6, 8, "LSUN bedroom at 128×128 (sizes are [choice])"),
 }
+
+VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "vanilla": vanilla,
+    "stylegan2d": stylegan2d,
+    "stylegan2": stylegan2,
+    "official": official,
+    "modern": modern,
+}
+
+CPU_PRESETS: dict[str, Callable[[], RunConfig]] = {"quickstart": quickstart, "cifar10-tiny": cifar10_tiny}
+
+PRESETS = (*CPU_PRESETS, *(name + variant for name in PAPER_SIZES for variant in ("", *(f"-{v}" for v in VARIANTS))))
+"""All names: the CPU-sized ones, then dataset and dataset-variant."""
 
 
 def preset(name: str) -> RunConfig:
@@ -134,9 +186,51 @@ def preset(name: str) -> RunConfig:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESETS)}")
-    return PRESETS[name]().model_copy(update={"preset": name})
+    if name in CPU_PRESETS:
+        return replaced(CPU_PRESETS[name](), preset=name)
+    dataset, _, variant = name.partition("-")
+    base = vitgan(dataset)
+    return replaced(VARIANTS[variant](base) if variant else base, preset=name)
 
 
 def summary(name: str) -> str:
-    """The preset's docstring on one line."""
-    return " ".join((PRESETS[name].__doc__ or "").split())
+    """What a preset is, on one line: its function's docstring, and the data."""
+    if name in CPU_PRESETS:
+        return " ".join((CPU_PRESETS[name].__doc__ or "").split())
+    dataset, _, variant = name.partition("-")
+    text = " ".join(((VARIANTS[variant] if variant else vitgan).__doc__ or "").split())
+    return f"{PAPER_SIZES[dataset].about}. {text} Needs a GPU for days; not yet run by us."
+
+
+Replaced = TypeVar("Replaced", bound=Config)
+
+
+def replaced(config: Replaced, **changes: object) -> Replaced:
+    """A copy with some fields changed, validated."""
+    return type(config).model_validate(dict(config) | changes)
+
+
+def with_model(
+    base: RunConfig,
+    generator: GeneratorConfig | None = None,
+    discriminator: DiscriminatorConfig | None = None,
+    objective: ObjectiveConfig | None = None,
+) -> RunConfig:
+    """A copy with another player or objective."""
+    model = replaced(
+        base.model,
+        generator=generator or base.model.generator,
+        discriminator=discriminator or base.model.discriminator,
+    )
+    return replaced(base, model=model, objective=objective or base.objective)
+
+
+def vit_dim(base: RunConfig) -> int:
+    """Width of a base's generator, which must be a ViT."""
+    assert isinstance(base.model.generator, ViTGeneratorConfig)
+    return base.model.generator.dim
+
+
+def channel_base(base: RunConfig) -> int:
+    """StyleGAN2's width beside a given ViT: 512, 512, 256, 128 maps from 4² to 32² beside the paper's 384 [choice]."""
+    return round(4096 * vit_dim(base) / 384)

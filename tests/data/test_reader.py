@@ -64,4 +64,4 @@ def test_three_million_images_stream_in_little_memory(tmp_path):
     assert result.returncode == 0, result.stderr
     seen = json.loads(result.stdout)
     assert seen["allocated"] < 10_000_000  # the file is sparse: nothing was read into being
-    assert seen["resident"] < 1_000_000_000
+    assert seen["resident"] < 500_000_000  # a plain memory map is at 980 MB by then, and growing

@@ -15,7 +15,7 @@ from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleG
 from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.presets import PRESETS
+from vitgan.presets import PRESETS, preset
 from vitgan.weights import load_weights
 
 
@@ -139,8 +139,8 @@ def preset_players() -> dict[str, ModelConfig]:
     """The players of all presets, each once: many presets differ in other things."""
     players: dict[str, ModelConfig] = {}
     seen: list[object] = []
-    for name, build in PRESETS.items():
-        model = build().model
+    for name in PRESETS:
+        model = preset(name).model
         for player in ("generator", "discriminator"):
             sizes = (model.resolution, model.channels, model.num_classes, getattr(model, player))
             if sizes not in seen:

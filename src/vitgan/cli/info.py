@@ -10,7 +10,7 @@ from vitgan.cli.arguments import parse
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, ModelConfig
 from vitgan.models.costs import model_costs
-from vitgan.presets import PRESETS, preset, summary
+from vitgan.presets import CPU_PRESETS, PAPER_SIZES, PRESETS, VARIANTS, preset, summary
 from vitgan.pretrained import WEIGHTS, locate
 from vitgan.runs import config_of_run
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint
@@ -58,16 +58,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _list_presets() -> None:
-    print(f"{'preset':<14} {'pixels':>7} {'G':>8} {'D':>8} {'GFLOPs/image G, D':>19}")
-    for name in PRESETS:
-        config = preset(name).model
-        generator, discriminator = model_costs(config)
-        flops = f"{generator.flops_per_image / 1e9:.2f}, {discriminator.flops_per_image / 1e9:.2f}"
-        pixels = f"{config.resolution}²×{config.channels}"
-        print(
-            f"{name:<14} {pixels:>7} {generator.parameters / 1e6:>7.1f}M {discriminator.parameters / 1e6:>7.1f}M "
-            f"{flops:>19}   {summary(name)}"
-        )
+    print("presets (`vitgan info PRESET` shows sizes and costs):")
+    for name in (*CPU_PRESETS, *PAPER_SIZES):
+        print(f"  {name:<14} {summary(name)}")
+    print(f"and, of each of {', '.join(PAPER_SIZES)}:")
+    for name, variant in VARIANTS.items():
+        print(f"  ...-{name:<10} {' '.join((variant.__doc__ or '').split())}")
 
 
 def _list_runs(folder: Path) -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "data": "prepare images for training: your own folder, CIFAR-10, Fashion-MNIST, ...",
     "train": "train a GAN from a preset, or go on with a run",
     "sample": "make images with a trained generator",
+    "evaluate": "FID or FD, KID, IS, precision and recall, by a named protocol",
     "info": "show presets, runs and models",
 }
 

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
         UserError: If the preset, the run, the data or the folders do not fit.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE + "\n".join(f"  {name:<14} {summary(name)}" for name in PRESETS))
+        print(USAGE + "\n".join(f"  {name:<21} {summary(name)}" for name in PRESETS))
         return
     arguments, resume = _take_resume(arguments)
     if resume is not None:

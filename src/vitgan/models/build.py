@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +24,7 @@ class GeneratorSpec(Config):
 
     resolution: int = Field(default=32, ge=4)
     """Height and width of the images in pixels."""
-    channels: int = Field(default=3, ge=1, le=3)
+    channels: Literal[1, 3] = 3
     """1 (grey) or 3 (RGB)."""
     num_classes: int = Field(default=0, ge=0)
     """Number of classes of a conditional model; 0 is unconditional."""

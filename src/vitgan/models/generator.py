@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from vitgan.errors import UserError
+
 W_MEAN_SAMPLES = 10_000
 
 
@@ -96,7 +98,12 @@ class Generator(nn.Module, ABC):
 
         Returns:
             (count, C, H, W), float32 in [-1, 1], on the model's device.
+
+        Raises:
+            UserError: If count is less than 1.
         """
+        if count < 1:
+            raise UserError(f"{count} images were asked for: ask for at least 1")
         return torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
 
 

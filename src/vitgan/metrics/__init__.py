@@ -1,0 +1,25 @@
+"""Figures for generated images, each with the protocol that it was measured by."""
+
+from vitgan.metrics.evaluate import FIGURES, compare, evaluate, to_uint8
+from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
+from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
+from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
+from vitgan.metrics.summary import ImageSummary, merge_across_processes, summarize
+
+__all__ = [
+    "EXTRACTORS",
+    "FIGURES",
+    "PROTOCOLS",
+    "FeatureExtractor",
+    "ImageSummary",
+    "Protocol",
+    "ReferenceStatistics",
+    "compare",
+    "evaluate",
+    "find_protocol",
+    "load_extractor",
+    "merge_across_processes",
+    "reference_statistics",
+    "summarize",
+    "to_uint8",
+]

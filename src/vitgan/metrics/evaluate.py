@@ -1,0 +1,185 @@
+"""From images and a reference to figures, each with the protocol that it was measured by."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitgan.metrics.features import FeatureExtractor
+from vitgan.metrics.fid import extrapolated_distance, frechet_distance
+from vitgan.metrics.kid import kernel_distance
+from vitgan.metrics.precision_recall import manifold_figures
+from vitgan.metrics.protocol import Protocol
+from vitgan.metrics.reference import ReferenceStatistics, fit_gaussians, fit_manifold
+from vitgan.metrics.summary import ImageSummary, summarize
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure's names and direction.
+
+    Attributes:
+        official: Its name with the features that papers use.
+        general: Its name with others, to which the features' name is added.
+        better: "lower", "higher", or "" where neither is better.
+    """
+
+    official: str
+    general: str
+    better: str
+
+    def name(self, extractor: FeatureExtractor) -> str:
+        """How reports call it: "FID", or "FD-lite0", never one for the other."""
+        return self.official if extractor.paper_comparable else f"{self.general}-{extractor.name}"
+
+
+FIGURES = {
+    "frechet_distance": Figure("FID", "FD", "lower"),
+    "frechet_distance_infinity": Figure("FID-infinity", "FD-infinity", "lower"),
+    "kernel_distance": Figure("KID", "KD", "lower"),
+    "kernel_distance_std": Figure("KID-std", "KD-std", ""),
+    "inception_score": Figure("IS", "IS", "higher"),
+    "inception_score_std": Figure("IS-std", "IS-std", ""),
+    "precision": Figure("precision", "precision", "higher"),
+    "recall": Figure("recall", "recall", "higher"),
+    "density": Figure("density", "density", "higher"),
+    "coverage": Figure("coverage", "coverage", "higher"),
+}
+SCORE = FIGURES["frechet_distance"]
+
+
+def evaluate(
+    images: Iterable[Tensor],
+    reference: ReferenceStatistics,
+    protocol: Protocol,
+    extractor: FeatureExtractor,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Measures generated images; leaves every global random state as it is.
+
+    Args:
+        images: Batches (b, C, H, W) uint8 of any sizes; the protocol's number of images is taken.
+        reference: Of the same protocol and extractor, from `reference_statistics`.
+        protocol: What is measured, and how.
+        extractor: Which features.
+        on_progress: Called with (images done, images in all).
+
+    Returns:
+        What `compare` returns.
+
+    Raises:
+        ValueError: Too few images, or a reference that does not belong to protocol and extractor.
+    """
+    summary = summarize(
+        images,
+        extractor,
+        splits=protocol.splits,
+        kept=protocol.kept_features,
+        seed=protocol.seed,
+        count=protocol.generated_images,
+        on_progress=on_progress,
+    )
+    return compare(summary, reference, protocol, extractor)
+
+
+def compare(
+    generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol, extractor: FeatureExtractor
+) -> dict[str, Any]:
+    """All figures of a summary, e.g. one merged from several processes, against the reference.
+
+    Returns:
+        A dictionary ready for JSON: "figures" (name -> value), "score" (the figure to choose checkpoints by: name,
+        value, and that lower is better), "protocol", "features", "images" (the numbers really used), "notes".
+
+    Raises:
+        ValueError: The reference does not belong to protocol and extractor.
+    """
+    if not reference.matches(protocol, extractor):
+        raise ValueError("the reference statistics are of another protocol or extractor")
+    with torch.inference_mode():
+        values = (
+            _frechet(generated, reference)
+            | _kernel(generated, reference, protocol)
+            | _scores(generated)
+            | _manifolds(generated, reference, protocol)
+        )
+    figures = {figure.name(extractor): values[key] for key, figure in FIGURES.items()}
+    name = SCORE.name(extractor)
+    return {
+        "figures": figures,
+        "score": {"name": name, "value": figures[name], "better": SCORE.better},
+        "protocol": protocol.to_dict(),
+        "features": extractor.identity,
+        "images": _counts(generated, reference, protocol),
+        "notes": _notes(generated, reference, extractor),
+    }
+
+
+def _frechet(generated: ImageSummary, reference: ReferenceStatistics) -> dict[str, float]:
+    whole, *halves = fit_gaussians(generated)
+    real_whole, *real_halves = reference.gaussians()
+    distance = frechet_distance(whole, real_whole)
+    of_halves = [frechet_distance(half, real_half) for half in halves for real_half in real_halves]
+    return {
+        "frechet_distance": distance,
+        "frechet_distance_infinity": extrapolated_distance(distance, of_halves),
+    }
+
+
+def _kernel(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:
+    mean, std = kernel_distance(
+        generated.sample.kept()[1],
+        reference.summary.sample.kept()[1],
+        subsets=protocol.kernel_subsets,
+        subset_size=protocol.kernel_subset_size,
+        seed=protocol.seed,
+    )
+    return {"kernel_distance": mean, "kernel_distance_std": std}
+
+
+def _scores(generated: ImageSummary) -> dict[str, float]:
+    mean, std = generated.classes.score()
+    return {"inception_score": mean, "inception_score_std": std}
+
+
+def _manifolds(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:
+    count = _counts(generated, reference, protocol)["manifold_images"]
+    return manifold_figures(
+        fit_manifold(generated, count, protocol),
+        reference.manifold(count, protocol),
+        precision_k=protocol.precision_k,
+        coverage_k=protocol.coverage_k,
+    )
+
+
+def _counts(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, int]:
+    """Numbers of images; a small store may lower those that both sides share."""
+    shared = min(generated.count, reference.summary.count)
+    return {
+        "generated": generated.count,
+        "reference": reference.summary.count,
+        "kernel_subset_size": min(protocol.kernel_subset_size, shared),
+        "manifold_images": min(protocol.manifold_images, shared),
+    }
+
+
+def _notes(generated: ImageSummary, reference: ReferenceStatistics, extractor: FeatureExtractor) -> list[str]:
+    """What a reader must know to read the figures rightly."""
+    notes = []
+    if not extractor.paper_comparable:
+        notes.append(f"{extractor.name} features: compare with other {extractor.name} figures only, not with a FID")
+    half = min(*(statistics.count for statistics in (*generated.halves, *reference.summary.halves)))
+    if half < extractor.dimension:
+        notes.append(
+            f"half of the smaller side is {half:,} images for {extractor.dimension:,} features: "
+            f"{FIGURES['frechet_distance_infinity'].name(extractor)} is uncertain"
+        )
+    return notes
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images (B, C, H, W), float in [-1, 1] -> uint8, rounded to the nearest as image files are."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,157 @@
+"""Feature extractors behind one interface: images in, features and class logits out, and a name that says whose."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitgan.errors import UserError
+from vitgan.files import sha256
+from vitgan.metrics import inception, lite
+
+EXTRACTORS = ("inception", "lite0", "lite2")
+CPU_BATCH_SIZE = 16  # activations stay in the cache: 1.5 times as fast as 64
+GPU_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Maps images to features.
+
+    Attributes:
+        name: Stands in the name of every figure made with these features, unless they are `paper_comparable`.
+        network: (B, 3, H, W) float32 in [0, 255] -> features (B, dimension) and class logits (B, K).
+        dimension: Number of features.
+        weights_sha256: Hex digest of the weights file.
+        resizing: How images reach the network's input size.
+        device: Where the network computes.
+        batch_size: Images that go through the network at once; it decides speed, and rounding in the last digits.
+        paper_comparable: The network and weights that published FIDs are measured with.
+    """
+
+    name: str
+    network: Callable[[Tensor], tuple[Tensor, Tensor]]
+    dimension: int
+    weights_sha256: str
+    resizing: str
+    device: torch.device
+    batch_size: int = 64
+    paper_comparable: bool = False
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Extracts features without touching gradients, autocast or any random state.
+
+        Args:
+            images: (B, C, H, W) uint8, C 1 or 3; grey is repeated to three channels.
+
+        Returns:
+            Features (B, dimension) and logits (B, K), float32, on `device`.
+
+        Raises:
+            ValueError: Images of another shape or type.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"expected uint8 (B, 1 or 3, H, W), got {images.dtype} {tuple(images.shape)}")
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), full_precision(self.device):
+            pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
+            features, logits = self.network(pixels)
+        return features.float(), logits.float()
+
+    @property
+    def identity(self) -> dict[str, str | int | bool]:
+        """What decides the features' values, for reports and for the keys of caches."""
+        return {
+            "name": self.name,
+            "dimension": self.dimension,
+            "weights_sha256": self.weights_sha256,
+            "resizing": self.resizing,
+            "paper_comparable": self.paper_comparable,
+        }
+
+
+def load_extractor(
+    name: str, device: torch.device | str = "cpu", inception_weights: Path | None = None
+) -> FeatureExtractor:
+    """Loads "inception", "lite0" or "lite2".
+
+    Args:
+        name: Which features.
+        device: Where to compute.
+        inception_weights: File with Inception's weights; default: see `inception.find_weights`. With any file but the
+            known one the extractor's name carries the file's digest, and its figures are no FIDs.
+
+    Raises:
+        UserError: Unknown name, or weights that are missing or wrong; the line says what to install or pass.
+    """
+    device = torch.device(device)
+    batch_size = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+    match name:
+        case "inception":
+            weights = inception.find_weights(inception_weights)
+            if weights is None:
+                raise UserError(f"the Inception weights are not on this machine: {inception.how_to_get_weights()}")
+            digest = sha256(weights)
+            known = digest.startswith(inception.WEIGHTS_SHA256_START)
+            return FeatureExtractor(
+                name="inception" if known else f"inception-{digest[:8]}",
+                network=inception.load_inception(weights).to(device),
+                dimension=inception.FEATURES,
+                weights_sha256=digest,
+                resizing=f"TensorFlow 1 bilinear to {inception.INPUT_SIZE}×{inception.INPUT_SIZE}",
+                device=device,
+                batch_size=batch_size,
+                paper_comparable=known,
+            )
+        case "lite0" | "lite2":
+            weights = lite.weights_file(name)
+            size = lite.INPUT_SIZES[name]
+            return FeatureExtractor(
+                name=name,
+                network=lite.load_lite(name, weights).to(device),
+                dimension=lite.FEATURES,
+                weights_sha256=sha256(weights),
+                resizing=f"antialiased bilinear to {size}×{size}",
+                device=device,
+                batch_size=batch_size,
+            )
+    raise UserError(f"there are no features {name!r}: choose one of {', '.join(EXTRACTORS)}")
+
+
+def rebatch(batches: Iterable[Tensor], batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
+    """The same rows in batches of exactly `batch_size` (the last may be smaller), at most `limit` rows in all.
+
+    Networks round differently at different batch sizes; with this the figures do not depend on how images arrive.
+    """
+    waiting: list[Tensor] = []
+    count, taken = 0, 0
+    for batch in batches:
+        if limit is not None:
+            batch = batch[: limit - taken]
+        taken += len(batch)
+        waiting.append(batch)
+        count += len(batch)
+        while count >= batch_size:
+            rows = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+            yield rows[:batch_size]
+            waiting, count = [rows[batch_size:]], count - batch_size
+        if taken == limit:
+            break
+    if count:
+        yield torch.cat(waiting)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Convolutions in true float32: on CUDA they round to ten bits (TF32) by default, and FIDs shift."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,180 @@
+"""Images to be measured, from wherever they lie: an array, an .npz, encoded files. None is resized or cropped."""
+
+import io
+import os
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitgan.errors import UserError
+
+BATCH = 64
+# Formats that Pillow decodes itself and that have a signature.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+
+
+class ImageSource(Protocol):
+    """Images in a fixed order."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
+        """The images at sorted indices (n,), in batches (b, C, H, W) uint8.
+
+        Raises:
+            UserError: One of them cannot be used.
+        """
+        ...
+
+
+class ArrayImages:
+    """Images in an array or memory map (N, C, H, W) uint8."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[3]
+
+    def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
+        for start in range(0, len(indices), BATCH):
+            yield torch.from_numpy(self.images[indices[start : start + BATCH]])
+
+
+class NpzImages:
+    """Images in the first array of an .npz: uint8, (N, H, W, C) as is customary, (N, C, H, W) or (N, H, W).
+
+    The array is read in passing, never as a whole: 50,000 images of 256×256 are 10 GB.
+
+    Raises:
+        UserError: The file holds no such array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._member = next(name for name in archive.namelist() if name.endswith(".npy"))
+                with archive.open(self._member) as stream:
+                    shape, fortran, dtype = _read_header(stream)
+        except (OSError, zipfile.BadZipFile, StopIteration, ValueError) as error:
+            raise UserError(f"{path} is no readable .npz with an array of images: {error or 'it is empty'}") from error
+        if dtype != np.uint8 or fortran or len(shape) not in (3, 4):
+            raise UserError(
+                f"{path} holds {dtype} {shape} in {self._member}: expected uint8 images (N, H, W, 3) or (N, 3, H, W)"
+            )
+        self._shape = (*shape, 1) if len(shape) == 3 else shape
+        self._channels_last = self._shape[3] in (1, 3)
+        if not self._channels_last and self._shape[1] not in (1, 3):
+            raise UserError(f"{path} holds {shape} in {self._member}: expected 1 or 3 channels, last or second")
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        first = 1 if self._channels_last else 2
+        return self._shape[first], self._shape[first + 1]
+
+    def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
+        image_bytes = int(np.prod(self._shape[1:]))
+        with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
+            _read_header(stream)
+            for start in range(0, len(self), BATCH):
+                stop = min(start + BATCH, len(self))
+                data = stream.read((stop - start) * image_bytes)
+                if len(data) < (stop - start) * image_bytes:
+                    raise UserError(f"{self.path} ends before its {len(self):,} images do: make it again")
+                wanted = indices[np.searchsorted(indices, start) : np.searchsorted(indices, stop)] - start
+                if len(wanted) == 0:
+                    continue
+                images = np.frombuffer(data, np.uint8).reshape(-1, *self._shape[1:])[wanted]
+                yield torch.from_numpy(images.transpose(0, 3, 1, 2).copy() if self._channels_last else images)
+
+
+class EncodedImages:
+    """Encoded image files, decoded by a few threads ahead of their use.
+
+    Args:
+        names: The files' names, for error messages.
+        read: Index -> the file's bytes.
+
+    Raises:
+        UserError: There are none, or the first is no image.
+    """
+
+    def __init__(self, names: list[str], read: Callable[[int], bytes]) -> None:
+        if not names:
+            raise UserError("no image was found there: expected files like .png or .jpg at any depth")
+        self.names, self.read = names, read
+        self._size = decode(read(0), names[0]).shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._size[0], self._size[1]
+
+    def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
+        workers = min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: deque[list[Future[np.ndarray]]] = deque()
+            for start in range(0, len(indices), BATCH):
+                chunk = [int(index) for index in indices[start : start + BATCH]]
+                waiting.append([pool.submit(decode, self.read(index), self.names[index]) for index in chunk])
+                if len(waiting) > 2:
+                    yield self._collect(waiting.popleft())
+            while waiting:
+                yield self._collect(waiting.popleft())
+
+    def _collect(self, decoded: list[Future[np.ndarray]]) -> Tensor:
+        images = [future.result() for future in decoded]
+        for image in images:
+            if image.shape[1:] != self._size:
+                sizes = " and ".join(f"{height}×{width}" for height, width in (self.size, image.shape[1:]))
+                raise UserError(
+                    f"the images have different sizes, {sizes}: make them one size, e.g. with `vitgan data`"
+                )
+        return torch.from_numpy(np.stack(images))
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """An encoded image as (3, H, W) uint8.
+
+    Raises:
+        UserError: It is damaged, transparent, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.mode not in EIGHT_BIT_MODES or image.has_transparency_data:
+                raise UserError(f"{name} is {image.mode}, with transparency or more than 8 bits: save it as plain RGB")
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} cannot be decoded ({' '.join(str(error).split())}): make it again") from error
+    return pixels.transpose(2, 0, 1)
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type from the start of an .npy stream, which then stands at the first value."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)

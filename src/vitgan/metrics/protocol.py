@@ -1,0 +1,223 @@
+"""Named protocols: everything that a figure depends on besides the images, fixed, so that it can be compared."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitgan.errors import UserError
+from vitgan.metrics.features import EXTRACTORS
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a figure is measured.
+
+    Attributes:
+        name: Stands beside every figure.
+        purpose: What it is comparable with.
+        features: Feature extractor, which also fixes how images are resized to the network's input.
+        generated_images: How many images are measured.
+        reference_images: How many of the store's images they are measured against, drawn without replacement;
+            None for all. A store with fewer gives all it has.
+        reference_flips: Each reference image counts twice, once mirrored.
+        split: Which part of the data set the store must hold; None if any will do.
+        resolution: Height and width of the images; None if any will do.
+        exact_store_images: How many images the store must have; None if any number will do.
+        least_store_images: How many images the store must have at least.
+        truncation: psi of the truncation trick when a generator draws the images.
+        seed: Of the generator's latents and of all random choices.
+        splits: Splits of the Inception Score.
+        kernel_subsets: Subsets that the kernel distance is averaged over.
+        kernel_subset_size: Images in each.
+        manifold_images: Images of each side that precision, recall, density and coverage compare.
+        precision_k: Neighbours for precision and recall.
+        coverage_k: Neighbours for density and coverage.
+    """
+
+    name: str
+    purpose: str
+    features: str = "inception"
+    generated_images: int = 50_000
+    reference_images: int | None = None
+    reference_flips: bool = False
+    split: str | None = None
+    resolution: int | None = None
+    exact_store_images: int | None = None
+    least_store_images: int = 100
+    truncation: float = 1.0
+    seed: int = 0
+    splits: int = 10
+    kernel_subsets: int = 100
+    kernel_subset_size: int = 1000
+    manifold_images: int = 10_000
+    precision_k: int = 3
+    coverage_k: int = 5
+
+    def __post_init__(self) -> None:
+        for field, least in (
+            ("generated_images", 2 * max(self.precision_k, self.coverage_k, self.splits) + 2),
+            ("manifold_images", max(self.precision_k, self.coverage_k) + 2),
+            ("kernel_subset_size", 2),
+            ("kernel_subsets", 1),
+            ("splits", 1),
+            ("precision_k", 1),
+            ("coverage_k", 1),
+            ("seed", 0),
+            ("truncation", 0),
+        ):
+            if getattr(self, field) < least:
+                raise UserError(f"protocol {self.name}: {field} is {getattr(self, field)}, it must be {least} or more")
+        smallest = 2 * max(self.precision_k, self.coverage_k) + 2
+        if self.least_store_images < smallest or (self.reference_images or smallest) < smallest:
+            raise UserError(f"protocol {self.name}: least_store_images and reference_images must be {smallest} or more")
+        if self.features not in EXTRACTORS:
+            raise UserError(
+                f"protocol {self.name}: there are no features {self.features!r}, choose one of {', '.join(EXTRACTORS)}"
+            )
+
+    @property
+    def kept_features(self) -> int:
+        """Features of each side that are kept in memory."""
+        return max(self.manifold_images, min(10_000, self.kernel_subsets * self.kernel_subset_size))
+
+    @property
+    def reference_key(self) -> dict[str, int | bool | None]:
+        """The fields that decide the reference's statistics."""
+        return {
+            "reference_images": self.reference_images,
+            "reference_flips": self.reference_flips,
+            "kept_features": self.kept_features,
+            "splits": self.splits,
+            "seed": self.seed,
+        }
+
+    def choose(self, available: int, wanted: int | None) -> np.ndarray:
+        """Which of `available` images are taken when `wanted` are: sorted indices (n,) int64, drawn with the seed."""
+        if wanted is None or wanted >= available:
+            return np.arange(available)
+        return np.sort(np.random.default_rng(self.seed).choice(available, wanted, replace=False))
+
+    def check_store(self, count: int, resolution: int, split: str | None) -> None:
+        """Refuses a store that this protocol is not about.
+
+        Args:
+            count: Its images.
+            resolution: Their height and width.
+            split: Which part of a data set it says it is, if it says so.
+
+        Raises:
+            UserError: One line with what is expected.
+        """
+        if self.resolution is not None and resolution != self.resolution:
+            raise UserError(
+                f"protocol {self.name} is about {self.resolution}×{self.resolution} images, the store holds "
+                f"{resolution}×{resolution}: prepare it with --resolution {self.resolution} or choose another protocol"
+            )
+        if self.split is not None and split is not None and split != self.split:
+            raise UserError(
+                f"protocol {self.name} measures against the {self.split} split, the store holds the {split} split: "
+                "pass the other store or choose another protocol"
+            )
+        if self.exact_store_images is not None and count != self.exact_store_images:
+            raise UserError(
+                f"protocol {self.name} measures against a store of exactly {self.exact_store_images:,} images, "
+                f"this one has {count:,}: pass the complete {self.split or 'data'} store or choose another protocol"
+            )
+        if count < self.least_store_images:
+            raise UserError(
+                f"protocol {self.name} needs a store of {self.least_store_images:,} images or more, this one has "
+                f"{count:,}: choose another protocol"
+            )
+
+    def to_dict(self) -> dict[str, str | int | float | bool | None]:
+        """All fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "cifar10-train-50k",
+            "The usual CIFAR-10 FID of papers: 50,000 samples against all training images.",
+            split="train",
+            resolution=32,
+            exact_store_images=50_000,
+        ),
+        Protocol(
+            "cifar10-test-10k",
+            "CIFAR-10 as ViTGAN's authors' code measures it: 10,000 samples against the test images.",
+            generated_images=10_000,
+            split="test",
+            resolution=32,
+            exact_store_images=10_000,
+        ),
+        Protocol(
+            "celeba64-test",
+            "CelebA at 64×64: as many samples as the official test split has images, against that split.",
+            generated_images=19_962,
+            split="test",
+            resolution=64,
+            exact_store_images=19_962,
+        ),
+        Protocol(
+            "celeba64-train-50k",
+            "CelebA at 64×64: 50,000 samples against all 162,770 training images.",
+            split="train",
+            resolution=64,
+            exact_store_images=162_770,
+        ),
+        Protocol(
+            "lsun-train-50k",
+            "LSUN, any category and size: 50,000 samples against 50,000 training images drawn at random.",
+            reference_images=50_000,
+            split="train",
+            least_store_images=50_000,
+        ),
+        Protocol(
+            "quick-5k",
+            "Any data, no network: 5,000 samples against at most 10,000 images, for curves during training.",
+            features="lite0",
+            generated_images=5_000,
+            reference_images=10_000,
+            kernel_subsets=50,
+            manifold_images=5_000,
+        ),
+    )
+}
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol of this name, or the one described in a JSON file (name ending in ".json") with Protocol's fields.
+
+    Raises:
+        UserError: Unknown name, or a file that is missing or describes none.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if not name.endswith(".json"):
+        raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file")
+    try:
+        fields = json.loads(Path(name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the protocol {name}: {' '.join(str(error).split())}") from error
+    known = {field.name: field.type for field in dataclasses.fields(Protocol)}
+    if not isinstance(fields, dict) or not {"name", "purpose"} <= set(fields):
+        raise UserError(f"the protocol {name} must be a JSON object with `name`, `purpose` and fields of Protocol")
+    for field, value in fields.items():
+        if field not in known:
+            raise UserError(f"the protocol {name} has an unknown field {field!r}: the fields are {', '.join(known)}")
+        if not isinstance(value, _accepted(known[field])) or (isinstance(value, bool) and known[field] is not bool):
+            raise UserError(f"the protocol {name}: {field} is {value!r}, expected {known[field]}")
+    if fields["name"] in PROTOCOLS:
+        raise UserError(f"the protocol {name} calls itself {fields['name']!r}, which is taken: give it another name")
+    return Protocol(**fields)
+
+
+def _accepted(kind: Any) -> Any:
+    """Python types that a JSON value of a field may have."""
+    return (int, float) if kind is float else kind

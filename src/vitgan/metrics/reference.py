@@ -1,0 +1,157 @@
+"""The reference's statistics, computed once and kept beside the store."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vitgan.errors import UserError
+from vitgan.metrics.features import FeatureExtractor
+from vitgan.metrics.fid import Gaussian
+from vitgan.metrics.files import whole_file
+from vitgan.metrics.precision_recall import Manifold
+from vitgan.metrics.protocol import Protocol
+from vitgan.metrics.summary import ImageSummary, summarize
+
+CACHE_FORMAT = 1
+
+
+class ReferenceStatistics:
+    """What real images are like, with everything derived from it computed at most once.
+
+    Args:
+        summary: Statistics of the reference images.
+        key: The images' digest, the extractor's identity and the protocol's reference fields.
+    """
+
+    def __init__(self, summary: ImageSummary, key: dict[str, Any]) -> None:
+        self.summary = summary
+        self.key = key
+        self._gaussians: tuple[Gaussian, Gaussian, Gaussian] | None = None
+        self._manifolds: dict[tuple, Manifold] = {}
+
+    def matches(self, protocol: Protocol, extractor: FeatureExtractor) -> bool:
+        """Whether these are the statistics that the protocol and extractor ask for."""
+        return self.key["extractor"] == extractor.identity and self.key["reference"] == protocol.reference_key
+
+    def gaussians(self) -> tuple[Gaussian, Gaussian, Gaussian]:
+        """Fitted to all images and to each half."""
+        if self._gaussians is None:
+            self._gaussians = fit_gaussians(self.summary)
+        return self._gaussians
+
+    def manifold(self, images: int, protocol: Protocol) -> Manifold:
+        """Of `images` of the kept features."""
+        arguments = (images, protocol.seed, protocol.precision_k, protocol.coverage_k)
+        if arguments not in self._manifolds:
+            self._manifolds = {arguments: fit_manifold(self.summary, images, protocol)}
+        return self._manifolds[arguments]
+
+
+def fit_gaussians(summary: ImageSummary) -> tuple[Gaussian, Gaussian, Gaussian]:
+    """Normal distributions with the mean and covariance of all images and of each half."""
+    first, second = (Gaussian.fitted(half) for half in summary.halves)
+    return Gaussian.fitted(summary.whole()), first, second
+
+
+def fit_manifold(summary: ImageSummary, images: int, protocol: Protocol) -> Manifold:
+    """The manifold of `images` of the kept features, with the protocol's numbers of neighbours."""
+    _, features = summary.sample.kept()
+    chosen = features[protocol.choose(len(features), images)]
+    return Manifold.of(chosen, {protocol.precision_k, protocol.coverage_k})
+
+
+def reference_statistics(
+    read: Callable[[np.ndarray], Iterable[Tensor]],
+    available: int,
+    content_sha256: str,
+    protocol: Protocol,
+    extractor: FeatureExtractor,
+    *,
+    cache: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ReferenceStatistics:
+    """Statistics of the protocol's reference images: from the cache, or else computed and put there.
+
+    Args:
+        read: Sorted indices (n,) -> these images in batches (b, C, H, W) uint8.
+        available: How many images there are.
+        content_sha256: Digest of all of them.
+        protocol: Which and how many images are taken.
+        extractor: Which features.
+        cache: Folder for the results, by custom `evaluation` inside the store; None keeps nothing. A folder that
+            cannot be written is no error.
+        on_progress: Called with (images done, images in all) while computing.
+    """
+    key = {
+        "format": CACHE_FORMAT,
+        "data_sha256": content_sha256,
+        "extractor": extractor.identity,
+        "reference": protocol.reference_key,
+    }
+    file = cache / cache_name(key) if cache else None
+    if file is not None and (cached := _load(file, key)) is not None:
+        return cached
+
+    indices = protocol.choose(available, protocol.reference_images)
+    images = read(indices)
+    summary = summarize(
+        with_flips(images) if protocol.reference_flips else images,
+        extractor,
+        splits=protocol.splits,
+        kept=protocol.kept_features,
+        seed=protocol.seed,
+        count=len(indices) * (2 if protocol.reference_flips else 1),
+        on_progress=on_progress,
+    )
+    if file is not None:
+        _save(file, key, summary)
+    return ReferenceStatistics(summary, key)
+
+
+def with_flips(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Each batch (b, C, H, W), then its images mirrored left to right."""
+    for batch in batches:
+        yield batch
+        yield batch.flip(-1)
+
+
+def cache_name(key: dict[str, Any]) -> str:
+    """File name for the statistics with this key."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return f"{key['extractor']['name']}-{digest[:16]}.npz"
+
+
+def _save(file: Path, key: dict[str, Any], summary: ImageSummary) -> None:
+    shape = np.array([summary.halves[0].mean.shape[0], summary.classes.probability.shape[1]])
+    try:
+        with whole_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, key=np.array(json.dumps(key)), shape=shape, **summary.state())  # pyright: ignore[reportArgumentType]
+    except UserError:
+        return  # a store on a read-only disk: computed anew next time
+
+
+def _load(file: Path, key: dict[str, Any]) -> ReferenceStatistics | None:
+    """The cached statistics, or None if they are absent, damaged or of something else."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if json.loads(str(arrays["key"])) != key:
+                return None
+            dimension, classes = (int(size) for size in arrays["shape"])
+            reference = key["reference"]
+            summary = ImageSummary(
+                dimension,
+                classes,
+                splits=reference["splits"],
+                kept=reference["kept_features"],
+                seed=reference["seed"],
+            )
+            summary.restore({name: arrays[name] for name in arrays.files if name not in ("key", "shape")})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return ReferenceStatistics(summary, key)

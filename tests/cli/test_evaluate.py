@@ -1,0 +1,169 @@
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitgan.cli.evaluate import main, open_images
+from vitgan.data.store import StoreWriter
+from vitgan.errors import UserError
+from vitgan.models.build import GeneratorSpec, build_generator
+from vitgan.models.vit_generator import ViTGeneratorConfig
+from vitgan.pretrained import save
+
+COUNT = 40
+
+
+def pixels(count: int, seed: int, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
+
+
+def write_store(path: Path, images: np.ndarray, **description: Any) -> None:
+    with StoreWriter(path, resolution=images.shape[2], channels=3) as writer:
+        writer.append(images)
+        writer.finish(source="test", **description)
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store, a small protocol, and the same images as folder, zip, .npz and store."""
+    place = tmp_path_factory.mktemp("evaluate")
+    write_store(place / "real", pixels(50, seed=1))
+    images = pixels(COUNT, seed=2)
+    write_store(place / "store", images)
+    np.savez(place / "images.npz", images=images.transpose(0, 2, 3, 1))
+    (place / "folder").mkdir()
+    with zipfile.ZipFile(place / "images.zip", "w") as archive:
+        for index, image in enumerate(images):
+            (place / "folder" / f"{index}.png").write_bytes(png(image))
+            archive.writestr(f"{index}.png", png(image))
+    protocol = {"name": "small", "purpose": "test", "features": "lite0", "generated_images": COUNT}
+    protocol |= {"least_store_images": 20, "splits": 2, "kernel_subsets": 2, "manifold_images": 20}
+    (place / "small.json").write_text(json.dumps(protocol))
+    sizes = ViTGeneratorConfig(
+        patch_size=4, dim=16, depth=1, num_heads=2, z_dim=8, w_dim=8, mapping_layers=1, inr_dim=8
+    )
+    spec = GeneratorSpec(resolution=8, generator=sizes)
+    save(build_generator(spec, seed=0), spec, place / "model")
+    return place
+
+
+def measured(place: Path, source: str, *options: str) -> dict[str, Any]:
+    file = place / f"{source}.result.json"
+    common = ["--data", str(place / "real"), "--protocol", str(place / "small.json"), "--json", str(file)]
+    main([str(place / source), *common, *options])
+    return json.loads(file.read_text())
+
+
+def test_all_homes_of_images_hold_the_same(place: Path) -> None:
+    for name in ("folder", "images.zip", "images.npz", "store"):
+        source = open_images(place / name)
+        assert len(source) == COUNT
+        assert np.array_equal(torch.cat(list(source.batches(np.arange(COUNT)))).numpy(), pixels(COUNT, seed=2)), name
+
+
+def test_a_folder_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = measured(place, "folder")
+    assert result["figures"]["FD-lite0"] > 0
+    assert result["protocol"]["name"] == "small"
+    assert result["source"] == str(place / "folder")
+    assert result["data"]["path"] == str(place / "real")
+    printed = capsys.readouterr().out
+    assert "FD-lite0" in printed
+    assert "protocol small: test" in printed
+    assert "40 images against 50; features lite0" in printed
+    assert len(list((place / "real" / "evaluation").iterdir())) == 1
+
+
+def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
+    state = torch.get_rng_state()
+    picture = place / "neighbours.png"
+    result = measured(place, "model", "--neighbours", str(picture), "--batch-size", "16")
+    assert result["images"]["generated"] == COUNT
+    assert len(result["neighbours"]) == 8
+    assert all(0 <= index < 50 for row in result["neighbours"] for index in row["store_indices"])
+    assert Image.open(picture).size == (5 * 2 + 9 * 66, 2 + 8 * 66)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_store_against_itself_is_at_no_distance(place: Path) -> None:
+    protocol = json.loads((place / "small.json").read_text()) | {"name": "itself", "reference_images": COUNT}
+    (place / "itself.json").write_text(json.dumps(protocol))
+    file = place / "itself.result.json"
+    arguments = [str(place / "store"), "--data", str(place / "store"), "--protocol", str(place / "itself.json")]
+    main([*arguments, "--json", str(file), "--no-cache"])
+    assert json.loads(file.read_text())["figures"]["FD-lite0"] == pytest.approx(0, abs=1e-9)
+    assert not (place / "store" / "evaluation").exists()
+
+
+def test_without_inception_weights_lite0_stands_in_by_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("VITGAN_INCEPTION_WEIGHTS", raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(place / "hub"))
+    protocol = json.loads((place / "small.json").read_text()) | {"name": "paper", "features": "inception"}
+    (place / "paper.json").write_text(json.dumps(protocol))
+    file = place / "paper.result.json"
+    arguments = [str(place / "store"), "--data", str(place / "real"), "--protocol", str(place / "paper.json")]
+    main([*arguments, "--json", str(file)])
+    result = json.loads(file.read_text())
+    assert "FID" not in result["figures"]
+    assert result["protocol"]["features"] == result["features"]["name"] == "lite0"
+    assert "lite0 takes their place" in capsys.readouterr().err
+    with pytest.raises(UserError, match="the Inception weights are not on this machine"):
+        main([*arguments, "--features", "inception"])
+
+
+def test_protocols_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["--list-protocols"])
+    printed = capsys.readouterr().out
+    for word in ("cifar10-train-50k", "celeba64-test", "19,962", "quick-5k", "lite0"):
+        assert word in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "what shall be evaluated"),
+        (["folder"], "pass the store to measure against with --data"),
+        (["absent", "--data", "real"], "there is nothing at absent"),
+        (["folder", "--data", "absent"], "absent"),
+        (["folder", "--data", "folder"], "folder"),
+        (["folder", "--data", "real", "--protocol", "fid"], "there is no protocol 'fid'"),
+        (["folder", "--data", "real", "--protocol", "cifar10-test-10k"], "32×32 images, the store holds 8×8"),
+        (["folder", "--data", "real", "--protocol", "quick-5k"], "100 images or more"),
+        (["folder", "--data", "real", "--protocol", "large.json"], "measures 1,000 images, folder has 40"),
+        (["wide", "--data", "real", "--protocol", "small.json"], "8×9, the store's are 8×8"),
+        (["wide.npz", "--data", "real", "--protocol", "small.json"], "9×9, the store's are 8×8"),
+        (["empty", "--data", "real", "--protocol", "small.json"], "no image was found"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--device", "abacus"], "--device abacus"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--batch-size", "0"], "--batch-size 0"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--features", "vgg"], "vgg"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--feature", "lite0"], "--features"),
+    ],
+)
+def test_mistakes_are_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str
+) -> None:
+    monkeypatch.chdir(place)
+    for folder in ("wide", "empty"):
+        (place / folder).mkdir(exist_ok=True)
+    (place / "wide" / "1.png").write_bytes(png(np.zeros((3, 8, 9), np.uint8)))
+    np.savez(place / "wide.npz", pixels(COUNT, 0, side=9))
+    large = json.loads((place / "small.json").read_text()) | {"name": "large", "generated_images": 1000}
+    (place / "large.json").write_text(json.dumps(large))
+    with pytest.raises(UserError, match=complaint) as error:
+        main(arguments)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,114 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitgan.errors import UserError
+from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
+
+SOME = np.array([0, 3, 64, 65, 131, 149])
+
+
+def pixels(count: int = 150, channels: int = 3, height: int = 6, width: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, channels, height, width), dtype=np.uint8)
+
+
+def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(file, kind)
+    return file.getvalue()
+
+
+def from_files(images: np.ndarray) -> EncodedImages:
+    files = [encoded(image) for image in images]
+    return EncodedImages([f"{index}.png" for index in range(len(files))], files.__getitem__)
+
+
+def read(source: ImageSource, indices: np.ndarray) -> np.ndarray:
+    return torch.cat(list(source.batches(indices))).numpy()
+
+
+def npz(path: Path, array: np.ndarray) -> NpzImages:
+    np.savez_compressed(path, array)
+    return NpzImages(path)
+
+
+def test_all_sources_give_the_same_pixels(tmp_path: Path) -> None:
+    images = pixels()
+    sources = [
+        ArrayImages(images),
+        from_files(images),
+        npz(tmp_path / "last.npz", images.transpose(0, 2, 3, 1)),
+        npz(tmp_path / "second.npz", images),
+    ]
+    for source in sources:
+        assert len(source) == 150
+        assert source.size == (6, 5)
+        assert np.array_equal(read(source, np.arange(150)), images)
+        assert np.array_equal(read(source, SOME), images[SOME])
+
+
+def test_grey_npz(tmp_path: Path) -> None:
+    images = pixels(channels=1)
+    assert np.array_equal(read(npz(tmp_path / "grey.npz", images[:, 0]), SOME), images[SOME])
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [
+        (np.zeros((4, 8, 8, 3)), "expected uint8"),
+        (np.zeros(7, np.uint8), "expected uint8"),
+        (np.zeros((4, 8, 8, 2), np.uint8), "1 or 3 channels"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        npz(tmp_path / "images.npz", array)
+
+
+def test_damaged_npz_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "images.npz"
+    file.write_bytes(b"PK no zip")
+    with pytest.raises(UserError, match=r"no readable \.npz"):
+        NpzImages(file)
+    np.savez(file, np.array([{"pickled": 1}], dtype=object))
+    with pytest.raises(UserError, match=r"no readable \.npz|expected uint8"):
+        NpzImages(file)
+
+
+def test_grey_palette_and_jpeg_files_are_read_as_colour() -> None:
+    grey = Image.fromarray(pixels(1)[0, 0])
+    files = []
+    for image, kind in ((grey, "PNG"), (grey.convert("P"), "PNG"), (grey.convert("RGB"), "WEBP")):
+        file = io.BytesIO()
+        image.save(file, kind, lossless=True)
+        files.append(file.getvalue())
+    source = EncodedImages(["a.png", "b.png", "c.webp"], files.__getitem__)
+    expected = np.repeat(pixels(1)[:, :1], 3, axis=1)
+    assert np.array_equal(read(source, np.arange(3)), np.repeat(expected, 3, axis=0))
+
+
+def test_unusable_files_are_refused_by_name() -> None:
+    good = encoded(pixels(1)[0])
+    transparent, deep = io.BytesIO(), io.BytesIO()
+    Image.new("RGBA", (5, 6)).save(transparent, "PNG")
+    Image.fromarray(np.zeros((6, 5), np.uint16)).save(deep, "PNG")
+    other_size = encoded(pixels(1, height=7)[0])
+    for bad, complaint in (
+        (b"", "bad.png cannot be decoded"),
+        (good[:60], "bad.png cannot be decoded"),
+        (transparent.getvalue(), "bad.png is RGBA, with transparency"),
+        (deep.getvalue(), "bad.png is .*more than 8 bits"),
+        (other_size, "different sizes, 6×5 and 7×5"),
+    ):
+        source = EncodedImages(["good.png", "bad.png"], [good, bad].__getitem__)
+        with pytest.raises(UserError, match=complaint):
+            read(source, np.arange(2))
+
+
+def test_no_files_are_no_source() -> None:
+    with pytest.raises(UserError, match="no image was found"):
+        EncodedImages([], [].__getitem__)
