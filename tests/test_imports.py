@@ -14,7 +14,7 @@ BASE = {"errors", "schema"}
 MODELS = BASE | {"layers", "models"}
 ARITHMETIC = {"losses", "regularizers", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "grid", "weights", "precision", "training"}
-LIBRARY = TRAINING | {"data", "metrics", "explore", "export", "config", "presets", "pretrained", "runs"}
+LIBRARY = TRAINING | {"data", "metrics", "explore", "export", "config", "presets", "pretrained", "evaluation", "runs"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pretrained": TRAINING | {"config"},
     "explore": TRAINING | {"config", "pretrained"},
     "export": TRAINING | {"config", "pretrained"},
-    "runs": TRAINING | {"config", "data"},
+    # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
+    "evaluation": TRAINING | {"config", "data", "metrics"},
+    "runs": TRAINING | {"config", "data", "evaluation"},
     "cli": LIBRARY | {"cli", ""},
     # `import vitgan` and `python -m vitgan`.
     "": LIBRARY,

@@ -1,5 +1,7 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
+from pydantic import Field
+
 from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
@@ -19,6 +21,10 @@ class RunConfig(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluate_every_kimg: float | None = Field(default=None, gt=0)
+    """Measure the averaged generator this often, and keep the best checkpoint; None is never."""
+    protocol: str = "quick-5k"
+    """Protocol of these evaluations (`vitgan evaluate --list-protocols`)."""
 
     def check(self) -> None:
         """Refuses parts that contradict each other.

@@ -77,8 +77,8 @@ FAST_OBJECTIVE = ObjectiveConfig(
     diffaugment=False,
     bcr_real=0,
     bcr_fake=0,
-    r1_gamma=0.02,
-    r2_gamma=0.02,
+    r1_gamma=0.2,
+    r2_gamma=0.2,
     penalty="finite_difference",
 )
 """What starts fastest on a CPU: relativistic pairing with first-order R1 and R2 (R3GAN, GAT) in place of the paper's
@@ -142,7 +142,7 @@ def modern(base: RunConfig) -> RunConfig:
     discriminator = replaced(base.model.discriminator, attention="dot", weight_norm="none", layer_scale=0.1, **parts)
     # GAT's 2e-4 at width 768, scaled by 768 / width.
     training = replaced(base.training, learning_rate=2e-4 * 768 / vit_dim(base))
-    objective = replaced(FAST_OBJECTIVE, diffaugment=True, r1_gamma=0.2, r2_gamma=0.2)
+    objective = replaced(FAST_OBJECTIVE, diffaugment=True)
     return replaced(with_model(base, generator, discriminator, objective), training=training)
 
 

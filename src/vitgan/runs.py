@@ -1,6 +1,7 @@
 """Run folders: how a configuration becomes a run, and how a run goes on."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
@@ -41,6 +42,7 @@ def train(
     """
     config.check()
     store = open_store(config)
+    config = with_classes_of(store, config)
     cpu = config.training.device == "cpu"
     processes = PartialState(cpu=cpu)
     if config.training.batch_size % processes.num_processes:
@@ -49,33 +51,77 @@ def train(
             "processes: choose a multiple"
         )
     run = Path(resume) if resume is not None else _new_run_on_all_processes(Path(out), config, processes)
-    precision = choose_precision(config.training.precision, cpu)
-    # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=cpu, mixed_precision=precision, log_with=list(config.training.trackers) or None, project_dir=str(run)
-    )
+    accelerator = make_accelerator(config, run)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     if resume is not None:
-        check_resumable(run, config)
-        checkpoint = latest_checkpoint(run)
-        if checkpoint is None:
-            raise UserError(f"the run {run} has no whole checkpoint to resume from: start it anew without --resume")
-        load_checkpoint(checkpoint, trainer.state)
+        restore(trainer, run, config)
     if accelerator.is_main_process:
         write_json(run / "config.json", config.model_dump(mode="json"))
     accelerator.init_trackers("tensorboard")
+    hooks = with_evaluation(hooks or Hooks(), config, store, accelerator)
     stream = ImageStream(
-        store,
-        config.training.batch_size,
-        config.training.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
+        store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
     )
     trainer.fit(stream, hooks)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run
+
+
+def make_accelerator(config: RunConfig, run: Path) -> Accelerator:
+    """Processes, device, precision and trackers."""
+    cpu = config.training.device == "cpu"
+    precision = choose_precision(config.training.precision, cpu)
+    # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
+    AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=cpu, mixed_precision=precision, log_with=[*config.training.trackers] or None, project_dir=str(run)
+    )
+
+
+def restore(trainer: Trainer, run: Path, config: RunConfig) -> None:
+    """Puts a trainer where the newest whole checkpoint of a run left off.
+
+    Raises:
+        UserError: If there is none, or it is of another configuration.
+    """
+    check_resumable(run, config)
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
+        raise UserError(f"the run {run} has no whole checkpoint to resume from: start it anew without --resume")
+    load_checkpoint(checkpoint, trainer.state)
+
+
+def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
+    """A conditional model gets as many classes as the store has; one that has its number keeps it.
+
+    Raises:
+        UserError: If the model is conditional and the store has no labels, or more classes than the model.
+    """
+    model = config.model
+    if not model.conditional and not model.num_classes:
+        return config
+    if store.labels is None:
+        raise UserError(
+            f"the model is conditional, but the images in {config.data} have no labels: prepare them with labels"
+        )
+    classes = model.num_classes or store.label_count
+    if store.label_count > classes:
+        raise UserError(f"the images in {config.data} have {store.label_count} classes, the model {classes}")
+    model = model.model_copy(update={"conditional": True, "num_classes": classes})
+    return config.model_copy(update={"model": model})
+
+
+def with_evaluation(hooks: Hooks, config: RunConfig, store: ImageStore, accelerator: Accelerator) -> Hooks:
+    """The hooks, with the evaluation that the configuration asks for."""
+    if config.evaluate_every_kimg is None:
+        return hooks
+    measure = None
+    if accelerator.is_main_process:
+        from vitgan.evaluation import evaluation_of_run
+
+        measure = evaluation_of_run(config, store, accelerator.device)
+    return replace(hooks, evaluate=measure, evaluate_every_kimg=config.evaluate_every_kimg)
 
 
 def open_store(config: RunConfig) -> ImageStore:
@@ -92,8 +138,6 @@ def open_store(config: RunConfig) -> ImageStore:
             f"{config.model.resolution}×{config.model.resolution}: prepare them with `vitgan data ... --resolution "
             f"{config.model.resolution} --channels {config.model.channels}`, or set --model.resolution and --model.channels"
         )
-    if config.model.num_classes and store.labels is None:
-        raise UserError(f"the model is conditional, but the images in {config.data} have no labels")
     return store
 
 

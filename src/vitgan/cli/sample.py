@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import tyro
 
 from vitgan.cli.arguments import parse
@@ -26,6 +27,7 @@ class Arguments:
         model: A run folder, a checkpoint or a model folder.
         count: How many images.
         seed: Same seed, same images.
+        label: Class index of all images, for a conditional model; by default every class in turn.
         truncation: 1 for full variety; towards 0 for the most typical image.
         grid: Write all images into one picture.
         folder: Write each image as a PNG into this folder.
@@ -38,6 +40,7 @@ class Arguments:
     model: Annotated[Path, tyro.conf.Positional]
     count: int = 64
     seed: int = 0
+    label: int | None = None
     truncation: float = 1.0
     grid: Path | None = None
     folder: Path | None = None
@@ -59,13 +62,26 @@ def main(arguments: list[str]) -> None:
     if parsed.grid is None and parsed.folder is None and parsed.npz is None:
         parsed.grid = Path("samples.png")
     generator = load(parsed.model, parsed.device)
+    labels = _labels(parsed, generator.num_classes)
     batches, done = [], 0
     with progress_bar("Sampling") as on_progress:
-        for images in generator.batches(parsed.count, parsed.seed, parsed.truncation, batch_size=parsed.batch_size):
+        for images in generator.batches(
+            parsed.count, parsed.seed, parsed.truncation, labels, batch_size=parsed.batch_size
+        ):
             batches.append(to_uint8(images))
             done += len(images)
             on_progress(done, parsed.count)
     _write(np.concatenate(batches), parsed, generator.resolution)
+
+
+def _labels(arguments: Arguments, num_classes: int) -> torch.Tensor | None:
+    if arguments.label is None:
+        return None
+    if not num_classes:
+        raise UserError("--label is for class-conditional models; this one is unconditional: leave it out")
+    if not 0 <= arguments.label < num_classes:
+        raise UserError(f"--label {arguments.label} is no class of this model: choose 0 to {num_classes - 1}")
+    return torch.full((arguments.count,), arguments.label)
 
 
 def _write(images: np.ndarray, arguments: Arguments, resolution: int) -> None:

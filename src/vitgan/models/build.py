@@ -35,6 +35,8 @@ class ModelConfig(GeneratorSpec):
     """Both players. The defaults are the paper's at 32×32."""
 
     discriminator: DiscriminatorConfig = ViTDiscriminatorConfig()
+    conditional: bool = False
+    """Train both players on class labels; the number of classes is taken from the images."""
 
     def generator_spec(self) -> GeneratorSpec:
         """The generator's part, which a saved model carries."""

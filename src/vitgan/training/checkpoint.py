@@ -19,6 +19,7 @@ from vitgan.weights import load_weights, read_tensors
 FORMAT_VERSION = 1
 MODULES = ("generator_ema", "generator", "discriminator", "objective")
 OPTIMIZERS = "optimizers.safetensors"
+BEST = "best.json"
 
 
 class CheckpointManifest(Config):
@@ -113,9 +114,39 @@ def latest_checkpoint(run: Path) -> Path | None:
     return next((folder for folder in reversed(checkpoints(run)) if is_whole(folder)), None)
 
 
+class BestCheckpoint(Config):
+    """What `best.json` holds: the checkpoint with the lowest score so far."""
+
+    checkpoint: str
+    name: str
+    """The figure that was compared."""
+    score: float
+
+
+def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
+    """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
+
+    It may be written just before the checkpoint itself: a best one that is not there counts for nothing.
+    """
+    best = best_checkpoint(run)
+    if best is None or best.name != name or score < best.score:
+        found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score)
+        write_json(run / BEST, found.model_dump())
+
+
+def best_checkpoint(run: Path) -> BestCheckpoint | None:
+    """The best checkpoint that evaluations found, if it is there."""
+    if not (run / BEST).exists():
+        return None
+    best = read_model(run / BEST, BestCheckpoint, "best checkpoint")
+    return best if (run / "checkpoints" / Path(best.checkpoint).name).is_dir() else None
+
+
 def prune_checkpoints(run: Path, keep: int) -> None:
-    """Removes all but the newest `keep` whole checkpoints; 0 keeps everything."""
+    """Removes all but the newest `keep` whole checkpoints and the best one; 0 keeps everything."""
     if keep > 0:
+        best = best_checkpoint(run)
         whole = [folder for folder in checkpoints(run) if is_whole(folder)]
         for folder in whole[:-keep]:
-            shutil.rmtree(folder)
+            if best is None or folder.name != best.checkpoint:
+                shutil.rmtree(folder)

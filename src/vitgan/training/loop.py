@@ -18,8 +18,9 @@ from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
+from vitgan.models.generator import Generator
 from vitgan.schema import Config
-from vitgan.training.checkpoint import checkpoint_name, prune_checkpoints, save_checkpoint
+from vitgan.training.checkpoint import checkpoint_name, prune_checkpoints, remember_best, save_checkpoint
 from vitgan.training.ema import average_decay, averaged_copy, update_average
 from vitgan.training.instruments import measure
 from vitgan.training.log import MetricsFile, Rate, Statistics
@@ -83,6 +84,18 @@ class Stream(Protocol):
     def batches(self, images_seen: int) -> Batches: ...
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation of the averaged generator found."""
+
+    figures: dict[str, float]
+    """All figures by name."""
+    name: str
+    """The figure that checkpoints are chosen by."""
+    score: float
+    """Its value, lower is better."""
+
+
 @dataclass
 class Hooks:
     """What the caller wants to know; all optional. Called on the main process only, but `should_stop`."""
@@ -93,6 +106,9 @@ class Hooks:
     on_samples: Callable[[Path], None] | None = None
     should_stop: Callable[[], bool] | None = None
     """Asked after every step on every process: True on any saves a checkpoint and ends the run."""
+    evaluate: Callable[[Generator], Evaluation] | None = None
+    """Measures the averaged generator every `evaluate_every_kimg`."""
+    evaluate_every_kimg: float = float("inf")
 
 
 @dataclass
@@ -198,7 +214,10 @@ class Trainer:
                     self._log(metrics, statistics, rate, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
                     self._write_samples(hooks)
-                if finished or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg):
+                evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
+                if metrics is not None and hooks.evaluate is not None and evaluating:
+                    self._evaluate(metrics, hooks.evaluate)
+                if evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg):
                     self.save()
                 if stopped and not finished:
                     return False
@@ -278,6 +297,16 @@ class Trainer:
         if hooks.on_log:
             hooks.on_log(record)
 
+    def _evaluate(self, metrics: MetricsFile, evaluate: Callable[[Generator], Evaluation]) -> None:
+        """Measures the averaged generator, and remembers the checkpoint about to be written if it is the best."""
+        state = self.state
+        state.generator_ema.update_w_mean()
+        result = evaluate(state.generator_ema)
+        figures = {f"evaluation/{name}": value for name, value in result.figures.items()}
+        metrics.append({"images": state.images_seen, "step": state.step, **figures})
+        self.accelerator.log(figures, step=state.images_seen)
+        remember_best(self.run, state.images_seen, result.name, result.score)
+
     def _write_samples(self, hooks: Hooks) -> None:
         self.state.generator_ema.update_w_mean()
         images = self.state.generator_ema.sample(self.config.sample_count, seed=self.config.seed)
@@ -290,4 +319,4 @@ class Trainer:
 def _passes(before: int, after: int, every_kimg: float) -> bool:
     """Whether the count went over a multiple of `every_kimg` thousand images."""
     every = every_kimg * 1000
-    return after // every > before // every
+    return after // every > before // every  # an infinite interval is never passed

@@ -1,0 +1,46 @@
+"""Figures of a run while it trains: a named protocol on the averaged generator, against the run's own images."""
+
+from collections.abc import Callable
+
+import torch
+
+from vitgan.config import RunConfig
+from vitgan.data.store import ImageStore
+from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics, to_uint8
+from vitgan.metrics.image_sources import ArrayImages
+from vitgan.models.generator import Generator
+from vitgan.training.loop import Evaluation
+
+
+def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device) -> Callable[[Generator], Evaluation]:
+    """A function that measures a generator by the run's protocol.
+
+    The reference's statistics are computed here, once, and cached beside the store. Neither this nor an evaluation uses
+    or changes any global random state.
+
+    Raises:
+        UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
+    """
+    protocol = find_protocol(config.protocol)
+    protocol.check_store(len(store), store.resolution, store.description.split)
+    extractor = load_extractor(protocol.features, device=device)
+    reference = reference_statistics(
+        ArrayImages(store.images).batches,
+        len(store),
+        store.description.sha256,
+        protocol,
+        extractor,
+        cache=store.path / "evaluation",
+    )
+
+    def measure(generator: Generator) -> Evaluation:
+        images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
+        result = evaluate(map(to_uint8, images), reference, protocol, extractor)
+        chosen = result["score"]
+        figures: dict[str, float] = {
+            name: value for name, value in result["figures"].items() if isinstance(value, int | float)
+        }
+        score = chosen["value"] if chosen["better"] == "lower" else -chosen["value"]
+        return Evaluation(figures=figures, name=chosen["name"], score=score)
+
+    return measure

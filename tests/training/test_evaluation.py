@@ -1,0 +1,83 @@
+"""Evaluations during training: they leave the run as it would be, and keep the best checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import vitgan
+from tiny import newest, tiny_run, write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.training.checkpoint import best_checkpoint, checkpoints, remember_best
+from vitgan.training.loop import Evaluation, Hooks
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images", 120)), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
+@pytest.fixture
+def protocol(tmp_path: Path) -> str:
+    """A real protocol with the offline features, small enough for a test."""
+    fields = {
+        "name": "tiny",
+        "purpose": "a test",
+        "features": "lite0",
+        "generated_images": 24,
+        "reference_images": 24,
+        "kernel_subsets": 2,
+        "kernel_subset_size": 8,
+        "manifold_images": 24,
+        "splits": 2,
+    }
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(fields))
+    return str(path)
+
+
+def test_run_with_evaluations_equals_one_without(store: str, protocol: str, tmp_path: Path) -> None:
+    plain = tiny_run(store)
+    measured = plain.model_copy(update={"evaluate_every_kimg": 0.012, "protocol": protocol})
+    expected, run = vitgan.train(plain, tmp_path / "plain"), vitgan.train(measured, tmp_path / "measured")
+    for name in ("generator", "generator_ema", "discriminator", "optimizers"):
+        a, b = load_file(newest(expected) / f"{name}.safetensors"), load_file(newest(run) / f"{name}.safetensors")
+        assert all(a[key].equal(b[key]) for key in a), name
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluations = {r["images"]: r["evaluation/FD-lite0"] for r in records if "evaluation/FD-lite0" in r}
+    assert list(evaluations) == [12, 24]
+    best = best_checkpoint(run)
+    assert best is not None
+    assert best.score == min(evaluations.values())
+    assert int(best.checkpoint.replace("k", "")) == min(evaluations, key=lambda images: evaluations[images])
+
+
+def test_best_checkpoint_outlives_newer_ones(store: str, tmp_path: Path) -> None:
+    scores = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
+    hooks = Hooks(evaluate=lambda generator: Evaluation({}, "FD", next(scores)), evaluate_every_kimg=0.004)
+    run = vitgan.train(tiny_run(store, keep_checkpoints=1), tmp_path, hooks=hooks)
+    assert [c.name for c in checkpoints(run)] == ["000000k008", "000000k024"]
+    best = best_checkpoint(run)
+    assert best is not None
+    assert (best.checkpoint, best.score) == ("000000k008", 1.0)
+
+
+def test_scores_of_another_figure_are_not_compared(tmp_path: Path) -> None:
+    for images in (4, 8):
+        (tmp_path / "checkpoints" / f"000000k{images:03d}").mkdir(parents=True)
+    remember_best(tmp_path, 4, "FD-lite0", 10.0)
+    remember_best(tmp_path, 8, "FID", 20.0)
+    best = best_checkpoint(tmp_path)
+    assert best is not None
+    assert best.name == "FID"
+
+
+def test_unknown_protocol_is_refused(store: str, tmp_path: Path) -> None:
+    config = tiny_run(store).model_copy(update={"evaluate_every_kimg": 1.0, "protocol": "quick"})
+    with pytest.raises(UserError, match="there is no protocol 'quick'"):
+        vitgan.train(config, tmp_path)
