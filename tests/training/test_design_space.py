@@ -1,0 +1,150 @@
+"""Every generator with every discriminator, loss and regulariser takes finite steps; contradictions are refused."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
+from vitgan.cli.main import dispatch
+from vitgan.config import RunConfig
+from vitgan.errors import UserError
+from vitgan.models.build import DiscriminatorConfig, GeneratorConfig
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
+from vitgan.presets import VARIANTS, cifar10_tiny, replaced, with_model
+from vitgan.training.loop import Trainer
+from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.randomness import StepRandomness
+
+STYLEGAN2_GENERATOR = StyleGAN2GeneratorConfig(channel_base=64, z_dim=8, w_dim=8, mapping_layers=2)
+STYLEGAN2_DISCRIMINATOR = StyleGAN2DiscriminatorConfig(channel_base=64)
+MODERN = {"normalization": "rms", "mlp": "swiglu", "qk_norm": True, "equalized_lr": False}
+
+GENERATORS: dict[str, GeneratorConfig] = {
+    f"{latent}-{pixel}": replaced(TINY_GENERATOR, latent_mapping=latent, pixel_mapping=pixel)
+    for latent, pixel in itertools.product(("sln", "add", "prepend"), ("inr", "linear", "conv"))
+}
+GENERATORS |= {"modern": replaced(TINY_GENERATOR, gated=True, **MODERN), "stylegan2": STYLEGAN2_GENERATOR}
+
+DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
+    f"{attention}-{norm}-overlap{overlap}{'-conv' if conv else ''}": replaced(
+        TINY_DISCRIMINATOR, attention=attention, weight_norm=norm, overlap=overlap, convolutional_projection=conv
+    )
+    for attention, norm, overlap, conv in itertools.product(
+        ("l2", "dot"), ("isn", "sn", "none"), (0, 2, 4), (False, True)
+    )
+}
+DISCRIMINATORS |= {
+    "modern": replaced(TINY_DISCRIMINATOR, attention="dot", weight_norm="none", layer_scale=0.1, **MODERN),
+    "stylegan2": STYLEGAN2_DISCRIMINATOR,
+}
+
+PLAIN = {"bcr_real": 0, "bcr_fake": 0, "diffaugment": False}
+REGULARIZERS: dict[str, dict[str, object]] = {
+    "none": PLAIN,
+    "diffaugment": PLAIN | {"diffaugment": True},
+    "bcr": PLAIN | {"bcr_real": 10, "bcr_fake": 10},
+    "r1": PLAIN | {"r1_gamma": 1},
+    "r2": PLAIN | {"r2_gamma": 1},
+    "r1-r2-finite-difference": PLAIN | {"r1_gamma": 1, "r2_gamma": 1, "penalty": "finite_difference"},
+    "wgan-gp": PLAIN | {"wgan_gp": 10},
+    "lecam": PLAIN | {"lecam": 0.3},
+    "path-length": PLAIN | {"path_length": 2, "path_length_interval": 2},
+    "style-mixing": PLAIN | {"style_mixing": 0.9},
+    "all": {"r1_gamma": 1, "r2_gamma": 1, "wgan_gp": 10, "lecam": 0.3, "path_length": 2, "style_mixing": 0.9},
+}
+LOSSES = ("non_saturating", "hinge", "wasserstein", "relativistic")
+
+
+def take_steps(config: RunConfig, folder: Path, steps: int = 3) -> None:
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, folder)
+    resolution = config.model.resolution
+    images = torch.rand(4, 3, resolution, resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for step in range(steps):
+        parts = trainer.step(images, None, StepRandomness(0, step))
+        assert all(torch.isfinite(value) for value in parts.values()), (step, parts)
+    for player in (trainer.state.generator, trainer.state.discriminator):
+        assert all(torch.isfinite(p).all() for p in player.parameters())
+    assert torch.isfinite(trainer.state.generator_ema.sample(2)).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+@pytest.mark.parametrize("discriminator", [TINY_DISCRIMINATOR, STYLEGAN2_DISCRIMINATOR], ids=lambda c: c.kind)
+@pytest.mark.parametrize("generator", [TINY_GENERATOR, STYLEGAN2_GENERATOR], ids=lambda c: c.kind)
+def test_any_loss_and_regularizer_with_any_players(
+    tmp_path: Path,
+    generator: GeneratorConfig,
+    discriminator: DiscriminatorConfig,
+    regularizer: str,
+    loss: str,
+) -> None:
+    objective = ObjectiveConfig.model_validate(REGULARIZERS[regularizer] | {"loss": loss})
+    take_steps(with_model(tiny_run("unused"), generator, discriminator, objective), tmp_path)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_any_generator_with_any_discriminator(tmp_path: Path, generator: str) -> None:
+    for discriminator in ("l2-isn-overlap2", "dot-none-overlap0", "modern", "stylegan2"):
+        config = with_model(tiny_run("unused"), GENERATORS[generator], DISCRIMINATORS[discriminator])
+        take_steps(config, tmp_path)
+
+
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_any_discriminator_under_exact_penalties(tmp_path: Path, discriminator: str) -> None:
+    objective = ObjectiveConfig(r1_gamma=1, r2_gamma=1)
+    take_steps(
+        with_model(tiny_run("unused"), discriminator=DISCRIMINATORS[discriminator], objective=objective), tmp_path
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_at_small_size(tmp_path: Path, variant: str) -> None:
+    base = with_model(
+        tiny_run("unused"), *(replaced(p, dim=48, num_heads=2) for p in (TINY_GENERATOR, TINY_DISCRIMINATOR))
+    )
+    config = VARIANTS[variant](base)
+    take_steps(replaced(config, training=replaced(config.training, batch_size=4)), tmp_path)
+
+
+def test_variants_keep_the_size_of_their_base() -> None:
+    for variant in VARIANTS.values():
+        model = variant(cifar10_tiny()).model
+        assert (model.resolution, model.channels) == (32, 3)
+        if model.generator.kind == "vit":
+            assert (model.generator.dim, model.generator.depth) == (128, 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("--objective.r1-gamma 1 --model.discriminator.attention-kernel fused", "no second derivative"),
+        ("--objective.path-length 2 --model.generator.attention-kernel fused", "no second derivative"),
+        ("--model.discriminator.patch-size 5", "discriminator.patch_size 5 does not divide the resolution 32"),
+        ("--model.generator.num-heads 5", "generator.num_heads 5 does not divide"),
+        ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
+        ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
+        ("--augment.probability 0", "leaves DiffAugment and bCR nothing to do"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(overrides: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        dispatch(["train", "cifar10", "--dry-run", *overrides.split()])
+    assert "\n" not in str(caught.value)
+
+
+def test_exact_penalties_take_a_kernel_with_a_second_derivative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vitgan.layers.attention as attention
+
+    monkeypatch.setattr(attention, "FUSED_FROM_TOKENS", 1)  # so that "auto" would take the fused kernel
+    take_steps(tiny_run("unused"), tmp_path, steps=1)
+    objective = ObjectiveConfig(r1_gamma=1, path_length=2)
+    take_steps(with_model(tiny_run("unused"), objective=objective), tmp_path, steps=1)
