@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, images and numbers.
     "files": BASE,
     "grid": BASE,
-    "weights": BASE,
+    "weights": BASE | {"files"},
     "precision": BASE,
     # Networks know of no training, data or files.
     "layers": BASE | {"layers"},
@@ -39,12 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": TRAINING,
     "presets": TRAINING | {"config"},
     "pretrained": TRAINING | {"config"},
-    "explore": TRAINING | {"config", "pretrained"},
-    "export": TRAINING | {"config", "pretrained"},
+    "explore": TRAINING | {"config", "pretrained", "explore"},
+    "export": TRAINING | {"config", "pretrained", "export"},
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "runs": TRAINING | {"config", "data", "evaluation"},
-    "cli": LIBRARY | {"cli", ""},
+    "ablation": LIBRARY | {"ablation"},
+    "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.
     "": LIBRARY,
     "__main__": {"cli"},

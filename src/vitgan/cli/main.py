@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a GAN from a preset, or go on with a run",
     "sample": "make images with a trained generator",
     "evaluate": "FID or FD, KID, IS, precision and recall, by a named protocol",
+    "ablate": "train a table of variants at one budget, and write its report",
     "info": "show presets, runs and models",
 }
 

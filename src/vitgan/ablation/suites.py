@@ -1,0 +1,115 @@
+"""The tables that can be run: each row is a name and a function of the base configuration."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vitgan.config import RunConfig
+from vitgan.errors import UserError
+from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
+from vitgan.presets import modern, replaced, stylegan2, stylegan2d, vanilla, with_model
+from vitgan.training.phases import ObjectiveConfig
+
+Row = Callable[[RunConfig], RunConfig]
+
+PLAIN_OBJECTIVE = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0)
+R1_GAMMA = 0.1
+"""R1's gamma in the rows that have it: the authors' PyTorch code's."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A table: what it asks, and its rows in order."""
+
+    name: str
+    question: str
+    rows: dict[str, Row]
+
+
+def discriminator_row(
+    objective: ObjectiveConfig = PLAIN_OBJECTIVE,
+    attention: str = "dot",
+    weight_norm: str = "none",
+    overlap: int | None = 0,
+) -> Row:
+    """ViTGAN's generator against a ViT discriminator with these regularisers."""
+
+    def row(base: RunConfig) -> RunConfig:
+        assert isinstance(base.model.discriminator, ViTDiscriminatorConfig)
+        discriminator = replaced(
+            base.model.discriminator, attention=attention, weight_norm=weight_norm, overlap=overlap
+        )
+        return with_model(base, discriminator=discriminator, objective=objective)
+
+    return row
+
+
+def generator_row(latent_mapping: str, pixel_mapping: str) -> Row:
+    """Another generator against the base's discriminator."""
+
+    def row(base: RunConfig) -> RunConfig:
+        generator = replaced(base.model.generator, latent_mapping=latent_mapping, pixel_mapping=pixel_mapping)
+        return with_model(base, generator=generator)
+
+    return row
+
+
+def unchanged(base: RunConfig) -> RunConfig:
+    """The base itself."""
+    return base
+
+
+def bcr(weight: float, diffaugment: bool = False) -> ObjectiveConfig:
+    """The paper's loss with bCR, with or without DiffAugment."""
+    return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment)
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            "discriminator",
+            "Do existing regularisers fail with a ViT discriminator, and what does each of ViTGAN's techniques add?",
+            {
+                "none": discriminator_row(),
+                "sn": discriminator_row(weight_norm="sn"),
+                "r1": discriminator_row(replaced(PLAIN_OBJECTIVE, r1_gamma=R1_GAMMA)),
+                "l2": discriminator_row(attention="l2"),
+                "l2+isn": discriminator_row(attention="l2", weight_norm="isn"),
+                "l2+isn+overlap": discriminator_row(attention="l2", weight_norm="isn", overlap=None),
+                "l2+isn+overlap+bcr": discriminator_row(bcr(10), "l2", "isn", None),
+                "l2+isn+overlap+bcr+diffaug": discriminator_row(bcr(10, True), "l2", "isn", None),
+            },
+        ),
+        Suite(
+            "generator",
+            "Which latent mapping and which pixel mapping make the better generator?",
+            {
+                f"{latent}+{pixel}": generator_row(latent, pixel)
+                for latent in ("sln", "add", "prepend")
+                for pixel in ("inr", "linear", "conv")
+            },
+        ),
+        Suite(
+            "players",
+            "Does a GAN made of ViTs match one made of CNNs?",
+            {
+                "vit-vit": unchanged,
+                "vit-stylegan2": stylegan2d,
+                "stylegan2-stylegan2": stylegan2,
+                "vanilla": vanilla,
+                "modern": modern,
+            },
+        ),
+    )
+}
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of that name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if name not in SUITES:
+        raise UserError(f"there is no suite {name!r}: choose one of {', '.join(SUITES)}")
+    return SUITES[name]

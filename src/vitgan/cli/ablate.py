@@ -1,0 +1,116 @@
+"""`vitgan ablate SUITE`: a table of runs that differ in one thing, and its report."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from vitgan.ablation.report import write_report
+from vitgan.ablation.run import Plan, run_suite
+from vitgan.ablation.suites import SUITES, Suite, find_suite
+from vitgan.cli.arguments import parse
+from vitgan.cli.train import stop_on_signal
+from vitgan.cli.training_display import log_line
+from vitgan.config import RunConfig
+from vitgan.errors import UserError
+from vitgan.presets import preset, replaced
+from vitgan.training.loop import Hooks
+from vitgan.training.phases import ObjectiveConfig
+
+DESCRIPTION = """Trains the rows of a suite one after the other and writes one report (Markdown, CSV, PNG).
+
+Rows that are finished are passed over, so that the same command goes on where it was stopped.
+
+example: vitgan ablate discriminator --data data/cifar10 --minutes 20 --out runs/ablate-discriminator
+suites:  """ + "; ".join(f"{name}: {', '.join(suite.rows)}" for name, suite in SUITES.items())
+
+
+@dataclass
+class Arguments:
+    """Which table, at what budget.
+
+    Attributes:
+        suite: discriminator, generator or players.
+        base: Preset whose sizes all rows share.
+        data: Image store; by default the base's.
+        kimg: Budget of a row in thousands of images.
+        minutes: Budget of a row in minutes, where kimg is not given or not reached.
+        evaluations: Evaluations over a row's budget in images.
+        protocol: Protocol of the figures.
+        seed: Of every row.
+        out: Folder of the ablation; by default runs/ablate-SUITE.
+        only: Rows to run, by default all.
+        paper_objective: Take the paper's loss, bCR and DiffAugment for the base in place of the preset's own.
+        report_only: Write the report of what is there, and train nothing.
+    """
+
+    suite: Annotated[str, tyro.conf.Positional]
+    base: str = "cifar10-tiny"
+    data: str | None = None
+    kimg: float | None = None
+    minutes: float | None = None
+    evaluations: int = 5
+    protocol: str = "quick-5k"
+    seed: int = 0
+    out: Path | None = None
+    only: tuple[str, ...] = ()
+    paper_objective: bool = True
+    report_only: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan ablate ARGUMENTS`.
+
+    Raises:
+        UserError: If suite, base, rows, budget or folder do not fit.
+    """
+    parsed = parse(Arguments, arguments, "vitgan ablate", DESCRIPTION)
+    suite = find_suite(parsed.suite)
+    unknown = [row for row in parsed.only if row not in suite.rows]
+    if unknown:
+        raise UserError(f"suite {suite.name} has no row {unknown[0]!r}: its rows are {', '.join(suite.rows)}")
+    if parsed.kimg is None and parsed.minutes is None:
+        raise UserError("an ablation needs a budget for each row: pass --kimg or --minutes")
+    if parsed.evaluations < 1:
+        raise UserError(f"--evaluations {parsed.evaluations} is too few: pass 1 or more")
+    folder = parsed.out or Path("runs") / f"ablate-{suite.name}"
+    plan = Plan(
+        suite=suite.name,
+        kimg=parsed.kimg,
+        minutes=parsed.minutes,
+        evaluations=parsed.evaluations,
+        base=base_config(parsed),
+    )
+    rows = {name: row for name, row in suite.rows.items() if not parsed.only or name in parsed.only}
+    finished = parsed.report_only or _train(Suite(suite.name, suite.question, rows), plan, folder)
+    report = write_report(suite, plan, folder, f"vitgan ablate {shlex.join(arguments)}")
+    print(f"report: {report}")
+    if not finished:
+        print("not all rows are finished; the same command goes on")
+
+
+def base_config(arguments: Arguments) -> RunConfig:
+    """The configuration that all rows start from."""
+    base = preset(arguments.base)
+    return replaced(
+        base,
+        data=arguments.data or base.data,
+        protocol=arguments.protocol,
+        objective=ObjectiveConfig() if arguments.paper_objective else base.objective,
+        training=replaced(base.training, seed=arguments.seed),
+    )
+
+
+def _train(suite: Suite, plan: Plan, folder: Path) -> bool:
+    with stop_on_signal() as received:
+
+        def hooks_for(row: str, config: RunConfig) -> Hooks:
+            def on_log(record: dict[str, float]) -> None:
+                print(f"{row}: {log_line(record, config)}", file=sys.stderr, flush=True)
+
+            return Hooks(on_log=on_log, should_stop=lambda: bool(received))
+
+        return run_suite(suite, plan, folder, hooks_for, lambda: bool(received))

@@ -1,0 +1,110 @@
+"""An ablation trains its rows, goes on where it was stopped, and reports what its runs logged."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tiny import newest, tiny_run, write_images
+from vitgan.ablation.report import collect, write_report
+from vitgan.ablation.run import Plan, minutes_spent, run_of_row, run_suite
+from vitgan.ablation.suites import SUITES, Suite
+from vitgan.cli.main import dispatch
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.presets import cifar10_tiny, replaced, with_model
+from vitgan.training.loop import Hooks
+
+SUITE = Suite("discriminator", SUITES["discriminator"].question, dict(list(SUITES["discriminator"].rows.items())[-2:]))
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images", 30)), folder / "store", resolution=8, workers=0)
+    fields = {"name": "tiny", "purpose": "a test", "features": "lite0", "generated_images": 24, "splits": 2}
+    fields |= {"reference_images": 24, "least_store_images": 24, "kernel_subsets": 2, "kernel_subset_size": 8}
+    (folder / "tiny.json").write_text(json.dumps(fields | {"manifold_images": 24}))
+    base = replaced(tiny_run(str(folder / "store")), protocol=str(folder / "tiny.json"))
+    return Plan(suite="discriminator", kimg=0.016, minutes=None, evaluations=2, base=base)
+
+
+def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Path) -> None:
+    stopping: list[bool] = []
+
+    def stop_after_two_steps(row: str, config: object) -> Hooks:
+        counted = iter(range(100))
+
+        def should_stop() -> bool:
+            if next(counted) == 1:
+                stopping.append(True)
+            return bool(stopping)
+
+        return Hooks(should_stop=should_stop)
+
+    assert not run_suite(SUITE, plan, tmp_path, stop_after_two_steps, stopped=lambda: bool(stopping))
+    first, second = SUITE.rows
+    run = run_of_row(tmp_path, first)
+    assert run is not None
+    assert newest(run).name == "000000k008"
+    assert run_of_row(tmp_path, second) is None
+    assert run_suite(SUITE, plan, tmp_path)
+    assert run_of_row(tmp_path, first) == run  # the same run went on
+    assert newest(run).name == "000000k016"
+    before = (run / "metrics.jsonl").read_text()
+    assert run_suite(SUITE, plan, tmp_path)
+    assert (run / "metrics.jsonl").read_text() == before  # finished rows are passed over
+
+    report = write_report(SUITE, plan, tmp_path, "vitgan ablate discriminator --kimg 0.016")
+    text = report.read_text()
+    assert "vitgan ablate discriminator --kimg 0.016" in text
+    assert all(f"| {row} |" in text for row in SUITE.rows)
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert [row["row"] for row in rows] == list(SUITE.rows)
+    logged = [r["evaluation/FD-lite0"] for r in collect(SUITE, tmp_path)[0].records if "evaluation/FD-lite0" in r]
+    assert len(logged) == 2
+    assert rows[0]["FD-lite0"] == f"{logged[-1]:.1f}"
+    assert rows[0]["best FD-lite0"] == f"{min(logged):.1f}"
+    for name in ("curves.png", "grids.png"):
+        assert Image.open(tmp_path / name).size[0] > 200
+
+
+def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) -> None:
+    run_suite(Suite("discriminator", "", {}), plan, tmp_path)
+    with pytest.raises(UserError, match="holds another ablation"):
+        run_suite(Suite("discriminator", "", {}), plan.model_copy(update={"kimg": 1.0}), tmp_path)
+
+
+def test_minutes_are_those_of_the_log(tmp_path: Path) -> None:
+    records = [{"images": 600, "images_per_second": 10}, {"images": 600}, {"images": 1200, "images_per_second": 5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert minutes_spent(tmp_path) == pytest.approx(1 + 2)
+
+
+def test_discriminator_rows_are_cumulative() -> None:
+    rows = {name: row(with_model(cifar10_tiny())) for name, row in SUITES["discriminator"].rows.items()}
+    assert rows["none"].model.discriminator.model_dump().items() >= {"attention": "dot", "weight_norm": "none"}.items()
+    assert rows["none"].model.discriminator.model_dump()["overlap"] == 0
+    last = rows["l2+isn+overlap+bcr+diffaug"]
+    assert last.model.discriminator == cifar10_tiny().model.discriminator
+    assert (last.objective.bcr_real, last.objective.diffaugment) == (10, True)
+    assert rows["l2+isn+overlap+bcr"].objective.diffaugment is False
+    assert rows["r1"].objective.r1_gamma > 0
+    assert all(row.objective.r1_gamma == 0 for name, row in rows.items() if name != "r1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep --kimg 1", "there is no suite 'sweep'"),
+        ("discriminator", "pass --kimg or --minutes"),
+        ("discriminator --kimg 1 --only nothing", "has no row 'nothing'"),
+        ("discriminator --kimg 1 --base nothing", "unknown preset"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dispatch(["ablate", *arguments.split()])
