@@ -252,7 +252,9 @@ def _prepare(source: Source, output: Output) -> None:
         print("interrupted: the same command goes on where it was")
         raise
     _print_description(store)
-    print(f"next: vitgan train quickstart --data {store.path}")
+    preset = "quickstart" if store.channels == 1 else "cifar10-tiny"
+    size = "" if store.resolution == 32 else f" --model.resolution {store.resolution}"
+    print(f"next: vitgan train {preset} --data {store.path}{size}")
 
 
 def _print_description(store: ImageStore) -> None:
