@@ -1,11 +1,11 @@
-# make demo · make test · make lint · make bench: each creates and uses .venv by itself.
+# make demo · make test · make lint · make bench · make torture: each creates and uses .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 # OpenMP waits by spinning unless told otherwise, which is many times slower beside any other work.
 export OMP_WAIT_POLICY := PASSIVE
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench torture clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -29,6 +29,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+torture: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m reliability.torture --kills 200 --kills-of-two 12 --kills-of-preparation 40
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,37 +13,74 @@ from vitgan.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LARGEST_JSON_BYTES = 1 << 24
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name, through to the disk, and renames it: it is whole or absent.
+
+    Raises:
+        OSError: If it cannot be written (a full disk, a read-only folder); what was there before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON under a temporary name and renames it."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside a folder outlive a power cut, where the system can (POSIX)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
-    """Reads a JSON file (or the part of it under `keys`) and validates it.
+    """Reads a JSON file (or the part of it under `keys`) and validates it. The file may be a stranger's.
 
     Raises:
-        UserError: If the file is missing, is no JSON, or does not fit `model`.
+        UserError: If the file is missing, is no JSON, is larger than 16 MiB, or does not fit `model`.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise UserError(f"{path.parent} is no {what}: it has no {path.name}")
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            raise UserError(f"{path} is larger than a {what}'s JSON can be ({LARGEST_JSON_BYTES >> 20} MiB)")
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         for key in keys:
             value = value[key]
         return model.model_validate(value)
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is no {what}: it has no {path.name}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in (*keys, *first["loc"]))
-        raise UserError(f"{path} does not describe a {what}: {place}: {first['msg']}") from error
+        raise UserError(one_line(f"{path} does not describe a {what}: {place}: {first['msg']}")) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as a {what}'s JSON: {error}") from error
+        raise UserError(one_line(f"{path} cannot be read as a {what}'s JSON: {error}")) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def one_line(text: str, longest: int = 500) -> str:
+    """The text without control characters, which a stranger's file may have put there for the terminal, and cut."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def sha256(path: Path) -> str:

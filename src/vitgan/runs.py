@@ -1,24 +1,46 @@
 """Run folders: how a configuration becomes a run, and how a run goes on."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 
 from vitgan.config import RunConfig
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.errors import UserError
-from vitgan.files import read_model, write_json
+from vitgan.files import one_line, read_model, write_json
 from vitgan.precision import choose_precision
-from vitgan.training.checkpoint import latest_checkpoint, load_checkpoint
+from vitgan.schema import Config
+from vitgan.training.checkpoint import (
+    checkpoints,
+    damaged_checkpoints,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    remove_leftovers,
+    verify_checkpoint,
+)
 from vitgan.training.loop import Hooks, Trainer
+from vitgan.weights import check_sizes
 
 BUNDLED_DATA = "fashion-mnist"
+LOCK, DATA_RECORD = ".lock", "data.json"
+VERIFIED_BYTES = 1 << 30
+"""Stores up to this size are read through on every resume: a second or two at most."""
+
+LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
+"""What messages of torch.distributed say when another process is gone or does not answer."""
+
+Result = TypeVar("Result")
 
 
 def train(
@@ -50,22 +72,134 @@ def train(
             f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "
             "processes: choose a multiple"
         )
-    run = Path(resume) if resume is not None else _new_run_on_all_processes(Path(out), config, processes)
+    run = _on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
+    with _errors_in_one_line(run, processes), _locked(run, processes):
+        _train(run, config, store, resume is not None, hooks or Hooks(), processes)
+    return run
+
+
+def _train(
+    run: Path, config: RunConfig, store: ImageStore, resumes: bool, hooks: Hooks, processes: PartialState
+) -> None:
+    if resumes:
+        _on_main_process(processes, lambda: _make_resumable(run, config, store, hooks))
     accelerator = make_accelerator(config, run)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
-    if resume is not None:
+    if resumes:
         restore(trainer, run, config)
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        write_json(run / DATA_RECORD, record_of(store).model_dump())
         write_json(run / "config.json", config.model_dump(mode="json"))
     accelerator.init_trackers("tensorboard")
-    hooks = with_evaluation(hooks or Hooks(), config, store, accelerator)
+    hooks = with_evaluation(hooks, config, store, accelerator)
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
     )
     trainer.fit(stream, hooks)
     accelerator.wait_for_everyone()
     accelerator.end_training()
-    return run
+
+
+def _on_main_process(processes: PartialState, action: Callable[[], Result]) -> Result:
+    """Does it on the main process only; all processes get its result, or its UserError."""
+    outcome: list[Result | UserError | None] = [None]
+    if processes.is_main_process:
+        try:
+            outcome = [action()]
+        except UserError as error:
+            outcome = [error]
+    result = broadcast_object_list(outcome)[0]
+    if isinstance(result, UserError):
+        raise result
+    return cast(Result, result)
+
+
+@contextmanager
+def _locked(run: Path, processes: PartialState) -> Iterator[None]:
+    """Keeps other processes from writing to the run; the system frees the lock when this one ends, however it ends."""
+    lock = FileLock(run / LOCK)
+
+    def acquire() -> None:
+        if not run.is_dir():
+            raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"another process is writing to the run {run}: wait until it ends, or stop it first"
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot lock the run {run}: {reason}; put it into a folder that can be written") from error
+
+    _on_main_process(processes, acquire)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
+    """A full disk, a folder that became read-only while the run writes its log, another process of the run that died."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
+            raise
+        raise UserError(
+            f"process {processes.process_index} of {processes.num_processes} lost another one "
+            f"({one_line(str(error), 120)}): go on with the same command and --resume {run}"
+        ) from error
+    except OSError as error:
+        newest = latest_checkpoint(run)
+        raise UserError(
+            f"the run {run} cannot go on: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
+            f"mend that, then go on with `vitgan train --resume {run}` "
+            f"(newest whole checkpoint: {newest.name if newest else 'none'})"
+        ) from error
+
+
+class DataRecord(Config):
+    """What a run's `data.json` holds: which images it trains on, whatever its folder's name."""
+
+    count: int
+    sha256: str
+    labels_sha256: str | None = None
+
+
+def record_of(store: ImageStore) -> DataRecord:
+    """The record of a store, from its description."""
+    description = store.description
+    return DataRecord(count=description.count, sha256=description.sha256, labels_sha256=description.labels_sha256)
+
+
+def check_data(run: Path, config: RunConfig, store: ImageStore) -> None:
+    """Refuses to go on with other images than the run began with.
+
+    Raises:
+        UserError: If the store was prepared anew with other images, or (up to 1 GiB) its bytes are not those described.
+    """
+    if (run / DATA_RECORD).exists():
+        record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
+        if record != record_of(store):
+            raise UserError(
+                f"the images in {config.data} changed since the run {run} began (SHA-256 {record.sha256[:12]}…, now "
+                f"{store.description.sha256[:12]}…): prepare them as they were, or start a new run"
+            )
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
+
+
+def _make_resumable(run: Path, config: RunConfig, store: ImageStore, hooks: Hooks) -> None:
+    check_resumable(run, config)
+    check_data(run, config, store)
+    remove_leftovers(run)
+    prune_checkpoints(run, config.training.keep_checkpoints)
+    for problem in damaged_checkpoints(run):
+        if hooks.on_notice:
+            hooks.on_notice(f"passed over: {problem}")
 
 
 def make_accelerator(config: RunConfig, run: Path) -> Accelerator:
@@ -80,14 +214,18 @@ def make_accelerator(config: RunConfig, run: Path) -> Accelerator:
 
 
 def restore(trainer: Trainer, run: Path, config: RunConfig) -> None:
-    """Puts a trainer where the newest whole checkpoint of a run left off.
+    """Puts a trainer where the newest whole checkpoint of a run left off; at the start if it was killed before one.
 
     Raises:
-        UserError: If there is none, or it is of another configuration.
+        UserError: If there is none, it is damaged, or of another configuration.
     """
     check_resumable(run, config)
     checkpoint = latest_checkpoint(run)
+    if checkpoint is None and not checkpoints(run) and (run / DATA_RECORD).exists():
+        return  # killed before its first checkpoint: its first steps are done again
     if checkpoint is None:
+        for newest in reversed(checkpoints(run)):
+            verify_checkpoint(newest)  # says what is wrong with it
         raise UserError(f"the run {run} has no whole checkpoint to resume from: start it anew without --resume")
     load_checkpoint(checkpoint, trainer.state)
 
@@ -159,11 +297,6 @@ def new_run(out: Path, config: RunConfig) -> Path:
     return run
 
 
-def _new_run_on_all_processes(out: Path, config: RunConfig, processes: PartialState) -> Path:
-    names = [str(new_run(out, config)) if processes.is_main_process else ""]
-    return Path(broadcast_object_list(names)[0])
-
-
 FREE_ON_RESUME = {
     "total_kimg",
     "max_minutes",
@@ -174,6 +307,9 @@ FREE_ON_RESUME = {
     "sample_count",
     "trackers",
     "device",
+    "on_divergence",
+    "logit_bound",
+    "rollback_rate",
 }
 """Fields of the training configuration that do not change the steps themselves."""
 
@@ -186,7 +322,9 @@ def config_of_run(run: Path) -> RunConfig:
     """
     if not run.is_dir():
         raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
-    return read_model(run / "config.json", RunConfig, "run")
+    config = read_model(run / "config.json", RunConfig, "run")
+    check_sizes(config.model, run / "config.json")
+    return config
 
 
 def check_resumable(run: Path, config: RunConfig) -> None:

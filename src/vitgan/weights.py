@@ -1,39 +1,166 @@
-"""Weights from safetensors files into modules that must fit them exactly."""
+"""Weights in safetensors files: written whole, read only into modules that they fit exactly.
 
+A file may be a stranger's. Nothing in it can name code or another file; its tensors' names, shapes and types must be
+the module's own, and a SHA-256 over all of them in the header tells a damaged file, where whoever wrote it put it there.
+"""
+
+import hashlib
+import math
+import os
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.files import one_line, write_bytes
+
+DIGEST = "sha256"
+TRUST_SIZES = "VITGAN_TRUST_SIZES"
+
+LARGEST_PARAMETERS = 1_000_000_000
+LARGEST_REPEATED = 256
+LARGEST_RESOLUTION = 4096
+LARGEST_TOKENS = 16_384
+LARGEST_SIZE = 1 << 20
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Writes tensors as a safetensors file, whole or not at all; the same tensors give the same bytes.
+
+    Returns:
+        The file's SHA-256, of the bytes that were meant to be written.
 
     Raises:
-        UserError: If the file cannot be read.
+        OSError: If the file cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = save(tensors, metadata={DIGEST: digest(tensors)})
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of contiguous tensors on the CPU, in order of names."""
+    result = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        result.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        result.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
+
+
+def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Args:
+        path: The file.
+        expected: Tensors (on "meta", say) whose names, shapes and types the file's must have; looked at before any
+            tensor is read.
+
+    Raises:
+        UserError: If the file cannot be read, is damaged, or holds other tensors than expected.
     """
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read the weights {path}: {error}") from error
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            if expected is not None:
+                _check_names(path, names, expected)
+                for name, tensor in expected.items():
+                    _check_shape(path, name, tuple(file.get_slice(name).get_shape()), tuple(tensor.shape))
+            tensors = {name: file.get_tensor(name) for name in sorted(names)}
+            recorded = (file.metadata() or {}).get(DIGEST)
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
+        raise UserError(one_line(f"cannot read the weights {path}: {error}")) from error
+    for name, tensor in (expected or {}).items():
+        if tensors[name].dtype != tensor.dtype:
+            types = f"{tensors[name].dtype}, the model's is {tensor.dtype}"
+            raise UserError(one_line(f"{path} is of another configuration: {name!r} has the type {types}"))
+    if recorded is not None and recorded != digest(tensors):
+        raise UserError(f"the weights {path} are damaged: their SHA-256 is not the one in the header; fetch them again")
+    return tensors
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Loads a safetensors file into a module that must fit it exactly; one built on "meta" gets the file's tensors.
 
     Raises:
-        UserError: If the file cannot be read, or holds other names or shapes.
+        UserError: If the file cannot be read, is damaged, or holds other names, shapes or types.
     """
-    tensors = read_tensors(path)
-    expected = module.state_dict()
-    if tensors.keys() != expected.keys():
-        odd = sorted(tensors.keys() ^ expected.keys())[0]
-        raise UserError(f"{path} is of another configuration: {odd!r} is in only one of the file and the model")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{tuple(tensor.shape)}, the model {tuple(expected[name].shape)}"
-            raise UserError(f"{path} is of another configuration: {name!r} has the shape {shapes}")
+    tensors = read_tensors(path, module.state_dict())
     module.load_state_dict(tensors, assign=any(p.is_meta for p in module.parameters()))
+
+
+def check_sizes(config: BaseModel, path: Path) -> None:
+    """Refuses a configuration from a file whose sizes would exhaust memory or time before anything is built from it.
+
+    Set the environment variable VITGAN_TRUST_SIZES=1 to load it all the same.
+
+    Raises:
+        UserError: Naming the field.
+    """
+    if trusts_sizes():
+        return
+    for name, value in _numbers(config, ""):
+        field = name.rsplit(".", 1)[-1]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{path}: {name} is {value}: expected a finite number")
+        repeated = field in ("depth", "mapping_layers", "label_mapping_layers")
+        largest = LARGEST_REPEATED if repeated else LARGEST_RESOLUTION if field == "resolution" else LARGEST_SIZE
+        if value > largest:
+            raise _too_large(path, name, value, largest)
+    resolution = getattr(config, "resolution", 0)
+    for player in ("generator", "discriminator"):
+        tokens = (resolution // getattr(getattr(config, player, None), "patch_size", LARGEST_RESOLUTION)) ** 2
+        if tokens > LARGEST_TOKENS:
+            raise _too_large(path, f"the {player}'s number of tokens", tokens, LARGEST_TOKENS)
+
+
+def check_parameters(module: nn.Module, path: Path) -> None:
+    """Refuses a module, built on "meta" from a file, with more than 1,000,000,000 weights.
+
+    Raises:
+        UserError: If it has more, and VITGAN_TRUST_SIZES is not set.
+    """
+    count = sum(tensor.numel() for tensor in module.state_dict().values())
+    if count > LARGEST_PARAMETERS and not trusts_sizes():
+        raise _too_large(path, "the number of weights", count, LARGEST_PARAMETERS)
+
+
+def trusts_sizes() -> bool:
+    """Whether the user said that sizes from files are not to be bounded."""
+    return os.environ.get(TRUST_SIZES, "") not in ("", "0")
+
+
+def _too_large(path: Path, name: str, value: float, largest: int) -> UserError:
+    return UserError(
+        f"{path}: {name} is {value:.6g}, more than the {largest:,} that are loaded from a file unasked; "
+        f"if you trust it, set {TRUST_SIZES}=1"
+    )
+
+
+def _numbers(config: BaseModel, prefix: str) -> list[tuple[str, int | float]]:
+    found: list[tuple[str, int | float]] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            found += _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            found.append((prefix + name, value))
+    return found
+
+
+def _check_names(path: Path, names: set[str], expected: dict[str, Tensor]) -> None:
+    if names != expected.keys():
+        odd = min(names ^ expected.keys())
+        found = f"{odd!r} is in only one of the file and the model"
+        raise UserError(one_line(f"{path} is of another configuration: {found}"))
+
+
+def _check_shape(path: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        shapes = f"{found}, the model {expected}"
+        raise UserError(one_line(f"{path} is of another configuration: {name!r} has the shape {shapes}"))

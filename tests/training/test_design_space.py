@@ -43,7 +43,7 @@ DISCRIMINATORS |= {
     "stylegan2": STYLEGAN2_DISCRIMINATOR,
 }
 
-PLAIN = {"bcr_real": 0, "bcr_fake": 0, "diffaugment": False}
+PLAIN: dict[str, object] = {"bcr_real": 0, "bcr_fake": 0, "diffaugment": False}
 REGULARIZERS: dict[str, dict[str, object]] = {
     "none": PLAIN,
     "diffaugment": PLAIN | {"diffaugment": True},
@@ -106,9 +106,9 @@ def test_any_discriminator_under_exact_penalties(tmp_path: Path, discriminator: 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_trains_at_small_size(tmp_path: Path, variant: str) -> None:
-    base = with_model(
-        tiny_run("unused"), *(replaced(p, dim=48, num_heads=2) for p in (TINY_GENERATOR, TINY_DISCRIMINATOR))
-    )
+    generator = replaced(TINY_GENERATOR, dim=48, num_heads=2)
+    discriminator = replaced(TINY_DISCRIMINATOR, dim=48, num_heads=2)
+    base = with_model(tiny_run("unused"), generator, discriminator)
     config = VARIANTS[variant](base)
     take_steps(replaced(config, training=replaced(config.training, batch_size=4)), tmp_path)
 

@@ -13,6 +13,9 @@ COMMANDS = {
     "train": "train a GAN from a preset, or go on with a run",
     "sample": "make images with a trained generator",
     "evaluate": "FID or FD, KID, IS, precision and recall, by a named protocol",
+    "explore": "interpolate, mix, truncate, steer, zoom, look at attention, invert, watch it grow",
+    "export": "ONNX, a folder for the Hub, a static web page",
+    "serve": "the web page and a PNG endpoint on this machine",
     "ablate": "train a table of variants at one budget, and write its report",
     "info": "show presets, runs and models",
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitgan.errors import UserError
+from vitgan.files import one_line
 
 FILE_NAME = "dataset.json"
 
@@ -89,7 +90,7 @@ class DatasetDescription(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "file"
-            raise UserError(f"{file} is not a store's description: {where}: {first['msg']}") from error
+            raise UserError(one_line(f"{file} is not a store's description: {where}: {first['msg']}")) from error
 
     def write(self, store: Path) -> None:
         """Writes the description into the folder `store`, readable by people."""

@@ -1,20 +1,23 @@
 """Checkpoints: whole or absent.
 
 A checkpoint is a folder written under a temporary name and renamed when whole; `state.json`, written last, holds the
-counters and the SHA-256 of every other file, so that a damaged one is known and passed over.
+counters and the SHA-256 of every other file, so that a damaged one is known and passed over. Folders whose names start
+with a dot are what a killed process was writing or removing.
 """
 
+import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from pydantic import ValidationError
-from safetensors.torch import save_file
+from pydantic import BaseModel, Field
+from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files import read_model, sha256, write_json
+from vitgan.files import read_model, sha256, sync_folder, write_json
 from vitgan.schema import Config
 from vitgan.training.state import TrainingState
-from vitgan.weights import load_weights, read_tensors
+from vitgan.weights import load_weights, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
 MODULES = ("generator_ema", "generator", "discriminator", "objective")
@@ -26,10 +29,26 @@ class CheckpointManifest(Config):
     """What `state.json` holds."""
 
     format_version: int
-    step: int
-    images_seen: int
+    step: int = Field(ge=0)
+    images_seen: int = Field(ge=0)
     files: dict[str, str]
     """File name -> SHA-256."""
+    learning_rate_scale: float = Field(default=1.0, gt=0, le=1)
+    """What the divergence guard has lowered the learning rates by."""
+    statistics: dict[str, tuple[float, int]] = Field(default_factory=dict)
+    """Sums and counts of the figures since the last log record, so that the next one is the same after a resume."""
+    sha256: str | None = None
+    """Of all of the above."""
+
+    def digest(self) -> str:
+        """SHA-256 of all fields but itself."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+
+
+class _Format(BaseModel):
+    """What a checkpoint of any format says about itself."""
+
+    format_version: int
 
 
 def checkpoint_name(images_seen: int) -> str:
@@ -38,27 +57,51 @@ def checkpoint_name(images_seen: int) -> str:
 
 
 def save_checkpoint(run: Path, state: TrainingState) -> Path:
-    """Writes the state as `run`/checkpoints/<name>; returns the folder. An existing one of the same name is kept."""
+    """Writes the state as `run`/checkpoints/<name>; returns the folder. An existing one of the same name is kept.
+
+    Raises:
+        UserError: If it cannot be written; what was written of it is removed, and older checkpoints are as they were.
+    """
     folder = run / "checkpoints" / checkpoint_name(state.images_seen)
     if folder.exists() and is_whole(folder):
         return folder
     temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    state.generator_ema.update_w_mean()
-    for name in MODULES:
-        tensors = getattr(state, name).state_dict()
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary / f"{name}.safetensors")
-    save_file(state.optimizer_tensors(), temporary / OPTIMIZERS)
-    files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-    manifest = CheckpointManifest(
-        format_version=FORMAT_VERSION, step=state.step, images_seen=state.images_seen, files=files
-    )
-    write_json(temporary / "state.json", manifest.model_dump())
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.replace(folder)
+    try:
+        _write_state(temporary, state)
+        if folder.exists():
+            _remove(folder)
+        temporary.replace(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        newest = latest_checkpoint(run)
+        raise UserError(
+            f"cannot write the checkpoint {folder}: {error.strerror or error}; mend that, then go on with "
+            f"`vitgan train --resume {run}` (newest whole checkpoint: {newest.name if newest else 'none'})"
+        ) from error
     return folder
+
+
+def _write_state(folder: Path, state: TrainingState) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    state.generator_ema.update_w_mean()
+    files = {}
+    for name in MODULES:
+        file = f"{name}.safetensors"
+        files[file] = write_tensors(folder / file, getattr(state, name).state_dict())
+    files[OPTIMIZERS] = write_tensors(folder / OPTIMIZERS, state.optimizer_tensors())
+    manifest = CheckpointManifest(
+        format_version=FORMAT_VERSION,
+        step=state.step,
+        images_seen=state.images_seen,
+        files=files,
+        learning_rate_scale=state.learning_rate_scale,
+        statistics=state.statistics.sums(),
+    )
+    manifest = manifest.model_copy(update={"sha256": manifest.digest()})
+    write_json(folder / "state.json", manifest.model_dump(mode="json"))
+    sync_folder(folder)
 
 
 def load_checkpoint(folder: Path, state: TrainingState) -> None:
@@ -70,8 +113,26 @@ def load_checkpoint(folder: Path, state: TrainingState) -> None:
     manifest = verify_checkpoint(folder)
     for name in MODULES:
         load_weights(getattr(state, name), folder / f"{name}.safetensors")
-    state.load_optimizer_tensors(read_tensors(folder / OPTIMIZERS))
+    tensors = read_tensors(folder / OPTIMIZERS)
+    _check_optimizers(folder / OPTIMIZERS, tensors, state)
+    state.load_optimizer_tensors(tensors)
     state.step, state.images_seen = manifest.step, manifest.images_seen
+    state.learning_rate_scale = manifest.learning_rate_scale
+    state.statistics.restore(manifest.statistics)
+
+
+def _check_optimizers(path: Path, tensors: dict[str, Tensor], state: TrainingState) -> None:
+    """Adam's three tensors for each parameter, of its shape, or for none before the first step."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for player in ("generator", "discriminator") if tensors else ():
+        for name, parameter in getattr(state, player).named_parameters():
+            shape = tuple(parameter.shape)
+            expected |= {f"{player}/{name}/{key}": shape for key in ("exp_avg", "exp_avg_sq")}
+            expected[f"{player}/{name}/step"] = ()
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        odd = min(dict(found.items() ^ expected.items()))
+        raise UserError(f"{path} is of another configuration: {odd!r} is not as the model's optimisers have it")
 
 
 def verify_checkpoint(folder: Path) -> CheckpointManifest:
@@ -80,17 +141,25 @@ def verify_checkpoint(folder: Path) -> CheckpointManifest:
     Raises:
         UserError: Naming the file that is missing or damaged, or the unknown format.
     """
-    manifest = read_model(folder / "state.json", CheckpointManifest, "checkpoint")
-    if manifest.format_version != FORMAT_VERSION:
+    version = read_model(folder / "state.json", _Format, "checkpoint").format_version
+    if version != FORMAT_VERSION:
+        age = "a newer" if version > FORMAT_VERSION else "an older"
         raise UserError(
-            f"{folder} has checkpoint format {manifest.format_version}, this version of vitgan reads "
-            f"{FORMAT_VERSION}: use the version of vitgan that wrote it"
+            f"{folder} has checkpoint format {version}, this version of vitgan reads {FORMAT_VERSION}: "
+            f"use {age} version of vitgan, the one that wrote it"
         )
+    manifest = read_model(folder / "state.json", CheckpointManifest, "checkpoint")
+    if manifest.sha256 is not None and manifest.sha256 != manifest.digest():
+        raise UserError(f"the checkpoint file {folder / 'state.json'} is damaged: its SHA-256 is not the one in it")
     for name in (*(f"{module}.safetensors" for module in MODULES), OPTIMIZERS):
         path = folder / name
         if not path.is_file():
             raise UserError(f"the checkpoint {folder} is incomplete: {name} is missing")
-        if sha256(path) != manifest.files.get(name):
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise UserError(f"the checkpoint file {path} cannot be read: {error.strerror}") from error
+        if found != manifest.files.get(name):
             raise UserError(f"the checkpoint file {path} is damaged: its SHA-256 is not the one in state.json")
     return manifest
 
@@ -99,7 +168,7 @@ def is_whole(folder: Path) -> bool:
     """Whether a checkpoint can be loaded."""
     try:
         verify_checkpoint(folder)
-    except (UserError, ValidationError):
+    except UserError:
         return False
     return True
 
@@ -114,6 +183,33 @@ def latest_checkpoint(run: Path) -> Path | None:
     return next((folder for folder in reversed(checkpoints(run)) if is_whole(folder)), None)
 
 
+def damaged_checkpoints(run: Path) -> list[str]:
+    """What is wrong with each checkpoint that is newer than the newest whole one, newest first."""
+    problems = []
+    for folder in reversed(checkpoints(run)):
+        try:
+            verify_checkpoint(folder)
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            break
+    return problems
+
+
+def remove_leftovers(run: Path) -> None:
+    """Removes what a killed process was writing or removing. The caller must hold the run's lock."""
+    for folder in (run / "checkpoints").glob(".*k[0-9]*.part"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a checkpoint: first from the list, at once, then its files."""
+    leaving = folder.with_name(f".{folder.name}.removed.part")
+    shutil.rmtree(leaving, ignore_errors=True)
+    folder.replace(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
 class BestCheckpoint(Config):
     """What `best.json` holds: the checkpoint with the lowest score so far."""
 
@@ -121,16 +217,19 @@ class BestCheckpoint(Config):
     name: str
     """The figure that was compared."""
     score: float
+    previous: "BestCheckpoint | None" = None
+    """The best one before, which counts until this one is there: a process may be killed in between."""
 
 
 def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
     """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
 
-    It may be written just before the checkpoint itself: a best one that is not there counts for nothing.
+    It is written just before the checkpoint itself.
     """
     best = best_checkpoint(run)
     if best is None or best.name != name or score < best.score:
-        found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score)
+        previous = best.model_copy(update={"previous": None}) if best else None
+        found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score, previous=previous)
         write_json(run / BEST, found.model_dump())
 
 
@@ -138,8 +237,10 @@ def best_checkpoint(run: Path) -> BestCheckpoint | None:
     """The best checkpoint that evaluations found, if it is there."""
     if not (run / BEST).exists():
         return None
-    best = read_model(run / BEST, BestCheckpoint, "best checkpoint")
-    return best if (run / "checkpoints" / Path(best.checkpoint).name).is_dir() else None
+    best: BestCheckpoint | None = read_model(run / BEST, BestCheckpoint, "best checkpoint")
+    while best is not None and not (run / "checkpoints" / Path(best.checkpoint).name).is_dir():
+        best = best.previous
+    return best
 
 
 def prune_checkpoints(run: Path, keep: int) -> None:
@@ -149,4 +250,5 @@ def prune_checkpoints(run: Path, keep: int) -> None:
         whole = [folder for folder in checkpoints(run) if is_whole(folder)]
         for folder in whole[:-keep]:
             if best is None or folder.name != best.checkpoint:
-                shutil.rmtree(folder)
+                with suppress(OSError):  # room that is not freed stops no run
+                    _remove(folder)

@@ -1,6 +1,7 @@
-"""A run's log: statistics gathered on the device, metrics.jsonl, and trackers (TensorBoard)."""
+"""A run's log: statistics gathered on the device, metrics.jsonl, events.jsonl."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,31 +14,50 @@ MAXIMUM_SUFFIX = "_max"
 class Statistics:
     """Means (and maxima, for names that end in "_max") of scalars over the steps since the last `collect`.
 
-    Sums stay on the device: nothing waits for the device until `collect`.
+    Sums stay on the device: nothing waits for the device until `collect`. Values that are not finite are left out: the
+    divergence guard reports them.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             value = value.detach().float()
+            maximum = name.endswith(MAXIMUM_SUFFIX)
+            finite = value.isfinite()
+            value = value.where(finite, value.new_tensor(-torch.inf if maximum else 0.0))
             if name not in self._values:
-                self._values[name], self._counts[name] = value.clone(), 1
+                self._values[name], self._counts[name] = value, finite.float()
                 continue
-            if name.endswith(MAXIMUM_SUFFIX):
+            if maximum:
                 self._values[name] = torch.maximum(self._values[name], value)
             else:
                 self._values[name] = self._values[name] + value
-                self._counts[name] += 1
+            self._counts[name] = self._counts[name] + finite
 
     def collect(self) -> dict[str, float]:
-        """The figures, and a fresh start."""
-        figures = {name: value.item() / self._counts[name] for name, value in self._values.items()}
+        """The figures, and a fresh start. A figure that was never finite is absent."""
+        sums = self.sums()
         self._values, self._counts = {}, {}
-        return figures
+        return {
+            name: value if name.endswith(MAXIMUM_SUFFIX) else value / count
+            for name, (value, count) in sums.items()
+            if count
+        }
+
+    def sums(self) -> dict[str, tuple[float, int]]:
+        """Sum (or maximum) and count of each figure so far: float32 values, exact as Python's floats."""
+        sums = {name: (value.item(), int(self._counts[name].item())) for name, value in self._values.items()}
+        return {name: (value if count else 0.0, count) for name, (value, count) in sums.items()}
+
+    def restore(self, sums: dict[str, tuple[float, int]]) -> None:
+        """The inverse of `sums`."""
+        never = {name: -torch.inf if name.endswith(MAXIMUM_SUFFIX) else 0.0 for name in sums}
+        self._values = {name: torch.tensor(value if count else never[name]) for name, (value, count) in sums.items()}
+        self._counts = {name: torch.tensor(float(count)) for name, (_, count) in sums.items()}
 
 
 class MetricsFile:
@@ -53,8 +73,21 @@ class MetricsFile:
             temporary.replace(path)
 
     def append(self, record: dict[str, float]) -> None:
+        """Writes a record, through to the disk: a checkpoint that is written later is never older than its log."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def append_event(path: Path, event: dict[str, object]) -> None:
+    """Appends an event (a divergence, say) to events.jsonl, once: work that is redone after a kill adds none twice."""
+    line = json.dumps(event, sort_keys=True)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if line not in lines:
+        with path.open("a", encoding="utf-8") as file:
+            # A line that a killed process cut short is ended, so that it spoils no other.
+            file.write(("\n" if lines and not path.read_bytes().endswith(b"\n") else "") + line + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

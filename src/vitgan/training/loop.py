@@ -14,16 +14,32 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.augment import AugmentConfig
+from vitgan.errors import UserError
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.schema import Config
-from vitgan.training.checkpoint import checkpoint_name, prune_checkpoints, remember_best, save_checkpoint
+from vitgan.training.checkpoint import (
+    checkpoint_name,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    remember_best,
+    save_checkpoint,
+)
 from vitgan.training.ema import average_decay, averaged_copy, update_average
+from vitgan.training.guard import (
+    MOST_ROLLBACKS,
+    MOST_SKIPPED_IN_A_ROW,
+    Divergence,
+    Guard,
+    copy_buffers,
+    restore_buffers_where,
+)
 from vitgan.training.instruments import measure
-from vitgan.training.log import MetricsFile, Rate, Statistics
+from vitgan.training.log import MetricsFile, Rate, append_event
 from vitgan.training.phases import Objective, ObjectiveConfig, Parts
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
@@ -66,6 +82,13 @@ class TrainingConfig(Config):
     """Measure spectral norms and attention entropies of D with every log record."""
     sample_count: int = Field(default=64, ge=1)
     """Images in a sample grid."""
+    on_divergence: Literal["stop", "skip", "rollback"] = "stop"
+    """After an update whose loss or gradient is not finite, or whose logits are past the bound (it is never applied):
+    end the run, go on with the next batch, or go back to the last checkpoint with lower learning rates."""
+    logit_bound: float = Field(default=10_000, gt=0)
+    """Mean logits of D beyond this, in either direction, count as divergence."""
+    rollback_rate: float = Field(default=0.5, gt=0, lt=1)
+    """Factor on the learning rates each time the run goes back."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Trackers besides metrics.jsonl, by accelerate's names: tensorboard, wandb, mlflow, ..."""
 
@@ -104,6 +127,8 @@ class Hooks:
     """(images seen, images in all), after every step."""
     on_log: Callable[[dict[str, float]], None] | None = None
     on_samples: Callable[[Path], None] | None = None
+    on_notice: Callable[[str], None] | None = None
+    """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back."""
     should_stop: Callable[[], bool] | None = None
     """Asked after every step on every process: True on any saves a checkpoint and ends the run."""
     evaluate: Callable[[Generator], Evaluation] | None = None
@@ -123,6 +148,7 @@ class Trainer:
     run: Path
     state: TrainingState = field(init=False)
     objective: Objective = field(init=False)
+    guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.accelerator.device
@@ -135,6 +161,7 @@ class Trainer:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
                     module.kernel = "explicit"  # the fused kernel has no second derivative
+        self.guard = Guard(self.config.logit_bound, device)
         self.state = TrainingState(
             generator=generator,
             discriminator=discriminator,
@@ -164,21 +191,29 @@ class Trainer:
 
         update_spectral_norms(state.discriminator)
         state.discriminator.requires_grad_(True)
+        averages = copy_buffers(self.objective)
         with self.accelerator.autocast():
             loss, parts = self.objective.discriminator_loss(
                 state.generator, state.discriminator, real, labels, randomness
             )
         loss.backward()
-        parts |= self._update(state.discriminator, state.discriminator_optimizer, "discriminator")
+        suspicion = self.guard.suspicion(loss, parts)
+        norms, bad = self._update(state.discriminator, state.discriminator_optimizer, "discriminator", suspicion)
+        restore_buffers_where(bad, self.objective, averages)
 
         state.discriminator.requires_grad_(False)
+        averages = copy_buffers(self.objective)
         with self.accelerator.autocast():
             loss, generator_parts = self.objective.generator_loss(
                 state.generator, state.discriminator, real, labels, randomness
             )
         loss.backward()
-        parts |= generator_parts | self._update(state.generator, state.generator_optimizer, "generator")
+        suspicion = self.guard.suspicion(loss, generator_parts)
+        generator_norms, bad = self._update(state.generator, state.generator_optimizer, "generator", suspicion)
+        restore_buffers_where(bad, self.objective, averages)
 
+        parts |= norms | generator_parts | generator_norms
+        self.guard.end_of_step(state.step, parts)
         state.step += 1
         state.images_seen += self.config.batch_size
         decay = average_decay(
@@ -188,11 +223,27 @@ class Trainer:
         return parts
 
     def fit(self, stream: Stream, hooks: Hooks | None = None) -> bool:
-        """Trains until the run's length; returns whether it got there (False: stopped by `should_stop`)."""
-        hooks, state, config = hooks or Hooks(), self.state, self.config
+        """Trains until the run's length; returns whether it got there (False: stopped by `should_stop`).
+
+        Raises:
+            UserError: If the run diverges and is to stop then, or if what it leaves behind cannot be written.
+        """
+        hooks, deadline = hooks or Hooks(), float("inf")
+        if self.config.max_minutes is not None:
+            deadline = time.monotonic() + self.config.max_minutes * 60
+        if self.config.on_divergence == "rollback" and self.state.images_seen == 0:
+            self.save()  # something to go back to
+        while (outcome := self._fit_from_here(stream, hooks, deadline)) == "went back":
+            pass
+        return outcome == "finished"
+
+    def _fit_from_here(
+        self, stream: Stream, hooks: Hooks, deadline: float
+    ) -> Literal["finished", "stopped", "went back"]:
+        state, config = self.state, self.config
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
-        statistics, rate, start = Statistics(), Rate(state.images_seen), time.monotonic()
+        rate = Rate(state.images_seen)
         if main and state.images_seen == 0:
             self._write_samples(hooks)
         finished = state.images_seen >= self.total_images
@@ -203,24 +254,68 @@ class Trainer:
                 )
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
-                statistics.add(self.step(real, labels, randomness))
+                state.statistics.add(self.step(real, labels, randomness))
 
-                out_of_time = config.max_minutes is not None and time.monotonic() - start > config.max_minutes * 60
-                finished = state.images_seen >= self.total_images or self._agreed(out_of_time)
+                finished = state.images_seen >= self.total_images or self._agreed(time.monotonic() > deadline)
                 stopped = self._agreed(hooks.should_stop is not None and hooks.should_stop())
+                evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
+                saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
+                divergence = self.guard.look(state.step, now=saving)
+                if divergence is not None and self._diverged(divergence, real, hooks):
+                    return "went back"
                 if main and hooks.on_step:
                     hooks.on_step(state.images_seen, self.total_images)
-                if finished or stopped or _passes(before, state.images_seen, config.log_every_kimg):
-                    self._log(metrics, statistics, rate, real, hooks)
+                if finished or _passes(before, state.images_seen, config.log_every_kimg):
+                    self._log(metrics, rate, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
                     self._write_samples(hooks)
-                evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 if metrics is not None and hooks.evaluate is not None and evaluating:
                     self._evaluate(metrics, hooks.evaluate)
-                if evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg):
+                if saving:
                     self.save()
                 if stopped and not finished:
-                    return False
+                    return "stopped"
+        return "finished"
+
+    def _diverged(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
+        """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint.
+
+        Raises:
+            UserError: If it is to stop, or cannot go on.
+        """
+        state, policy = self.state, self.config.on_divergence
+        where = f"step {divergence.step} diverged ({divergence.reason}; seed {self.config.seed})"
+        if self.accelerator.is_main_process:
+            event = {
+                "event": "divergence",
+                "policy": policy,
+                "step": divergence.step,
+                "batch_seed": [self.config.seed, divergence.step],
+                "skipped_steps": divergence.steps,
+                "learning_rate_scale": state.learning_rate_scale,
+                "figures": {name: f"{value:.6g}" for name, value in divergence.figures.items()},
+                "instruments": {name: f"{value:.6g}" for name, value in measure(state.discriminator, real).items()},
+            }
+            append_event(self.run / "events.jsonl", event)
+        resume = f"`vitgan train --resume {self.run} --training.on-divergence"
+        if policy == "stop":
+            raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip")
+        if policy == "skip":
+            if divergence.in_a_row >= MOST_SKIPPED_IN_A_ROW:
+                raise UserError(
+                    f"{where}, and so did the {divergence.in_a_row} last ones: go back with {resume} rollback`"
+                )
+            _notify(hooks, f"{where}: its update was skipped")
+            return False
+        checkpoint = latest_checkpoint(self.run)
+        scale = state.learning_rate_scale * self.config.rollback_rate
+        if checkpoint is None or scale < self.config.rollback_rate ** (MOST_ROLLBACKS + 0.5):
+            raise UserError(f"{where}, and going back {MOST_ROLLBACKS} times to lower learning rates did not help")
+        self.accelerator.wait_for_everyone()
+        load_checkpoint(checkpoint, state)
+        state.learning_rate_scale = scale
+        self.guard.reset()
+        _notify(hooks, f"{where}: back at {checkpoint.name} with learning rates × {scale:g}")
         return True
 
     def save(self) -> None:
@@ -255,21 +350,30 @@ class Trainer:
         optimizers = (self.state.generator_optimizer, self.state.discriminator_optimizer)
         for rate, optimizer in zip(rates, optimizers, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * warmup
+                group["lr"] = rate * warmup * self.state.learning_rate_scale
 
-    def _update(self, module: nn.Module, optimizer: torch.optim.Optimizer, name: str) -> Parts:
-        """Averages the gradients over processes, steps, clears; returns the gradient's norm."""
+    def _update(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, name: str, suspicion: Tensor
+    ) -> tuple[Parts, Tensor]:
+        """Averages the gradients over processes, steps (unless the update is bad), clears.
+
+        Returns:
+            The gradient's norm, and 1.0 if the update was skipped, else 0.0.
+        """
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         if self.accelerator.num_processes > 1:
             # One flat tensor, not DistributedDataParallel: that allows one forward pass per backward pass, and a GAN's
-            # discriminator has several.
-            flat = self._reduced(torch.cat([g.flatten() for g in gradients]), "mean")
-            for gradient, average in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            # discriminator has several. The guard's suspicion travels with it.
+            flat = self._reduced(torch.cat([*(g.flatten() for g in gradients), suspicion.view(1)]), "mean")
+            *averages, suspicion = flat.split([*(g.numel() for g in gradients), 1])
+            for gradient, average in zip(gradients, averages, strict=True):
                 gradient.copy_(average.view_as(gradient))
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        bad = self.guard.verdict(norm, suspicion.view(()))
+        optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return {f"gradient_norm/{name}": norm, f"gradient_norm/{name}_max": norm}
+        return {f"gradient_norm/{name}": norm, f"gradient_norm/{name}_max": norm}, bad
 
     def _to_device(
         self, images: np.ndarray, labels: np.ndarray | None, randomness: StepRandomness
@@ -283,11 +387,11 @@ class Trainer:
             return real, None
         return real, torch.from_numpy(labels).long().to(real.device)
 
-    def _log(self, metrics: MetricsFile | None, statistics: Statistics, rate: Rate, real: Tensor, hooks: Hooks) -> None:
-        figures = statistics.collect()
+    def _log(self, metrics: MetricsFile | None, rate: Rate, real: Tensor, hooks: Hooks) -> None:
+        state = self.state
+        figures = state.statistics.collect()
         if metrics is None:
             return
-        state = self.state
         record = {"images": state.images_seen, "step": state.step, **figures}
         if self.config.instruments:
             record |= measure(state.discriminator, real)
@@ -320,3 +424,8 @@ def _passes(before: int, after: int, every_kimg: float) -> bool:
     """Whether the count went over a multiple of `every_kimg` thousand images."""
     every = every_kimg * 1000
     return after // every > before // every  # an infinite interval is never passed
+
+
+def _notify(hooks: Hooks, line: str) -> None:
+    if hooks.on_notice:
+        hooks.on_notice(line)

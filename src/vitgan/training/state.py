@@ -4,13 +4,14 @@ means, and one number.
 There is no random state: a step's draws and its images are functions of the seed and of how many images were seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.training.log import Statistics
 
 
 @dataclass
@@ -26,6 +27,8 @@ class TrainingState:
         objective: The losses, whose buffers are running means.
         step: Updates done.
         images_seen: Real images shown to D so far, over all processes.
+        learning_rate_scale: Factor on both learning rates; the divergence guard lowers it when it goes back.
+        statistics: Figures since the last log record.
     """
 
     generator: Generator
@@ -36,6 +39,8 @@ class TrainingState:
     objective: nn.Module
     step: int = 0
     images_seen: int = 0
+    learning_rate_scale: float = 1.0
+    statistics: Statistics = field(default_factory=Statistics)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Both optimisers' state, flat: "discriminator/head.weight/exp_avg" -> tensor."""
@@ -57,6 +62,8 @@ class TrainingState:
                     state[key] = value.to(parameter.device, copy=True)
                 if state:
                     optimizer.state[parameter] = state
+                else:
+                    optimizer.state.pop(parameter, None)
 
     def _players(self) -> list[tuple[str, nn.Module, Optimizer]]:
         return [

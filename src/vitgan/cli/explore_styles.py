@@ -1,0 +1,268 @@
+"""`vitgan explore` where it is about latents and styles: walks, mixtures, truncation, directions, history."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from vitgan.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from vitgan.models.generator import Generator
+
+
+@dataclass
+class OfModel:
+    """What every way of looking at a model takes.
+
+    Attributes:
+        model: A model, run or checkpoint folder.
+        device: Where to compute: auto, cpu, cuda, mps.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    device: str = "cpu"
+
+    def generator(self) -> "Generator":
+        """The model on its device."""
+        from vitgan.cli.evaluate import choose_device
+        from vitgan.pretrained import load
+
+        return load(self.model, choose_device(self.device))
+
+
+@dataclass
+class OfClass(OfModel):
+    """What every way takes that draws from latents.
+
+    Attributes:
+        label: Class index of a conditional model (0 by default).
+    """
+
+    label: int | None = None
+
+
+@dataclass
+class Common(OfClass):
+    """What most ways take.
+
+    Attributes:
+        truncation: psi of the truncation trick: 1 is the plain model, less is more typical.
+    """
+
+    truncation: float = 1.0
+
+
+@dataclass
+class Interpolate(Common):
+    """What `interpolate` takes.
+
+    Attributes:
+        seeds: Images to pass through.
+        steps: Frames from one to the next.
+        space: Walk among latents (z) or styles (w).
+        way: Along arcs or straight lines.
+        loop: Return to the first image.
+        frames_per_second: Of the animation.
+        size: About how many screen pixels a frame is wide.
+        out: A .gif, .webp or .mp4 animation, or a .png strip.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    steps: int = 30
+    space: Literal["z", "w"] = "z"
+    way: Literal["spherical", "linear"] = "spherical"
+    loop: bool = True
+    frames_per_second: float = 20
+    size: int = 256
+    out: Path = Path("interpolate.gif")
+
+
+def interpolate(options: Interpolate) -> None:
+    """A walk through the images of several seeds.
+
+    example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3 --out walk.gif
+    """
+    from vitgan.explore.interpolate import interpolate as walk
+    from vitgan.explore.sheet import check_animation_name, picture, save_animation, sheet
+    from vitgan.grid import save_image
+
+    still = options.out.suffix.lower() == ".png"
+    if not still:
+        check_animation_name(options.out)
+    generator = options.generator()
+    with progress_bar("Interpolating") as on_progress:
+        frames = walk(
+            generator,
+            options.seeds,
+            options.steps,
+            options.space,
+            options.way,
+            options.loop,
+            options.truncation,
+            options.label,
+            on_progress,
+        )
+    if still:
+        legs = [list(frames[start : start + options.steps]) for start in range(0, len(frames), options.steps)]
+        save_image(sheet([leg for leg in legs if len(leg) == options.steps]), options.out)
+    else:
+        save_animation((picture(f, options.size) for f in frames), options.out, options.frames_per_second)
+    print(f"{len(frames)} frames: {options.out}")
+
+
+@dataclass
+class Mix(Common):
+    """What `mix` takes.
+
+    Attributes:
+        early: Seeds whose styles the early layers take, a row each.
+        late: Seeds whose styles the late layers take, a column each.
+        layer: First layer that follows the late seeds; default the last.
+        out: A .png; beside it, NAME-layers.png shows the first pair mixed at every layer.
+    """
+
+    early: tuple[int, ...] = (0, 1, 2, 3)
+    late: tuple[int, ...] = (10, 11, 12, 13, 14)
+    layer: int | None = None
+    out: Path = Path("mix.png")
+
+
+def mix(options: Mix) -> None:
+    """A grid: early layers follow one latent, late layers another.
+
+    example: vitgan explore mix runs/00000-quickstart --early 0 1 2 --late 10 11 12 --layer 1 --out mix.png
+    """
+    from vitgan.explore.mix import crossover
+    from vitgan.explore.mix import mix as mixtures
+    from vitgan.explore.sheet import sheet
+    from vitgan.grid import save_image
+
+    generator = options.generator()
+    with progress_bar("Mixing") as on_progress:
+        grid = mixtures(
+            generator, options.early, options.late, options.layer, options.truncation, options.label, on_progress
+        )
+    titles = ["early \\ late", *(f"seed {s}" for s in options.late)]
+    save_image(sheet([list(r) for r in grid], titles, ["", *(f"seed {s}" for s in options.early)]), options.out)
+    strip = crossover(generator, options.early[0], options.late[0], options.truncation, options.label)
+    second = options.out.with_name(f"{options.out.stem}-layers{options.out.suffix}")
+    titles = [f"layer {k}" for k in range(len(strip))]
+    save_image(sheet([list(strip)], titles, [f"seed {options.late[0]} to {options.early[0]}"]), second)
+    print(f"mixtures: {options.out}\nthe first pair at every layer: {second}")
+
+
+@dataclass
+class Truncate(OfClass):
+    """What `truncate` takes.
+
+    Attributes:
+        seeds: Images, a row each.
+        psis: Values of psi, a column each.
+        out: A .png.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    psis: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+    out: Path = Path("truncate.png")
+
+
+def truncate(options: Truncate) -> None:
+    """Each seed at several psi, from the mean image (0) to the plain one (1) and beyond.
+
+    example: vitgan explore truncate runs/00000-quickstart --seeds 0 1 2 --psis 0 0.5 0.7 1 --out truncate.png
+    """
+    from vitgan.explore.sheet import sheet
+    from vitgan.explore.truncate import truncate as at_each_psi
+    from vitgan.grid import save_image
+
+    with progress_bar("Truncating") as on_progress:
+        grid = at_each_psi(options.generator(), options.seeds, options.psis, options.label, on_progress)
+    titles = [f"psi {p:g}" for p in options.psis]
+    save_image(sheet([list(r) for r in grid], titles, [f"seed {s}" for s in options.seeds]), options.out)
+    print(f"truncations: {options.out}")
+
+
+@dataclass
+class Directions(Common):
+    """What `directions` takes.
+
+    Attributes:
+        seed: The image that is moved.
+        count: Directions, strongest first, a row each.
+        amounts: Steps along them, in units of the styles' spread, a column each.
+        out: A .png.
+    """
+
+    seed: int = 0
+    count: int = 6
+    amounts: tuple[float, ...] = (-1, -0.5, -0.25, 0, 0.25, 0.5, 1)
+    out: Path = Path("directions.png")
+
+
+def directions(options: Directions) -> None:
+    """Directions of largest change, in closed form from the modulation weights (SeFa).
+
+    example: vitgan explore directions runs/00000-quickstart --seed 3 --count 6 --out directions.png
+    """
+    from vitgan.explore.directions import edit, find_directions
+    from vitgan.explore.sheet import sheet
+    from vitgan.grid import save_image
+
+    generator = options.generator()
+    found = find_directions(generator, options.count)
+    with progress_bar("Moving") as on_progress:
+        grid = edit(generator, options.seed, found, options.amounts, options.truncation, options.label, on_progress)
+    rows = [f"{k + 1} ({strength:.2g})" for k, strength in enumerate(found.strengths.tolist())]
+    save_image(
+        sheet([list(r) for r in grid], [f"{a:+g}" if a else "plain" for a in options.amounts], rows), options.out
+    )
+    print(f"{options.count} directions (strength in brackets): {options.out}")
+
+
+@dataclass
+class Grow:
+    """What `grow` takes.
+
+    Attributes:
+        run: The run's folder.
+        count: Images.
+        seed: Of the latents.
+        truncation: psi of the truncation trick.
+        frames_per_second: Of the animation.
+        out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    count: int = 16
+    seed: int = 0
+    truncation: float = 1.0
+    frames_per_second: float = 2
+    out: Path = Path("grow.gif")
+
+
+def grow(options: Grow) -> None:
+    """The training history of fixed latents, from the run's checkpoints.
+
+    example: vitgan explore grow runs/00000-quickstart --count 16 --out grow.gif
+    """
+    from vitgan.explore.grow import grow as history
+    from vitgan.explore.sheet import captioned, check_animation_name, save_animation, sheet
+    from vitgan.grid import enlargement, image_grid, save_image
+
+    still = options.out.suffix.lower() == ".png"
+    if not still:
+        check_animation_name(options.out)
+    with progress_bar("Growing", unit="checkpoints") as on_progress:
+        ages = list(history(options.run, options.count, options.seed, options.truncation, on_progress))
+    names = [f"{int(age.name[:6]) + int(age.name[7:] or 0) / 1000:g} kimg" for age in ages]
+    if still:
+        save_image(sheet([list(age.images) for age in ages], row_titles=names, side=64), options.out)
+    else:
+        enlarge = enlargement(ages[0].images.shape[-1])
+        frames = [
+            captioned(image_grid(age.images, enlarge=enlarge), name) for age, name in zip(ages, names, strict=True)
+        ]
+        save_animation([*frames, frames[-1]], options.out, options.frames_per_second)
+    print(f"{len(ages)} checkpoints: {options.out}")

@@ -1,0 +1,146 @@
+"""`vitgan export KIND MODEL`: ONNX, a folder for the Hub, a static web page."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vitgan.cli.arguments import parse
+from vitgan.errors import UserError
+
+
+@dataclass
+class Onnx:
+    """What `onnx` takes.
+
+    Attributes:
+        model: A model, run or checkpoint folder.
+        precision: float32; float16 (half the file); int8 (weights of matrix products, quantised dynamically).
+        out: The file.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    out: Path = Path("generator.onnx")
+
+
+def onnx(options: Onnx) -> None:
+    """One ONNX file, checked against PyTorch under onnxruntime.
+
+    example: vitgan export onnx runs/00000-quickstart --precision float16 --out generator.onnx
+
+    Inputs are z (B, z_dim), truncation (1,) and, for conditional models, labels (B,).
+    """
+    from vitgan.export.onnx import export_onnx
+    from vitgan.pretrained import load
+
+    if options.out.suffix != ".onnx":
+        raise UserError(f"{options.out} must end in .onnx")
+    report = export_onnx(load(options.model), options.out, options.precision)
+    print(f"{options.precision}, {report.megabytes:.1f} MB: {report.path}")
+    print(
+        f"images in [-1, 1] differ from PyTorch's by at most {report.largest_difference:.2g}, "
+        f"{report.mean_difference:.2g} on average"
+    )
+    print(
+        f"{report.images_per_second:,.0f} images/s under onnxruntime, {report.torch_images_per_second:,.0f} in PyTorch"
+    )
+
+
+@dataclass
+class Hub:
+    """What `hub` takes.
+
+    Attributes:
+        model: A model, run or checkpoint folder.
+        figures: What `vitgan evaluate --json` wrote, for the card.
+        title: Of the card; default the folder's name.
+        push: Also upload it to this Hub repository (user/name), private until you publish it.
+        out: The folder.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    figures: Path | None = None
+    title: str = ""
+    push: str | None = None
+    out: Path = Path("model")
+
+
+def hub(options: Hub) -> None:
+    """A folder with weights, configuration, sample grid and model card.
+
+    example: vitgan export hub runs/00000-quickstart --figures fid.json --out my-model
+    """
+    from vitgan.export.hub import export_hub, push, read_figures
+    from vitgan.pretrained import load, locate
+
+    figures = read_figures(options.figures) if options.figures else None
+    _, spec = locate(options.model)
+    folder = export_hub(load(options.model), spec, options.out, figures, options.title)
+    print(f"weights, configuration, samples and card: {folder}")
+    if options.push:
+        print(f"pushed to {push(folder, options.push)}")
+
+
+@dataclass
+class Web:
+    """What `web` takes.
+
+    Attributes:
+        model: A model, run or checkpoint folder.
+        runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
+        title: Of the page.
+        out: The folder.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    runtime: Path | None = None
+    title: str = "vitgan"
+    out: Path = Path("web")
+
+
+def web(options: Web) -> None:
+    """One static folder that generates in the browser, from any web server.
+
+    example: vitgan export web runs/00000-quickstart --out web
+    """
+    from vitgan.data.cache import cache_folder
+    from vitgan.export.web import export_web, find_runtime
+    from vitgan.pretrained import load
+
+    generator = load(options.model)
+    report = export_web(generator, options.out, find_runtime(cache_folder(), options.runtime), options.title)
+    print(f"{report.megabytes:.1f} MB: {report.folder}")
+    print(f"images in [-1, 1] differ from PyTorch's by at most {report.largest_difference:.2g}")
+    print(f"look at it: python -m http.server --bind 127.0.0.1 --directory {report.folder}")
+
+
+KINDS: dict[str, tuple[type, Callable[[Any], None]]] = {"onnx": (Onnx, onnx), "hub": (Hub, hub), "web": (Web, web)}
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan export KIND ARGUMENTS`.
+
+    Raises:
+        UserError: If there is no such kind, or the export says so.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if arguments[0] not in KINDS:
+        raise UserError(f"cannot export {arguments[0]!r}: choose {', '.join(KINDS)} (`vitgan export --help`)")
+    options, run = KINDS[arguments[0]]
+    run(parse(options, arguments[1:], f"vitgan export {arguments[0]}", inspect.cleandoc(run.__doc__ or "")))
+
+
+def usage() -> str:
+    """The text of `vitgan export --help`."""
+    rows = "\n".join(f"  {name:<6} {(run.__doc__ or '').splitlines()[0]}" for name, (_, run) in KINDS.items())
+    return (
+        f"usage: vitgan export KIND MODEL ...\n\nHands a trained generator on:\n{rows}\n\n"
+        "example:\n  vitgan export web runs/00000-quickstart --out web\n\n"
+        "`vitgan export KIND --help` shows what it takes."
+    )

@@ -1,0 +1,52 @@
+"""`vitgan serve MODEL`: the web page and a small endpoint, on this machine only."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from vitgan.cli.arguments import parse
+
+DESCRIPTION = """Serves the page of a generator, and PNGs for scripts, on 127.0.0.1.
+
+example: vitgan serve runs/00000-quickstart --port 8000
+         curl -o image.png "http://127.0.0.1:8000/api/image.png?seed=3&count=16&truncation=0.7"
+"""
+
+
+@dataclass
+class Arguments:
+    """What to serve.
+
+    Attributes:
+        model: A model, run or checkpoint folder.
+        port: On 127.0.0.1; 0 takes a free one.
+        page: Serve the page too, not the endpoint alone.
+        runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    port: int = 8000
+    page: bool = True
+    runtime: Path | None = None
+
+
+def main(arguments: list[str]) -> None:
+    """Runs `vitgan serve ARGUMENTS` until it is interrupted."""
+    options = parse(Arguments, arguments, "vitgan serve", DESCRIPTION)
+    from vitgan.data.cache import cache_folder
+    from vitgan.export.serve import make_server
+    from vitgan.export.web import export_web, find_runtime
+    from vitgan.pretrained import load
+
+    generator = load(options.model)
+    with tempfile.TemporaryDirectory() as place:
+        folder = None
+        if options.page:
+            folder = Path(place) / "web"
+            export_web(generator, folder, find_runtime(cache_folder(), options.runtime), options.model.resolve().name)
+        with make_server(generator, folder, options.port) as server:
+            print(f"serving on http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+            server.serve_forever()

@@ -1,0 +1,103 @@
+"""Directions of large change in style space, in closed form (SeFa: Shen & Zhou 2021).
+
+A style enters the network through affine maps only. To first order an edit w + a n changes what they give by a A n, A being
+their weights stacked; the unit directions n of largest ||A n|| are A's first right singular vectors.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitgan.errors import UserError
+from vitgan.explore.latents import OnProgress, render, styles_of_seeds
+from vitgan.layers.norm import SelfModulatedLayerNorm
+from vitgan.layers.resample import ModulatedConv2d
+from vitgan.models.generator import Generator, draw_latents
+from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator
+
+SPREAD_SAMPLES = 2_000
+
+
+class Directions(NamedTuple):
+    """What `find_directions` returns.
+
+    Attributes:
+        vectors: (k, w_dim), orthonormal rows, strongest first; the largest entry of each is positive.
+        strengths: (k,), ||A n||: how much the modulation changes per unit step.
+    """
+
+    vectors: Tensor
+    strengths: Tensor
+
+
+def modulation_weights(generator: Generator) -> Tensor:
+    """All weights that a style is multiplied by, stacked: (rows, w_dim), float32."""
+    maps: list[torch.nn.Module | None] = []
+    for module in generator.modules():
+        if isinstance(module, SelfModulatedLayerNorm):
+            maps += [module.gamma, module.beta]
+        elif isinstance(module, ModulatedConv2d):
+            maps.append(module.affine)
+        elif isinstance(module, GeneratorBlock):
+            maps.append(module.gates)
+        elif isinstance(module, ViTGenerator):
+            maps.append(module.latent_embedding)
+    return torch.cat([layer.effective_weight().detach().float() for layer in maps if layer is not None])  # pyright: ignore[reportCallIssue]
+
+
+def find_directions(generator: Generator, count: int) -> Directions:
+    """The `count` directions of largest change.
+
+    Raises:
+        UserError: If there are not that many.
+    """
+    if not 1 <= count <= generator.w_dim:
+        raise UserError(f"{count} directions: choose 1 to {generator.w_dim}, the size of a style")
+    # The Gram matrix is w_dim × w_dim however many layers there are; float64 keeps its eigenvectors orthonormal.
+    a = modulation_weights(generator).double()
+    values, vectors = torch.linalg.eigh(a.T @ a)
+    vectors = vectors.T.flip(0)[:count]
+    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
+    return Directions((vectors * largest.sign()).float(), values.flip(0)[:count].clamp_min(0).sqrt().float())
+
+
+@torch.inference_mode()
+def style_spread(generator: Generator) -> float:
+    """Root mean square distance of a style from the mean style, over 2,000 latents of a fixed seed."""
+    z = draw_latents(SPREAD_SAMPLES, generator.z_dim, seed=1).to(generator.w_mean.device)
+    labels = torch.arange(SPREAD_SAMPLES, device=z.device) % generator.num_classes if generator.num_classes else None
+    w = generator.mapping(z, labels)
+    return (w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
+
+
+@torch.inference_mode()
+def edit(
+    generator: Generator,
+    seed: int,
+    directions: Directions,
+    amounts: Sequence[float] = (-2, -1, 0, 1, 2),
+    truncation: float = 1.0,
+    label: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Tensor:
+    """One image moved along each direction.
+
+    Args:
+        generator: The model.
+        seed: The image.
+        directions: From `find_directions`.
+        amounts: Steps, in units of `style_spread`.
+        truncation: psi of the truncation trick.
+        label: Class of a conditional model.
+        on_progress: Called with (images done, images in all).
+
+    Returns:
+        (directions, amounts, C, H, W), float32 in [-1, 1]; amount 0 is the plain image.
+    """
+    w = styles_of_seeds(generator, [seed], truncation, label)  # (1, w_dim)
+    steps = torch.tensor(amounts, dtype=w.dtype, device=w.device) * style_spread(generator)
+    moved = w + directions.vectors.to(w)[:, None] * steps[None, :, None]  # (directions, amounts, w_dim)
+    images = render(generator, generator.styles(moved.flatten(0, 1)), on_progress=on_progress)
+    return images.unflatten(0, (len(directions.vectors), len(amounts)))

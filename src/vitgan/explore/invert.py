@@ -1,0 +1,110 @@
+"""The latent of a given picture: a style is moved by gradient until its image looks like the target."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitgan.errors import UserError
+from vitgan.explore.directions import style_spread
+from vitgan.explore.latents import OnProgress
+from vitgan.models.generator import Generator, draw_latents
+
+STARTS = 256
+Features = Callable[[Tensor], Tensor]
+
+
+class Inversion(NamedTuple):
+    """What `invert` returns.
+
+    Attributes:
+        styles: (1, num_styles, w_dim).
+        image: (1, C, H, W), float32 in [-1, 1].
+        psnr: Of the image against the target, decibels, peak 2 (the range [-1, 1]).
+    """
+
+    styles: Tensor
+    image: Tensor
+    psnr: float
+
+
+def psnr(image: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in decibels of images in [-1, 1]."""
+    return (10 * torch.log10(4 / (image - target).square().mean().clamp_min(1e-12))).item()
+
+
+def invert(
+    generator: Generator,
+    target: Tensor,
+    features: Features | None,
+    space: Literal["w", "w+"] = "w+",
+    steps: int = 300,
+    learning_rate: float = 0.1,
+    perceptual_weight: float = 0.1,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Inversion:
+    """Finds styles whose image is the target's.
+
+    Starts from the nearest of 256 random images and the mean style, and follows Adam on the pixels' mean squared error
+    plus the relative squared distance of features; the learning rate falls to 0 along a half cosine.
+
+    Args:
+        generator: The model; its weights are left alone.
+        target: (1, C, H, W) in [-1, 1], of the model's size.
+        features: (B, C, H, W) in [-1, 1] -> (B, F), differentiable; None is pixels alone.
+        space: One style for all layers ("w"), or one for each ("w+": nearer to the target, further from typical images).
+        steps: Gradient steps.
+        learning_rate: Adam's, in units of the styles' own spread per dimension.
+        perceptual_weight: Weight of the features' term.
+        seed: Of the random images.
+        on_progress: Called with (steps done, steps in all).
+
+    Raises:
+        UserError: If the target has another size.
+    """
+    expected = (1, generator.channels, generator.resolution, generator.resolution)
+    if tuple(target.shape) != expected:
+        raise UserError(
+            f"the picture has the shape {tuple(target.shape)}, the model makes {expected}: bring it to that"
+        )
+    if steps < 1:
+        raise UserError(f"steps {steps} is too few: pass 1 or more")
+    target = target.to(generator.w_mean)
+    wanted = features(target) if features is not None else None
+    start = _nearest_start(generator, target, seed)
+    scale = style_spread(generator) / generator.w_dim**0.5
+    places = generator.num_styles if space == "w+" else 1
+    moved = torch.zeros(1, places, generator.w_dim, device=target.device, requires_grad=True)
+    optimizer = torch.optim.Adam([moved], lr=learning_rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    best, best_loss = moved.detach().clone(), float("inf")
+    for step in range(steps):
+        image = generator.synthesis((start + moved * scale).expand(-1, generator.num_styles, -1))
+        loss = F.mse_loss(image, target)
+        if features is not None and wanted is not None:
+            loss = loss + perceptual_weight * (features(image) - wanted).square().sum() / wanted.square().sum()
+        if loss.item() < best_loss:
+            best, best_loss = moved.detach().clone(), loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if on_progress:
+            on_progress(step + 1, steps)
+    with torch.no_grad():
+        styles = (start + best * scale).expand(-1, generator.num_styles, -1)
+        image = generator.synthesis(styles).float().clamp(-1, 1)
+    return Inversion(styles, image, psnr(image, target))
+
+
+@torch.no_grad()
+def _nearest_start(generator: Generator, target: Tensor, seed: int) -> Tensor:
+    """(1, 1, w_dim): the style, of 256 random ones and the mean, whose image has the smallest squared error."""
+    z = draw_latents(STARTS, generator.z_dim, seed).to(target.device)
+    labels = torch.arange(STARTS, device=z.device) % generator.num_classes if generator.num_classes else None
+    w = torch.cat([generator.w_mean.unsqueeze(0), generator.mapping(z, labels)])
+    errors = [(generator.synthesis(generator.styles(part)) - target).square().mean((1, 2, 3)) for part in w.split(32)]
+    return w[torch.cat(errors).argmin()].view(1, 1, -1)

@@ -1,0 +1,126 @@
+"""Pictures for people: grids with captions, and animations."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from vitgan.errors import UserError
+from vitgan.grid import to_uint8
+
+CELL, GAP, TEXT = 96, 4, 13
+ANIMATIONS = (".gif", ".webp", ".mp4")
+
+
+def picture(image: Tensor | np.ndarray, side: int = CELL) -> Image.Image:
+    """(C, H, W) in [-1, 1], or (H, W, C) uint8, as RGB, pixels repeated until it is about `side` wide."""
+    array = to_uint8(image.unsqueeze(0))[0] if isinstance(image, Tensor) else image
+    array = array.repeat(3, axis=2) if array.shape[2] == 1 else array
+    enlarge = max(1, round(side / array.shape[1]))
+    return Image.fromarray(np.ascontiguousarray(array.repeat(enlarge, axis=0).repeat(enlarge, axis=1)))
+
+
+def sheet(
+    rows: Sequence[Sequence[Tensor]],
+    column_titles: Sequence[str] = (),
+    row_titles: Sequence[str] = (),
+    side: int = CELL,
+) -> Image.Image:
+    """Images in rows and columns on white, with titles above and at the left.
+
+    Args:
+        rows: Images (C, H, W) in [-1, 1]; they are brought to the same side.
+        column_titles: One per column, or none.
+        row_titles: One per row, or none.
+        side: About how many screen pixels an image takes; whole enlargements only.
+    """
+    pictures = [[picture(image, side) for image in row] for row in rows]
+    width, height = pictures[0][0].size
+    font = ImageFont.load_default(TEXT)
+    left = max((int(font.getlength(t)) for t in row_titles), default=0) + (2 * GAP if row_titles else 0)
+    top = TEXT + 2 * GAP if column_titles else 0
+    columns = max(map(len, pictures))
+    size = (left + columns * (width + GAP) + GAP, top + len(pictures) * (height + GAP) + GAP)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(column_titles):
+        x = left + GAP + column * (width + GAP) + width / 2
+        draw.text((x, GAP + TEXT / 2), title, "black", font, anchor="mm")
+    for index, row in enumerate(pictures):
+        y = top + GAP + index * (height + GAP)
+        if row_titles:
+            draw.text((GAP, y + height / 2), row_titles[index], "black", font, anchor="lm")
+        for column, cell in enumerate(row):
+            canvas.paste(cell, (left + GAP + column * (width + GAP), y))
+    return canvas
+
+
+def captioned(image: Image.Image, text: str) -> Image.Image:
+    """The picture with a line of text beneath."""
+    canvas = Image.new("RGB", (image.width, image.height + TEXT + 2 * GAP), "white")
+    canvas.paste(image.convert("RGB"), (0, 0))
+    ImageDraw.Draw(canvas).text((GAP, image.height + GAP), text, "black", ImageFont.load_default(TEXT))
+    return canvas
+
+
+def check_animation_name(path: Path) -> None:
+    """Refuses a name whose ending says no animation, before work is done for it."""
+    if path.suffix.lower() not in ANIMATIONS:
+        raise UserError(f"{path} names no animation: end it in {', '.join(ANIMATIONS)}")
+
+
+def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second: float = 30) -> None:
+    """Writes GIF, WebP or MP4 (H.264), endless where the format can say so, under a temporary name and renames it.
+
+    Raises:
+        UserError: If the ending is another, the file cannot be written, or MP4's package is absent.
+    """
+    check_animation_name(path)
+    if not frames_per_second > 0:
+        raise UserError(f"{frames_per_second} frames per second: pass more than 0")
+    pictures = [frame.convert("RGB") for frame in frames]
+    if not pictures:
+        raise UserError("an animation needs at least one frame")
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".mp4":
+            _write_mp4(pictures, temporary, frames_per_second)
+        else:
+            options: dict[str, Any] = {"quality": 90} if path.suffix.lower() == ".webp" else {"optimize": True}
+            pictures[0].save(
+                temporary,
+                save_all=True,
+                append_images=pictures[1:],
+                duration=round(1000 / frames_per_second),
+                loop=0,
+                **options,
+            )
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write the animation {path}: {error}; choose another path") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_mp4(pictures: list[Image.Image], path: Path, frames_per_second: float) -> None:
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("MP4 needs the package av: pip install av, or write a .gif or .webp") from error
+    from fractions import Fraction
+
+    # H.264 in the colour format that players expect has even sides.
+    width, height = (side - side % 2 for side in pictures[0].size)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(frames_per_second).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "16"}
+        for image in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_image(image.crop((0, 0, width, height)))))
+        container.mux(stream.encode())

@@ -1,0 +1,118 @@
+"""The implicit decoder is continuous in position: the same image at any density of pixels, and through any window."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitgan.errors import UserError
+from vitgan.explore.latents import OnProgress
+from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
+from vitgan.layers.resample import leaky_relu
+from vitgan.models.generator import Generator
+from vitgan.models.vit_generator import ViTGenerator
+
+PIXELS_AT_ONCE = 16_384
+
+
+def implicit_generator(generator: Generator) -> tuple[ViTGenerator, ImplicitPatchDecoder]:
+    """The generator and its decoder, if it is one that can zoom.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not isinstance(generator, ViTGenerator) or not isinstance(generator.pixel_mapping, ImplicitPatchDecoder):
+        raise UserError("this generator cannot zoom: only ViT generators with pixel_mapping inr are continuous")
+    return generator, generator.pixel_mapping
+
+
+@torch.inference_mode()
+def zoom(generator: Generator, styles: Tensor, factor: int) -> Tensor:
+    """Renders `factor` times as many pixels per axis, by denser coordinates.
+
+    Args:
+        generator: A ViT generator with an implicit decoder.
+        styles: (B, num_styles, w_dim).
+        factor: 1 is the plain image.
+
+    Returns:
+        (B, C, factor · H, factor · W), float32 in [-1, 1].
+    """
+    model, _ = implicit_generator(generator)
+    if factor < 1:
+        raise UserError(f"zoom factor {factor} is too small: pass 1 or more")
+    return model.synthesis(styles, zoom=factor).float().clamp(-1, 1)
+
+
+def bicubic(images: Tensor, factor: int) -> Tensor:
+    """What an image program does instead: (B, C, H, W) -> (B, C, factor · H, factor · W), clipped to [-1, 1]."""
+    return F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def average(images: Tensor, factor: int) -> Tensor:
+    """Mean of factor×factor pixels: (B, C, factor · H, factor · W) -> (B, C, H, W)."""
+    return F.avg_pool2d(images, factor)
+
+
+@torch.inference_mode()
+def render_window(generator: Generator, styles: Tensor, centre: tuple[float, float], width: float, size: int) -> Tensor:
+    """Renders a square window of one image at any scale.
+
+    Args:
+        generator: A ViT generator with an implicit decoder.
+        styles: (1, num_styles, w_dim).
+        centre: (x, y) in pixels of the plain image; the window is moved to lie inside the image.
+        width: Side of the window in pixels of the plain image, any positive number up to the resolution.
+        size: Side of the result in pixels.
+
+    Returns:
+        (1, C, size, size), float32 in [-1, 1]. Each pixel is the decoder's value at its centre.
+    """
+    model, decoder = implicit_generator(generator)
+    resolution, patch, grid = model.resolution, decoder.patch_size, decoder.grid_size
+    if not 0 < width <= resolution or size < 1:
+        raise UserError(f"the window must be more than 0 and at most {resolution} pixels wide, its rendering 1 or more")
+    tokens = model.tokens(styles)[0]  # (L, dim)
+    style1, style2 = decoder.style1(tokens), decoder.style2(tokens)
+    steps = (torch.arange(size, device=tokens.device) + 0.5) * (width / size)
+    left, top = (min(max(c - width / 2, 0.0), resolution - width) for c in centre)
+    y, x = torch.meshgrid(top + steps, left + steps, indexing="ij")
+    row, column = ((p / patch).floor().long().clamp(0, grid - 1) for p in (y, x))
+    place = (row * grid + column).flatten()
+    inside = torch.stack([x / patch - column, y / patch - row], dim=-1).flatten(0, 1) * 2 - 1
+    pixels = []
+    for positions, token in zip(inside.split(PIXELS_AT_ONCE), place.split(PIXELS_AT_ONCE), strict=True):
+        hidden = leaky_relu(decoder.layer1(decoder.fourier(positions).unsqueeze(1), style1[token]))
+        pixels.append(decoder.layer2(hidden, style2[token])[:, 0])
+    return torch.cat(pixels).T.reshape(1, -1, size, size).float().clamp(-1, 1)
+
+
+def zoom_frames(
+    generator: Generator,
+    styles: Tensor,
+    frames: int = 60,
+    largest: float = 8.0,
+    size: int = 256,
+    centre: tuple[float, float] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Tensor]:
+    """A smooth way into the image and back, ready to loop: `frames` frames (1, C, size, size).
+
+    Args:
+        generator: A ViT generator with an implicit decoder.
+        styles: (1, num_styles, w_dim).
+        frames: How many.
+        largest: Magnification at the far end.
+        size: Pixels of a frame.
+        centre: Where to, in pixels; default the middle.
+        on_progress: Called with (frames done, frames in all).
+    """
+    resolution = generator.resolution
+    for index in range(frames):
+        # A raised cosine: it starts and turns gently, at even speed on a logarithmic scale between.
+        amount = 0.5 - 0.5 * torch.cos(torch.tensor(2 * torch.pi * index / frames)).item()
+        width = resolution / largest**amount
+        yield render_window(generator, styles, centre or (resolution / 2, resolution / 2), width, size)
+        if on_progress:
+            on_progress(index + 1, frames)

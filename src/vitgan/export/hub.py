@@ -1,0 +1,129 @@
+"""A model folder for others: weights, configuration, sample grid and a card; also as a Hub repository."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vitgan.errors import UserError
+from vitgan.grid import enlargement, image_grid, save_image
+from vitgan.models.build import GeneratorSpec
+from vitgan.models.generator import Generator
+from vitgan.pretrained import save
+
+SAMPLES = 64
+
+
+def export_hub(
+    generator: Generator, spec: GeneratorSpec, folder: Path, figures: dict[str, Any] | None = None, title: str = ""
+) -> Path:
+    """Writes model.safetensors, config.json, samples.png and README.md, the model card.
+
+    Args:
+        generator: The model.
+        spec: Its description.
+        folder: Where to; existing files of these names are replaced.
+        figures: What `vitgan evaluate --json` wrote, for the card's table.
+        title: Of the card; default the folder's name.
+
+    Raises:
+        UserError: If the folder cannot be written or the figures are no evaluation.
+    """
+    card = model_card(spec, figures, title or folder.resolve().name)
+    try:
+        save(generator, spec, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the folder {folder}: {error.strerror or error}; choose another") from error
+    grid = image_grid(generator.sample(SAMPLES), enlarge=enlargement(generator.resolution))
+    save_image(grid, folder / "samples.png")
+    return folder
+
+
+def model_card(spec: GeneratorSpec, figures: dict[str, Any] | None, title: str) -> str:
+    """The card's text: what the model is, its figures with their protocol, and how to use it."""
+    generator = spec.generator
+    classes = f", {spec.num_classes} classes" if spec.num_classes else ""
+    kind = "Vision Transformer (ViTGAN)" if generator.kind == "vit" else "StyleGAN2"
+    sizes = ", ".join(f"{name} {value}" for name, value in generator.model_dump().items() if name != "kind")
+    return f"""---
+library_name: vitgan
+pipeline_tag: unconditional-image-generation
+tags: [gan, vitgan]
+---
+# {title}
+
+A {kind} generator of {spec.resolution}×{spec.resolution} {"grey" if spec.channels == 1 else "RGB"} images{classes}.
+
+![64 samples, seed 0, not chosen](samples.png)
+
+## Figures
+
+{figures_table(figures)}
+
+## Use
+
+```python
+import vitgan
+
+generator = vitgan.load("path/to/this/folder")
+images = generator.sample(64, seed=0, truncation=1.0)  # (64, {spec.channels}, {spec.resolution}, {spec.resolution})
+```
+
+or `vitgan sample path/to/this/folder --count 64 --grid grid.png`. The grid above is that of seed 0.
+
+## Sizes
+
+{sizes}
+"""
+
+
+def figures_table(figures: dict[str, Any] | None) -> str:
+    """An evaluation as a Markdown table with its protocol.
+
+    Raises:
+        UserError: If it is not one.
+    """
+    if figures is None:
+        return "Not measured."
+    try:
+        protocol, images, features = figures["protocol"], figures["images"], figures["features"]
+        rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in figures["figures"].items())
+        return (
+            f"| figure | value |\n| --- | --: |\n{rows}\n\n"
+            f"Protocol `{protocol['name']}`: {images['generated']:,} images against {images['reference']:,}, features "
+            f"{features['name']}, truncation {protocol['truncation']:g}, seed {protocol['seed']}. Figures of other "
+            "protocols or features are not comparable."
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError("the figures are no evaluation: pass the file that `vitgan evaluate --json` wrote") from error
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """The JSON file of an evaluation.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the figures {path}: {error}") from error
+
+
+def push(folder: Path, repository: str) -> str:
+    """Uploads a folder to a Hub repository, made if need be (private); returns its address.
+
+    Raises:
+        UserError: If the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        api = HfApi()
+        address = api.create_repo(repository, exist_ok=True, private=True)
+        api.upload_folder(repo_id=repository, folder_path=str(folder))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot push to {repository}: {reason}; the folder {folder} is whole, try again") from error
+    return str(address)

@@ -1,0 +1,231 @@
+"""One static folder that generates in the browser: page, ONNX models and onnxruntime-web, no other files, no server code.
+
+The runtime (14 MB of WebAssembly) is not part of this package: it is fetched once with npm, checked by digest and cached.
+"""
+
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.export.onnx import example_inputs, open_session, write_graph
+from vitgan.files import sha256, write_json
+from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
+from vitgan.models.generator import Generator
+from vitgan.models.vit_generator import ViTGenerator
+
+RUNTIME_PACKAGE = "onnxruntime-web@1.30.0"
+RUNTIME_FILES = {
+    "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+"""File in the package's folder `dist` -> SHA-256."""
+
+PAGE_FILES = ("index.html", "style.css", "app.js", "latents.js")
+ZOOM = 4
+NPM_SECONDS = 300
+
+
+class WebReport(NamedTuple):
+    """What was written.
+
+    Attributes:
+        folder: The page.
+        megabytes: Size of all files.
+        largest_difference: Of the page's models under onnxruntime from PyTorch's images in [-1, 1].
+    """
+
+    folder: Path
+    megabytes: float
+    largest_difference: float
+
+
+class MappingGraph(nn.Module):
+    """z, truncation, labels -> one truncated style."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (B, z_dim), truncation (1,), labels (B,) -> w (B, w_dim)."""
+        mean = self.generator.w_mean
+        return mean + (self.generator.mapping(z, labels) - mean) * truncation
+
+
+class SynthesisGraph(nn.Module):
+    """Styles -> images."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, w: Tensor) -> Tensor:
+        """w (B, num_styles, w_dim) -> images (B, C, H, W)."""
+        return self.generator.synthesis(w)
+
+
+class TokensGraph(nn.Module):
+    """Styles -> images, and the tokens that `ZoomGraph` renders again: no weight is stored twice."""
+
+    def __init__(self, generator: ViTGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """w (B, num_styles, w_dim) -> images (B, C, H, W), tokens (B, L, dim)."""
+        tokens = self.generator.tokens(w)
+        return self.generator.pixel_mapping(tokens, w[:, -1]), tokens
+
+
+class ZoomGraph(nn.Module):
+    """Tokens -> images of ZOOM times the pixels per axis."""
+
+    def __init__(self, decoder: ImplicitPatchDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (B, L, dim) -> images (B, C, ZOOM · H, ZOOM · W)."""
+        return self.decoder(tokens, tokens[:, 0], ZOOM)
+
+
+def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "vitgan") -> WebReport:
+    """Writes the page.
+
+    Args:
+        generator: The model, on the CPU.
+        folder: Where to; it must be new, empty, or an earlier page.
+        runtime: Folder with onnxruntime-web's files, from `find_runtime`.
+        title: Shown on the page.
+
+    Raises:
+        UserError: If the folder holds other things or cannot be written, or the model cannot be exported.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").is_file():
+        raise UserError(f"{folder} holds other files: choose a new folder for the page")
+    temporary = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / "runtime").mkdir(parents=True)
+        difference = write_models(generator, temporary)
+        for name in PAGE_FILES:
+            text = resources.files("vitgan.export").joinpath("page", name).read_text(encoding="utf-8")
+            (temporary / name).write_text(text, encoding="utf-8")
+        for name in RUNTIME_FILES:
+            shutil.copyfile(runtime / name, temporary / "runtime" / name)
+        write_json(temporary / "model.json", page_description(generator, title))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except OSError as error:
+        raise UserError(f"cannot write the page {folder}: {error.strerror or error}; choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return WebReport(folder, size / 1e6, difference)
+
+
+def page_description(generator: Generator, title: str) -> dict[str, object]:
+    """What the page must know of the model."""
+    return {
+        "title": title,
+        "resolution": generator.resolution,
+        "channels": generator.channels,
+        "classes": generator.num_classes,
+        "zDim": generator.z_dim,
+        "wDim": generator.w_dim,
+        "numStyles": generator.num_styles,
+        "zoom": ZOOM if _decoder(generator) is not None else 1,
+    }
+
+
+@torch.no_grad()
+def write_models(generator: Generator, folder: Path) -> float:
+    """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx; returns the largest difference."""
+    decoder = _decoder(generator)
+    inputs = example_inputs(generator, 2, truncation=0.7)
+    w = MappingGraph(generator)(**inputs)
+    write_graph(MappingGraph(generator), inputs, folder / "mapping.onnx", ["w"], fixed=("truncation",))
+    styles = {"w": w.unsqueeze(1).repeat(1, generator.num_styles, 1)}
+    synthesis = TokensGraph(generator) if decoder and isinstance(generator, ViTGenerator) else SynthesisGraph(generator)
+    outputs = ["images", "tokens"] if decoder else ["images"]
+    write_graph(synthesis, styles, folder / "synthesis.onnx", outputs)
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    made_w = open_session(folder / "mapping.onnx").run(None, arrays)[0]
+    made = open_session(folder / "synthesis.onnx").run(
+        None, {"w": made_w[:, None].repeat(generator.num_styles, axis=1)}
+    )
+    difference = (torch.from_numpy(made[0]) - generator.synthesis(styles["w"])).abs().max().item()
+    if decoder is None:
+        return difference
+    tokens = {"tokens": torch.from_numpy(made[1])}
+    write_graph(ZoomGraph(decoder), tokens, folder / "zoom.onnx", ["images"])
+    zoomed = open_session(folder / "zoom.onnx").run(None, {"tokens": made[1]})[0]
+    expected = ZoomGraph(decoder)(**tokens)
+    return max(difference, (torch.from_numpy(zoomed) - expected).abs().max().item())
+
+
+def _decoder(generator: Generator) -> ImplicitPatchDecoder | None:
+    decoder = generator.pixel_mapping if isinstance(generator, ViTGenerator) else None
+    return decoder if isinstance(decoder, ImplicitPatchDecoder) else None
+
+
+def find_runtime(cache: Path, given: Path | None = None) -> Path:
+    """A folder with onnxruntime-web's files: the given one, else the cache, else fetched with npm into the cache.
+
+    Raises:
+        UserError: If files are missing or not those that this version knows, or npm cannot bring them.
+    """
+    if given is not None:
+        _check_runtime(given)
+        return given
+    folder = cache / RUNTIME_PACKAGE.replace("@", "-")
+    if not folder.is_dir():
+        _fetch_runtime(folder)
+    _check_runtime(folder)
+    return folder
+
+
+def _check_runtime(folder: Path) -> None:
+    for name, digest in RUNTIME_FILES.items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: pass the folder `dist` of the npm package {RUNTIME_PACKAGE}")
+        if sha256(folder / name) != digest:
+            raise UserError(
+                f"{folder / name} is not that of {RUNTIME_PACKAGE}: remove it, or pass that version's `dist`"
+            )
+
+
+def _fetch_runtime(folder: Path) -> None:
+    npm = shutil.which("npm")
+    how = f"on a machine with npm run `npm pack {RUNTIME_PACKAGE}`, unpack it and pass its folder `dist` with --runtime"
+    if npm is None:
+        raise UserError(
+            f"the page needs {RUNTIME_PACKAGE}, and npm is not installed to fetch it: install npm, or {how}"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".runtime") as place:
+        command = [npm, "pack", RUNTIME_PACKAGE, "--json", "--ignore-scripts"]
+        try:
+            answer = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS, check=True)
+            archive = Path(place) / json.loads(answer.stdout)[0]["filename"]
+            (Path(place) / "dist").mkdir()
+            with tarfile.open(archive) as tar:
+                for name in RUNTIME_FILES:
+                    member = tar.extractfile(f"package/dist/{name}")
+                    if member is None:
+                        raise KeyError(name)
+                    (Path(place) / "dist" / name).write_bytes(member.read())
+        except (subprocess.SubprocessError, OSError, ValueError, LookupError, tarfile.TarError) as error:
+            raise UserError(f"npm could not bring {RUNTIME_PACKAGE} (is there a network?): {how}") from error
+        _check_runtime(Path(place) / "dist")
+        (Path(place) / "dist").replace(folder)

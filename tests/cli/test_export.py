@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from generators import KINDS, make
+from vitgan.cli import serve
+from vitgan.cli.export import main
+from vitgan.errors import UserError
+from vitgan.export.onnx import OnnxReport
+from vitgan.models.build import GeneratorSpec
+from vitgan.models.generator import Generator
+from vitgan.pretrained import save
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("export") / "model"
+    return str(save(make("vit"), GeneratorSpec(resolution=16, generator=KINDS["vit"]), folder))
+
+
+def test_onnx_prints_what_it_is_worth(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def exported(generator: Generator, path: Path, precision: str) -> OnnxReport:
+        asked.append(precision)
+        return OnnxReport(path, 1.5, 2e-6, 1e-7, 120.0, 100.0)
+
+    monkeypatch.setattr("vitgan.export.onnx.export_onnx", exported)  # slow, and tested by itself
+    main(["onnx", model, "--precision", "int8", "--out", str(tmp_path / "g.onnx")])
+    shown = capsys.readouterr().out
+    assert asked == ["int8"]
+    assert "1.5 MB" in shown
+    assert "at most 2e-06" in shown
+    assert "120 images/s under onnxruntime, 100 in PyTorch" in shown
+
+
+def test_hub(model: str, tmp_path: Path) -> None:
+    main(["hub", model, "--title", "Shirts", "--out", str(tmp_path / "m")])
+    assert "# Shirts" in (tmp_path / "m" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["onnx", "hub", "web"])
+def test_help_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert f"vitgan export {name} runs/" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_serves_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        serve.main(["--help"])
+    assert "vitgan serve runs/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gguf"], "choose onnx, hub, web"),
+        (["onnx", "MODEL", "--out", "g.txt"], r"\.onnx"),
+        (["onnx", "MODEL", "--precision", "int3"], "int3"),
+        (["hub", "MODEL", "--figures", "nowhere.json"], "cannot read the figures"),
+        (["web", "MODEL", "--runtime", "nowhere"], "nowhere has no"),
+    ],
+)
+def test_mistakes_are_one_line(model: str, tmp_path: Path, arguments: list[str], message: str) -> None:
+    given = [model if a == "MODEL" else a for a in arguments]
+    with pytest.raises(UserError, match=message) as error:
+        main(given)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from generators import make
+from vitgan.errors import UserError
+from vitgan.explore.attention import generator_attention, heat
+from vitgan.explore.latents import styles_of_seeds
+from vitgan.models.vit_generator import GeneratorBlock
+
+
+@pytest.mark.parametrize("kind", ["vit", "gated", "conv"])
+def test_the_generators_maps_are_those_of_its_forward_pass(kind: str) -> None:
+    generator, seen = make(kind), []
+    for block in generator.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+        assert isinstance(block, GeneratorBlock)
+        attention = block.attention
+        attention.register_forward_hook(lambda layer, inputs, _: seen.append(layer.attention_map(inputs[0])))  # pyright: ignore[reportCallIssue]
+    styles = generator.styles(styles_of_seeds(generator, [0, 1]))
+    maps = generator_attention(generator, styles)
+    seen.clear()
+    generator.synthesis(styles)
+    assert [m.shape for m in maps] == [(2, 2, 16, 16)] * 2
+    for found, expected in zip(maps, seen, strict=True):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(found.sum(-1), torch.ones(2, 2, 16))
+
+
+def test_a_latent_token_is_left_out() -> None:
+    generator = make("prepend")
+    maps = generator_attention(generator, generator.styles(styles_of_seeds(generator, [0])))
+    assert maps[0].shape == (1, 2, 16, 16)
+    assert (maps[0].sum(-1) < 1).all()
+
+
+def test_cnns_have_none() -> None:
+    generator = make("stylegan2")
+    with pytest.raises(UserError, match="only ViT"):
+        generator_attention(generator, generator.styles(styles_of_seeds(generator, [0])))
+
+
+def test_heat_marks_the_patch_attended_to_and_the_one_that_attends() -> None:
+    weights = torch.zeros(16)
+    weights[6] = 1.0  # row 1, column 2 of 4×4 patches
+    shown = heat(weights, torch.zeros(3, 16, 16), query=0)
+    assert shown.shape == (3, 128, 128)
+    redness = (shown[0] - shown[2])[4:124:32, 20:128:32]
+    assert redness.argmax() == 6
+    assert shown[:, 0, 0].tolist() == [-1, 1, 1]

@@ -1,0 +1,54 @@
+"""Parts of explore that need a run with checkpoints."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import vitgan
+from tiny import newest, tiny_model, tiny_run, write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.explore.attention import discriminator_attention, load_discriminator
+from vitgan.explore.grow import grow
+from vitgan.training.checkpoint import checkpoints
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return vitgan.train(tiny_run(str(folder / "store"), total_kimg=0.016), folder / "runs")
+
+
+def test_each_checkpoint_draws_the_same_latents(run: Path) -> None:
+    ages = list(grow(run, count=3, seed=4))
+    assert [age.name for age in ages] == [folder.name for folder in checkpoints(run)]
+    assert len(ages) >= 2
+    torch.testing.assert_close(ages[-1].images, vitgan.load(run).sample(3, seed=4))
+    assert not torch.equal(ages[0].images, ages[-1].images)
+
+
+def test_a_damaged_checkpoint_is_passed_over(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    whole = len(checkpoints(copy))
+    (checkpoints(copy)[0] / "generator_ema.safetensors").write_bytes(b"")
+    assert len(list(grow(copy, count=1))) == whole - 1
+
+
+def test_no_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no whole checkpoints"):
+        list(grow(tmp_path))
+
+
+def test_the_discriminators_attention(run: Path, tmp_path: Path) -> None:
+    images = vitgan.load(run).sample(2)
+    for path in (run, newest(run)):
+        maps = discriminator_attention(load_discriminator(path), images)
+        assert [m.shape for m in maps] == [(2, 2, 5, 5)]  # 2×2 patches and the class token
+        torch.testing.assert_close(maps[0].sum(-1), torch.ones(2, 2, 5))
+    model = vitgan.save(vitgan.load(run), tiny_model().generator_spec(), tmp_path / "model")
+    with pytest.raises(UserError, match="no discriminator"):
+        load_discriminator(model)

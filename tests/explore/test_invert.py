@@ -1,0 +1,59 @@
+from typing import Any
+
+import pytest
+import torch
+
+from generators import make
+from vitgan.errors import UserError
+from vitgan.explore.invert import Inversion, invert, psnr
+from vitgan.models.generator import Generator
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_an_image_of_the_model_is_recovered(vit: Generator, space: Any) -> None:
+    target = vit.sample(1, seed=123)
+    done: list[int] = []
+    found = invert(vit, target, None, space, steps=120, on_progress=lambda k, _: done.append(k))
+    start = invert(vit, target, None, space, steps=1, learning_rate=0)
+    assert found.psnr > start.psnr + 10
+    assert found.psnr > 30
+    assert done == list(range(1, 121))
+    torch.testing.assert_close(vit.synthesis(found.styles).clamp(-1, 1), found.image, atol=1e-5, rtol=0)
+    if space == "w":
+        assert (found.styles == found.styles[:, :1]).all()
+
+
+def test_features_pull_as_well(vit: Generator) -> None:
+    """Where features outweigh pixels, their distance falls further than by pixels alone."""
+    target = vit.sample(1, seed=5)
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+    def distance(found: Inversion) -> float:
+        return (features(vit.synthesis(found.styles)) - features(target)).norm().item()
+
+    by_pixels = invert(vit, target, None, "w", steps=10)
+    by_features = invert(vit, target, features, "w", steps=10, perceptual_weight=1e4)
+    assert distance(by_features) < 0.5 * distance(by_pixels)
+    assert by_features.psnr < by_pixels.psnr
+
+
+def test_the_same_seed_finds_the_same(vit: Generator) -> None:
+    target = vit.sample(1, seed=9)
+    first, second = (invert(vit, target, None, steps=5, seed=3) for _ in range(2))
+    assert torch.equal(first.styles, second.styles)
+
+
+def test_a_conditional_model() -> None:
+    generator = make("vit", num_classes=3)
+    assert invert(generator, generator.sample(1), None, steps=3).image.shape == (1, 3, 16, 16)
+
+
+def test_psnr() -> None:
+    assert psnr(torch.zeros(1), torch.full((1,), 0.2)) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_another_size_is_refused(vit: Generator) -> None:
+    with pytest.raises(UserError, match="bring it to that"):
+        invert(vit, torch.zeros(1, 3, 8, 8), None)

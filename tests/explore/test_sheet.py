@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitgan.errors import UserError
+from vitgan.explore.sheet import captioned, picture, save_animation, sheet
+
+
+def test_a_sheet_holds_each_image_in_its_place() -> None:
+    red = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 4, 4)
+    rows = [[red, -red], [-red, red]]
+    plain = sheet(rows, side=8)
+    assert plain.size == (4 + 2 * 12, 4 + 2 * 12)
+    assert plain.getpixel((5, 5)) == (255, 0, 0)
+    assert plain.getpixel((17, 5)) == (0, 255, 255)
+    titled = sheet(rows, ["a", "b"], ["first", "second"], side=8)
+    assert titled.width > plain.width
+    assert (
+        titled.crop((titled.width - plain.width, titled.height - plain.height, *titled.size)).tobytes()
+        == plain.tobytes()
+    )
+
+
+def test_grey_becomes_rgb_and_small_becomes_large() -> None:
+    shown = picture(torch.zeros(1, 8, 8), side=32)
+    assert (shown.mode, shown.size) == ("RGB", (32, 32))
+
+
+def frames(count: int = 3) -> list[Image.Image]:
+    return [Image.new("RGB", (33, 32), (80 * index, 0, 255 - 80 * index)) for index in range(count)]
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_animations_are_whole_and_endless(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "new" / f"a{ending}"
+    save_animation(frames(), path, frames_per_second=10)
+    with Image.open(path) as animation:
+        assert getattr(animation, "n_frames", 1) == 3
+        assert animation.info["loop"] == 0
+        animation.seek(2)
+        animation.load()
+        assert animation.info["duration"] == 100
+        assert np.abs(np.asarray(animation.convert("RGB"))[10, 10].astype(int) - (160, 0, 95)).max() < 12
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_mp4(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    save_animation(frames(5), tmp_path / "a.mp4", frames_per_second=5)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [d.shape for d in decoded] == [(32, 32, 3)] * 5  # even sides
+    assert np.abs(decoded[2][10, 10].astype(int) - (160, 0, 95)).max() < 25
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\.gif"):
+        save_animation(frames(), tmp_path / "a.avi")
+
+
+def test_a_caption_is_below() -> None:
+    image = Image.new("RGB", (60, 20), "red")
+    shown = captioned(image, "20 kimg")
+    assert shown.crop((0, 0, 60, 20)).tobytes() == image.tobytes()
+    below = np.asarray(shown.crop((0, 20, 60, shown.height)))
+    assert below.min() < 100 < below.max()

@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import vitgan
+from generators import KINDS, make
+from vitgan.errors import UserError
+from vitgan.export.hub import export_hub, push, read_figures
+from vitgan.models.build import GeneratorSpec
+
+FIGURES = {
+    "figures": {"FID": 6.6612, "IS": 9.3},
+    "protocol": {"name": "cifar10-train-50k", "truncation": 1.0, "seed": 0},
+    "images": {"generated": 50000, "reference": 50000},
+    "features": {"name": "inception"},
+}
+SPEC = GeneratorSpec(resolution=16, generator=KINDS["vit"])
+
+
+def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
+    generator = make("vit")
+    (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
+    folder = export_hub(generator, SPEC, tmp_path / "my-model", read_figures(tmp_path / "figures.json"))
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "samples.png"]
+    assert torch.equal(vitgan.load(folder).sample(2), generator.sample(2))
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\n")
+    for said in ("# my-model", "| FID | 6.661 |", "cifar10-train-50k", "50,000 images", "samples.png", "16×16"):
+        assert said in card
+
+
+def test_without_figures_the_card_says_so(tmp_path: Path) -> None:
+    folder = export_hub(make("vit"), SPEC, tmp_path / "m", title="Shirts")
+    assert "Not measured." in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("figures", [{}, {"figures": 3}, []])
+def test_other_json_is_no_evaluation(tmp_path: Path, figures: object) -> None:
+    with pytest.raises(UserError, match="no evaluation"):
+        export_hub(make("vit"), SPEC, tmp_path / "m", figures)  # pyright: ignore[reportArgumentType]
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UserError, match="cannot read the figures"):
+        read_figures(tmp_path / "broken.json")
+
+
+def test_push_uploads_the_folder_privately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, dict[str, object]]] = []
+
+    class Api:
+        def create_repo(self, repository: str, **options: object) -> str:
+            calls.append((repository, options))
+            return f"https://hub/{repository}"
+
+        def upload_folder(self, **options: object) -> None:
+            calls.append(("upload", options))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert push(tmp_path, "me/shirts") == "https://hub/me/shirts"
+    assert calls[0] == ("me/shirts", {"exist_ok": True, "private": True})
+    assert calls[1] == ("upload", {"repo_id": "me/shirts", "folder_path": str(tmp_path)})
+
+
+def test_a_refused_push_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Api:
+        def create_repo(self, repository: str, **options: object) -> str:
+            raise OSError("no route\nto the hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    with pytest.raises(UserError, match="cannot push to me/shirts: no route; the folder"):
+        push(tmp_path, "me/shirts")

@@ -1,0 +1,106 @@
+import http.client
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from generators import make
+from vitgan.errors import UserError
+from vitgan.export.serve import make_server
+from vitgan.grid import image_grid
+
+GENERATOR = make("vit", num_classes=3)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    folder = tmp_path / "page"
+    (folder / "runtime").mkdir(parents=True)
+    (folder / "index.html").write_text("the page")
+    (folder / "runtime" / "ort.mjs").write_text("")
+    (folder / "runtime" / "ort.wasm").write_text("")
+    (tmp_path / "secret").write_text("secret")
+    with make_server(GENERATOR, folder, port=0) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def get(server: ThreadingHTTPServer, path: str, host: str | None = None) -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection.request("GET", path, headers={"Host": host} if host else {})
+    response = connection.getresponse()
+    answer = response.status, response.getheader("Content-Type", ""), response.read()
+    connection.close()
+    return answer
+
+
+def test_page_and_kinds_of_files(server: ThreadingHTTPServer) -> None:
+    assert get(server, "/") == (200, "text/html", b"the page")
+    assert get(server, "/runtime/ort.mjs")[1] == "text/javascript"
+    assert get(server, "/runtime/ort.wasm")[1] == "application/wasm"
+    assert server.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/../secret", "/%2e%2e/secret", "/runtime/../../secret", "/..%2fsecret", "//../secret", "/runtime/"]
+)
+def test_nothing_outside_the_folder_and_no_listings(server: ThreadingHTTPServer, path: str) -> None:
+    status, _, body = get(server, path)
+    assert status == 404
+    assert body != b"secret"
+
+
+def test_info(server: ThreadingHTTPServer) -> None:
+    status, kind, body = get(server, "/api/info")
+    assert (status, kind) == (200, "application/json")
+    assert json.loads(body) == {"resolution": 16, "channels": 3, "classes": 3, "z_dim": 8}
+
+
+def test_images_are_those_of_sample(server: ThreadingHTTPServer) -> None:
+    status, kind, body = get(server, "/api/image.png?seed=3&count=5&truncation=0.7&label=2&enlarge=2")
+    assert (status, kind) == (200, "image/png")
+    expected = image_grid(GENERATOR.sample(5, 3, 0.7, torch.full((5,), 2), batch_size=16), enlarge=2)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(body))), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "count=65",
+        "count=0",
+        "count=1e3",
+        "seed=-1",
+        "seed=4294967296",
+        "truncation=nan",
+        "truncation=inf",
+        "label=3",
+        "enlarge=17",
+        "count=",
+        "seed=1&seed=2",
+        "file=/etc/passwd",
+    ],
+)
+def test_sizes_are_bounded(server: ThreadingHTTPServer, query: str) -> None:
+    assert get(server, f"/api/image.png?{query}")[0] == 400
+
+
+def test_other_names_of_this_machine_are_refused(server: ThreadingHTTPServer) -> None:
+    assert get(server, "/api/info", host="evil.example")[0] == 403
+    assert get(server, "/api/info", host=f"localhost:{server.server_port}")[0] == 200
+
+
+def test_a_taken_port_is_one_line(server: ThreadingHTTPServer) -> None:
+    with pytest.raises(UserError, match="--port"):
+        make_server(GENERATOR, None, server.server_port)
+    with pytest.raises(UserError, match="--port"):
+        make_server(GENERATOR, None, 70_000)

@@ -1,0 +1,219 @@
+"""Processes to be killed: forked from a server that has imported everything and computed nothing, so that each starts
+at once.
+
+A job trains or prepares; it may be told to end itself by SIGKILL after some seconds or just before its n-th operation
+on a file, and writes down what it was doing into a file that outlives it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@dataclass
+class Job:
+    """What a child does.
+
+    Attributes:
+        action: "train" or "prepare".
+        folder: Where: a run's parent and log, or the store's.
+        config: Of the run, as JSON.
+        resume: A run folder to go on with.
+        evaluate_every_kimg: Measure the generator this often.
+        kill_seconds: End by SIGKILL after so many seconds of work.
+        kill_phase: End by SIGKILL `kill_seconds` after such a phase began, at its n-th time.
+        kill_entry: That n.
+        kill_operation: End by SIGKILL just before the n-th operation on a file below `folder`.
+        processes: How many processes share the work.
+        port: Where they meet.
+    """
+
+    action: str
+    folder: str
+    config: dict[str, Any] = field(default_factory=dict)
+    resume: str | None = None
+    evaluate_every_kimg: float = float("inf")
+    kill_seconds: float | None = None
+    kill_phase: str | None = None
+    kill_entry: int = 1
+    kill_operation: int | None = None
+    processes: int = 1
+    port: int = 0
+
+
+class Children:
+    """The server's other end. Use it as a context manager."""
+
+    def __enter__(self) -> "Children":
+        tests = str(Path(__file__).parent.parent)
+        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": tests}
+        command = [sys.executable, "-m", "reliability.children"]
+        self._server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._server.stdin
+        self._server.stdin.close()
+        self._server.wait(60)
+
+    def run(self, job: Job) -> list[int]:
+        """Exit codes of the job's processes, -9 for one that was killed."""
+        assert self._server.stdin
+        assert self._server.stdout
+        print(json.dumps(asdict(job)), file=self._server.stdin, flush=True)
+        line = self._server.stdout.readline()
+        assert line, "the server of children died"
+        return json.loads(line)
+
+
+class Evaluated(Protocol):
+    """What the evaluation needs of a generator."""
+
+    def sample(self, count: int) -> Any: ...
+
+
+def serve() -> None:
+    """Runs the jobs that come on standard input, one line each."""
+    # So that no child spends its life on imports; optimisers import the compiler.
+    import torch._dynamo  # noqa: F401
+
+    import vitgan.data.prepare
+    import vitgan.data.sources.folder
+    import vitgan.runs  # noqa: F401
+
+    for line in sys.stdin:
+        job = Job(**json.loads(line))
+        children = []
+        for rank in range(job.processes):
+            child = os.fork()
+            if child == 0:
+                run_and_exit(job, rank)
+            children.append(child)
+        codes = {}
+        while len(codes) < len(children):
+            child, status = os.wait()
+            codes[child] = os.waitstatus_to_exitcode(status)
+        print(json.dumps([codes[child] for child in children]), flush=True)
+
+
+def run_and_exit(job: Job, rank: int) -> None:
+    """A child's life."""
+    folder = Path(job.folder)
+    log = os.open(folder / f"log{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    code = 1
+    try:
+        if job.processes > 1:
+            group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": job.port, "WORLD_SIZE": job.processes}
+            group |= {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": job.processes}
+            os.environ.update({name: str(value) for name, value in group.items()})
+        arm(job, folder)
+        (train if job.action == "train" else prepare_images)(job, folder)
+        code = 0
+    except BaseException as error:
+        from vitgan.errors import UserError
+
+        print(f"vitgan: {error}" if isinstance(error, UserError) else f"TRACEBACK {error!r}", flush=True)
+        code = 2 if isinstance(error, UserError) else 1
+        if code == 1:
+            import traceback
+
+            traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def die_after(seconds: float) -> None:
+    """Ends this process by SIGKILL in a while."""
+    threading.Thread(target=lambda: (time.sleep(seconds), os.kill(os.getpid(), signal.SIGKILL)), daemon=True).start()
+
+
+def arm(job: Job, folder: Path) -> None:
+    """Sets the moment of death."""
+
+    if job.kill_seconds is not None and job.kill_phase is None:
+        die_after(job.kill_seconds)
+    if job.kill_operation is not None:
+        left = job.kill_operation
+
+        def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            if event in FILE_OPERATIONS and arguments and str(arguments[0]).startswith(f"{folder}/"):
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(on_event)
+
+
+def note(folder: Path, phase: str) -> None:
+    """Writes down what the process is doing now; outlives it."""
+    descriptor = os.open(f"{folder}.phase", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(descriptor, phase.encode())
+    os.close(descriptor)
+
+
+def noting(job: Job, phase: str, function: Any) -> Any:
+    """The function, with its phase noted while it runs, and death in it if the job says so."""
+    folder, entries = Path(job.folder), 0
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        nonlocal entries
+        note(folder, phase)
+        entries += 1
+        if job.kill_phase == phase and job.kill_entry == entries and job.kill_seconds is not None:
+            die_after(job.kill_seconds)
+        try:
+            return function(*arguments, **options)
+        finally:
+            note(folder, "between")
+
+    return run
+
+
+def train(job: Job, folder: Path) -> None:
+    """Trains, or goes on."""
+    from vitgan.config import RunConfig
+    from vitgan.runs import train
+    from vitgan.training.loop import Evaluation, Hooks, Trainer
+
+    phases = {"step": "step", "save": "checkpoint", "_log": "log", "_write_samples": "samples"}
+    for method, phase in phases.items():
+        setattr(Trainer, method, noting(job, phase, getattr(Trainer, method)))
+
+    def evaluate(generator: Evaluated) -> Evaluation:
+        score = abs(generator.sample(200).mean().item())
+        return Evaluation({"brightness": score}, "brightness", score)
+
+    hooks = Hooks(evaluate=noting(job, "evaluation", evaluate), evaluate_every_kimg=job.evaluate_every_kimg)
+    note(folder, "start")
+    train(RunConfig.model_validate(job.config), folder, job.resume, hooks)
+
+
+def prepare_images(job: Job, folder: Path) -> None:
+    """Prepares `folder`/images as `folder`/store."""
+    import vitgan.data.prepare
+    from vitgan.data.sources.folder import ImageFolder
+
+    vitgan.data.prepare.CHECKPOINT_SECONDS = 0
+    note(folder, "preparation")
+    vitgan.data.prepare.prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
+
+
+if __name__ == "__main__":
+    serve()

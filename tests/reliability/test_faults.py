@@ -1,0 +1,263 @@
+"""Disks, folders, devices and stores that fail: one clear line each, and nothing that was whole is lost."""
+
+import errno
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+import vitgan
+import vitgan.files
+from reliability.torture import content
+from tiny import newest, tiny_run, write_images
+from vitgan.cli.main import dispatch
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.runs import LOCK
+from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
+from vitgan.training.loop import Hooks
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def finished(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return vitgan.train(tiny_run(store), tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(UserError) as caught:
+        dispatch(list(arguments))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def parts_left(run: Path) -> list[Path]:
+    return list(run.rglob("*.part"))
+
+
+def test_full_disk_at_any_write_is_one_line_and_the_run_goes_on_exactly(
+    store: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC at the n-th time that something is forced to the disk, for n over the whole run."""
+    config, fsync = tiny_run(store), os.fsync
+    calls = 0
+
+    def count(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", count)
+    expected, fails_at = content(finished), 3  # the first two writes make the run's folder
+    while True:
+        calls, out = 0, tmp_path / str(fails_at)
+        try:
+            run = vitgan.train(config, out)
+        except UserError as error:
+            message, run = str(error), out / "00000-store"
+            assert "No space left on device" in message
+            assert "\n" not in message
+            assert all(verify_checkpoint(folder) for folder in checkpoints(run))
+            assert not parts_left(run)
+        if calls < fails_at:
+            break
+        fails_at_before, fails_at = fails_at, -1
+        vitgan.train(config, resume=run)
+        assert content(run) == expected
+        fails_at = fails_at_before + 4
+    assert fails_at > 30
+
+
+def test_file_size_limit_gives_short_writes(store: str, tmp_path: Path) -> None:
+    """The system itself writes a part of the file, then refuses: as on a disk that fills up."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run = vitgan.train(tiny_run(store, total_kimg=0.008), tmp_path)
+    before = content(run)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write the checkpoint .*File too large"):
+            vitgan.train(tiny_run(store), resume=run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not parts_left(run)
+    assert newest(run).name == "000000k008"
+    checkpoint = "checkpoints/000000k008/generator.safetensors"
+    assert content(run)[checkpoint] == before[checkpoint]
+    vitgan.train(tiny_run(store), resume=run)
+
+
+class Forgetful(io.BufferedWriter):
+    """A disk that says it has written all, and has not."""
+
+    def write(self, data: Any, /) -> int:
+        super().write(bytes(data)[:-7])
+        return len(data)
+
+
+def test_bytes_that_a_disk_swallowed_are_noticed(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = vitgan.train(tiny_run(store, total_kimg=0.016), tmp_path)
+    path_open = Path.open
+
+    def forgetful(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if mode == "wb" and "generator.safetensors" in self.name and "000000k024" in str(self):
+            return Forgetful(io.FileIO(str(self), "w"))
+        return path_open(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", forgetful)
+    vitgan.train(tiny_run(store), resume=run)
+    monkeypatch.undo()
+    assert newest(run).name == "000000k016"
+    with pytest.raises(UserError, match=r"000000k024/generator\.safetensors is damaged"):
+        verify_checkpoint(run / "checkpoints" / "000000k024")
+
+
+def damages(data: bytes) -> Iterator[bytes]:
+    """Flips in every part of a file (start, header, middle, end), truncations, zeros, and bytes too many."""
+    for place in sorted({0, 1, 7, 8, 9, 40, len(data) // 3, len(data) // 2, len(data) - 2, len(data) - 1}):
+        for bit in (0x01, 0x10, 0x80):
+            yield data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :]
+    for length in (0, 1, 8, len(data) // 2, len(data) - 1):
+        yield data[:length]
+    yield bytes(len(data))
+    yield data + b"\0"
+
+
+def test_damage_of_every_kind_in_every_file_is_noticed(run: Path) -> None:
+    folder = newest(run)
+    before = checkpoints(run)[-2]
+    count = 0
+    for path in sorted(folder.iterdir()):
+        sound = path.read_bytes()
+        original = json.loads(sound) if path.suffix == ".json" else None
+        for damaged in damages(sound):
+            path.write_bytes(damaged)
+            if original is not None and _same_json(damaged, original):
+                continue  # a blank for a blank
+            assert latest_checkpoint(run) == before, path
+            with pytest.raises(UserError, match=rf"{folder.name}.*{path.name}|{path.name}"):
+                verify_checkpoint(folder)
+            count += 1
+        path.write_bytes(sound)
+    assert latest_checkpoint(run) == folder
+    assert count > 150
+
+
+def _same_json(data: bytes, value: Any) -> bool:
+    try:
+        return json.loads(data) == value
+    except ValueError:
+        return False
+
+
+def test_damaged_checkpoint_is_told_and_all_damaged_name_the_file(run: Path, store: str) -> None:
+    path = newest(run) / "discriminator.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    notices: list[str] = []
+    vitgan.train(tiny_run(store), resume=run, hooks=Hooks(on_notice=notices.append))
+    assert len(notices) == 1
+    assert str(path) in notices[0]
+    for folder in checkpoints(run):
+        (folder / "generator.safetensors").write_bytes(b"")
+    assert "generator.safetensors is damaged" in refused("train", "--resume", str(run))
+    assert "generator.safetensors is damaged" in refused("sample", str(run))
+
+
+def test_second_process_on_a_run_is_refused(run: Path) -> None:
+    with FileLock(run / LOCK):
+        assert "another process is writing to the run" in refused("train", "--resume", str(run))
+    dispatch(["train", "--resume", str(run)])  # free again
+
+
+def test_store_that_changed_is_refused(tmp_path: Path) -> None:
+    images, folder = write_images(tmp_path / "images"), tmp_path / "store"
+    prepare(ImageFolder(images), folder, resolution=8, workers=0)
+    run = vitgan.train(tiny_run(str(folder)), tmp_path / "runs")
+    (images / "00.png").unlink()
+    prepare(ImageFolder(images), folder, resolution=8, workers=0, overwrite=True)
+    assert "changed since the run" in refused("train", "--resume", str(run))
+
+
+def test_store_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    prepare(ImageFolder(write_images(tmp_path / "images")), folder, resolution=8, workers=0)
+    run = vitgan.train(tiny_run(str(folder)), tmp_path / "runs")
+    array = np.load(folder / "images.npy", mmap_mode="r+")
+    array[3, 0, 0, 0] ^= 1
+    array.flush()
+    assert "were altered" in refused("train", "--resume", str(run))
+
+
+@pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer")])
+def test_checkpoints_of_other_formats_are_told(run: Path, version: int, age: str) -> None:
+    for folder in checkpoints(run):
+        state = json.loads((folder / "state.json").read_text())
+        state |= {"format_version": version, "something": "that this version does not know"}
+        (folder / "state.json").write_text(json.dumps(state))
+    for arguments in (("train", "--resume", str(run)), ("sample", str(run))):
+        message = refused(*arguments)
+        assert f"checkpoint format {version}" in message
+        assert age in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_missing_gpu_is_told(run: Path) -> None:
+    assert "the device cuda cannot be used" in refused("sample", str(run), "--device", "cuda")
+    assert "the device nonsense cannot be used" in refused("sample", str(run), "--device", "nonsense")
+
+
+def test_clock_that_goes_back_changes_nothing(
+    store: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(2_000_000_000, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    run = vitgan.train(tiny_run(store), tmp_path)
+    assert content(run) == content(finished)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="root is needed to become someone else")
+def test_read_only_folder_is_told(finished: Path, store: str) -> None:
+    """As a user who may read the run and not write it."""
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        run = shutil.copytree(finished, Path(parent) / "run")
+        images = shutil.copytree(store, Path(parent) / "store")
+        (run / LOCK).unlink()
+        config = json.loads((run / "config.json").read_text()) | {"data": str(images)}
+        (run / "config.json").write_text(json.dumps(config))
+        os.seteuid(65534)
+        try:
+            assert "cannot lock the run" in refused("train", "--resume", str(run))
+            with pytest.raises(UserError, match="cannot make a run folder"):
+                vitgan.train(tiny_run(str(images)), parent)
+            grid = str(Path(parent) / "grid.png")
+            assert "cannot write the image" in refused("sample", str(run), "--count", "1", "--grid", grid)
+            with pytest.raises(UserError, match="cannot write the model"):
+                vitgan.save(vitgan.load(run), tiny_run(store).model.generator_spec(), Path(parent) / "model")
+        finally:
+            os.seteuid(0)

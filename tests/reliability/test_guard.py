@@ -1,0 +1,185 @@
+"""The divergence guard: no bad update is applied, and the run stops, goes on, or goes back as it was told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+import vitgan
+from tiny import newest, tiny_run, write_images
+from vitgan.config import RunConfig
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.training.checkpoint import CheckpointManifest, verify_checkpoint
+from vitgan.training.guard import MOST_ROLLBACKS, MOST_SKIPPED_IN_A_ROW, Guard
+from vitgan.training.log import Statistics
+from vitgan.training.loop import Hooks, Trainer
+from vitgan.training.phases import Objective
+from vitgan.training.randomness import StepRandomness
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, player: str, when: Callable[[int], bool], value: float = torch.nan) -> None:
+    """Multiplies a player's loss by `value` at the steps for which `when` says so."""
+    name = f"{player}_loss"
+    sound = getattr(Objective, name)
+
+    def loss(self, generator, discriminator, real, labels, randomness):
+        total, parts = sound(self, generator, discriminator, real, labels, randomness)
+        factor = value if when(randomness.step) else 1.0
+        return total * factor, {name: part * factor for name, part in parts.items()}
+
+    monkeypatch.setattr(Objective, name, loss)
+
+
+def trainer(config: RunConfig, folder: Path) -> Trainer:
+    AcceleratorState._reset_state()
+    return Trainer(config.model, config.objective, config.augment, config.training, Accelerator(cpu=True), folder)
+
+
+def weights(trainer: Trainer, player: str) -> dict[str, torch.Tensor]:
+    module = getattr(trainer.state, player)
+    moments = {k: v for k, v in trainer.state.optimizer_tensors().items() if k.startswith(player)}
+    return {k: v.detach().clone() for k, v in (dict(module.named_parameters()) | moments).items()}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize(("player", "other"), [("discriminator", "generator"), ("generator", "discriminator")])
+def test_bad_update_leaves_everything_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, player: str, other: str, value: float
+) -> None:
+    spoil(monkeypatch, player, lambda step: step == 1, value)
+    config = tiny_run("unused")
+    config = config.model_copy(update={"objective": config.objective.model_copy(update={"lecam": 0.1})})
+    one = trainer(config, tmp_path)
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    one.step(images, None, StepRandomness(0, 0))
+    assert one.guard.look(1) is None
+    before, others_before = weights(one, player), weights(one, other)
+    one.step(images, None, StepRandomness(0, 1))
+    assert all(value.equal(before[name]) for name, value in weights(one, player).items())
+    assert not all(value.equal(others_before[name]) for name, value in weights(one, other).items())
+    assert all(buffer.isfinite().all() for buffer in one.objective.buffers())
+    found = one.guard.look(2)
+    assert found is not None
+    assert (found.step, found.steps) == (1, 1)
+    assert f"loss/{player}" in found.reason
+    one.step(images, None, StepRandomness(0, 2))
+    assert one.guard.look(3) is None
+    assert not all(value.equal(before[name]) for name, value in weights(one, player).items())
+
+
+def test_logits_past_the_bound_are_bad() -> None:
+    guard = Guard(logit_bound=5.0, device=torch.device("cpu"))
+    loss = torch.tensor(1.0)
+    for real, fake, expected in [(4.9, -4.9, 0.0), (5.1, 0.0, 1.0), (0.0, -5.1, 1.0), (torch.nan, 0.0, 1.0)]:
+        parts = {"logits/real": torch.tensor(real), "logits/fake": torch.tensor(fake)}
+        assert guard.suspicion(loss, parts).item() == expected
+    assert guard.verdict(torch.tensor(1.0), torch.tensor(0.5)).item() == 1.0  # one of two processes
+    assert guard.verdict(torch.tensor(torch.inf), torch.tensor(0.0)).item() == 1.0
+    assert guard.verdict(torch.tensor(1.0), torch.tensor(0.0)).item() == 0.0
+
+
+def events(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+def test_stop_tells_the_batch_and_the_instruments(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "discriminator", lambda step: step == 3)
+    with pytest.raises(UserError, match=r"step 3 diverged \(.*loss/discriminator nan.*seed 0\).*--training") as caught:
+        vitgan.train(tiny_run(store), tmp_path)
+    assert "\n" not in str(caught.value)
+    run = tmp_path / "00000-store"
+    (event,) = events(run)
+    assert event["batch_seed"] == [0, 3]
+    assert any(name.startswith("spectral_norm/") for name in event["instruments"])
+    assert any(name.startswith("attention_entropy/") for name in event["instruments"])
+    assert newest(run).name == "000000k008"
+    with pytest.raises(UserError, match="step 3 diverged"):  # the same again: and told once
+        vitgan.train(tiny_run(store), resume=run)
+    assert len(events(run)) == 1
+    vitgan.train(tiny_run(store, on_divergence="skip"), resume=run)  # the way out that the message names
+    assert newest(run).name == "000000k024"
+
+
+def test_skip_goes_on_and_the_log_holds_no_nan(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "generator", lambda step: step in (1, 2))
+    notices: list[str] = []
+    config = tiny_run(store, on_divergence="skip", log_every_kimg=0.008)
+    run = vitgan.train(config, tmp_path, hooks=Hooks(on_notice=notices.append))
+    assert len(notices) == 2
+    assert len(events(run)) == 2
+    text = (run / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    for file in newest(run).glob("*.safetensors"):
+        assert all(t.isfinite().all() for t in load_file(file).values())
+
+
+def test_skipping_without_end_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "discriminator", lambda step: step >= 1)
+    config = tiny_run(store, on_divergence="skip", total_kimg=10, checkpoint_every_kimg=10)
+    with pytest.raises(UserError, match=f"so did the {MOST_SKIPPED_IN_A_ROW} last ones"):
+        vitgan.train(config, tmp_path)
+
+
+def manifest(run: Path) -> CheckpointManifest:
+    return verify_checkpoint(newest(run))
+
+
+def test_rollback_lowers_the_rate_and_a_resume_keeps_it(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([True])
+    spoil(monkeypatch, "discriminator", lambda step: step == 3 and next(times, False))
+    notices: list[str] = []
+    config = tiny_run(store, on_divergence="rollback")
+    run = vitgan.train(config, tmp_path, hooks=Hooks(on_notice=notices.append))
+    assert len(notices) == 1
+    assert "back at 000000k008 with learning rates × 0.5" in notices[0]
+    assert manifest(run).learning_rate_scale == 0.5
+    assert [json.loads(line)["images"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [
+        4, 8, 12, 16, 20, 24
+    ]  # fmt: skip
+    vitgan.train(tiny_run(store, on_divergence="rollback", total_kimg=0.028), resume=run)
+    assert manifest(run).learning_rate_scale == 0.5
+
+
+def test_rollback_that_does_not_help_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "discriminator", lambda step: step == 3)
+    with pytest.raises(UserError, match=f"going back {MOST_ROLLBACKS} times"):
+        vitgan.train(tiny_run(store, on_divergence="rollback"), tmp_path)
+    run = tmp_path / "00000-store"
+    assert [event["learning_rate_scale"] for event in events(run)] == [0.5**n for n in range(MOST_ROLLBACKS + 1)]
+
+
+def test_a_learning_rate_beyond_all_bounds_is_noticed(store: str, tmp_path: Path) -> None:
+    """Nothing is injected here: the weights of a run at this rate overflow by themselves."""
+    with pytest.raises(UserError, match="diverged"):
+        vitgan.train(tiny_run(store, learning_rate=1e18), tmp_path)
+
+
+def test_statistics_leave_out_what_is_not_finite_and_survive_a_checkpoint() -> None:
+    statistics, restored = Statistics(), Statistics()
+    for value in (1.5, torch.nan, 0.1):
+        statistics.add({"a": torch.tensor(value), "a_max": torch.tensor(value), "never": torch.tensor(torch.inf)})
+    restored.restore(json.loads(json.dumps(statistics.sums())))
+    for one in (statistics, restored):
+        one.add({"a": torch.tensor(0.2), "a_max": torch.tensor(0.2), "never": torch.tensor(torch.nan)})
+    figures = statistics.collect()
+    assert figures == restored.collect()
+    assert figures["a"] == pytest.approx(0.6)
+    assert figures["a_max"] == 1.5
+    assert "never" not in figures

@@ -1,0 +1,82 @@
+"""The short form of `torture.py`: a handful of kills at random moments, at one and at two processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vitgan
+from reliability.children import ENVIRONMENT, Children
+from reliability.torture import Torture, content
+from tiny import TINY_OVERRIDES, newest, write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.runs import config_of_run
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Children]:
+    with Children() as running:
+        yield running
+
+
+def test_killed_training_equals_uninterrupted(children: Children, tmp_path: Path) -> None:
+    torture = Torture(tmp_path, children, seed=1)
+    torture.training(kills=8)
+    assert torture.figures.faults() == []
+    assert torture.figures.kills.total() >= 8
+    assert torture.figures.resumes > 0
+
+
+def test_killed_training_of_two_processes_equals_uninterrupted(children: Children, tmp_path: Path) -> None:
+    torture = Torture(tmp_path, children, seed=2)
+    torture.training(kills=1, processes=2)
+    assert torture.figures.faults() == []
+
+
+def test_killed_preparation_equals_uninterrupted(children: Children, tmp_path: Path) -> None:
+    torture = Torture(tmp_path, children, seed=3)
+    torture.preparation(kills=3)
+    assert torture.figures.faults() == []
+
+
+def test_the_comparison_sees_what_it_should(tmp_path: Path) -> None:
+    figures = Torture(tmp_path, Children(), seed=0).figures
+    figures.compare({"a": b"1", "b": b"2"}, {"a": b"3", "c": b""}, "run")
+    assert (figures.differences, figures.lost, figures.errors) == (["run: a"], ["run: b"], ["run: c is left over"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_within_seconds_and_the_run_ends_as_uninterrupted(tmp_path: Path, number: int) -> None:
+    """The command itself: its exit code is the documented one, and it ends soon."""
+    data = tmp_path / "data"
+    prepare(ImageFolder(write_images(data / "images")), data / "store", resolution=8, workers=0)
+    options = ["--data", str(data / "store"), *TINY_OVERRIDES, "--training.total-kimg", "1000", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "vitgan", "train", "cifar10-tiny", *options, "--training.trackers"]
+    run = tmp_path / "00000-cifar10-tiny"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | ENVIRONMENT)
+    try:
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+    finally:
+        process.kill()
+        process.wait()
+    stopped = newest(run)
+    images = int(stopped.name.replace("k", "")) + 8
+    config = config_of_run(run)
+    config = config.model_copy(
+        update={"training": config.training.model_copy(update={"total_kimg": images / 1000, "keep_checkpoints": 1})}
+    )
+    resumed, whole = vitgan.train(config, resume=run), vitgan.train(config, tmp_path / "whole")
+    for file in newest(whole).iterdir():
+        assert file.read_bytes() == (newest(resumed) / file.name).read_bytes()
+    assert content(whole)["metrics.jsonl"] == content(resumed)["metrics.jsonl"]

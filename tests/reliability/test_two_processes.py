@@ -1,0 +1,118 @@
+"""Two processes: what one would do, and an end in bounded time when one of them dies."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reliability.children import ENVIRONMENT, Children, Job
+from tiny import TINY_OVERRIDES, newest, tiny_run, write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+
+RUN = "00000-store"
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Children]:
+    with Children() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def test_two_at_half_the_batch_take_the_step_of_one(children: Children, store: str, tmp_path: Path) -> None:
+    """Adam's first moment at beta1 = 0 is the gradient: averaged over two processes it is that of the whole batch."""
+    config = tiny_run(store, total_kimg=0.004, horizontal_flip=True).model_dump(mode="json")
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        job = Job("train", str(folder), config, processes=processes, port=free_port())
+        assert children.run(job) == [0] * processes, (folder / "log0").read_text()
+        found.append(load_file(newest(folder / RUN) / "optimizers.safetensors"))
+    gradients = [name for name in found[0] if name.startswith("discriminator/") and name.endswith("/exp_avg")]
+    scale = max(float(found[0][name].abs().max()) for name in gradients)
+    assert len(gradients) > 10
+    for name in gradients:
+        torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-4, atol=1e-5 * scale)
+
+
+def processes_of(parent: int) -> list[int]:
+    """Children of a process, by /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
+def test_rank_killed_under_torchrun_ends_the_other_in_bounded_time(
+    children: Children, store: str, tmp_path: Path
+) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launcher += [
+        "--master_addr",
+        "127.0.0.1",
+        "--master_port",
+        str(free_port()),
+        "-m",
+        "vitgan",
+        "train",
+        "cifar10-tiny",
+    ]
+    options = [*TINY_OVERRIDES, "--training.device", "cpu", "--training.trackers", "--data", store]
+    options += ["--training.total-kimg", "1000", "--out", str(tmp_path)]
+    log = tmp_path / "output"
+    with log.open("w") as output:
+        process = subprocess.Popen([*launcher, *options], stdout=output, stderr=output, env=os.environ | ENVIRONMENT)
+    try:
+        run = tmp_path / "00000-cifar10-tiny"
+        deadline = time.monotonic() + 120
+        while not list(run.glob("checkpoints/[0-9]*")):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        workers = processes_of(process.pid)
+        assert len(workers) == 2
+        os.kill(workers[1], signal.SIGKILL)
+        assert process.wait(timeout=60) != 0
+        assert "lost another one" in log.read_text()
+        assert f"--resume {run}" in log.read_text()
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    finally:
+        process.kill()
+        process.wait()
+    images = int(newest(run).name.replace("k", "")) + 4
+    from vitgan.runs import config_of_run
+
+    config = config_of_run(run).model_dump(mode="json")
+    config["training"]["total_kimg"] = images / 1000
+    (tmp_path / "resumed").mkdir()
+    job = Job("train", str(tmp_path / "resumed"), config, resume=str(run), processes=2, port=free_port())
+    assert children.run(job) == [0, 0], (tmp_path / "resumed" / "log0").read_text()
+    assert int(newest(run).name.replace("k", "")) == images
