@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metrics.seeded_inception import seeded_images, seeded_weights
+from seeded_inception import seeded_images, seeded_weights
 from vitgan.metrics.inception import Inception
 
 REFERENCE = Path(__file__).with_name("inception_reference.npz")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from metrics.toy import in_batches, toy_extractor, toy_images
+from toy_features import in_batches, toy_extractor, toy_images
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor, to_uint8
 from vitgan.metrics.features import FeatureExtractor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.toy import CLASSES, DIMENSION, in_batches, toy_extractor, toy_images
+from toy_features import CLASSES, DIMENSION, in_batches, toy_extractor, toy_images
 from vitgan.metrics.features import rebatch
 from vitgan.metrics.summary import ImageSummary, merge_across_processes, summarize
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.seeded_inception import seeded_images, seeded_weights
+from seeded_inception import seeded_images, seeded_weights
 from vitgan.errors import UserError
 from vitgan.metrics.features import load_extractor
 from vitgan.metrics.inception import Inception, find_weights, tensorflow_bilinear

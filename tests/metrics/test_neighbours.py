@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from metrics.toy import in_batches, toy_extractor, toy_images, toy_network
+from toy_features import in_batches, toy_extractor, toy_images, toy_network
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 
 

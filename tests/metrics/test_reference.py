@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.toy import DIMENSION, toy_extractor, toy_images, toy_network
+from toy_features import DIMENSION, toy_extractor, toy_images, toy_network
 from vitgan.metrics.protocol import Protocol
 from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
 
