@@ -2,7 +2,7 @@
 
 Needs torch-fidelity 0.4.0; its dependency torchvision is not needed, since only the network's own file is imported:
 
-    pip install --no-deps --target /tmp/fidelity torch-fidelity==0.4.0
+    pip install --no-deps --target FOLDER_WITH_TORCH_FIDELITY torch-fidelity==0.4.0
     PYTHONPATH=tests:FOLDER_WITH_TORCH_FIDELITY python tests/metrics/record_inception_reference.py
 """
 
