@@ -11,7 +11,7 @@ from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.training.checkpoint import latest_checkpoint
-from vitgan.training.loop import TrainingConfig
+from vitgan.training.config import TrainingConfig
 
 TINY_GENERATOR = ViTGeneratorConfig(
     dim=16, depth=1, num_heads=2, z_dim=8, w_dim=8, mapping_layers=2, inr_dim=8, mlp_ratio=2

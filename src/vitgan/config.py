@@ -6,7 +6,7 @@ from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
 from vitgan.schema import Config
-from vitgan.training.loop import TrainingConfig
+from vitgan.training.config import TrainingConfig
 from vitgan.training.phases import ObjectiveConfig
 
 
@@ -47,4 +47,25 @@ class RunConfig(Config):
             raise UserError(
                 "augment.probability 0 leaves DiffAugment and bCR nothing to do: raise it, or set "
                 "--objective.no-diffaugment --objective.bcr-real 0 --objective.bcr-fake 0"
+            )
+        self._check_step()
+
+    def _check_step(self) -> None:
+        objective, training = self.objective, self.training
+        size = training.micro_batch_size
+        if size is not None and training.batch_size % size:
+            raise UserError(
+                f"training.micro_batch_size {size} does not divide training.batch_size {training.batch_size}: "
+                "choose a size that does"
+            )
+        averages = [name for name in ("lecam", "path_length") if getattr(objective, name)]
+        if size is not None and averages:
+            raise UserError(
+                f"objective.{averages[0]} needs the mean over the whole batch, which training.micro_batch_size splits: "
+                f"leave out one of the two (--training.checkpoint-activations saves memory as well)"
+            )
+        if training.compile and objective.needs_double_backward:
+            raise UserError(
+                "training.compile: compiled blocks have no second derivative, which exact R1, R2, WGAN-GP and path "
+                "length need: leave it out, or set --objective.penalty finite_difference"
             )

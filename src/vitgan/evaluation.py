@@ -9,7 +9,7 @@ from vitgan.data.store import ImageStore
 from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics, to_uint8
 from vitgan.metrics.image_sources import ArrayImages
 from vitgan.models.generator import Generator
-from vitgan.training.loop import Evaluation
+from vitgan.training.hooks import Evaluation
 
 
 def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device) -> Callable[[Generator], Evaluation]:

@@ -16,7 +16,7 @@ from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.schema import Config
-from vitgan.training.loop import TrainingConfig
+from vitgan.training.config import TrainingConfig
 from vitgan.training.phases import ObjectiveConfig
 
 

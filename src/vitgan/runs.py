@@ -29,7 +29,8 @@ from vitgan.training.checkpoint import (
     remove_leftovers,
     verify_checkpoint,
 )
-from vitgan.training.loop import Hooks, Trainer
+from vitgan.training.hooks import Hooks
+from vitgan.training.loop import Trainer
 from vitgan.weights import check_sizes
 
 BUNDLED_DATA = "fashion-mnist"
@@ -71,6 +72,12 @@ def train(
         raise UserError(
             f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "
             "processes: choose a multiple"
+        )
+    share = config.training.batch_size // processes.num_processes
+    if share % (config.training.micro_batch_size or share):
+        raise UserError(
+            f"training.micro_batch_size {config.training.micro_batch_size} does not divide a process's share of the "
+            f"batch, {share} images: choose a size that does"
         )
     run = _on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
     with _errors_in_one_line(run, processes), _locked(run, processes):

@@ -16,7 +16,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.presets import cifar10_tiny, replaced, with_model
-from vitgan.training.loop import Hooks
+from vitgan.training.hooks import Hooks
 
 SUITE = Suite("discriminator", SUITES["discriminator"].question, dict(list(SUITES["discriminator"].rows.items())[-2:]))
 

@@ -27,14 +27,14 @@ def by_head(weights: list[Tensor]) -> Tensor:
 def test_l2_weights_equal_the_explicit_pairwise_distances() -> None:
     qk = normal(2, 3, 7, 4)
     expected = torch.stack([by_head([reference.l2_attention_weights(head) for head in sample]) for sample in qk])
-    torch.testing.assert_close(l2_attention_weights(qk), expected)
-    torch.testing.assert_close(l2_attention_weights(qk.float()), expected.float())
+    torch.testing.assert_close(l2_attention_weights(qk, qk), expected)
+    torch.testing.assert_close(l2_attention_weights(qk.float(), qk.float()), expected.float())
 
 
 def test_nearer_tokens_weigh_more() -> None:
     """The sign: without the minus of the negative distance every token would attend to the farthest."""
     tokens = torch.tensor([0.0, 1.0, 3.0, 7.0, 15.0])[:, None] * torch.tensor([0.3, 0.4])  # on a line
-    weights = l2_attention_weights(tokens[None, None])[0, 0]
+    weights = l2_attention_weights(tokens[None, None], tokens[None, None])[0, 0]
     distances = torch.cdist(tokens, tokens)
     assert torch.equal(weights.argsort(dim=1, descending=True), distances.argsort(dim=1))
     assert torch.equal(weights.argmax(dim=1), torch.arange(5))
@@ -42,7 +42,9 @@ def test_nearer_tokens_weigh_more() -> None:
 
 def test_l2_weights_do_not_change_when_all_tokens_shift() -> None:
     qk, shift = normal(2, 3, 7, 4), normal(2, 3, 1, 4, seed=1) * 1000
-    torch.testing.assert_close(l2_attention_weights(qk + shift), l2_attention_weights(qk), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        l2_attention_weights(qk + shift, qk + shift), l2_attention_weights(qk, qk), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -51,7 +53,7 @@ def test_l2_weights_are_accurate_in_bf16_under_a_large_common_offset(autocast: b
     qk = (normal(2, 2, 16, 32) + 30 * normal(1, 1, 1, 32, seed=1)).bfloat16()
     exact = torch.stack([by_head([reference.l2_attention_weights(h) for h in s]) for s in qk.double()])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        weights = l2_attention_weights(qk)
+        weights = l2_attention_weights(qk, qk)
         expanded = (2 * qk @ qk.transpose(-2, -1) - qk.square().sum(-1).unsqueeze(-2)) / math.sqrt(32)
     assert weights.dtype == torch.float32
     assert (weights - exact).abs().max() < 1e-5
@@ -59,9 +61,12 @@ def test_l2_weights_are_accurate_in_bf16_under_a_large_common_offset(autocast: b
 
 
 def test_l2_weights_differentiate_twice() -> None:
+    def tied(qk: Tensor) -> Tensor:
+        return l2_attention_weights(qk, qk)
+
     qk = normal(1, 2, 4, 3).requires_grad_()
-    assert gradcheck(l2_attention_weights, qk)
-    assert gradgradcheck(l2_attention_weights, qk)
+    assert gradcheck(tied, qk)
+    assert gradgradcheck(tied, qk)
 
 
 def literal_layer(layer: SelfAttention, x: Tensor) -> Tensor:
@@ -88,6 +93,20 @@ def test_layer_equals_the_loop_over_heads(kind, qk_norm: bool, kernel) -> None:
     torch.testing.assert_close(layer(x), torch.stack([literal_layer(layer, sample) for sample in x]))
 
 
+@pytest.mark.parametrize("convolutional_projection", [False, True])
+@pytest.mark.parametrize("kernel", ["explicit", "fused"])
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("kind", ["l2", "dot"])
+def test_rows_of_the_first_queries_are_those_of_all(
+    kind, qk_norm: bool, kernel, convolutional_projection: bool
+) -> None:
+    layer = SelfAttention(
+        6, 2, kind, "none", True, convolutional_projection, num_prefix_tokens=1, qk_norm=qk_norm, kernel=kernel
+    )
+    layer, x = perturb(layer.double()), normal(3, 5, 6)
+    torch.testing.assert_close(layer(x, num_queries=2), layer(x)[:, :2])
+
+
 @pytest.mark.parametrize("kind", ["l2", "dot"])
 def test_auto_takes_the_fused_kernel_for_many_tokens(kind) -> None:
     """Which gives the same to rounding."""
@@ -105,7 +124,7 @@ def test_auto_takes_the_fused_kernel_for_many_tokens(kind) -> None:
 def test_fused_l2_attention_equals_the_explicit_form_and_its_gradient(head_dim: int) -> None:
     """Widths that are and are not multiples of 8 once the bias has its columns."""
     qk, v = normal(2, 2, 7, head_dim).requires_grad_(), normal(2, 2, 7, head_dim, seed=1).requires_grad_()
-    fused, explicit = fused_l2_attention(qk, v), l2_attention_weights(qk) @ v
+    fused, explicit = fused_l2_attention(qk, qk, v), l2_attention_weights(qk, qk) @ v
     torch.testing.assert_close(fused, explicit)
     cotangent = normal(2, 2, 7, head_dim, seed=2)
     ours = torch.autograd.grad((fused * cotangent).sum(), (qk, v))
@@ -118,8 +137,8 @@ def test_fused_l2_attention_in_bf16_keeps_the_bias_of_distant_tokens() -> None:
     """Far tokens have large norms, which a bias in bf16 would round by more than whole units of the scores."""
     qk = (normal(1, 2, 32, 16) * 6).bfloat16()
     v = normal(1, 2, 32, 16, seed=1).bfloat16()
-    exact = l2_attention_weights(qk.double()) @ v.double()
-    result = fused_l2_attention(qk, v)
+    exact = l2_attention_weights(qk.double(), qk.double()) @ v.double()
+    result = fused_l2_attention(qk, qk, v)
     assert result.dtype == torch.bfloat16
     assert (result - exact).abs().max() < 0.1
 
@@ -141,7 +160,7 @@ def test_l2_attention_has_one_projection_for_query_and_key() -> None:
     layer = SelfAttention(6, 2, "l2")
     assert set(layer.projections) == {"qk", "v"}
     q, k, v = layer.project(normal(1, 5, 6, dtype=torch.float32))
-    assert q is k
+    assert torch.equal(q, k)
     assert not torch.equal(k, v)
 
 

@@ -28,7 +28,9 @@ def flops_by_hand(model: ModelConfig) -> tuple[int, int]:
     side = d.patch_size + 2 * d.overlap_pixels
     hidden, sequence = round(d.dim * d.mlp_ratio), patches + 1
     block = sequence * (3 * d.dim**2 + 2 * d.dim * hidden) + 2 * sequence**2 * d.dim
-    discriminator = patches * model.channels * side**2 * d.dim + d.depth * block + d.dim
+    # Of the last block, all tokens need their key and value, the class token alone the rest.
+    last = sequence * 2 * d.dim**2 + d.dim**2 + 2 * d.dim * hidden + 2 * sequence * d.dim
+    discriminator = patches * model.channels * side**2 * d.dim + (d.depth - 1) * block + last + d.dim
     return 2 * generator, 2 * discriminator
 
 

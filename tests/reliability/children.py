@@ -190,11 +190,13 @@ def train(job: Job, folder: Path) -> None:
     """Trains, or goes on."""
     from vitgan.config import RunConfig
     from vitgan.runs import train
-    from vitgan.training.loop import Evaluation, Hooks, Trainer
+    from vitgan.training.hooks import Evaluation, Hooks
+    from vitgan.training.loop import Trainer
+    from vitgan.training.step import GanStep
 
-    phases = {"step": "step", "save": "checkpoint", "_log": "log", "_write_samples": "samples"}
-    for method, phase in phases.items():
-        setattr(Trainer, method, noting(job, phase, getattr(Trainer, method)))
+    phases = ((GanStep, "__call__", "step"), (Trainer, "save", "checkpoint"), (Trainer, "_log", "log"))
+    for owner, method, phase in (*phases, (Trainer, "_write_samples", "samples")):
+        setattr(owner, method, noting(job, phase, getattr(owner, method)))
 
     def evaluate(generator: Evaluated) -> Evaluation:
         score = abs(generator.sample(200).mean().item())

@@ -26,7 +26,7 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.runs import LOCK
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
-from vitgan.training.loop import Hooks
+from vitgan.training.hooks import Hooks
 
 
 @pytest.fixture(scope="module")

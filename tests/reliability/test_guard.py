@@ -17,9 +17,11 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.training.checkpoint import CheckpointManifest, verify_checkpoint
-from vitgan.training.guard import MOST_ROLLBACKS, MOST_SKIPPED_IN_A_ROW, Guard
+from vitgan.training.divergence import MOST_ROLLBACKS, MOST_SKIPPED_IN_A_ROW
+from vitgan.training.guard import Guard
+from vitgan.training.hooks import Hooks
 from vitgan.training.log import Statistics
-from vitgan.training.loop import Hooks, Trainer
+from vitgan.training.loop import Trainer
 from vitgan.training.phases import Objective
 from vitgan.training.randomness import StepRandomness
 

@@ -12,7 +12,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.training.checkpoint import best_checkpoint, checkpoints, remember_best
-from vitgan.training.loop import Evaluation, Hooks
+from vitgan.training.hooks import Evaluation, Hooks
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.training.checkpoint import checkpoints
-from vitgan.training.loop import Hooks
+from vitgan.training.hooks import Hooks
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from vitgan.presets import replaced
 from vitgan.runs import check_resumable, train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
+from vitgan.training.hooks import Hooks
 from vitgan.training.log import read_metrics
-from vitgan.training.loop import Hooks
 
 
 class Plan(Config):

@@ -17,7 +17,7 @@ from vitgan.cli.training_display import log_line
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.presets import preset, replaced
-from vitgan.training.loop import Hooks
+from vitgan.training.hooks import Hooks
 from vitgan.training.phases import ObjectiveConfig
 
 DESCRIPTION = """Trains the rows of a suite one after the other and writes one report (Markdown, CSV, PNG).

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vitgan.config import RunConfig
-from vitgan.training.loop import Hooks
+from vitgan.training.hooks import Hooks
 
 FIGURES = {
     "loss/discriminator": "D loss",

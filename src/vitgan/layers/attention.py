@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear
+from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, stacked
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 
@@ -88,11 +88,13 @@ class SelfAttention(nn.Module):
         self.k_norm = (self.q_norm if kind == "l2" else nn.RMSNorm(head_dim, eps=1e-6)) if qk_norm else None
         self.out = EqualizedLinear(dim, dim, equalized=equalized, weight_norm=weight_norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, dim) -> (B, N, dim)."""
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
+        """(B, N, dim) -> (B, N, dim); with `num_queries` the rows of the first tokens alone, (B, num_queries, dim)."""
         q, k, v = self.project(x)
+        if num_queries is not None:
+            q = q[:, :, :num_queries]
         if self.kernel == "fused" or (self.kernel == "auto" and x.shape[1] >= FUSED_FROM_TOKENS):
-            y = fused_l2_attention(q, v) if self.kind == "l2" else F.scaled_dot_product_attention(q, k, v)
+            y = fused_l2_attention(q, k, v) if self.kind == "l2" else F.scaled_dot_product_attention(q, k, v)
         else:
             y = torch.matmul(self.weights(q, k).to(v.dtype), v)  # (B, heads, N, d_h)
         return self.out(y.transpose(1, 2).flatten(2))
@@ -104,27 +106,29 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, dim) -> query, key, value, each (B, heads, N, d_h)."""
-        if self.convolutional_projection:
-            projected = [self._convolve(layer, x) for layer in self.projections.values()]
-        else:
-            projected = [layer(x) for layer in self.projections.values()]
-        heads = [p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in projected]
+        weight, bias = stacked(self.projections.values())  # pyright: ignore[reportArgumentType]
+        # One product for all projections: x is read, cast and differentiated once.
+        projected = self._convolve(x, weight, bias) if self.convolutional_projection else F.linear(x, weight, bias)
+        heads = projected.unflatten(-1, (len(self.projections), self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        heads = heads.contiguous().unbind()  # one copy here, or each product below makes its own
         q, k, v = (heads[0], heads[0], heads[1]) if self.kind == "l2" else (heads[0], heads[1], heads[2])
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+            tied, q = q is k, self.q_norm(q).to(v.dtype)
+            k = q if tied else self.k_norm(k).to(v.dtype)
         return q, k, v
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
         """Attention weights (B, heads, N, N), float32 or wider, from query and key (B, heads, N, d_h)."""
-        return l2_attention_weights(q) if self.kind == "l2" else dot_attention_weights(q, k)
+        return l2_attention_weights(q, k) if self.kind == "l2" else dot_attention_weights(q, k)
 
-    def _convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        """3×3 convolution over the token map: (B, N, dim) -> (B, N, projections · dim)."""
         prefix, tokens = x.split([self.num_prefix_tokens, x.shape[1] - self.num_prefix_tokens], dim=1)
         size = math.isqrt(tokens.shape[1])
-        out = layer(tokens.transpose(1, 2).unflatten(2, (size, size))).flatten(2).transpose(1, 2)
+        token_map = tokens.transpose(1, 2).unflatten(2, (size, size))  # (B, dim, H/P, W/P)
+        out = F.conv2d(token_map, kernel, bias, padding=1).flatten(2).transpose(1, 2)
         if self.num_prefix_tokens:
-            alone = prefix.flatten(0, 1)[..., None, None]  # each prefix token as a 1×1 map
-            out = torch.cat([layer(alone).flatten(1).unflatten(0, prefix.shape[:2]), out], dim=1)
+            out = torch.cat([F.linear(prefix, kernel[:, :, 1, 1], bias), out], dim=1)
         return out
 
     def extra_repr(self) -> str:
@@ -132,45 +136,61 @@ class SelfAttention(nn.Module):
 
 
 def dot_attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d_h)): (B, heads, N, d_h) twice -> (B, heads, N, N), float32 or wider."""
-    scores = torch.matmul(q * (1 / math.sqrt(q.shape[-1])), k.transpose(-2, -1))
-    return (scores if scores.dtype == torch.float64 else scores.float()).softmax(dim=-1)
+    """softmax(q k^T / sqrt(d_h)): (B, heads, M, d_h), (B, heads, N, d_h) -> (B, heads, M, N), float32 or wider."""
+    queries, keys, scale = q.flatten(0, 1), k.flatten(0, 1), 1 / math.sqrt(q.shape[-1])
+    scores = torch.baddbmm(queries.new_empty(()), queries, keys.transpose(1, 2), beta=0, alpha=scale)
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    return scores.softmax(dim=-1).unflatten(0, q.shape[:2])
 
 
-def l2_attention_weights(qk: Tensor) -> Tensor:
-    """softmax(-||q_i - q_j||² / sqrt(d_h)): tied query and key (B, heads, N, d_h) -> (B, heads, N, N), float32 or wider.
+def l2_attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """softmax(-||q_i - k_j||² / sqrt(d_h)): (B, heads, M, d_h), (B, heads, N, d_h) -> (B, heads, M, N), float32 or wider.
 
     Scores are kept in float32 also under autocast: the two terms are large and nearly equal for distant tokens.
     """
-    with full_precision(qk):
-        x = qk if qk.dtype == torch.float64 else qk.float()
-        x = (x - x.mean(dim=-2, keepdim=True)).flatten(0, 1)  # (B·heads, N, d_h)
-        scale = 1 / math.sqrt(x.shape[-1])
-        bias = (x.square().sum(-1) * -scale).unsqueeze(1)  # (B·heads, 1, N)
-        scores = torch.baddbmm(bias, x, x.transpose(1, 2), alpha=2 * scale)
-        return scores.softmax(dim=-1).unflatten(0, qk.shape[:2])
+    with full_precision(k):
+        tied, (q, k) = q is k, _centred(q, k)
+        keys = k.flatten(0, 1)  # (B·heads, N, d_h)
+        queries = keys if tied else q.flatten(0, 1)
+        scale = 1 / math.sqrt(k.shape[-1])
+        bias = (keys.square().sum(-1) * -scale).unsqueeze(1)  # (B·heads, 1, N)
+        scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=2 * scale)
+        return scores.softmax(dim=-1).unflatten(0, k.shape[:2])
 
 
-def fused_l2_attention(qk: Tensor, v: Tensor) -> Tensor:
-    """L2 attention through torch's fused kernel, in memory linear in N: (B, heads, N, d_h) twice -> the same shape.
+def fused_l2_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """L2 attention through torch's fused kernel, in memory linear in N: (B, heads, M or N, d_h) -> (B, heads, M, d_h).
 
     The bias -||k_j||² becomes part of the dot product: queries get three constant columns, keys a column each for the
     bias rounded to their precision, for what that rounding left, and for what was left again, so that bf16 keeps it.
     """
-    with full_precision(qk):
-        x = qk if qk.dtype == torch.float64 else qk.float()
-        x = x - x.mean(dim=-2, keepdim=True)
-        scale = 2 / math.sqrt(x.shape[-1])
-        left = x.square().sum(-1, keepdim=True) * -0.5
-        x, columns = x.to(v.dtype), []
+    with full_precision(k):
+        q, k = _centred(q, k)
+        scale = 2 / math.sqrt(k.shape[-1])
+        left = k.square().sum(-1, keepdim=True) * -0.5
+        columns = []
         for _ in range(3):
             columns.append(left.to(v.dtype))
             left = left - columns[-1].to(left.dtype)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         # The columns are padded to a multiple of 8, which the fast kernels ask for.
-        padding = x.new_zeros(()).expand(*x.shape[:-1], -(x.shape[-1] + 3) % 8)
-        q = torch.cat([x, torch.ones_like(x[..., :1]).expand(*x.shape[:-1], 3), padding], dim=-1)
-        k = torch.cat([x, *columns, padding], dim=-1)
+        padding = -(k.shape[-1] + 3) % 8
+        q = torch.cat([q, _columns(q, 1.0, 3), _columns(q, 0.0, padding)], dim=-1)
+        k = torch.cat([k, *columns, _columns(k, 0.0, padding)], dim=-1)
         return F.scaled_dot_product_attention(q, k, _padded(v, q.shape[-1]), scale=scale)[..., : v.shape[-1]]
+
+
+def _centred(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Both minus the keys' mean over tokens, float32 or wider; the same tensor again where q is k."""
+    wide = k if k.dtype == torch.float64 else k.float()
+    mean = wide.mean(dim=-2, keepdim=True)
+    centred = wide - mean
+    return (centred if q is k else q.to(wide.dtype) - mean), centred
+
+
+def _columns(x: Tensor, value: float, count: int) -> Tensor:
+    """`count` columns of one value beside x, (..., count)."""
+    return x.new_full((), value).expand(*x.shape[:-1], count)
 
 
 def _padded(v: Tensor, width: int) -> Tensor:

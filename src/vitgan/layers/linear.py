@@ -6,6 +6,7 @@ Weights are drawn from the global generator of torch, like those of torch's own 
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -106,13 +107,31 @@ class EqualizedConv2d(EqualizedWeight):
         self.bias_scale = lr_multiplier if equalized else 1.0
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
+    def effective_bias(self) -> Tensor | None:
+        """The bias (out_channels,) as the layer applies it."""
+        return None if self.bias is None else self.bias * self.bias_scale
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
-        bias = None if self.bias is None else self.bias * self.bias_scale
-        return F.conv2d(x, self.effective_weight(), bias, self.stride, self.padding)
+        return F.conv2d(x, self.effective_weight(), self.effective_bias(), self.stride, self.padding)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, scale={self.scale:.4g}"
+
+
+def stacked(layers: Iterable[EqualizedLinear | EqualizedConv2d]) -> tuple[Tensor, Tensor]:
+    """Layers of the same input as one: weights and biases stacked along the outputs, zeros for a missing bias."""
+    weights, biases = [], []
+    for layer in layers:
+        bias = layer.effective_bias()
+        weights.append(layer.effective_weight())
+        biases.append(bias if bias is not None else layer.weight.new_zeros(len(layer.weight)))
+    return torch.cat(weights), torch.cat(biases)
+
+
+def side_by_side(layers: Sequence[EqualizedLinear], x: Tensor) -> tuple[Tensor, ...]:
+    """The layers' outputs for the same x, by one product: x is read, cast and differentiated once."""
+    return F.linear(x, *stacked(layers)).split([layer.out_features for layer in layers], dim=-1)
 
 
 class ModulatedLinear(EqualizedWeight):

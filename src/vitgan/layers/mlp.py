@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.linear import EqualizedLinear, side_by_side
 from vitgan.layers.spectral import WeightNorm
 
 MlpKind = Literal["gelu", "swiglu"]
@@ -35,5 +35,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""
-        hidden = F.gelu(self.mlp_in(x)) if self.gate is None else F.silu(self.gate(x)) * self.mlp_in(x)
-        return self.mlp_out(hidden)
+        return self.mlp_out(F.gelu(self.mlp_in(x)) if self.gate is None else self._gated(x, self.gate))
+
+    def _gated(self, x: Tensor, gate_layer: EqualizedLinear) -> Tensor:
+        gate, hidden = side_by_side([gate_layer, self.mlp_in], x)  # (..., hidden) each
+        return F.silu(gate) * hidden

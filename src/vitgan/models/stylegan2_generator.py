@@ -94,7 +94,9 @@ class StyleGAN2Generator(Generator):
         x = self.constant.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image = None
         for i, block in enumerate(self.blocks):
-            x, rgb = block(x, w[:, max(2 * i - 1, 0) : 2 * i + 2], noise_rng)
+            assert isinstance(block, SynthesisBlock)
+            noise = block.draw_noise(w.shape[0], noise_rng)  # here, so that a block is a function of what it is given
+            x, rgb = block(x, w[:, max(2 * i - 1, 0) : 2 * i + 2], noise)
             # The sum over resolutions stays float32 under autocast.
             image = rgb.to(w.dtype) if image is None else self.upsample(image) + rgb.to(w.dtype)
         assert image is not None
@@ -115,11 +117,19 @@ class SynthesisBlock(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.to_rgb = ModulatedConv2d(out_channels, image_channels, 1, w_dim, demodulate=False)
 
-    def forward(self, x: Tensor, w: Tensor, noise_rng: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def draw_noise(self, batch: int, rng: torch.Generator | None) -> list[Tensor | None]:
+        """New noise for each layer; None, the fixed noise, where there is no generator or no noise."""
+        return [
+            layer.draw_noise(batch, rng) if rng is not None and layer.noise_strength is not None else None
+            for layer in self.layers
+            if isinstance(layer, SynthesisLayer)
+        ]
+
+    def forward(self, x: Tensor, w: Tensor, noise: list[Tensor | None]) -> tuple[Tensor, Tensor]:
         """x (B, in, r', r'), w (B, number of layers + 1, w_dim) -> features (B, out, r, r), rgb (B, C, r, r)."""
         *styles, rgb_style = w.unbind(dim=1)
-        for layer, style in zip(self.layers, styles, strict=True):
-            x = layer(x, style, noise_rng)
+        for layer, style, layer_noise in zip(self.layers, styles, noise, strict=True):
+            x = layer(x, style, layer_noise)
         return x, self.to_rgb(x, rgb_style)
 
 
@@ -138,11 +148,11 @@ class SynthesisLayer(nn.Module):
         if noise:
             self.register_buffer("fixed_noise", torch.randn(resolution, resolution))
 
-    def forward(self, x: Tensor, w: Tensor, noise_rng: torch.Generator | None) -> Tensor:
-        """x (B, in, H, W), w (B, w_dim) -> (B, out, H', W')."""
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
+        """x (B, in, H, W), w (B, w_dim), noise (B, 1, H', W') or None for the fixed one -> (B, out, H', W')."""
         y = self.conv(x, w)
         if self.noise_strength is not None:
-            noise = self.fixed_noise if noise_rng is None else self.draw_noise(len(x), noise_rng)
+            noise = self.fixed_noise if noise is None else noise
             y = y + (noise * (self.noise_strength * self.gain)).to(y.dtype)
         return leaky_relu(y, gain=1.0)
 

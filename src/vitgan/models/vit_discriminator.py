@@ -85,10 +85,10 @@ class DiscriminatorBlock(nn.Module):
         self.scale1 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
         self.scale2 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
 
-    def forward(self, h: Tensor) -> Tensor:
-        """(B, 1 + L, dim) -> (B, 1 + L, dim)."""
-        attended = self.attention(self.norm1(h))
-        h = h + (attended if self.scale1 is None else attended * self.scale1)
+    def forward(self, h: Tensor, num_outputs: int | None = None) -> Tensor:
+        """(B, 1 + L, dim) -> (B, 1 + L, dim); with `num_outputs` the first tokens alone, (B, num_outputs, dim)."""
+        attended = self.attention(self.norm1(h), num_outputs)
+        h = h[:, :num_outputs] + (attended if self.scale1 is None else attended * self.scale1)
         transformed = self.mlp(self.norm2(h))
         return h + (transformed if self.scale2 is None else transformed * self.scale2)
 
@@ -144,8 +144,10 @@ class ViTDiscriminator(Discriminator):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         h = self.tokens(images)  # (B, 1 + L, dim)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             h = block(h)  # (B, 1 + L, dim)
+        # Of the last block the score needs the class token alone: 4/5 of its work falls away, and nothing changes.
+        h = self.blocks[-1](h, num_outputs=1)  # (B, 1, dim)
         y = self.norm(h[:, 0])  # (B, dim)
         logits = self.head(y).squeeze(1)  # (B,)
         if self.class_embedding is not None:

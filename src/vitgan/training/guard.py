@@ -15,9 +15,6 @@ from vitgan.training.phases import Parts
 STEPS_BETWEEN_LOOKS = 16
 """On a GPU, where looking waits for all work to be done. Nothing bad happens in between: updates are skipped."""
 
-MOST_SKIPPED_IN_A_ROW = 100
-MOST_ROLLBACKS = 6
-
 FIGURES: tuple[str, ...] = (
     "loss/discriminator",
     "loss/generator",

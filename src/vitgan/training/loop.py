@@ -5,135 +5,37 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.augment import AugmentConfig
-from vitgan.errors import UserError
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
-from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
-from vitgan.schema import Config
+from vitgan.training import divergence as divergences
+from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
 from vitgan.training.checkpoint import (
     checkpoint_name,
-    latest_checkpoint,
     load_checkpoint,
     prune_checkpoints,
     remember_best,
     save_checkpoint,
 )
-from vitgan.training.ema import average_decay, averaged_copy, update_average
-from vitgan.training.guard import (
-    MOST_ROLLBACKS,
-    MOST_SKIPPED_IN_A_ROW,
-    Divergence,
-    Guard,
-    copy_buffers,
-    restore_buffers_where,
-)
+from vitgan.training.config import TrainingConfig
+from vitgan.training.ema import averaged_copy
+from vitgan.training.guard import Divergence, Guard
+from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure
-from vitgan.training.log import MetricsFile, Rate, append_event
-from vitgan.training.phases import Objective, ObjectiveConfig, Parts
+from vitgan.training.log import MetricsFile, Rate
+from vitgan.training.phases import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
-
-
-class TrainingConfig(Config):
-    """How long, how fast, and what is written. The defaults are the paper's where it states them."""
-
-    batch_size: int = Field(default=128, ge=1)
-    """Images per step, over all processes."""
-    total_kimg: float = Field(default=25_000, gt=0)
-    """Length of the run in thousands of real images shown to D [choice]."""
-    max_minutes: float | None = Field(default=None, gt=0)
-    """End after this many minutes, counted anew after a resume, even if `total_kimg` is not reached."""
-    learning_rate: float = Field(default=0.002, gt=0)
-    """Adam's, for both players."""
-    discriminator_learning_rate: float | None = Field(default=None, gt=0)
-    """D's, where it differs."""
-    adam_beta1: float = Field(default=0.0, ge=0, lt=1)
-    adam_beta2: float = Field(default=0.99, ge=0, lt=1)
-    lr_warmup_images: int = Field(default=0, ge=0)
-    """The learning rate rises linearly from 0 over this many images."""
-    ema_half_life_images: float = Field(default=10_000, gt=0)
-    """Half-life of the averaged generator [choice: StyleGAN2's 10 thousand]."""
-    ema_warmup: float = Field(default=0.05, ge=0)
-    """The half-life is at most this share of the images seen so far; 0 is no warm-up."""
-    horizontal_flip: bool = False
-    """Flip each real image with probability 1/2."""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """bf16 autocast, or float32; auto is bf16 where the processor computes with it."""
-    device: Literal["auto", "cpu"] = "auto"
-    """auto takes a GPU where there is one."""
-    seed: int = Field(default=0, ge=0)
-    log_every_kimg: float = Field(default=1.0, gt=0)
-    samples_every_kimg: float = Field(default=50.0, gt=0)
-    checkpoint_every_kimg: float = Field(default=200.0, gt=0)
-    keep_checkpoints: int = Field(default=3, ge=0)
-    """How many of the newest checkpoints stay; 0 is all."""
-    instruments: bool = True
-    """Measure spectral norms and attention entropies of D with every log record."""
-    sample_count: int = Field(default=64, ge=1)
-    """Images in a sample grid."""
-    on_divergence: Literal["stop", "skip", "rollback"] = "stop"
-    """After an update whose loss or gradient is not finite, or whose logits are past the bound (it is never applied):
-    end the run, go on with the next batch, or go back to the last checkpoint with lower learning rates."""
-    logit_bound: float = Field(default=10_000, gt=0)
-    """Mean logits of D beyond this, in either direction, count as divergence."""
-    rollback_rate: float = Field(default=0.5, gt=0, lt=1)
-    """Factor on the learning rates each time the run goes back."""
-    trackers: tuple[str, ...] = ("tensorboard",)
-    """Trackers besides metrics.jsonl, by accelerate's names: tensorboard, wandb, mlflow, ..."""
-
-
-class Batches(Protocol):
-    """An endless iterator over uint8 images (B, C, H, W) and labels (B,) or None."""
-
-    def __next__(self) -> tuple[np.ndarray, np.ndarray | None]: ...
-
-    def close(self) -> None: ...
-
-
-class Stream(Protocol):
-    """Where real images come from, at any point of the run."""
-
-    def batches(self, images_seen: int) -> Batches: ...
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation of the averaged generator found."""
-
-    figures: dict[str, float]
-    """All figures by name."""
-    name: str
-    """The figure that checkpoints are chosen by."""
-    score: float
-    """Its value, lower is better."""
-
-
-@dataclass
-class Hooks:
-    """What the caller wants to know; all optional. Called on the main process only, but `should_stop`."""
-
-    on_step: Callable[[int, int], None] | None = None
-    """(images seen, images in all), after every step."""
-    on_log: Callable[[dict[str, float]], None] | None = None
-    on_samples: Callable[[Path], None] | None = None
-    on_notice: Callable[[str], None] | None = None
-    """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back."""
-    should_stop: Callable[[], bool] | None = None
-    """Asked after every step on every process: True on any saves a checkpoint and ends the run."""
-    evaluate: Callable[[Generator], Evaluation] | None = None
-    """Measures the averaged generator every `evaluate_every_kimg`."""
-    evaluate_every_kimg: float = float("inf")
+from vitgan.training.step import GanStep
 
 
 @dataclass
@@ -149,6 +51,7 @@ class Trainer:
     state: TrainingState = field(init=False)
     objective: Objective = field(init=False)
     guard: Guard = field(init=False)
+    step: GanStep = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.accelerator.device
@@ -161,66 +64,26 @@ class Trainer:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
                     module.kernel = "explicit"  # the fused kernel has no second derivative
+        generator_ema = averaged_copy(generator)
+        blocks = repeated_blocks(generator, discriminator)
+        if self.config.checkpoint_activations:
+            checkpoint_activations(blocks)
+        if self.config.compile:
+            compile_blocks(blocks)
         self.guard = Guard(self.config.logit_bound, device)
         self.state = TrainingState(
             generator=generator,
             discriminator=discriminator,
-            generator_ema=averaged_copy(generator),
+            generator_ema=generator_ema,
             generator_optimizer=self._adam(generator),
             discriminator_optimizer=self._adam(discriminator),
             objective=self.objective,
         )
+        self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard)
 
     @property
     def total_images(self) -> int:
         return round(self.config.total_kimg * 1000)
-
-    def step(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
-        """One update of D, then one of G.
-
-        Args:
-            real: This process's share of the batch (b, C, H, W), float32 in [-1, 1].
-            labels: (b,) int64 for a conditional model.
-            randomness: The step's draws.
-
-        Returns:
-            Losses, logits and gradient norms, scalars on the device.
-        """
-        state = self.state
-        self._set_learning_rate()
-
-        update_spectral_norms(state.discriminator)
-        state.discriminator.requires_grad_(True)
-        averages = copy_buffers(self.objective)
-        with self.accelerator.autocast():
-            loss, parts = self.objective.discriminator_loss(
-                state.generator, state.discriminator, real, labels, randomness
-            )
-        loss.backward()
-        suspicion = self.guard.suspicion(loss, parts)
-        norms, bad = self._update(state.discriminator, state.discriminator_optimizer, "discriminator", suspicion)
-        restore_buffers_where(bad, self.objective, averages)
-
-        state.discriminator.requires_grad_(False)
-        averages = copy_buffers(self.objective)
-        with self.accelerator.autocast():
-            loss, generator_parts = self.objective.generator_loss(
-                state.generator, state.discriminator, real, labels, randomness
-            )
-        loss.backward()
-        suspicion = self.guard.suspicion(loss, generator_parts)
-        generator_norms, bad = self._update(state.generator, state.generator_optimizer, "generator", suspicion)
-        restore_buffers_where(bad, self.objective, averages)
-
-        parts |= norms | generator_parts | generator_norms
-        self.guard.end_of_step(state.step, parts)
-        state.step += 1
-        state.images_seen += self.config.batch_size
-        decay = average_decay(
-            self.config.batch_size, state.images_seen, self.config.ema_half_life_images, self.config.ema_warmup
-        )
-        update_average(state.generator_ema, state.generator, decay)
-        return parts
 
     def fit(self, stream: Stream, hooks: Hooks | None = None) -> bool:
         """Trains until the run's length; returns whether it got there (False: stopped by `should_stop`).
@@ -261,7 +124,7 @@ class Trainer:
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
                 divergence = self.guard.look(state.step, now=saving)
-                if divergence is not None and self._diverged(divergence, real, hooks):
+                if divergence is not None and self._goes_back(divergence, real, hooks):
                     return "went back"
                 if main and hooks.on_step:
                     hooks.on_step(state.images_seen, self.total_images)
@@ -277,40 +140,21 @@ class Trainer:
                     return "stopped"
         return "finished"
 
-    def _diverged(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
+    def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
         """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint.
 
         Raises:
             UserError: If it is to stop, or cannot go on.
         """
-        state, policy = self.state, self.config.on_divergence
-        where = f"step {divergence.step} diverged ({divergence.reason}; seed {self.config.seed})"
+        state, config = self.state, self.config
         if self.accelerator.is_main_process:
-            event = {
-                "event": "divergence",
-                "policy": policy,
-                "step": divergence.step,
-                "batch_seed": [self.config.seed, divergence.step],
-                "skipped_steps": divergence.steps,
-                "learning_rate_scale": state.learning_rate_scale,
-                "figures": {name: f"{value:.6g}" for name, value in divergence.figures.items()},
-                "instruments": {name: f"{value:.6g}" for name, value in measure(state.discriminator, real).items()},
-            }
-            append_event(self.run / "events.jsonl", event)
-        resume = f"`vitgan train --resume {self.run} --training.on-divergence"
-        if policy == "stop":
-            raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip")
-        if policy == "skip":
-            if divergence.in_a_row >= MOST_SKIPPED_IN_A_ROW:
-                raise UserError(
-                    f"{where}, and so did the {divergence.in_a_row} last ones: go back with {resume} rollback`"
-                )
+            divergences.record(divergence, state, config, self.run, real)
+        checkpoint = divergences.checkpoint_to_return_to(divergence, state, config, self.run)
+        where = divergences.describe(divergence, config)
+        if checkpoint is None:
             _notify(hooks, f"{where}: its update was skipped")
             return False
-        checkpoint = latest_checkpoint(self.run)
-        scale = state.learning_rate_scale * self.config.rollback_rate
-        if checkpoint is None or scale < self.config.rollback_rate ** (MOST_ROLLBACKS + 0.5):
-            raise UserError(f"{where}, and going back {MOST_ROLLBACKS} times to lower learning rates did not help")
+        scale = state.learning_rate_scale * config.rollback_rate
         self.accelerator.wait_for_everyone()
         load_checkpoint(checkpoint, state)
         state.learning_rate_scale = scale
@@ -342,38 +186,6 @@ class Trainer:
         learning_rate = self.config.learning_rate
         betas = (self.config.adam_beta1, self.config.adam_beta2)
         return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=betas, eps=1e-8, fused=True)
-
-    def _set_learning_rate(self) -> None:
-        config = self.config
-        warmup = min(1.0, (self.state.images_seen + config.batch_size) / max(config.lr_warmup_images, 1))
-        rates = (config.learning_rate, config.discriminator_learning_rate or config.learning_rate)
-        optimizers = (self.state.generator_optimizer, self.state.discriminator_optimizer)
-        for rate, optimizer in zip(rates, optimizers, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * warmup * self.state.learning_rate_scale
-
-    def _update(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, name: str, suspicion: Tensor
-    ) -> tuple[Parts, Tensor]:
-        """Averages the gradients over processes, steps (unless the update is bad), clears.
-
-        Returns:
-            The gradient's norm, and 1.0 if the update was skipped, else 0.0.
-        """
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        if self.accelerator.num_processes > 1:
-            # One flat tensor, not DistributedDataParallel: that allows one forward pass per backward pass, and a GAN's
-            # discriminator has several. The guard's suspicion travels with it.
-            flat = self._reduced(torch.cat([*(g.flatten() for g in gradients), suspicion.view(1)]), "mean")
-            *averages, suspicion = flat.split([*(g.numel() for g in gradients), 1])
-            for gradient, average in zip(gradients, averages, strict=True):
-                gradient.copy_(average.view_as(gradient))
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        bad = self.guard.verdict(norm, suspicion.view(()))
-        optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return {f"gradient_norm/{name}": norm, f"gradient_norm/{name}_max": norm}, bad
 
     def _to_device(
         self, images: np.ndarray, labels: np.ndarray | None, randomness: StepRandomness

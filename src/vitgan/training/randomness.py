@@ -45,6 +45,10 @@ class StepRandomness:
         drawn = draw(config, count * self.world_size, resolution, self._generator(purpose))
         return drawn.rows(self._rows(count))
 
+    def share(self, index: int, count: int) -> "StepRandomness":
+        """The draws of the `index`-th of `count` equal parts of this process's rows: those of as many processes."""
+        return StepRandomness(self.seed, self.step, self.rank * count + index, self.world_size * count)
+
     def _generator(self, purpose: str) -> torch.Generator:
         return seeded_generator(self.seed, purpose, self.step)
 

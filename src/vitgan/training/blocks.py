@@ -1,0 +1,26 @@
+"""Options for the repeated blocks of both players, which do most of the work: recompute activations, compile."""
+
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def repeated_blocks(*players: nn.Module) -> list[nn.Module]:
+    """The blocks of the players, in order: what their lists named `blocks` hold."""
+    return [block for player in players for block in getattr(player, "blocks", ())]
+
+
+def checkpoint_activations(blocks: list[nn.Module]) -> None:
+    """Keeps only each block's inputs for the backward pass; what lies between is computed again there.
+
+    Exact: the same numbers, also under second derivatives. No block draws anything at random itself.
+    """
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def compile_blocks(blocks: list[nn.Module]) -> None:
+    """Compiles each block in place at its first use, by torch.compile; names and state stay as they are."""
+    for block in blocks:
+        block.compile(dynamic=False)

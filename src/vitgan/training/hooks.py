@@ -1,0 +1,53 @@
+"""What the training loop asks of its caller: images, and somebody to tell about progress."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vitgan.models.generator import Generator
+
+
+class Batches(Protocol):
+    """An endless iterator over uint8 images (B, C, H, W) and labels (B,) or None."""
+
+    def __next__(self) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+    def close(self) -> None: ...
+
+
+class Stream(Protocol):
+    """Where real images come from, at any point of the run."""
+
+    def batches(self, images_seen: int) -> Batches: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation of the averaged generator found."""
+
+    figures: dict[str, float]
+    """All figures by name."""
+    name: str
+    """The figure that checkpoints are chosen by."""
+    score: float
+    """Its value, lower is better."""
+
+
+@dataclass
+class Hooks:
+    """What the caller wants to know; all optional. Called on the main process only, but `should_stop`."""
+
+    on_step: Callable[[int, int], None] | None = None
+    """(images seen, images in all), after every step."""
+    on_log: Callable[[dict[str, float]], None] | None = None
+    on_samples: Callable[[Path], None] | None = None
+    on_notice: Callable[[str], None] | None = None
+    """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back."""
+    should_stop: Callable[[], bool] | None = None
+    """Asked after every step on every process: True on any saves a checkpoint and ends the run."""
+    evaluate: Callable[[Generator], Evaluation] | None = None
+    """Measures the averaged generator every `evaluate_every_kimg`."""
+    evaluate_every_kimg: float = float("inf")

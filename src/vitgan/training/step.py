@@ -1,0 +1,136 @@
+"""One step of training: an update of D, then one of G.
+
+Each update adds up the gradients of its micro-batches, averages them over processes, looks whether they are sound, and
+lets Adam take them. Micro-batches are the shares that as many processes would have had: same images, same draws.
+"""
+
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vitgan.layers.spectral import update_spectral_norms
+from vitgan.training.config import TrainingConfig
+from vitgan.training.ema import average_decay, update_average
+from vitgan.training.guard import Guard, copy_buffers, restore_buffers_where
+from vitgan.training.phases import Objective, Parts
+from vitgan.training.randomness import StepRandomness
+from vitgan.training.state import TrainingState
+
+Loss = Callable[[Tensor, Tensor | None, StepRandomness], tuple[Tensor, Parts]]
+
+
+class GanStep:
+    """Runs steps on a training state."""
+
+    def __init__(
+        self, state: TrainingState, objective: Objective, config: TrainingConfig, accelerator: Accelerator, guard: Guard
+    ) -> None:
+        self.state, self.objective, self.config = state, objective, config
+        self.accelerator, self.guard = accelerator, guard
+
+    def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
+        """One update of D, then one of G.
+
+        Args:
+            real: This process's share of the batch (b, C, H, W), float32 in [-1, 1].
+            labels: (b,) int64 for a conditional model.
+            randomness: The step's draws.
+
+        Returns:
+            Losses, logits and gradient norms, scalars on the device.
+        """
+        state, objective = self.state, self.objective
+        generator, discriminator = state.generator, state.discriminator
+        self._set_learning_rates()
+
+        update_spectral_norms(discriminator)
+        discriminator.requires_grad_(True)
+        parts = self._update(
+            "discriminator",
+            discriminator,
+            state.discriminator_optimizer,
+            lambda *batch: objective.discriminator_loss(generator, discriminator, *batch),
+            (real, labels, randomness),
+        )
+        discriminator.requires_grad_(False)
+        parts |= self._update(
+            "generator",
+            generator,
+            state.generator_optimizer,
+            lambda *batch: objective.generator_loss(generator, discriminator, *batch),
+            (real, labels, randomness),
+        )
+
+        self.guard.end_of_step(state.step, parts)
+        state.step += 1
+        state.images_seen += self.config.batch_size
+        decay = average_decay(
+            self.config.batch_size, state.images_seen, self.config.ema_half_life_images, self.config.ema_warmup
+        )
+        update_average(state.generator_ema, generator, decay)
+        return parts
+
+    def _update(
+        self,
+        name: str,
+        module: nn.Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        batch: tuple[Tensor, Tensor | None, StepRandomness],
+    ) -> Parts:
+        """Gradients, average over processes, verdict, Adam. A bad update leaves weights and running means as they were."""
+        averages = copy_buffers(self.objective)
+        parts, suspicion = self._gradients(loss, *batch)
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        suspicion = self._average_over_processes(gradients, suspicion)
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        bad = self.guard.verdict(norm, suspicion)
+        optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        restore_buffers_where(bad, self.objective, averages)
+        return parts | {f"gradient_norm/{name}": norm, f"gradient_norm/{name}_max": norm}
+
+    def _gradients(
+        self, loss: Loss, real: Tensor, labels: Tensor | None, randomness: StepRandomness
+    ) -> tuple[Parts, Tensor]:
+        """Adds the gradients of every micro-batch; means of what each said, and the guard's suspicion."""
+        count = len(real) // (self.config.micro_batch_size or len(real))
+        seen: list[Parts] = []
+        suspicion = real.new_zeros(())
+        for index in range(count):
+            rows = slice(index * len(real) // count, (index + 1) * len(real) // count)
+            share = (real[rows], labels[rows] if labels is not None else None, randomness.share(index, count))
+            with self.accelerator.autocast():
+                value, parts = loss(*share)
+            (value / count).backward()
+            suspicion = torch.maximum(suspicion, self.guard.suspicion(value, parts))
+            seen.append(parts)
+        if count == 1:
+            return seen[0], suspicion
+        return {name: torch.stack([parts[name] for parts in seen]).mean() for name in seen[0]}, suspicion
+
+    def _average_over_processes(self, gradients: list[Tensor], suspicion: Tensor) -> Tensor:
+        """Averages the gradients in place; returns the mean suspicion ()."""
+        if self.accelerator.num_processes == 1:
+            return suspicion
+        # One flat tensor, not DistributedDataParallel: that allows one forward pass per backward pass, and a GAN's
+        # discriminator has several. The guard's suspicion travels with it.
+        flat = self.accelerator.reduce(torch.cat([*(g.flatten() for g in gradients), suspicion.view(1)]), "mean")
+        assert isinstance(flat, Tensor)
+        *averages, suspicion = flat.split([*(g.numel() for g in gradients), 1])
+        for gradient, average in zip(gradients, averages, strict=True):
+            gradient.copy_(average.view_as(gradient))
+        return suspicion.view(())
+
+    def _set_learning_rates(self) -> None:
+        config = self.config
+        warmup = min(1.0, (self.state.images_seen + config.batch_size) / max(config.lr_warmup_images, 1))
+        rates = (config.learning_rate, config.discriminator_learning_rate or config.learning_rate)
+        optimizers = (self.state.generator_optimizer, self.state.discriminator_optimizer)
+        for rate, optimizer in zip(rates, optimizers, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * warmup * self.state.learning_rate_scale

@@ -1,0 +1,124 @@
+"""The options of a step that save memory change nothing but rounding."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from reference.draws import normal
+from vitgan.config import RunConfig
+from vitgan.errors import UserError
+from vitgan.models.build import ModelConfig
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
+from vitgan.presets import replaced
+from vitgan.training.config import TrainingConfig
+from vitgan.training.loop import Trainer
+from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.randomness import StepRandomness
+
+
+
+@pytest.fixture(autouse=True)
+def _in_float64():
+    """Draws and weights of a test are float64, so that only real differences remain."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+PAPER = ObjectiveConfig()
+EXACT_PENALTIES = ObjectiveConfig(r1_gamma=0.1, r2_gamma=0.1, wgan_gp=10, penalty_interval=2)
+RELATIVISTIC = ObjectiveConfig(loss="relativistic", bcr_real=0, bcr_fake=0, r1_gamma=0.1, penalty="finite_difference")
+
+
+def trained(
+    model: ModelConfig, objective: ObjectiveConfig, tmp_path, **options
+) -> tuple[dict, dict[str, torch.Tensor]]:
+    """What three steps in float64 say and leave behind, Adam's first moments included (they are the gradients)."""
+    training = TrainingConfig(batch_size=8, trackers=(), precision="float32", learning_rate=1e-3, **options)
+    config = RunConfig(model=model, objective=objective, training=training)
+    config.check()
+    trainer = Trainer(model, objective, config.augment, training, Accelerator(cpu=True), tmp_path)
+    state = trainer.state
+    real = normal(8, model.channels, model.resolution, model.resolution).tanh()
+    said = {}
+    for step in range(3):
+        said = trainer.step(real, None, StepRandomness(0, step))
+    players = {"generator": state.generator, "discriminator": state.discriminator, "average": state.generator_ema}
+    left = {f"{name}.{key}": value for name, player in players.items() for key, value in player.state_dict().items()}
+    return {name: value.item() for name, value in said.items()}, left | state.optimizer_tensors()
+
+
+def assert_same(ours: tuple[dict, dict], theirs: tuple[dict, dict]) -> None:
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-6)
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in ours[1].items():
+        torch.testing.assert_close(
+            value, theirs[1][name], rtol=1e-5, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@pytest.mark.parametrize("objective", [PAPER, EXACT_PENALTIES, RELATIVISTIC], ids=["paper", "exact", "relativistic"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_micro_batches_make_the_update_of_the_whole_batch(tiny_model, objective, size: int, tmp_path) -> None:
+    whole = trained(tiny_model, objective, tmp_path)
+    assert_same(trained(tiny_model, objective, tmp_path, micro_batch_size=size), whole)
+
+
+@pytest.mark.parametrize("objective", [PAPER, EXACT_PENALTIES], ids=["paper", "exact"])
+def test_recomputed_activations_change_nothing(tiny_model, objective, tmp_path) -> None:
+    plain = trained(tiny_model, objective, tmp_path)
+    assert_same(trained(tiny_model, objective, tmp_path, checkpoint_activations=True), plain)
+
+
+def test_recomputed_activations_meet_the_same_noise_in_stylegan2(tmp_path) -> None:
+    model = ModelConfig(
+        resolution=16,
+        channels=3,
+        generator=StyleGAN2GeneratorConfig(channel_base=64, z_dim=8, w_dim=8, mapping_layers=1),
+        discriminator=StyleGAN2DiscriminatorConfig(channel_base=64),
+    )
+    plain = trained(model, EXACT_PENALTIES, tmp_path)
+    assert_same(trained(model, EXACT_PENALTIES, tmp_path, checkpoint_activations=True), plain)
+
+
+def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
+    """Fewer bytes are saved for the backward pass of D."""
+
+    def kept(checkpoint_activations: bool) -> int:
+        training = TrainingConfig(batch_size=8, trackers=(), checkpoint_activations=checkpoint_activations)
+        trainer = Trainer(tiny_model, PAPER, RunConfig().augment, training, Accelerator(cpu=True), tmp_path)
+        saved: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        real = normal(8, 3, tiny_model.resolution, tiny_model.resolution)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            trainer.state.discriminator(real)
+        return sum(saved.values())
+
+    assert kept(True) < kept(False) / 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": {"batch_size": 8, "micro_batch_size": 3}}, "micro_batch_size 3 does not divide"),
+        ({"training": {"batch_size": 8, "micro_batch_size": 4}, "objective": {"lecam": 1.0}}, "objective.lecam needs"),
+        (
+            {"training": {"batch_size": 8, "micro_batch_size": 4}, "objective": {"path_length": 2.0}},
+            "path_length needs",
+        ),
+        ({"training": {"compile": True}, "objective": {"r1_gamma": 0.1}}, "no second derivative"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(changes, message: str) -> None:
+    config = replaced(
+        RunConfig(),
+        training=TrainingConfig(**changes["training"]),
+        objective=ObjectiveConfig(**changes.get("objective", {})),
+    )
+    with pytest.raises(UserError, match=message):
+        config.check()
