@@ -96,7 +96,9 @@ def vitgan(dataset: str) -> RunConfig:
             resolution=size.resolution,
             channels=3,
             generator=ViTGeneratorConfig(depth=size.depth, patch_size=size.patch_size),
-            discriminator=ViTDiscriminatorConfig(depth=size.depth, patch_size=size.patch_size),
+            discriminator=ViTDiscriminatorConfig(
+                depth=size.depth, patch_size=size.discriminator_patch_size or size.patch_size
+            ),
         ),
         training=TrainingConfig(batch_size=128, learning_rate=0.002),
     )
@@ -155,6 +157,8 @@ class PaperSize(NamedTuple):
     depth: int
     patch_size: int
     about: str
+    discriminator_patch_size: int | None = None
+    """D's, where its grid is finer than G's: the paper raises D's sequence length first to go to higher resolutions."""
 
 
 PAPER_SIZES = {
@@ -162,6 +166,7 @@ PAPER_SIZES = {
     "celeba64": PaperSize(64, 6, 8, "CelebA at 64×64"),
     "lsun64": PaperSize(64, 6, 8, "LSUN bedroom at 64×64"),
     "lsun128": PaperSize(128, 6, 8, "LSUN bedroom at 128×128 (sizes are [choice])"),
+    "lsun256": PaperSize(256, 6, 16, "LSUN bedroom at 256×256 (beyond the paper; sizes are [choice])", 8),
 }
 
 VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {

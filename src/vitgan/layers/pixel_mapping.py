@@ -55,8 +55,8 @@ class ImplicitPatchDecoder(nn.Module):
         tokens = y.flatten(0, 1)  # (T, dim), T = B · L
         features = self.fourier(grid_positions(self.patch_size * zoom, y.device).to(self.fourier.weight.dtype))
         hidden = self.layer1.forward_shared(features, self.style1(tokens))  # (T, P², hidden)
-        hidden = leaky_relu(hidden)
-        pixels = self.layer2(hidden, self.style2(tokens))  # (T, P², C)
+        # The activation's gain goes into the second style, which multiplies it anyway.
+        pixels = self.layer2(leaky_relu(hidden, gain=1.0), self.style2(tokens) * math.sqrt(2))  # (T, P², C)
         return unpatch(pixels.unflatten(0, (batch, length)), self.grid_size)
 
 

@@ -72,14 +72,6 @@ class SpectralNorm(nn.Module):
         """The normalised weight, same shape as `weight`, float32."""
         return weight * (self.target_sigma / self.sigma(weight))
 
-    @torch.no_grad()
-    def power_iteration(self, weight: Tensor, steps: int = 1) -> None:
-        """Moves the vectors `steps` power iterations towards the leading singular pair of `weight`, in place."""
-        matrix = weight.flatten(1)
-        for _ in range(steps):
-            F.normalize(torch.mv(matrix.t(), self.left_vector), dim=0, out=self.right_vector)
-            F.normalize(torch.mv(matrix, self.right_vector), dim=0, out=self.left_vector)
-
     def extra_repr(self) -> str:
         return f"kind={self.kind!r}"
 
@@ -111,10 +103,36 @@ def update_spectral_norms(module: nn.Module, steps: int = 1) -> None:
     Deviates from Miyato et al.: there each training forward pass moves the vectors, which makes two forward passes before
     one backward pass an autograd error and the number of iterations a matter of how the loss is batched.
     """
+    norms: list[SpectralNorm] = []
+    matrices: list[Tensor] = []
     for layer in module.modules():
         norm, weight = getattr(layer, "weight_norm", None), getattr(layer, "weight", None)
         if isinstance(norm, SpectralNorm) and isinstance(weight, Tensor):
-            norm.power_iteration(weight, steps)
+            norms.append(norm)
+            matrices.append(weight.flatten(1))
+    power_iteration(matrices, [norm.left_vector for norm in norms], [norm.right_vector for norm in norms], steps)
+
+
+@torch.no_grad()
+def power_iteration(matrices: list[Tensor], left: list[Tensor], right: list[Tensor], steps: int = 1) -> None:
+    """Moves the vectors of many matrices `steps` power iterations towards their leading singular pairs, in place.
+
+    The products go matrix by matrix (stacking the weights to multiply them at once copies them: two to three times as
+    slow where measured), the normalisation over all vectors together.
+    """
+    for _ in range(steps if matrices else 0):
+        for matrix, u, v in zip(matrices, left, right, strict=True):
+            torch.mv(matrix.t(), u, out=v)
+        _normalize(right)
+        for matrix, u, v in zip(matrices, left, right, strict=True):
+            torch.mv(matrix, v, out=u)
+        _normalize(left)
+
+
+def _normalize(vectors: list[Tensor]) -> None:
+    norms = torch._foreach_norm(vectors)  # pyright: ignore[reportPrivateImportUsage]
+    torch._foreach_clamp_min_(norms, 1e-12)  # pyright: ignore[reportPrivateImportUsage]
+    torch._foreach_div_(vectors, norms)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @torch.no_grad()
