@@ -140,14 +140,56 @@ def official(base: RunConfig) -> RunConfig:
 
 
 def modern(base: RunConfig) -> RunConfig:
-    """Our transformer recipe after GAT and R3GAN: relativistic loss, first-order R1+R2, RMSNorm, SwiGLU, QK-norm, gates."""
-    parts = {"normalization": "rms", "mlp": "swiglu", "qk_norm": True, "equalized_lr": False}
-    generator = replaced(base.model.generator, gated=True, **parts)
-    discriminator = replaced(base.model.discriminator, attention="dot", weight_norm="none", layer_scale=0.1, **parts)
-    # GAT's 2e-4 at width 768, scaled by 768 / width.
-    training = replaced(base.training, learning_rate=2e-4 * 768 / vit_dim(base))
-    objective = replaced(FAST_OBJECTIVE, diffaugment=True)
-    return replaced(with_model(base, generator, discriminator, objective), training=training)
+    """Our transformer recipe after GAT and R3GAN: every step of `MODERN_STEPS`, one after the other."""
+    for step in MODERN_STEPS.values():
+        base = step(base)
+    return base
+
+
+def both_vits(**changes: object) -> Callable[[RunConfig], RunConfig]:
+    """A step that changes the same fields of G and D."""
+
+    def step(base: RunConfig) -> RunConfig:
+        model = base.model
+        return with_model(base, replaced(model.generator, **changes), replaced(model.discriminator, **changes))
+
+    return step
+
+
+def relativistic(base: RunConfig) -> RunConfig:
+    """Relativistic pairing loss with first-order R1 and R2, DiffAugment, no bCR (R3GAN, GAT)."""
+    return with_model(base, objective=replaced(FAST_OBJECTIVE, diffaugment=True))
+
+
+def dot_attention(base: RunConfig) -> RunConfig:
+    """Dot-product attention with QK-norm in both players, no spectral norm (Henry et al. 2020; GAT)."""
+    discriminator = replaced(base.model.discriminator, attention="dot", weight_norm="none", qk_norm=True)
+    return with_model(base, replaced(base.model.generator, qk_norm=True), discriminator)
+
+
+def gates(base: RunConfig) -> RunConfig:
+    """Residual branches times gate(w) in G, times a learned factor that starts at 0.1 in D (LayerScale) (GAT)."""
+    return with_model(
+        base, replaced(base.model.generator, gated=True), replaced(base.model.discriminator, layer_scale=0.1)
+    )
+
+
+def width_scaled_rate(base: RunConfig) -> RunConfig:
+    """Ordinary weights in place of equalised ones, and GAT's learning rate 2e-4 at width 768, scaled by 768 / width."""
+    rate = 2e-4 * 768 / vit_dim(base)
+    training = replaced(base.training, learning_rate=rate, discriminator_learning_rate=None)
+    return replaced(both_vits(equalized_lr=False)(base), training=training)
+
+
+MODERN_STEPS: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "relativistic": relativistic,
+    "dot+qk-norm": dot_attention,
+    "rms-norm": both_vits(normalization="rms"),
+    "swiglu": both_vits(mlp="swiglu"),
+    "gates": gates,
+    "width-scaled-rate": width_scaled_rate,
+}
+"""What makes up `-modern`, in order; `vitgan ablate modern` measures the steps one on top of the other."""
 
 
 class PaperSize(NamedTuple):

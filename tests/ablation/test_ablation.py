@@ -15,7 +15,8 @@ from vitgan.cli.main import dispatch
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.presets import cifar10_tiny, replaced, with_model
+from vitgan.models.build import build_discriminator, build_generator
+from vitgan.presets import cifar10_tiny, modern, replaced, with_model
 from vitgan.training.hooks import Hooks
 
 SUITE = Suite("discriminator", SUITES["discriminator"].question, dict(list(SUITES["discriminator"].rows.items())[-2:]))
@@ -94,6 +95,21 @@ def test_discriminator_rows_are_cumulative() -> None:
     assert rows["l2+isn+overlap+bcr"].objective.diffaugment is False
     assert rows["r1"].objective.r1_gamma > 0
     assert all(row.objective.r1_gamma == 0 for name, row in rows.items() if name != "r1")
+
+
+@pytest.mark.parametrize(("suite", "row"), [(suite, row) for suite in SUITES for row in SUITES[suite].rows])
+def test_rows_are_trainable_and_differ(suite: str, row: str) -> None:
+    """Each row's players can be built, and no other row of its suite is the same run."""
+    rows = {name: build(cifar10_tiny()) for name, build in SUITES[suite].rows.items()}
+    rows[row].check()
+    build_generator(rows[row].model.generator_spec(), device="meta")
+    build_discriminator(rows[row].model, device="meta")
+    assert [name for name, config in rows.items() if config == rows[row]] == [row]
+
+
+def test_the_modern_suite_ends_at_the_modern_preset() -> None:
+    *_, last = SUITES["modern"].rows.values()
+    assert last(cifar10_tiny()) == modern(cifar10_tiny())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
-from vitgan.presets import modern, replaced, stylegan2, stylegan2d, vanilla, with_model
+from vitgan.presets import MODERN_STEPS, modern, replaced, stylegan2, stylegan2d, vanilla, with_model
 from vitgan.training.phases import ObjectiveConfig
 
 Row = Callable[[RunConfig], RunConfig]
@@ -58,6 +58,17 @@ def unchanged(base: RunConfig) -> RunConfig:
     return base
 
 
+def modern_row(count: int) -> Row:
+    """The first `count` steps of the modern recipe."""
+
+    def row(base: RunConfig) -> RunConfig:
+        for step in tuple(MODERN_STEPS.values())[:count]:
+            base = step(base)
+        return base
+
+    return row
+
+
 def bcr(weight: float, diffaugment: bool = False) -> ObjectiveConfig:
     """The paper's loss with bCR, with or without DiffAugment."""
     return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment)
@@ -99,6 +110,11 @@ SUITES = {
                 "vanilla": vanilla,
                 "modern": modern,
             },
+        ),
+        Suite(
+            "modern",
+            "What does each later idea (GAT, R3GAN) add to ViTGAN, one on top of the other?",
+            {"vitgan": unchanged} | {f"+{name}": modern_row(n) for n, name in enumerate(MODERN_STEPS, start=1)},
         ),
     )
 }

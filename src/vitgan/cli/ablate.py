@@ -33,7 +33,7 @@ class Arguments:
     """Which table, at what budget.
 
     Attributes:
-        suite: discriminator, generator or players.
+        suite: discriminator, generator, players or modern.
         base: Preset whose sizes all rows share.
         data: Image store; by default the base's.
         kimg: Budget of a row in thousands of images.
