@@ -1,11 +1,11 @@
-# make demo · make test · make lint · make bench · make torture: each creates and uses .venv by itself.
+# make demo · make test · make lint · make docs · make bench · make torture: each creates and uses .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 # OpenMP waits by spinning unless told otherwise, which is many times slower beside any other work.
 export OMP_WAIT_POLICY := PASSIVE
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint format bench torture clean
+.PHONY: demo test lint format docs bench torture clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -26,6 +26,9 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_reference.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

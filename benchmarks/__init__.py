@@ -1,1 +1,12 @@
-"""Benchmarks: `make bench` prints rates of this machine, as ratios where a ratio says more."""
+"""Benchmarks: `make bench` measures this machine, mostly as ratios, since those survive a machine that others share.
+
+Each file has one subject and runs alone: `python -m benchmarks.step --preset cifar10 --batch 16`.
+"""
+
+import os
+
+from vitgan.allocator import keep_freed_memory
+
+# Threads that wait by spinning slow every measurement down; set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+keep_freed_memory()  # as the command line does

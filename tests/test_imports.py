@@ -14,11 +14,24 @@ BASE = {"errors", "schema"}
 MODELS = BASE | {"layers", "models"}
 ARITHMETIC = {"losses", "regularizers", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "grid", "weights", "precision", "training"}
-LIBRARY = TRAINING | {"data", "metrics", "explore", "export", "config", "presets", "pretrained", "evaluation", "runs"}
+LIBRARY = TRAINING | {
+    "data",
+    "metrics",
+    "explore",
+    "export",
+    "config",
+    "presets",
+    "pretrained",
+    "evaluation",
+    "runs",
+    "model_names",
+    "allocator",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
     "errors": set(),
+    "allocator": set(),
     "schema": set(),
     "losses": set(),
     "regularizers": set(),
@@ -38,9 +51,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": TRAINING,
     "config": TRAINING,
     "presets": TRAINING | {"config"},
-    "pretrained": TRAINING | {"config"},
-    "explore": TRAINING | {"config", "pretrained", "explore"},
-    "export": TRAINING | {"config", "pretrained", "export"},
+    "model_names": BASE | {"files"},
+    "pretrained": TRAINING | {"config", "model_names"},
+    "explore": TRAINING | {"config", "model_names", "pretrained", "explore"},
+    "export": TRAINING | {"config", "model_names", "pretrained", "export"},
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "runs": TRAINING | {"config", "data", "evaluation"},

@@ -72,6 +72,13 @@ def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Pat
     for name in ("curves.png", "grids.png"):
         assert Image.open(tmp_path / name).size[0] > 200
 
+    without_scores = run / "metrics.jsonl"  # as of a row that has not come to its first evaluation
+    without_scores.write_text("".join(line + "\n" for line in before.splitlines() if "evaluation/" not in line))
+    write_report(SUITE, plan, tmp_path, "")
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert rows[0]["FD-lite0"] == rows[0]["best FD-lite0"] == "none yet"
+    assert float(rows[1]["FD-lite0"]) > 0
+
 
 def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) -> None:
     run_suite(Suite("discriminator", "", {}), plan, tmp_path)

@@ -1,13 +1,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vitgan
 from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.export.hub import export_hub, push, read_figures
+from vitgan.grid import to_uint8
 from vitgan.models.build import GeneratorSpec
 
 FIGURES = {
@@ -29,6 +32,21 @@ def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
     assert card.startswith("---\n")
     for said in ("# my-model", "| FID | 6.661 |", "cifar10-train-50k", "50,000 images", "samples.png", "16×16"):
         assert said in card
+
+
+def test_the_card_says_how_to_load_it_and_where_it_comes_from(tmp_path: Path) -> None:
+    folder = export_hub(make("vit"), SPEC, tmp_path / "m", name="me/shirts", origin="Trained on shirts.")
+    card = (folder / "README.md").read_text()
+    assert 'vitgan.load("me/shirts")' in card
+    assert "vitgan sample me/shirts" in card
+    assert "RGB images. Trained on shirts.\n" in card
+
+
+def test_the_samples_are_those_of_the_stored_weights(tmp_path: Path) -> None:
+    folder = export_hub(make("vit"), SPEC, tmp_path / "m", storage="float16")
+    with Image.open(folder / "samples.png") as grid:
+        shown = np.asarray(grid)[:16, :16]
+    assert np.array_equal(shown, to_uint8(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
 
 
 def test_without_figures_the_card_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from vitgan.training.phases import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 
-
 @pytest.fixture(autouse=True)
 def _in_float64():
     """Draws and weights of a test are float64, so that only real differences remain."""

@@ -63,7 +63,8 @@ def collect(suite: Suite, folder: Path) -> list[RowResult]:
 def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
     """Writes report.md, report.csv, curves.png and grids.png into `folder`; returns the Markdown file."""
     results = collect(suite, folder)
-    rows = [table_row(result) for result in results]
+    score = next((result.score_key for result in results if result.score_key), None)
+    rows = [table_row(result, score) for result in results]
     budget = f"{plan.kimg:g} thousand images" if plan.kimg is not None else f"{plan.minutes:g} minutes"
     text = io.StringIO()
     print(f"# Ablation: {suite.name}\n\n{suite.question}\n", file=text)
@@ -87,16 +88,13 @@ def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
     return folder / "report.md"
 
 
-def table_row(result: RowResult) -> dict[str, str]:
-    """One row of the table, formatted."""
+def table_row(result: RowResult, score: str | None) -> dict[str, str]:
+    """One row of the table, formatted; `score` names the figure that all rows are compared by, once one has it."""
     row = {"row": result.name, "kimg": f"{(result.last('images') or 0) / 1000:.1f}", "minutes": f"{result.minutes:.1f}"}
-    key = result.score_key
-    if key is not None:
-        name = key.removeprefix("evaluation/")
-        row[name] = f"{result.last(key):.1f}"
-        row[f"best {name}"] = f"{min(result.curve(key)[1]):.1f}"
-    else:
-        row |= {"score": "none yet", "best score": "none yet"}
+    name = score.removeprefix("evaluation/") if score else "score"
+    scores = result.curve(score)[1] if score else []
+    row[name] = f"{scores[-1]:.1f}" if scores else "none yet"
+    row[f"best {name}"] = f"{min(scores):.1f}" if scores else "none yet"
     for figure in ("precision", "recall", "coverage"):
         value = result.last(f"evaluation/{figure}")
         row[figure] = "" if value is None else f"{value:.3f}"

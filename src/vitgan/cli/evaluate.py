@@ -37,8 +37,8 @@ class Arguments:
     """What to measure, against what, and how.
 
     Attributes:
-        source: What is measured: a model, run or checkpoint folder; a store; a folder, zip or tar of image files; or
-            an array of images in a file .npz.
+        source: What is measured: a run, checkpoint or model folder, a bundled model's name or a Hub repository
+            user/name; a store; a folder, zip or tar of image files; or an array of images in a file .npz.
         data: The store it is measured against ("fashion-mnist": the bundled images); default for a run: its own data.
         protocol: Name of a protocol, or a .json file with the fields of one.
         features: Feature extractor. "auto" takes the protocol's, or lite0 where Inception's weights are missing.
@@ -85,13 +85,12 @@ def run(options: Arguments, source: Path) -> dict[str, Any]:
 
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size} is too small: pass 1 or more")
-    if not source.exists():
-        raise UserError(f"there is nothing at {source}: pass a model, run, store, folder, zip or .npz")
+    name, source = source, find_source(source)
     protocol = find_protocol(options.protocol)
     store = open_reference(options.data, source)
     protocol.check_store(len(store), store.resolution, store.description.split)
     device = choose_device(options.device)
-    images = open_source(source, protocol, store, device, options.batch_size or 64)
+    images = open_source(source, protocol, store, device, options.batch_size)
     extractor = choose_extractor(protocol, options, device)
     if options.batch_size is not None:
         extractor = dataclasses.replace(extractor, batch_size=options.batch_size)
@@ -117,11 +116,23 @@ def run(options: Arguments, source: Path) -> dict[str, Any]:
             extractor,
             on_progress=on_progress,
         )
-    result |= {"source": str(source), "data": {"path": str(store.path), "sha256": store.description.sha256}}
+    result |= {"source": str(name), "data": {"path": str(store.path), "sha256": store.description.sha256}}
     if options.neighbours is not None:
         indices = protocol.choose(len(store), protocol.reference_images)
         result["neighbours"] = show_neighbours(options.neighbours, shown, real, indices, extractor)
     return result
+
+
+def find_source(source: Path) -> Path:
+    """An existing path as it is; else the folder of a bundled model or of a Hub repository."""
+    from vitgan.model_names import find_model
+
+    try:
+        return find_model(source)
+    except UserError as error:
+        raise UserError(
+            f"there is nothing at {source} to evaluate: pass a store, folder, zip or .npz of images, or a model ({error})"
+        ) from error
 
 
 def open_reference(data: str | None, source: Path) -> "ImageStore":
@@ -140,7 +151,7 @@ def open_reference(data: str | None, source: Path) -> "ImageStore":
 
 
 def open_source(
-    path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int
+    path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int | None
 ) -> Iterable["Tensor"]:
     """As many images as the protocol measures, in batches (b, C, H, W) uint8."""
     if is_model(path):
@@ -166,7 +177,7 @@ def is_model(path: Path) -> bool:
 
 
 def generated_images(
-    path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int
+    path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int | None
 ) -> Iterator["Tensor"]:
     """The protocol's images drawn from a trained generator, with its truncation and seed."""
     from vitgan.metrics import to_uint8
@@ -272,7 +283,7 @@ def show_neighbours(
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Writes the result as JSON."""
-    from vitgan.metrics.files import whole_file
+    from vitgan.files import whole_file
 
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")

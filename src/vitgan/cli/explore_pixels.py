@@ -98,7 +98,7 @@ def attention(options: Attention) -> None:
     """
     from vitgan.explore.attention import discriminator_attention, generator_attention, load_discriminator
     from vitgan.explore.latents import render, styles_of_seeds
-    from vitgan.pretrained import WEIGHTS
+    from vitgan.model_names import WEIGHTS, find_model
 
     generator = options.generator()
     styles = generator.styles(styles_of_seeds(generator, [options.seed], options.truncation, options.label))
@@ -109,10 +109,11 @@ def attention(options: Attention) -> None:
         raise UserError(f"patch {max(queries)} is out of range: the generator has patches 0 to {len(maps[0]) - 1}")
     save_attention(image, maps, list(queries), 0, options.out)
     print(f"the generator's attention, a column per block: {options.out}")
-    if (options.model / WEIGHTS).exists():
+    home = find_model(options.model)
+    if (home / WEIGHTS).exists():
         print("a model folder has no discriminator: pass the run to see its attention too")
         return
-    judged = discriminator_attention(load_discriminator(options.model).to(image.device), image.unsqueeze(0))
+    judged = discriminator_attention(load_discriminator(home).to(image.device), image.unsqueeze(0))
     maps = [m[0].mean(0) for m in judged]
     second = options.out.with_name(f"{options.out.stem}-discriminator{options.out.suffix}")
     save_attention(image, maps, [None, *spread_queries(len(maps[0]) - 1)], 1, second)
@@ -155,7 +156,7 @@ class Invert(OfModel):
         out: A .png: the target beside the result. The styles go to NAME.safetensors beside it.
     """
 
-    picture: Annotated[Path, tyro.conf.Positional] = Path()
+    picture: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")] = Path()
     space: Literal["w", "w+"] = "w+"
     steps: int = 300
     seed: int = 0
@@ -169,13 +170,13 @@ def invert(options: Invert) -> None:
     example: vitgan explore invert runs/00000-quickstart photo.jpg --space w+ --out invert.png
     """
     import torch
-    from safetensors.torch import save_file
 
     from vitgan.data.decode import Framing, decode
     from vitgan.data.sources.source import UnreadableImage
     from vitgan.explore.invert import invert as find_styles
     from vitgan.explore.sheet import sheet
     from vitgan.grid import save_image
+    from vitgan.weights import write_tensors
 
     if options.picture == Path():
         raise UserError("which photo? pass it behind the model: vitgan explore invert MODEL photo.jpg")
@@ -185,7 +186,7 @@ def invert(options: Invert) -> None:
         pixels, _ = decode(encoded, Framing(generator.resolution, generator.channels))
     except (OSError, UnreadableImage) as error:
         raise UserError(f"cannot read the photo {options.picture}: {error}; pass a PNG, JPEG or WebP") from error
-    target = torch.from_numpy(pixels).unsqueeze(0).float() / 127.5 - 1
+    target = torch.tensor(pixels).unsqueeze(0).float() / 127.5 - 1
     features = perceptual_features(generator.w_mean.device) if options.perceptual_weight else None
     with progress_bar("Inverting", unit="steps") as on_progress:
         found = find_styles(
@@ -198,9 +199,12 @@ def invert(options: Invert) -> None:
             seed=options.seed,
             on_progress=on_progress,
         )
-    save_image(sheet([[target[0], found.image[0]]], ["photo", f"{found.psnr:.1f} dB"], side=256), options.out)
+    save_image(sheet([[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256), options.out)
     styles = options.out.with_suffix(".safetensors")
-    save_file({"styles": found.styles.contiguous()}, styles)
+    try:
+        write_tensors(styles, {"styles": found.styles})
+    except OSError as error:
+        raise UserError(f"cannot write the styles {styles}: {error.strerror}; choose another path") from error
     print(f"PSNR {found.psnr:.2f} dB: {options.out}; styles (1, layers, w_dim): {styles}")
 
 

@@ -17,11 +17,11 @@ class OfModel:
     """What every way of looking at a model takes.
 
     Attributes:
-        model: A model, run or checkpoint folder.
+        model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         device: Where to compute: auto, cpu, cuda, mps.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     device: str = "cpu"
 
     def generator(self) -> "Generator":
@@ -106,7 +106,10 @@ def interpolate(options: Interpolate) -> None:
         )
     if still:
         legs = [list(frames[start : start + options.steps]) for start in range(0, len(frames), options.steps)]
-        save_image(sheet([leg for leg in legs if len(leg) == options.steps]), options.out)
+        ends = zip(options.seeds, [*options.seeds[1:], options.seeds[0]], strict=True)
+        titles = [f"seed {a} to {b}" for a, b in ends][: len(legs)]
+        whole = [leg for leg in legs if len(leg) == options.steps]
+        save_image(sheet(whole, row_titles=titles[: len(whole)]), options.out)
     else:
         save_animation((picture(f, options.size) for f in frames), options.out, options.frames_per_second)
     print(f"{len(frames)} frames: {options.out}")
@@ -234,7 +237,7 @@ class Grow:
         out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     count: int = 16
     seed: int = 0
     truncation: float = 1.0
@@ -256,7 +259,7 @@ def grow(options: Grow) -> None:
         check_animation_name(options.out)
     with progress_bar("Growing", unit="checkpoints") as on_progress:
         ages = list(history(options.run, options.count, options.seed, options.truncation, on_progress))
-    names = [f"{int(age.name[:6]) + int(age.name[7:] or 0) / 1000:g} kimg" for age in ages]
+    names = [f"{int(age.name.replace('k', '')):,} images" for age in ages]
     if still:
         save_image(sheet([list(age.images) for age in ages], row_titles=names, side=64), options.out)
     else:
@@ -264,5 +267,5 @@ def grow(options: Grow) -> None:
         frames = [
             captioned(image_grid(age.images, enlarge=enlarge), name) for age, name in zip(ages, names, strict=True)
         ]
-        save_animation([*frames, frames[-1]], options.out, options.frames_per_second)
+        save_animation([*frames, *frames[-1:] * 3], options.out, options.frames_per_second)  # the end stays a while
     print(f"{len(ages)} checkpoints: {options.out}")

@@ -1,6 +1,7 @@
 """`vitgan export KIND MODEL`: ONNX, a folder for the Hub, a static web page."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,12 @@ class Onnx:
     """What `onnx` takes.
 
     Attributes:
-        model: A model, run or checkpoint folder.
+        model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         precision: float32; float16 (half the file); int8 (weights of matrix products, quantised dynamically).
         out: The file.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     precision: Literal["float32", "float16", "int8"] = "float32"
     out: Path = Path("generator.onnx")
 
@@ -39,6 +40,7 @@ def onnx(options: Onnx) -> None:
 
     if options.out.suffix != ".onnx":
         raise UserError(f"{options.out} must end in .onnx")
+    print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
     report = export_onnx(load(options.model), options.out, options.precision)
     print(f"{options.precision}, {report.megabytes:.1f} MB: {report.path}")
     print(
@@ -55,16 +57,20 @@ class Hub:
     """What `hub` takes.
 
     Attributes:
-        model: A model, run or checkpoint folder.
+        model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         figures: What `vitgan evaluate --json` wrote, for the card.
         title: Of the card; default the folder's name.
+        storage: float16 halves the file of weights; it is loaded as float32.
+        name: What the card tells `vitgan.load` to open; default the repository of --push, else a path.
         push: Also upload it to this Hub repository (user/name), private until you publish it.
         out: The folder.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     figures: Path | None = None
     title: str = ""
+    storage: Literal["float32", "float16"] = "float32"
+    name: str = ""
     push: str | None = None
     out: Path = Path("model")
 
@@ -78,11 +84,31 @@ def hub(options: Hub) -> None:
     from vitgan.pretrained import load, locate
 
     figures = read_figures(options.figures) if options.figures else None
-    _, spec = locate(options.model)
-    folder = export_hub(load(options.model), spec, options.out, figures, options.title)
+    weights, spec = locate(options.model)
+    folder = export_hub(
+        load(options.model),
+        spec,
+        options.out,
+        figures,
+        options.title,
+        options.storage,
+        options.name or options.push or "",
+        origin(weights.parent),
+    )
     print(f"weights, configuration, samples and card: {folder}")
     if options.push:
         print(f"pushed to {push(folder, options.push)}")
+
+
+def origin(folder: Path) -> str:
+    """How the model of a checkpoint was trained, in a sentence; nothing for other folders."""
+    if folder.parent.name != "checkpoints":
+        return ""
+    from vitgan.runs import config_of_run
+
+    config = config_of_run(folder.parent.parent)
+    images = int(folder.name.replace("k", ""))
+    return f"Trained with the preset `{config.preset}` on {images:,} images drawn from `{Path(config.data).name}`."
 
 
 @dataclass
@@ -90,15 +116,15 @@ class Web:
     """What `web` takes.
 
     Attributes:
-        model: A model, run or checkpoint folder.
+        model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
-        title: Of the page.
+        title: Of the page; default the model's name.
         out: The folder.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     runtime: Path | None = None
-    title: str = "vitgan"
+    title: str = ""
     out: Path = Path("web")
 
 
@@ -112,7 +138,9 @@ def web(options: Web) -> None:
     from vitgan.pretrained import load
 
     generator = load(options.model)
-    report = export_web(generator, options.out, find_runtime(cache_folder(), options.runtime), options.title)
+    print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
+    title = options.title or Path(options.model).resolve().name
+    report = export_web(generator, options.out, find_runtime(cache_folder(), options.runtime), title)
     print(f"{report.megabytes:.1f} MB: {report.folder}")
     print(f"images in [-1, 1] differ from PyTorch's by at most {report.largest_difference:.2g}")
     print(f"look at it: python -m http.server --bind 127.0.0.1 --directory {report.folder}")

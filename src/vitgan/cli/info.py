@@ -8,18 +8,20 @@ import tyro
 
 from vitgan.cli.arguments import parse
 from vitgan.errors import UserError
+from vitgan.model_names import WEIGHTS, bundled_models, find_model
 from vitgan.models.build import GeneratorSpec, ModelConfig
 from vitgan.models.costs import model_costs
 from vitgan.presets import CPU_PRESETS, PAPER_SIZES, PRESETS, VARIANTS, preset, summary
-from vitgan.pretrained import WEIGHTS, locate
+from vitgan.pretrained import locate
 from vitgan.runs import config_of_run
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint
 from vitgan.training.log import read_metrics
 
-DESCRIPTION = """Shows presets and runs, or one preset, run or model closely.
+DESCRIPTION = """Shows presets, bundled models and runs, or one preset, run or model closely.
 
 examples: vitgan info
           vitgan info cifar10
+          vitgan info fashion-mnist
           vitgan info runs/00000-quickstart"""
 
 
@@ -28,7 +30,8 @@ class Arguments:
     """What to show.
 
     Attributes:
-        name: A preset, a run folder, a checkpoint or a model folder; nothing lists presets and runs.
+        name: A preset, a run, checkpoint or model folder, a bundled model or a Hub repository user/name; nothing lists
+            presets, bundled models and runs.
         runs: Where runs are looked for.
     """
 
@@ -45,16 +48,21 @@ def main(arguments: list[str]) -> None:
     parsed = parse(Arguments, arguments, "vitgan info", DESCRIPTION)
     if parsed.name is None:
         _list_presets()
+        _list_bundled()
         _list_runs(parsed.runs)
-    elif parsed.name in PRESETS:
+        return
+    if parsed.name in PRESETS:
         print(f"preset {parsed.name}: {summary(parsed.name)}")
         _show_model(preset(parsed.name).model)
-    elif Path(parsed.name).exists():
-        _show_folder(Path(parsed.name))
-    else:
-        raise UserError(
-            f"{parsed.name!r} is neither a preset ({', '.join(PRESETS)}) nor a folder with a run or a model"
-        )
+        if parsed.name in bundled_models():
+            print(f"\nbundled model {parsed.name}: trained with it")
+            _show_folder(bundled_models()[parsed.name])
+        return
+    try:
+        folder = find_model(parsed.name)
+    except UserError as error:
+        raise UserError(f"{parsed.name!r} is neither a preset ({', '.join(PRESETS)}) nor a model: {error}") from error
+    _show_folder(folder)
 
 
 def _list_presets() -> None:
@@ -64,6 +72,15 @@ def _list_presets() -> None:
     print(f"and, of each of {', '.join(PAPER_SIZES)}:")
     for name, variant in VARIANTS.items():
         print(f"  ...-{name:<10} {' '.join((variant.__doc__ or '').split())}")
+
+
+def _list_bundled() -> None:
+    models = bundled_models()
+    print("\nbundled models (`vitgan sample MODEL --grid grid.png`):" if models else "\nno bundled models")
+    for name, folder in models.items():
+        weights, spec = locate(folder)
+        images = f"{spec.resolution}×{spec.resolution} {'grey' if spec.channels == 1 else 'RGB'}"
+        print(f"  {name:<14} {images}, {weights.stat().st_size / 1e6:.1f} MB")
 
 
 def _list_runs(folder: Path) -> None:
@@ -92,6 +109,9 @@ def _show_folder(path: Path) -> None:
         return
     weights, spec = locate(path)
     print(f"model {weights}")
+    card = weights.with_name("README.md")
+    if card.is_file() and weights.name == WEIGHTS:
+        print(f"its card: {card}")
     _show_generator(spec)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 
 from vitgan import __version__
+from vitgan.allocator import keep_freed_memory
 from vitgan.errors import UserError
 
 COMMANDS = {
@@ -31,6 +32,7 @@ def main() -> None:
     """Entry point of the command line; ends the process with 0, 2 for a user's error, 130/143 when interrupted."""
     # OpenMP's default is to wait for other threads by spinning, which is many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     try:
         dispatch(sys.argv[1:])
     except UserError as error:

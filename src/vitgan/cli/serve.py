@@ -1,5 +1,6 @@
 """`vitgan serve MODEL`: the web page and a small endpoint, on this machine only."""
 
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,13 @@ class Arguments:
     """What to serve.
 
     Attributes:
-        model: A model, run or checkpoint folder.
+        model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         port: On 127.0.0.1; 0 takes a free one.
         page: Serve the page too, not the endpoint alone.
         runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     port: int = 8000
     page: bool = True
     runtime: Path | None = None
@@ -46,7 +47,10 @@ def main(arguments: list[str]) -> None:
         folder = None
         if options.page:
             folder = Path(place) / "web"
-            export_web(generator, folder, find_runtime(cache_folder(), options.runtime), options.model.resolve().name)
+            print("preparing the page: some seconds", file=sys.stderr, flush=True)
+            export_web(
+                generator, folder, find_runtime(cache_folder(), options.runtime), Path(options.model).resolve().name
+            )
         with make_server(generator, folder, options.port) as server:
             print(f"serving on http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
             server.serve_forever()

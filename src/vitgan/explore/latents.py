@@ -47,11 +47,11 @@ def styles_of_seeds(
 
 
 @torch.inference_mode()
-def render(generator: Generator, styles: Tensor, batch_size: int = 32, on_progress: OnProgress | None = None) -> Tensor:
+def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None = None) -> Tensor:
     """Images (B, C, H, W), float32 clipped to [-1, 1], of styles (B, num_styles, w_dim), a batch at a time."""
     if not len(styles):
         raise UserError("no images were asked for: pass at least one seed and one value")
-    images = []
+    images, batch_size = [], generator.fast_batch()
     for start in range(0, len(styles), batch_size):
         images.append(generator.synthesis(styles[start : start + batch_size]).float().clamp(-1, 1))
         if on_progress:

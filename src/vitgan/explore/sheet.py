@@ -1,7 +1,6 @@
 """Pictures for people: grids with captions, and animations."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vitgan.errors import UserError
+from vitgan.files import whole_file
 from vitgan.grid import to_uint8
 
 CELL, GAP, TEXT = 96, 4, 13
@@ -85,9 +85,7 @@ def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second:
     pictures = [frame.convert("RGB") for frame in frames]
     if not pictures:
         raise UserError("an animation needs at least one frame")
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
         if path.suffix.lower() == ".mp4":
             _write_mp4(pictures, temporary, frames_per_second)
         else:
@@ -100,12 +98,6 @@ def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second:
                 loop=0,
                 **options,
             )
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write the animation {path}: {error}; choose another path") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _write_mp4(pictures: list[Image.Image], path: Path, frames_per_second: float) -> None:

@@ -8,13 +8,20 @@ from vitgan.errors import UserError
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
-from vitgan.pretrained import save
+from vitgan.pretrained import Storage, load, save
 
 SAMPLES = 64
 
 
 def export_hub(
-    generator: Generator, spec: GeneratorSpec, folder: Path, figures: dict[str, Any] | None = None, title: str = ""
+    generator: Generator,
+    spec: GeneratorSpec,
+    folder: Path,
+    figures: dict[str, Any] | None = None,
+    title: str = "",
+    storage: Storage = "float32",
+    name: str = "",
+    origin: str = "",
 ) -> Path:
     """Writes model.safetensors, config.json, samples.png and README.md, the model card.
 
@@ -24,26 +31,33 @@ def export_hub(
         folder: Where to; existing files of these names are replaced.
         figures: What `vitgan evaluate --json` wrote, for the card's table.
         title: Of the card; default the folder's name.
+        storage: Of the weights, see `vitgan.save`.
+        name: What the card tells `vitgan.load` to open; default a path.
+        origin: A sentence for the card on how the model was trained.
 
     Raises:
         UserError: If the folder cannot be written or the figures are no evaluation.
     """
-    card = model_card(spec, figures, title or folder.resolve().name)
+    card = model_card(spec, figures, title or folder.resolve().name, name or "path/to/this/folder", origin)
     try:
-        save(generator, spec, folder)
+        save(generator, spec, folder, storage)
         (folder / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the folder {folder}: {error.strerror or error}; choose another") from error
-    grid = image_grid(generator.sample(SAMPLES), enlarge=enlargement(generator.resolution))
+    stored = load(folder).sample(SAMPLES)  # what others will get, in the stored precision
+    grid = image_grid(stored, enlarge=enlargement(generator.resolution))
     save_image(grid, folder / "samples.png")
     return folder
 
 
-def model_card(spec: GeneratorSpec, figures: dict[str, Any] | None, title: str) -> str:
+def model_card(
+    spec: GeneratorSpec, figures: dict[str, Any] | None, title: str, name: str = "path/to/this/folder", origin: str = ""
+) -> str:
     """The card's text: what the model is, its figures with their protocol, and how to use it."""
     generator = spec.generator
     classes = f", {spec.num_classes} classes" if spec.num_classes else ""
     kind = "Vision Transformer (ViTGAN)" if generator.kind == "vit" else "StyleGAN2"
+    images = f"{spec.resolution}×{spec.resolution} {'grey' if spec.channels == 1 else 'RGB'} images"
     sizes = ", ".join(f"{name} {value}" for name, value in generator.model_dump().items() if name != "kind")
     return f"""---
 library_name: vitgan
@@ -52,7 +66,7 @@ tags: [gan, vitgan]
 ---
 # {title}
 
-A {kind} generator of {spec.resolution}×{spec.resolution} {"grey" if spec.channels == 1 else "RGB"} images{classes}.
+A {kind} generator of {images}{classes}.{origin and f" {origin}"}
 
 ![64 samples, seed 0, not chosen](samples.png)
 
@@ -65,11 +79,11 @@ A {kind} generator of {spec.resolution}×{spec.resolution} {"grey" if spec.chann
 ```python
 import vitgan
 
-generator = vitgan.load("path/to/this/folder")
+generator = vitgan.load("{name}")
 images = generator.sample(64, seed=0, truncation=1.0)  # (64, {spec.channels}, {spec.resolution}, {spec.resolution})
 ```
 
-or `vitgan sample path/to/this/folder --count 64 --grid grid.png`. The grid above is that of seed 0.
+or `vitgan sample {name} --count 64 --grid grid.png`. The grid above is that of seed 0.
 
 ## Sizes
 

@@ -5,7 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.files import whole_file
 from vitgan.models.generator import Generator, draw_latents
 
 Precision = Literal["float32", "float16", "int8"]
@@ -76,7 +77,7 @@ def export_onnx(generator: Generator, path: Path, precision: Precision = "float3
         UserError: If a package is absent, the file cannot be written, or onnxruntime disagrees with PyTorch in float32.
     """
     inputs = example_inputs(generator, 2)
-    with whole(path) as temporary:
+    with whole_file(path) as temporary:
         write_graph(Sampler(generator), inputs, temporary, outputs=["images"], fixed=("truncation",))
         if precision != "float32":
             lower_precision(temporary, precision)
@@ -212,18 +213,3 @@ def require_onnx() -> None:
     absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError(f"ONNX export needs {' and '.join(absent)}: {INSTALL}")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its place when the block ends well."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another path") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ class Handler(SimpleHTTPRequestHandler):
             label = int(number(query, "label", 0, 0, self.generator.num_classes - 1, whole=True))
             labels = torch.full((count,), label)
         with self.lock:
-            images = self.generator.sample(count, seed, truncation, labels, batch_size=16)
+            images = self.generator.sample(count, seed, truncation, labels)
         file = io.BytesIO()
         image_grid(images, enlarge=enlarge).save(file, "PNG")
         return file.getvalue()

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
@@ -55,8 +56,9 @@ class ImplicitPatchDecoder(nn.Module):
         tokens = y.flatten(0, 1)  # (T, dim), T = B · L
         features = self.fourier(grid_positions(self.patch_size * zoom, y.device).to(self.fourier.weight.dtype))
         hidden = self.layer1.forward_shared(features, self.style1(tokens))  # (T, P², hidden)
-        # The activation's gain goes into the second style, which multiplies it anyway.
-        pixels = self.layer2(leaky_relu(hidden, gain=1.0), self.style2(tokens) * math.sqrt(2))  # (T, P², C)
+        # In place, for this is the largest tensor of the model; the gain goes into the style that multiplies it anyway.
+        hidden = F.leaky_relu_(hidden, 0.2)
+        pixels = self.layer2(hidden, self.style2(tokens) * math.sqrt(2))  # (T, P², C)
         return unpatch(pixels.unflatten(0, (batch, length)), self.grid_size)
 
 

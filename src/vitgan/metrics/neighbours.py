@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitgan.files import whole_file
 from vitgan.metrics.features import FeatureExtractor, rebatch
-from vitgan.metrics.files import whole_file
 from vitgan.metrics.precision_recall import squared_distances
 
 SMALLEST_TILE = 64  # pixels; smaller images are enlarged by a whole factor

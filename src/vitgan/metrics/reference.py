@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from vitgan.errors import UserError
+from vitgan.files import whole_file
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.fid import Gaussian
-from vitgan.metrics.files import whole_file
 from vitgan.metrics.precision_recall import Manifold
 from vitgan.metrics.protocol import Protocol
 from vitgan.metrics.summary import ImageSummary, summarize

@@ -138,7 +138,7 @@ class ViTGenerator(Generator):
     def embed(self, w: Tensor) -> Tensor:
         """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
         positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)
-        h = self.position_embedding(positions).expand(len(w), -1, -1)  # (B, L, dim)
+        h = self.position_embedding(positions).expand(w.shape[0], -1, -1)  # (B, L, dim)
         if self.latent_embedding is None:
             return h
         latent = self.latent_embedding(w).unsqueeze(1)  # (B, 1, dim)

@@ -8,7 +8,8 @@ regularisation: a term that runs every k-th step weighs k times as much) and the
     ..._noisy                         the view plus Gaussian noise, for finite-difference penalties
     mixed                             random points between real and fake, for WGAN-GP
 
-The union of the views that the terms of a step need goes through D as one batch, once. With `diffaugment` the adversarial
+The union of the views that the terms of a step need goes through D as one batch, once (those that an exact penalty
+differentiates twice as a batch of their own). With `diffaugment` the adversarial
 terms of both players see the augmented views; bCR ties D(x) to D(T(x)) either way (ViTGAN §3.2).
 """
 
@@ -84,11 +85,16 @@ class Views:
         self.logits: dict[str, Tensor] = {}
 
     def run(self, discriminator: Discriminator, labels: Tensor | None) -> None:
-        """All views through D as one batch."""
-        sizes = [len(x) for x in self.images.values()]
-        labels = labels.repeat(len(sizes)) if labels is not None else None
-        logits = discriminator(torch.cat(list(self.images.values())), labels)
-        self.logits = dict(zip(self.images, logits.split(sizes), strict=True))
+        """All views through D as one batch; those whose gradients are penalised as another.
+
+        Apart, because a second derivative is taken through all that was in the batch.
+        """
+        for penalised in (False, True):
+            names = [name for name, x in self.images.items() if x.requires_grad == penalised]
+            if names:
+                images = torch.cat([self.images[name] for name in names])
+                logits = discriminator(images, labels.repeat(len(names)) if labels is not None else None)
+                self.logits |= dict(zip(names, logits.chunk(len(names)), strict=True))
 
 
 class Term(NamedTuple):

@@ -47,7 +47,7 @@ class StepRandomness:
 
     def share(self, index: int, count: int) -> "StepRandomness":
         """The draws of the `index`-th of `count` equal parts of this process's rows: those of as many processes."""
-        return StepRandomness(self.seed, self.step, self.rank * count + index, self.world_size * count)
+        return type(self)(self.seed, self.step, self.rank * count + index, self.world_size * count)
 
     def _generator(self, purpose: str) -> torch.Generator:
         return seeded_generator(self.seed, purpose, self.step)

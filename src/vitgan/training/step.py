@@ -98,7 +98,7 @@ class GanStep:
         self, loss: Loss, real: Tensor, labels: Tensor | None, randomness: StepRandomness
     ) -> tuple[Parts, Tensor]:
         """Adds the gradients of every micro-batch; means of what each said, and the guard's suspicion."""
-        count = len(real) // (self.config.micro_batch_size or len(real))
+        count = max(1, len(real) // (self.config.micro_batch_size or len(real)))
         seen: list[Parts] = []
         suspicion = real.new_zeros(())
         for index in range(count):

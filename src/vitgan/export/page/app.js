@@ -153,7 +153,10 @@ function connect() {
     const button = document.createElement("button");
     button.type = "button";
     button.append(document.createElement("canvas"));
-    button.onclick = () => set(field.seed, button.dataset.seed);
+    button.onclick = () => {
+      set(field.seed, button.dataset.seed);
+      element("image").scrollIntoView({ block: "nearest" }); // on a phone the image is a screen above
+    };
     element("gallery").append(button);
   }
 }
@@ -185,9 +188,10 @@ async function start() {
   await update();
 }
 
-// For scripts: the image of a seed as numbers.
+// For scripts: the image of a seed as numbers, and whether all that was asked for is on the screen.
 globalThis.vitgan = {
   ready: start(),
+  idle: () => !busy && !waiting,
   async image(seed, psi = 1, label = 0, zoomed = false) {
     const style = await styleOf(latentOfSeed(seed, model.zDim), psi, label);
     return Array.from((await render(Array(model.numStyles).fill(style), zoomed)).pixels);

@@ -1,0 +1,124 @@
+"""FLOPs that a training step needs, counted from the models: what a share of the machine's rate is a share of.
+
+Torch's counter runs over both players on the "meta" device, forward and backward, for each kind of pass that a step
+makes; the objective says how many of each. Only what the step's definition asks for is counted, not what an
+implementation computes besides (recomputed activations, gradients that nobody uses), nor DiffAugment's few products.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitgan.config import RunConfig
+from vitgan.losses import LOSSES
+from vitgan.models.build import ModelConfig, build_discriminator, build_generator
+from vitgan.training.phases import Objective
+
+
+@dataclass(frozen=True)
+class Passes:
+    """FLOPs for one image (a multiply-add is two)."""
+
+    generate: int
+    """G forward."""
+    train_generator: int
+    """G forward, and backward to its weights."""
+    judge: int
+    """D forward."""
+    train_discriminator: int
+    """D forward, and backward to its weights."""
+    judge_fake: int
+    """D forward, and backward to the images, D's weights being fixed: its part of a G update."""
+    penalize: int
+    """What ||∇_x D(x)||² adds to `train_discriminator`: one backward to the images, itself differentiated."""
+    path_length: int
+    """G's path length: forward, backward to the styles, itself differentiated to the weights."""
+
+
+def passes(model: ModelConfig, exact: bool = False, path_length: bool = False) -> Passes:
+    """Counts each kind of pass; those that differentiate twice only if asked for."""
+    generator = build_generator(model.generator_spec(), device="meta")
+    discriminator = build_discriminator(model, device="meta")
+    shape = (model.channels, model.resolution, model.resolution)
+
+    def generate(count: int) -> Tensor:
+        return generator(torch.empty(count, generator.z_dim, device="meta"), _labels(model, count))
+
+    def judge(count: int, gradient: bool = False) -> tuple[Tensor, Tensor]:
+        images = torch.empty(count, *shape, device="meta", requires_grad=gradient)
+        return discriminator(images, _labels(model, count)), images
+
+    def judge_fake(count: int) -> None:
+        discriminator.requires_grad_(False)
+        judge(count, gradient=True)[0].sum().backward()
+        discriminator.requires_grad_(True)
+
+    def penalized(count: int) -> None:
+        logits, images = judge(count, gradient=True)
+        (_slope(logits, images).square().sum() + logits.sum()).backward(inputs=list(discriminator.parameters()))
+
+    def lengths(count: int) -> None:
+        w = generator.styles(generator.mapping(torch.empty(count, generator.z_dim, device="meta")))
+        _slope(generator.synthesis(w), w).square().sum().backward()
+
+    training = _per_image(lambda count: judge(count)[0].sum().backward(), discriminator)
+    return Passes(
+        generate=_per_image(torch.no_grad()(generate), generator),
+        train_generator=_per_image(lambda count: generate(count).sum().backward(), generator),
+        judge=_per_image(torch.no_grad()(judge), discriminator),
+        train_discriminator=training,
+        judge_fake=_per_image(judge_fake, discriminator),
+        penalize=_per_image(penalized, discriminator) - training if exact else 0,
+        path_length=_per_image(lengths, generator) if path_length else 0,
+    )
+
+
+def step_flops(config: RunConfig) -> float:
+    """FLOPs per image of one update of D and one of G; terms that come every k-th step count 1/k."""
+    objective, settings = Objective(config.objective, config.augment), config.objective
+    exact = any(term.differentiates_images for term in objective.terms)
+    one = passes(config.model, exact, settings.path_length > 0)
+    period = math.lcm(*(term.interval for term in objective.terms))
+    views = penalized = 0
+    for step in range(period):
+        due = [term for term in objective.terms if step % term.interval == 0]
+        views += len({view for term in due for view in term.views})
+        penalized += len({view for term in due if term.differentiates_images for view in term.views})
+    total = one.generate + (views * one.train_discriminator + penalized * one.penalize) / period
+    total += one.train_generator + one.judge_fake
+    if LOSSES[settings.loss].generator_sees_real:
+        total += one.judge
+    if settings.path_length:
+        total += one.path_length / 2 / settings.path_length_interval
+    return total
+
+
+def _per_image(run: Callable[[int], object], module: nn.Module) -> int:
+    """The difference between two batches, so that what does not grow with the batch is left out."""
+    totals = []
+    for size in (4, 8):
+        with FlopCounterMode(display=False) as counter:
+            run(size)
+        totals.append(counter.get_total_flops())
+        module.zero_grad()
+    return (totals[1] - totals[0]) // 4
+
+
+def _slope(output: Tensor, leaf: Tensor) -> Tensor:
+    """The output's gradient, differentiable; by `backward`, since torch's counter does not bear `autograd.grad`."""
+    leaf.retain_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a reference cycle, which is cut below
+        output.sum().backward(inputs=[leaf], create_graph=True)
+    gradient, leaf.grad = leaf.grad, None
+    assert gradient is not None
+    return gradient
+
+
+def _labels(model: ModelConfig, count: int) -> Tensor | None:
+    return torch.zeros(count, dtype=torch.long, device="meta") if model.num_classes else None

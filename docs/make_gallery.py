@@ -1,0 +1,163 @@
+"""Makes docs/gallery.md and its pictures with vitgan's own commands: `python docs/make_gallery.py`.
+
+Every picture stands beside the command that made it. Models are the bundled ones unless others are named; what a
+generator does not suit (zoom without an implicit decoder, say) is left out. `--run` adds the history of a run.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vitgan.cli.main import dispatch
+from vitgan.errors import UserError
+from vitgan.model_names import bundled_models
+
+DOCS = Path(__file__).parent
+LARGEST_PICTURE, LARGEST_GALLERY = 300_000, 3_000_000
+PICTURES = "images/gallery"
+
+INTRODUCTION = """# Gallery
+
+Made by `python docs/make_gallery.py`; every picture stands beside its command, and the same command makes the same file.
+Nothing is chosen: seeds are 0, 1, 2, ... . What each picture shows is explained in [explore.md](explore.md).
+"""
+
+
+class Picture(NamedTuple):
+    """One entry of the gallery.
+
+    Attributes:
+        title: Heading.
+        file: Ending of the file's name; the model's name comes before.
+        command: Arguments of `vitgan`; {model} and {out} are put in.
+        caption: What to look at.
+    """
+
+    title: str
+    file: str
+    command: str
+    caption: str
+
+
+OF_EACH_MODEL = (
+    Picture("Samples", "samples.png", "sample {model} --count 36 --grid {out}", "36 images of seed 0."),
+    Picture(
+        "Interpolate",
+        "interpolate.webp",
+        "explore interpolate {model} --seeds 0 1 2 3 --steps 12 --size 128 --frames-per-second 12 --out {out}",
+        "A loop through four images, on arcs between their latents.",
+    ),
+    Picture(
+        "Truncate",
+        "truncate.png",
+        "explore truncate {model} --seeds 0 1 2 --out {out}",
+        "From the mean image (psi 0) past the plain one (psi 1).",
+    ),
+    Picture(
+        "Mix",
+        "mix.png",
+        "explore mix {model} --early 0 1 2 --late 10 11 12 13 --out {out}",
+        "All layers but the last take the row's style, the last takes the column's.",
+    ),
+    Picture(
+        "Directions",
+        "directions.png",
+        "explore directions {model} --seed 1 --count 4 --amounts -1 -0.5 0 0.5 1 --out {out}",
+        "One image along the four strongest directions of the modulation weights, found without training.",
+    ),
+    Picture(
+        "Zoom",
+        "zoom.png",
+        "explore zoom {model} --seeds 1 --factors 4 --out {out}",
+        "The implicit decoder asked at 4 times the pixels per axis, beside bicubic enlargement.",
+    ),
+    Picture(
+        "Zoom, moving",
+        "zoom.webp",
+        "explore zoom {model} --seeds 1 --frames 40 --size 128 --largest 6 --out {out}",
+        "Into the image and back; each frame is rendered at its own pixels.",
+    ),
+    Picture(
+        "Attention",
+        "attention.png",
+        "explore attention {model} --seed 1 --out {out}",
+        "What five patches (cyan) attend to in each block of the generator (orange).",
+    ),
+    Picture(
+        "Invert",
+        "invert.png",
+        "explore invert {model} {photo} --steps 200 --out {out}",
+        "A picture of the model's own, searched for from its pixels alone.",
+    ),
+)
+PHOTO = "sample {model} --count 1 --seed 77 --enlarge 1 --grid {photo}"
+OF_THE_RUN = Picture(
+    "Grow", "grow.webp", "explore grow {model} --count 16 --out {out}", "16 latents through the checkpoints of a run."
+)
+
+
+def main() -> None:
+    """Makes all pictures, then the page; ends with 1 if a picture is too large to be committed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="*", help="default: all bundled models")
+    parser.add_argument("--run", help="a run with several checkpoints, for the last picture")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where gallery.md and images/gallery go")
+    options = parser.parse_args()
+    models = options.models or list(bundled_models())
+    if not models and not options.run:
+        sys.exit("make_gallery: there are no bundled models: name models, or a run with --run")
+    (options.docs / PICTURES).mkdir(parents=True, exist_ok=True)
+    text = [INTRODUCTION]
+    for model in models:
+        text += [f"## {name_of(model)}\n", *entries(model, OF_EACH_MODEL, options.docs)]
+    if options.run:
+        text += ["## A training run\n", *entries(options.run, [OF_THE_RUN], options.docs)]
+    (options.docs / "gallery.md").write_text("\n".join(text), encoding="utf-8")
+    sys.exit(too_large(options.docs / PICTURES))
+
+
+def name_of(model: str) -> str:
+    """The last part of a path or name."""
+    return Path(model.split("@")[0]).name
+
+
+def entries(model: str, pictures: "list[Picture] | tuple[Picture, ...]", docs: Path) -> Iterator[str]:
+    """Makes a model's pictures; yields their Markdown."""
+    place = docs / PICTURES
+    photo = place / f"{name_of(model)}-photo.png"
+    for picture in pictures:
+        out = place / f"{name_of(model)}-{picture.file}"
+        command = picture.command.format(model=model, out=out, photo=photo)
+        try:
+            if "{photo}" in picture.command:
+                dispatch(PHOTO.format(model=model, photo=photo).split())
+            dispatch(command.split())
+        except UserError as error:
+            print(f"left out: {picture.title} of {model}: {error}")
+            continue
+        finally:
+            photo.unlink(missing_ok=True)
+            for beside in (f"{out.stem}-layers.png", f"{out.stem}-discriminator.png", f"{out.stem}.safetensors"):
+                (place / beside).unlink(missing_ok=True)
+        commands = [PHOTO, picture.command] if "{photo}" in picture.command else [picture.command]
+        shown = "\nvitgan ".join(commands).format(model=model, out=picture.file, photo="photo.png")
+        yield (
+            f"### {picture.title}\n\n{picture.caption}\n\n![{picture.title} of {name_of(model)}]({PICTURES}/{out.name})\n\n"
+            f"```bash\nvitgan {shown}\n```\n"
+        )
+
+
+def too_large(folder: Path) -> str | None:
+    """Names what is beyond the sizes that a repository should hold; None if nothing is."""
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    print(f"{len(sizes)} pictures, {sum(sizes.values()) / 1e6:.2f} MB in {folder}")
+    large = [f"{name} ({size / 1e3:.0f} kB)" for name, size in sizes.items() if size > LARGEST_PICTURE]
+    if large or sum(sizes.values()) > LARGEST_GALLERY:
+        return f"make_gallery: too large for the repository: {', '.join(large) or 'all together'}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

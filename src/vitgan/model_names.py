@@ -1,0 +1,112 @@
+"""What a model can be called: a path, the name of a bundled model, or a repository on the Hugging Face Hub."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from vitgan.errors import UserError
+from vitgan.files import one_line
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+BUNDLED_MODELS = Path(__file__).parent / "models" / "bundled"
+HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+def find_model(name: str | Path, endpoint: str | None = None) -> Path:
+    """The folder or file that a name stands for; a Hub repository is fetched into the Hub's own cache.
+
+    An existing path comes first, then a bundled model, then the Hub ("user/name", optionally "@revision"). A name whose
+    first part is a folder here is never asked for on the Hub: it is a mistyped path.
+
+    Args:
+        name: A path or a name.
+        endpoint: Address of the Hub; default the public one, or `HF_ENDPOINT`.
+
+    Raises:
+        UserError: If there is nothing of that name (the nearest names are suggested), or the Hub does not give it.
+    """
+    text = str(name)
+    if os.path.exists(text):  # noqa: PTH110 - which answers False, where Path raises, to names too long to be paths
+        return Path(text)
+    bundled = bundled_models()
+    if text in bundled:
+        return bundled[text]
+    on_hub = HUB_NAME.fullmatch(text)
+    if on_hub and not Path(Path(text).parts[0]).is_dir():
+        return fetch(on_hub["repository"], on_hub["revision"], endpoint)
+    raise UserError(_nothing_there(text, bundled))
+
+
+def bundled_models() -> dict[str, Path]:
+    """The models that come with the package: name -> model folder."""
+    return {path.parent.name: path.parent for path in sorted(BUNDLED_MODELS.glob(f"*/{CONFIG}"))}
+
+
+def fetch(repository: str, revision: str | None = None, endpoint: str | None = None) -> Path:
+    """The model folder of a Hub repository: its configuration and weights, and no other file.
+
+    Without a network, what an earlier call left in the cache is taken.
+
+    Raises:
+        UserError: If there is no such repository or revision, it may not be read, it is no model, or neither the Hub
+            nor the cache can give it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name = f"{repository}@{revision}" if revision else repository
+    try:
+        found = snapshot_download(
+            repository, revision=revision, endpoint=endpoint, allow_patterns=[CONFIG, WEIGHTS], library_name="vitgan"
+        )
+    except GatedRepoError as error:
+        reason = "its authors grant access on request: ask for it on the Hub, then log in with `hf auth login`"
+        raise UserError(f"the Hub's {name} cannot be read: {reason}") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"the Hub's {repository} has no revision {revision or 'main'}: choose another") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"there is no model or run at {name}, and the Hub has no repository of that name that you may read "
+            f"(private ones need `hf auth login`); bundled models: {', '.join(bundled_models()) or 'none'}"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"there is no model or run at {name}, and the Hub cannot be asked for it (no network, or HF_HUB_OFFLINE): "
+            f"check the path, or try again with a network; bundled models: {', '.join(bundled_models()) or 'none'}"
+        ) from error
+    except HfHubHTTPError as error:
+        reason = one_line(str(error).strip().split("\n")[0], 200)
+        raise UserError(f"the Hub does not give {name}: {reason}; try again later") from error
+    except Exception as error:  # whatever a network or a full disk does to the Hub's client
+        reason = one_line(f"{type(error).__name__}: {error}".split("\n")[0], 200)
+        raise UserError(f"cannot fetch {name} from the Hub: {reason}; try again") from error
+    folder = Path(found)
+    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        raise UserError(f"the Hub's {name} is no vitgan model: it has no {' and no '.join(missing)}")
+    return folder
+
+
+def _nothing_there(name: str, bundled: dict[str, Path]) -> str:
+    near = difflib.get_close_matches(name, [*bundled, *_beside(Path(name))], n=1)
+    hint = f"perhaps you meant {near[0]}; " if near else ""
+    names = f"a bundled model ({', '.join(bundled)})" if bundled else "a bundled model (this installation has none)"
+    return one_line(
+        f"there is no model or run at {name}: {hint}give a model folder, a run folder or a checkpoint "
+        f"(`vitgan info` lists them), {names} or a Hub repository user/name"
+    )
+
+
+def _beside(path: Path) -> list[str]:
+    try:
+        return [str(other) for other in path.parent.iterdir() if other.is_dir()]
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,69 @@
+"""`vitgan sample` beyond the whole way on the command line (test_main): precision, labels, start-up."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generators import KINDS, make
+from vitgan.cli.sample import main
+from vitgan.errors import UserError
+from vitgan.models.build import GeneratorSpec
+from vitgan.pretrained import save
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("sample") / "model"
+    return str(save(make("vit", 3), GeneratorSpec(resolution=16, num_classes=3, generator=KINDS["vit"]), folder))
+
+
+def sampled(model: str, out: Path, *options: str) -> np.ndarray:
+    main([model, "--count", "12", "--npz", str(out), *options])
+    return np.load(out)["images"].astype(int)
+
+
+def test_bf16_is_near_float32_and_not_the_default(model: str, tmp_path: Path) -> None:
+    plain, bf16 = sampled(model, tmp_path / "a.npz"), sampled(model, tmp_path / "b.npz", "--precision", "bf16")
+    assert np.array_equal(plain, sampled(model, tmp_path / "c.npz", "--precision", "float32"))
+    assert 0 < np.abs(plain - bf16).mean() < 2
+
+
+def test_the_batch_does_not_show(model: str, tmp_path: Path) -> None:
+    plain = sampled(model, tmp_path / "a.npz")
+    assert np.abs(plain - sampled(model, tmp_path / "b.npz", "--batch-size", "5")).max() <= 1
+
+
+def test_a_label_makes_all_images_of_one_class(model: str, tmp_path: Path) -> None:
+    every, one = sampled(model, tmp_path / "a.npz"), sampled(model, tmp_path / "b.npz", "--label", "1")
+    same = [np.array_equal(x, y) for x, y in zip(every, one, strict=True)]
+    assert same == [index % 3 == 1 for index in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--count 0", "at least 1"),
+        ("--batch-size 0", "at least 1"),
+        ("--enlarge 0", "at least 1"),
+        ("--seed -1", "out of range"),
+        ("--label 3", "choose 0 to 2"),
+        ("--device abacus", "cannot be used"),
+        ("--precision float8", "float8"),
+    ],
+)
+def test_mistakes_are_one_line(model: str, options: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        main([model, *options.split()])
+    assert "\n" not in str(error.value)
+
+
+def test_help_shows_an_example_without_importing_torch() -> None:
+    code = (
+        "import sys, contextlib\nfrom vitgan.cli.sample import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\nsys.exit('torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "vitgan sample fashion-mnist" in shown

@@ -1,0 +1,54 @@
+"""Sampling: what it depends on, and how many images go through the network at once."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from generators import KINDS, make
+from vitgan.models.build import GeneratorSpec, build_generator
+from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH
+from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
+from vitgan.models.vit_generator import ViTGeneratorConfig
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_an_image_does_not_depend_on_the_batch_it_is_made_in(kind: str) -> None:
+    generator = make(kind, num_classes=3)
+    chosen = generator.sample(40, seed=7, truncation=0.8)
+    for batch_size in (1, 7, 40):
+        again = generator.sample(40, seed=7, truncation=0.8, batch_size=batch_size)
+        torch.testing.assert_close(again, chosen, atol=1e-5, rtol=0)
+    torch.testing.assert_close(generator.sample(5, seed=7, truncation=0.8), chosen[:5], atol=1e-5, rtol=0)
+
+
+def test_the_chosen_batch_is_the_one_that_is_used() -> None:
+    generator = make("vit")
+    size = generator.fast_batch()
+    batches = [len(images) for images in generator.batches(2 * size + 1)]
+    assert batches == [size, size, 1]
+
+
+@pytest.mark.parametrize(
+    ("resolution", "width", "float32", "bf16"),
+    # 32² pixels of 96 float32 values are 384 KiB: 32 images fill 12 MiB.
+    [(32, 96, 32, 64), (32, 128, 16, 32), (32, 384, 8, 16), (128, 384, 8, 8), (4, 8, 256, 256)],
+)
+def test_a_batch_fits_the_cache_of_a_processor(resolution: int, width: int, float32: int, bf16: int) -> None:
+    config = ViTGeneratorConfig(dim=8, depth=1, num_heads=1, w_dim=width, z_dim=8, mapping_layers=1, patch_size=4)
+    generator = build_generator(GeneratorSpec(resolution=resolution, generator=config))
+    assert generator.fast_batch() == float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert generator.fast_batch() == bf16
+
+
+@pytest.mark.parametrize("free", [1 << 20, 1 << 28, 1 << 30, 1 << 36])
+def test_a_batch_fits_the_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    config = StyleGAN2GeneratorConfig(w_dim=256, z_dim=16, mapping_layers=1, channel_base=512)
+    generator = build_generator(GeneratorSpec(resolution=64, generator=config), device="meta")
+    generator._buffers["w_mean"] = SimpleNamespace(device=torch.device("cuda"))  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1 << 40))
+    batch, image = generator.fast_batch(), 64 * 64 * 256 * 4
+    assert 1 <= batch <= LARGEST_BATCH
+    assert batch == 1 or batch * image * CUDA_SHARE <= free
+    assert batch == LARGEST_BATCH or 2 * batch * image * CUDA_SHARE > free

@@ -1,0 +1,184 @@
+"""Names of models: paths, bundled models, the Hub (a loopback one); every mistake in one line."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import huggingface_hub.constants
+import pytest
+import torch
+
+import vitgan
+from hub import running_hub
+from tiny import tiny_model
+from vitgan import model_names
+from vitgan.cli.evaluate import find_source
+from vitgan.cli.main import dispatch
+from vitgan.errors import UserError
+from vitgan.model_names import bundled_models, fetch, find_model
+from vitgan.models.build import build_generator
+
+
+def write_model(folder: Path, seed: int = 3) -> Path:
+    spec = tiny_model().generator_spec()
+    return vitgan.save(build_generator(spec, seed), spec, folder)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with the bundled models "shirts" and "emoji", seen from an empty folder."""
+    home = tmp_path / "bundled"
+    write_model(home / "shirts", seed=4)
+    write_model(home / "emoji", seed=5)
+    monkeypatch.setattr(model_names, "BUNDLED_MODELS", home)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return home
+
+
+def use_endpoint(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """As HF_ENDPOINT would have done before the Hub's client was imported."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """A loopback Hub with someone/shirts, a repository that is no model, a gated one; and an empty cache."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    files = files_of(write_model(tmp_path / "shirts", seed=6)) | {"README.md": b"a card", "evil.py": b"raise"}
+    repositories = {"someone/shirts": files, "someone/words": {"config.json": b"{}", "notes.txt": b"words"}}
+    with running_hub(repositories, gated=frozenset({"someone/gated"})) as (address, asked):
+        use_endpoint(monkeypatch, address)
+        yield address, asked
+
+
+def test_a_bundled_model_is_found_by_its_name(bundled: Path) -> None:
+    assert bundled_models() == {"emoji": bundled / "emoji", "shirts": bundled / "shirts"}
+    expected = vitgan.load(bundled / "shirts").sample(2)
+    assert torch.equal(vitgan.load("shirts").sample(2), expected)
+    dispatch(["sample", "shirts", "--count", "2", "--grid", "grid.png"])
+    assert Path("grid.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        ("explore truncate shirts --seeds 0 1 --out out.png", "out.png"),
+        ("explore attention shirts --out out.png", "out.png"),
+        ("export hub shirts --storage float16 --out out", "out/README.md"),
+    ],
+)
+def test_every_command_takes_names(bundled: Path, arguments: str, file: str) -> None:
+    dispatch(arguments.split())
+    assert Path(file).is_file()
+
+
+def test_evaluate_takes_names(bundled: Path) -> None:
+    assert find_source(Path("shirts")) == bundled / "shirts"
+    assert find_source(Path()) == Path()
+    with pytest.raises(UserError, match=r"nothing at shirst to evaluate: .* perhaps you meant shirts"):
+        find_source(Path("shirst"))
+
+
+def test_an_existing_path_comes_first(bundled: Path) -> None:
+    write_model(Path("shirts"), seed=9)
+    assert torch.equal(vitgan.load("shirts").sample(1), vitgan.load(Path("shirts").resolve()).sample(1))
+    assert not torch.equal(vitgan.load("shirts").sample(1), vitgan.load(bundled / "shirts").sample(1))
+
+
+def test_info_lists_and_shows_bundled_models(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(["info"])
+    shown = capsys.readouterr().out
+    assert "shirts         8×8 RGB" in shown
+    dispatch(["info", "emoji"])
+    assert str(bundled / "emoji") in capsys.readouterr().out
+
+
+def test_a_hub_repository_is_loaded_and_cached(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    _, asked = hub
+    expected = vitgan.load(tmp_path / "shirts").sample(2)
+    assert torch.equal(vitgan.load("someone/shirts").sample(2), expected)
+    assert torch.equal(vitgan.load("someone/shirts@v1").sample(2), expected)
+    assert not [path for path in asked if "evil" in path or "README" in path]  # only what a model is made of
+    downloads = [path for path in asked if "/resolve/" in path]
+    assert len(downloads) == len({*downloads}) * 2  # HEAD and GET of each file, once for both names
+
+
+def test_without_a_network_the_cache_serves(hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = vitgan.load("someone/shirts").sample(1)
+    use_endpoint(monkeypatch, "http://127.0.0.1:1")  # nobody listens
+    assert torch.equal(vitgan.load("someone/shirts").sample(1), first)
+    with pytest.raises(UserError, match="the Hub cannot be asked for it"):
+        vitgan.load("someone/trousers")
+
+
+def test_the_endpoint_can_be_given(hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    use_endpoint(monkeypatch, "http://127.0.0.1:1")
+    assert (fetch("someone/shirts", endpoint=hub[0]) / "model.safetensors").is_file()
+
+
+def refused(name: str) -> str:
+    with pytest.raises(UserError) as error:
+        vitgan.load(name)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("someone/trousers", "the Hub has no repository of that name that you may read"),
+        ("someone/gated", "access on request"),
+        ("someone/shirts@v7", "has no revision v7"),
+        ("someone/words", "is no vitgan model: it has no model.safetensors"),
+        ("someone/a..b", "the Hub has no repository of that name"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(hub: tuple[str, list[str]], name: str, message: str) -> None:
+    assert message in refused(name)
+
+
+def test_any_failure_of_the_hubs_client_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device\nor so")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    message = refused("someone/shirts")
+    assert "cannot fetch someone/shirts from the Hub" in message
+    assert "No space left" in message
+
+
+def test_a_wrong_name_names_the_nearest(bundled: Path) -> None:
+    message = refused("shirt")
+    assert "there is no model or run at shirt" in message
+    assert "perhaps you meant shirts" in message
+    assert "emoji, shirts" in message
+    Path("runs/00000-quickstart").mkdir(parents=True)
+    assert "perhaps you meant runs/00000-quickstart" in refused("runs/0000-quickstart")
+
+
+@pytest.mark.parametrize(
+    "name", ["../trousers", "/nowhere/shirts", "a/b/c", "some one/shirts", "x" * 5000, "a\0b", "", "a/"]
+)
+def test_only_names_of_repositories_go_to_the_hub(
+    bundled: Path, hub: tuple[str, list[str]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(name)
+    assert hub[1] == []
+
+
+def test_a_mistyped_path_into_a_folder_that_is_here_is_not_sent_to_the_hub(
+    bundled: Path, hub: tuple[str, list[str]]
+) -> None:
+    Path("runs").mkdir()
+    with pytest.raises(UserError, match="no model or run at runs/00009-cifar10"):
+        find_model("runs/00009-cifar10")
+    assert hub[1] == []
