@@ -69,6 +69,9 @@ def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Pat
     assert len(logged) == 2
     assert rows[0]["FD-lite0"] == f"{logged[-1]:.1f}"
     assert rows[0]["best FD-lite0"] == f"{min(logged):.1f}"
+    last = [r for r in collect(SUITE, tmp_path)[0].records if "evaluation/FD-lite0" in r][-1]
+    for figure, digits in (("KD", 3), ("IS", 2), ("precision", 2), ("recall", 2), ("coverage", 2)):
+        assert rows[0][figure] == f"{last[f'evaluation/{figure}-lite0']:.{digits}f}"
     for name in ("curves.png", "grids.png"):
         assert Image.open(tmp_path / name).size[0] > 200
 

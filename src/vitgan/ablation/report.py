@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from vitgan.files import read_model
 from vitgan.grid import save_image
 from vitgan.models.costs import model_costs
 from vitgan.training.log import read_metrics
-
-SHOWN_FIGURES = ("FID", "FD", "precision", "recall", "coverage")
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,12 @@ class RowResult:
     def last(self, key: str) -> float | None:
         """A figure's last value."""
         values = self.curve(key)[1]
+        return values[-1] if values else None
+
+    def figure(self, name: str) -> float | None:
+        """The last value of an evaluation's figure, whichever features it was measured by ("precision-lite0")."""
+        pattern = re.compile(rf"evaluation/{name}(-(?!std|infinity)\w+)?")
+        values = [value for record in self.records for key, value in record.items() if pattern.fullmatch(key)]
         return values[-1] if values else None
 
     @property
@@ -95,9 +100,9 @@ def table_row(result: RowResult, score: str | None) -> dict[str, str]:
     scores = result.curve(score)[1] if score else []
     row[name] = f"{scores[-1]:.1f}" if scores else "none yet"
     row[f"best {name}"] = f"{min(scores):.1f}" if scores else "none yet"
-    for figure in ("precision", "recall", "coverage"):
-        value = result.last(f"evaluation/{figure}")
-        row[figure] = "" if value is None else f"{value:.3f}"
+    for figure, digits in (("KD", 3), ("IS", 2), ("precision", 2), ("recall", 2), ("coverage", 2)):
+        value = result.figure(figure)
+        row[figure] = "" if value is None else f"{value:.{digits}f}"
     norms = result.curve("gradient_norm/discriminator")[1]
     maxima = result.curve("gradient_norm/discriminator_max")[1]
     real, fake = result.last("logits/real"), result.last("logits/fake")

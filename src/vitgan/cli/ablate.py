@@ -86,7 +86,8 @@ def main(arguments: list[str]) -> None:
     )
     rows = {name: row for name, row in suite.rows.items() if not parsed.only or name in parsed.only}
     finished = parsed.report_only or _train(Suite(suite.name, suite.question, rows), plan, folder)
-    report = write_report(suite, plan, folder, f"vitgan ablate {shlex.join(arguments)}")
+    command = shlex.join(["vitgan", "ablate", *(a for a in arguments if a != "--report-only")])  # what makes the rows
+    report = write_report(suite, plan, folder, command)
     print(f"report: {report}")
     if not finished:
         print("not all rows are finished; the same command goes on")

@@ -113,8 +113,8 @@ class SelfAttention(nn.Module):
         heads = heads.contiguous().unbind()  # one copy here, or each product below makes its own
         q, k, v = (heads[0], heads[0], heads[1]) if self.kind == "l2" else (heads[0], heads[1], heads[2])
         if self.q_norm is not None and self.k_norm is not None:
-            tied, q = q is k, self.q_norm(q).to(v.dtype)
-            k = q if tied else self.k_norm(k).to(v.dtype)
+            tied, q = q is k, self.q_norm(_wide(q)).to(v.dtype)
+            k = q if tied else self.k_norm(_wide(k)).to(v.dtype)
         return q, k, v
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
@@ -139,8 +139,7 @@ def dot_attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d_h)): (B, heads, M, d_h), (B, heads, N, d_h) -> (B, heads, M, N), float32 or wider."""
     queries, keys, scale = q.flatten(0, 1), k.flatten(0, 1), 1 / math.sqrt(q.shape[-1])
     scores = torch.baddbmm(queries.new_empty(()), queries, keys.transpose(1, 2), beta=0, alpha=scale)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
-    return scores.softmax(dim=-1).unflatten(0, q.shape[:2])
+    return _wide(scores).softmax(dim=-1).unflatten(0, q.shape[:2])
 
 
 def l2_attention_weights(q: Tensor, k: Tensor) -> Tensor:
@@ -182,10 +181,15 @@ def fused_l2_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _centred(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """Both minus the keys' mean over tokens, float32 or wider; the same tensor again where q is k."""
-    wide = k if k.dtype == torch.float64 else k.float()
+    wide = _wide(k)
     mean = wide.mean(dim=-2, keepdim=True)
     centred = wide - mean
     return (centred if q is k else q.to(wide.dtype) - mean), centred
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x in float32, or in float64 if it is that."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _columns(x: Tensor, value: float, count: int) -> Tensor:

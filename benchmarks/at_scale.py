@@ -1,0 +1,95 @@
+"""What the paper's rows would take on GPUs: counted FLOPs, an assumed utilisation, counted memory. Nothing is run.
+
+`python -m benchmarks.at_scale --out docs/results/at-scale.md`
+"""
+
+from pathlib import Path
+
+import tyro
+
+from benchmarks.flops import step_flops
+from benchmarks.table import Table
+from vitgan.config import RunConfig
+from vitgan.models.costs import model_costs
+from vitgan.presets import PAPER_SIZES, VARIANTS, preset
+
+GPUS = {"A100": 312e12, "H100": 989e12}
+"""Dense bf16 FLOPs a second, from the vendor's data sheets."""
+UTILISATION = 0.25
+"""Of that rate, assumed: tokens are 384 wide, which is narrow for such GPUs. Not measured."""
+
+INTRODUCTION = f"""# The paper's rows on GPUs
+
+**Not yet run.** Nothing on this page is a result. It says which commands make the paper's rows, and what they should
+take, so that someone with GPUs can plan: FLOPs and activations are counted from the models by torch's own counter;
+the share of the peak rate, {UTILISATION:.0%}, is assumed; the length is the presets' 25 million images, which is our
+choice (the paper states none that we know of). An hour or two with `--training.total-kimg 200` shows the real rate
+before anything long is started.
+
+## Commands
+
+```bash
+vitgan data cifar10 --out data/cifar10                                  # the other data sets: docs/data.md
+vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU
+torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight; the batch of 128 is shared
+torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m vitgan train lsun128
+vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the figures that papers report
+```
+
+Any row of the table below takes the place of `cifar10`. Where memory is short, `--training.micro-batch-size 32` or
+`--training.checkpoint-activations` need less: [training.md](../training.md#large-batches-in-small-memory).
+Both vary the rate, not the result. A run that was stopped goes on with `--resume`.
+"""
+
+
+def memory_gib(config: RunConfig, gpus: int) -> float:
+    """Weights, gradients, Adam's moments and average in float32; activations of one update in bf16."""
+    generator, discriminator = model_costs(config.model)
+    weights = 4 * (5 * generator.parameters + 4 * discriminator.parameters)
+    views = 4 if config.objective.bcr_real or config.objective.r1_gamma else 2
+    d_update = views * discriminator.activation_bytes_per_image
+    g_update = generator.activation_bytes_per_image + discriminator.activation_bytes_per_image
+    return (weights + config.training.batch_size / gpus * max(d_update, g_update) / 2) / 2**30
+
+
+def row(name: str) -> tuple[str, ...]:
+    """One preset's cells."""
+    config = preset(name)
+    generator, discriminator = model_costs(config.model)
+    flops = step_flops(config)
+    hours = [config.training.total_kimg * 1e3 * flops / (rate * UTILISATION) / 3600 for rate in GPUS.values()]
+    parameters = f"{generator.parameters / 1e6:.1f} + {discriminator.parameters / 1e6:.1f}"
+    memory = f"{memory_gib(config, 1):.1f} / {memory_gib(config, 8):.1f}"
+    return (f"`{name}`", parameters, f"{flops / 1e9:.1f}", *(f"{hour:.0f}" for hour in hours), memory, "not yet run")
+
+
+def measure() -> Table:
+    """All paper-sized presets."""
+    columns = ("preset", "M parameters, G + D", "GFLOPs an image", *(f"hours, 1 {gpu}" for gpu in GPUS))
+    table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs", "figures"))
+    for size in PAPER_SIZES:
+        for name in (size, *(f"{size}-{variant}" for variant in VARIANTS)):
+            table.add(*row(name))
+    table.remarks.append(
+        "GFLOPs are those of one D and one G update per real image (a multiply-add is two). Eight GPUs take an eighth of "
+        "the hours at best: the gradients, 20 to 60 M values in float32, are averaged twice a step, and 16 images a GPU "
+        "fill a large GPU badly. Memory leaves out the allocator's reserve and what a kernel needs for itself."
+    )
+    return table
+
+
+def main(out: Path | None = None) -> None:
+    """Prints the page, or writes it.
+
+    Args:
+        out: The Markdown file.
+    """
+    page = f"{INTRODUCTION}\n{measure()}"
+    if out is None:
+        print(page)
+    else:
+        out.write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
