@@ -60,7 +60,7 @@ def row(name: str) -> tuple[str, ...]:
     hours = [config.training.total_kimg * 1e3 * flops / (rate * UTILISATION) / 3600 for rate in GPUS.values()]
     parameters = f"{generator.parameters / 1e6:.1f} + {discriminator.parameters / 1e6:.1f}"
     memory = f"{memory_gib(config, 1):.1f} / {memory_gib(config, 8):.1f}"
-    return (f"`{name}`", parameters, f"{flops / 1e9:.1f}", *(f"{hour:.0f}" for hour in hours), memory, "not yet run")
+    return (f"`{name}`", parameters, f"{flops / 1e9:.1f}", *(f"{hour:.1f}" for hour in hours), memory, "not yet run")
 
 
 def measure() -> Table:
@@ -71,6 +71,7 @@ def measure() -> Table:
         for name in (size, *(f"{size}-{variant}" for variant in VARIANTS)):
             table.add(*row(name))
     table.remarks.append(
+        "The hours are a lower bound: at 32×32 a step is a thousand small kernels, which keep no large GPU busy. "
         "GFLOPs are those of one D and one G update per real image (a multiply-add is two). Eight GPUs take an eighth of "
         "the hours at best: the gradients, 20 to 60 M values in float32, are averaged twice a step, and 16 images a GPU "
         "fill a large GPU badly. Memory leaves out the allocator's reserve and what a kernel needs for itself."
