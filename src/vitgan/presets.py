@@ -248,7 +248,7 @@ def summary(name: str) -> str:
         return " ".join((CPU_PRESETS[name].__doc__ or "").split())
     dataset, _, variant = name.partition("-")
     text = " ".join(((VARIANTS[variant] if variant else vitgan).__doc__ or "").split())
-    return f"{PAPER_SIZES[dataset].about}. {text} Needs a GPU for hours to days (docs/results/at-scale.md); not yet run by us."
+    return f"{PAPER_SIZES[dataset].about}. {text} Hours to days on a GPU (docs/results/at-scale.md); not yet run by us."
 
 
 Replaced = TypeVar("Replaced", bound=Config)
