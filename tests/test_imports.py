@@ -26,6 +26,7 @@ LIBRARY = TRAINING | {
     "runs",
     "model_names",
     "allocator",
+    "run_folder",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -57,7 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": TRAINING | {"config", "model_names", "pretrained", "export"},
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
     "evaluation": TRAINING | {"config", "data", "metrics"},
-    "runs": TRAINING | {"config", "data", "evaluation"},
+    "run_folder": TRAINING | {"config", "data"},
+    "runs": TRAINING | {"config", "data", "evaluation", "run_folder"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.

@@ -10,16 +10,16 @@ from typing import TypeVar, cast
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vitgan.config import RunConfig
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_model, write_json
+from vitgan.files import one_line, write_json
 from vitgan.precision import choose_precision
-from vitgan.schema import Config
+from vitgan.run_folder import BUNDLED_DATA, DATA_RECORD, check_data, check_resumable, lock_run, new_run, record_of
 from vitgan.training.checkpoint import (
     checkpoints,
     damaged_checkpoints,
@@ -31,12 +31,6 @@ from vitgan.training.checkpoint import (
 )
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
-from vitgan.weights import check_sizes
-
-BUNDLED_DATA = "fashion-mnist"
-LOCK, DATA_RECORD = ".lock", "data.json"
-VERIFIED_BYTES = 1 << 30
-"""Stores up to this size are read through on every resume: a second or two at most."""
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
@@ -124,27 +118,14 @@ def _on_main_process(processes: PartialState, action: Callable[[], Result]) -> R
 
 @contextmanager
 def _locked(run: Path, processes: PartialState) -> Iterator[None]:
-    """Keeps other processes from writing to the run; the system frees the lock when this one ends, however it ends."""
-    lock = FileLock(run / LOCK)
-
-    def acquire() -> None:
-        if not run.is_dir():
-            raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"another process is writing to the run {run}: wait until it ends, or stop it first"
-            ) from error
-        except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"cannot lock the run {run}: {reason}; put it into a folder that can be written") from error
-
-    _on_main_process(processes, acquire)
+    """The main process holds the run's lock meanwhile."""
+    locks: list[FileLock] = []
+    _on_main_process(processes, lambda: locks.append(lock_run(run)))
     try:
         yield
     finally:
-        lock.release()
+        for lock in locks:
+            lock.release()
 
 
 @contextmanager
@@ -166,37 +147,6 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
             f"mend that, then go on with `vitgan train --resume {run}` "
             f"(newest whole checkpoint: {newest.name if newest else 'none'})"
         ) from error
-
-
-class DataRecord(Config):
-    """What a run's `data.json` holds: which images it trains on, whatever its folder's name."""
-
-    count: int
-    sha256: str
-    labels_sha256: str | None = None
-
-
-def record_of(store: ImageStore) -> DataRecord:
-    """The record of a store, from its description."""
-    description = store.description
-    return DataRecord(count=description.count, sha256=description.sha256, labels_sha256=description.labels_sha256)
-
-
-def check_data(run: Path, config: RunConfig, store: ImageStore) -> None:
-    """Refuses to go on with other images than the run began with.
-
-    Raises:
-        UserError: If the store was prepared anew with other images, or (up to 1 GiB) its bytes are not those described.
-    """
-    if (run / DATA_RECORD).exists():
-        record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
-        if record != record_of(store):
-            raise UserError(
-                f"the images in {config.data} changed since the run {run} began (SHA-256 {record.sha256[:12]}…, now "
-                f"{store.description.sha256[:12]}…): prepare them as they were, or start a new run"
-            )
-    if store.images.nbytes <= VERIFIED_BYTES:
-        store.verify()
 
 
 def _make_resumable(run: Path, config: RunConfig, store: ImageStore, hooks: Hooks) -> None:
@@ -284,77 +234,3 @@ def open_store(config: RunConfig) -> ImageStore:
             f"{config.model.resolution} --channels {config.model.channels}`, or set --model.resolution and --model.channels"
         )
     return store
-
-
-def new_run(out: Path, config: RunConfig) -> Path:
-    """Makes `out`/00003-cifar10, numbered after the runs that are there.
-
-    Raises:
-        UserError: If the folder cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
-        name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
-        run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
-        run.mkdir()
-        write_json(run / "config.json", config.model_dump(mode="json"))
-    except OSError as error:
-        raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another with --out") from error
-    return run
-
-
-FREE_ON_RESUME = {
-    "total_kimg",
-    "max_minutes",
-    "log_every_kimg",
-    "samples_every_kimg",
-    "checkpoint_every_kimg",
-    "keep_checkpoints",
-    "sample_count",
-    "trackers",
-    "device",
-    "on_divergence",
-    "logit_bound",
-    "rollback_rate",
-}
-"""Fields of the training configuration that do not change the steps themselves."""
-
-
-def config_of_run(run: Path) -> RunConfig:
-    """A run's configuration.
-
-    Raises:
-        UserError: If the folder is no run.
-    """
-    if not run.is_dir():
-        raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
-    config = read_model(run / "config.json", RunConfig, "run")
-    check_sizes(config.model, run / "config.json")
-    return config
-
-
-def check_resumable(run: Path, config: RunConfig) -> None:
-    """Refuses to go on with another configuration than the run's own.
-
-    Raises:
-        UserError: Naming the first field that differs.
-    """
-    old = config_of_run(run).model_dump(mode="json")
-    new = config.model_dump(mode="json")
-    for section in ("data", "model", "objective", "augment", "training"):
-        field = _first_difference(old[section], new[section], section)
-        if field and field.removeprefix("training.") not in FREE_ON_RESUME:
-            raise UserError(
-                f"the run {run} has another configuration: {field} was set differently when it began; "
-                "resume without changing it, or start a new run"
-            )
-
-
-def _first_difference(old: object, new: object, path: str) -> str | None:
-    if isinstance(old, dict) and isinstance(new, dict):
-        differences = (_first_difference(old.get(key), new.get(key), f"{path}.{key}") for key in old | new)
-        found = [d for d in differences if d]
-        fixed = [d for d in found if d.removeprefix("training.") not in FREE_ON_RESUME]
-        return (fixed or found or [None])[0]
-    return path if old != new else None

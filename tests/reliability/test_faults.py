@@ -24,7 +24,7 @@ from vitgan.cli.main import dispatch
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.runs import LOCK
+from vitgan.run_folder import LOCK
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
 from vitgan.training.hooks import Hooks
 

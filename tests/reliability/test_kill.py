@@ -16,7 +16,7 @@ from reliability.torture import Torture, content
 from tiny import TINY_OVERRIDES, newest, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.runs import config_of_run
+from vitgan.run_folder import config_of_run
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import LARGEST_JSON_BYTES, read_model
 from vitgan.models.build import GeneratorSpec, build_generator
-from vitgan.runs import config_of_run
+from vitgan.run_folder import config_of_run
 from vitgan.training.checkpoint import verify_checkpoint
 from vitgan.weights import TRUST_SIZES, load_weights
 

@@ -108,7 +108,7 @@ def test_rank_killed_under_torchrun_ends_the_other_in_bounded_time(
         process.kill()
         process.wait()
     images = int(newest(run).name.replace("k", "")) + 4
-    from vitgan.runs import config_of_run
+    from vitgan.run_folder import config_of_run
 
     config = config_of_run(run).model_dump(mode="json")
     config["training"]["total_kimg"] = images / 1000

@@ -1,6 +1,7 @@
 """A resumed run equals an uninterrupted one, bit for bit, and its log has no line twice."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,23 @@ def test_length_may_change_on_resume_but_not_the_model(store: str, tmp_path: Pat
         vitgan.train(changed, resume=run)
     with pytest.raises(UserError, match=r"training\.learning_rate"):
         vitgan.train(tiny_run(store, learning_rate=0.1), resume=run)
+
+
+def test_images_may_move_but_not_change(store: str, tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run(store), tmp_path / "runs", hooks=stop_after(3))
+    moved = shutil.copytree(store, tmp_path / "moved")
+    vitgan.train(tiny_run(str(moved)), resume=run)
+    assert newest(run).name == "000000k024"
+    prepare(ImageFolder(write_images(tmp_path / "images", 7)), tmp_path / "others", resolution=8, workers=0)
+    with pytest.raises(UserError, match="changed since the run"):
+        vitgan.train(tiny_run(str(tmp_path / "others"), total_kimg=0.028), resume=run)
+
+
+def test_memory_may_be_saved_on_resume(store: str, tmp_path: Path) -> None:
+    """The same update but for rounding, so a run may go on where there is less memory."""
+    run = vitgan.train(tiny_run(store), tmp_path, hooks=stop_after(3))
+    vitgan.train(tiny_run(store, micro_batch_size=2, checkpoint_activations=True), resume=run)
+    assert newest(run).name == "000000k024"
 
 
 def test_old_checkpoints_are_pruned_and_newest_stay(store: str, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import read_model, write_json
 from vitgan.presets import replaced
-from vitgan.runs import check_resumable, train
+from vitgan.run_folder import check_resumable
+from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.hooks import Hooks

@@ -144,7 +144,7 @@ def open_reference(data: str | None, source: Path) -> "ImageStore":
         run = source.parent.parent if source.parent.name == "checkpoints" else source
         if not (run / "checkpoints").is_dir():
             raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
-        from vitgan.runs import config_of_run
+        from vitgan.run_folder import config_of_run
 
         data = config_of_run(run).data
     return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)

@@ -104,7 +104,7 @@ def origin(folder: Path) -> str:
     """How the model of a checkpoint was trained, in a sentence; nothing for other folders."""
     if folder.parent.name != "checkpoints":
         return ""
-    from vitgan.runs import config_of_run
+    from vitgan.run_folder import config_of_run
 
     config = config_of_run(folder.parent.parent)
     images = int(folder.name.replace("k", ""))

@@ -13,7 +13,7 @@ from vitgan.models.build import GeneratorSpec, ModelConfig
 from vitgan.models.costs import model_costs
 from vitgan.presets import CPU_PRESETS, PAPER_SIZES, PRESETS, VARIANTS, preset, summary
 from vitgan.pretrained import locate
-from vitgan.runs import config_of_run
+from vitgan.run_folder import config_of_run
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint
 from vitgan.training.log import read_metrics
 

@@ -17,7 +17,8 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.costs import model_costs
 from vitgan.presets import PRESETS, preset, summary
-from vitgan.runs import config_of_run, open_store, train
+from vitgan.run_folder import config_of_run
+from vitgan.runs import open_store, train
 
 USAGE = """usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
        vitgan train --resume RUN [--training.total-kimg KIMG]

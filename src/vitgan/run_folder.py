@@ -1,0 +1,147 @@
+"""A run's folder: its number, its configuration, which images it trains on, and what may change when it goes on."""
+
+import re
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vitgan.config import RunConfig
+from vitgan.data.store import ImageStore
+from vitgan.errors import UserError
+from vitgan.files import read_model, write_json
+from vitgan.schema import Config
+from vitgan.weights import check_sizes
+
+BUNDLED_DATA = "fashion-mnist"
+LOCK, DATA_RECORD = ".lock", "data.json"
+VERIFIED_BYTES = 1 << 30
+"""Stores up to this size are read through on every resume: a second or two at most."""
+
+
+def new_run(out: Path, config: RunConfig) -> Path:
+    """Makes `out`/00003-cifar10, numbered after the runs that are there.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
+        name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
+        run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+        run.mkdir()
+        write_json(run / "config.json", config.model_dump(mode="json"))
+    except OSError as error:
+        raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another with --out") from error
+    return run
+
+
+def lock_run(run: Path) -> FileLock:
+    """Keeps other processes from writing to the run until it is released; the system frees it when this process ends.
+
+    Raises:
+        UserError: If there is no such run, another process writes to it, or it cannot be locked.
+    """
+    if not run.is_dir():
+        raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another process is writing to the run {run}: wait until it ends, or stop it first") from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot lock the run {run}: {reason}; put it into a folder that can be written") from error
+    return lock
+
+
+class DataRecord(Config):
+    """What a run's `data.json` holds: which images it trains on, whatever its folder's name."""
+
+    count: int
+    sha256: str
+    labels_sha256: str | None = None
+
+
+def record_of(store: ImageStore) -> DataRecord:
+    """The record of a store, from its description."""
+    description = store.description
+    return DataRecord(count=description.count, sha256=description.sha256, labels_sha256=description.labels_sha256)
+
+
+def check_data(run: Path, config: RunConfig, store: ImageStore) -> None:
+    """Refuses to go on with other images than the run began with.
+
+    Raises:
+        UserError: If the store was prepared anew with other images, or (up to 1 GiB) its bytes are not those described.
+    """
+    if (run / DATA_RECORD).exists():
+        record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
+        if record != record_of(store):
+            raise UserError(
+                f"the images in {config.data} changed since the run {run} began (SHA-256 {record.sha256[:12]}…, now "
+                f"{store.description.sha256[:12]}…): prepare them as they were, or start a new run"
+            )
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
+
+
+FREE_ON_RESUME = {
+    "total_kimg",
+    "max_minutes",
+    "log_every_kimg",
+    "samples_every_kimg",
+    "checkpoint_every_kimg",
+    "keep_checkpoints",
+    "sample_count",
+    "trackers",
+    "device",
+    "on_divergence",
+    "logit_bound",
+    "rollback_rate",
+    "micro_batch_size",
+    "checkpoint_activations",
+    "compile",
+}
+"""Fields of the training configuration that do not change the steps themselves (the last three: but for rounding)."""
+
+
+def config_of_run(run: Path) -> RunConfig:
+    """A run's configuration.
+
+    Raises:
+        UserError: If the folder is no run.
+    """
+    if not run.is_dir():
+        raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
+    config = read_model(run / "config.json", RunConfig, "run")
+    check_sizes(config.model, run / "config.json")
+    return config
+
+
+def check_resumable(run: Path, config: RunConfig) -> None:
+    """Refuses to go on with another configuration than the run's own.
+
+    Raises:
+        UserError: Naming the first field that differs.
+    """
+    old = config_of_run(run).model_dump(mode="json")
+    new = config.model_dump(mode="json")
+    # Images are known by their checksum where the run has noted it; their folder may have moved.
+    sections = ("model", "objective", "augment", "training")
+    for section in sections if (run / DATA_RECORD).exists() else ("data", *sections):
+        field = _first_difference(old[section], new[section], section)
+        if field and field.removeprefix("training.") not in FREE_ON_RESUME:
+            raise UserError(
+                f"the run {run} has another configuration: {field} was set differently when it began; "
+                "resume without changing it, or start a new run"
+            )
+
+
+def _first_difference(old: object, new: object, path: str) -> str | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        differences = (_first_difference(old.get(key), new.get(key), f"{path}.{key}") for key in old | new)
+        found = [d for d in differences if d]
+        fixed = [d for d in found if d.removeprefix("training.") not in FREE_ON_RESUME]
+        return (fixed or found or [None])[0]
+    return path if old != new else None
