@@ -9,4 +9,8 @@ from vitgan.allocator import keep_freed_memory
 
 # Threads that wait by spinning slow every measurement down; set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-keep_freed_memory()  # as the command line does
+PLAIN_ALLOCATOR = "VITGAN_BENCHMARK_PLAIN_ALLOCATOR"
+"""Environment variable for processes that measure what memory a piece of work asks for, which kept memory would hide."""
+
+if PLAIN_ALLOCATOR not in os.environ:
+    keep_freed_memory()  # as the command line does

@@ -18,7 +18,8 @@ from benchmarks.table import Table, say
 from benchmarks.timing import MatrixProducts, Measured, Work, in_turns
 from vitgan.config import RunConfig
 
-BATCHES = {"quickstart": 32, "cifar10-tiny": 32}
+BATCHES = {"quickstart": (32,), "cifar10-tiny": (32,)}
+OTHER_BATCHES = (16, 64)
 NAIVE_BATCH = 2  # where it is fastest; more images spend the time on fresh memory, half a GB each
 
 
@@ -32,16 +33,17 @@ def measure(
 
     Args:
         presets: Which presets.
-        batch: Images per step; by default 32 for the small presets, else 16.
+        batch: Images per step; by default 32 for the small presets, else 16, and 64 beside it.
         rounds: Runs of each, in turns.
         check: Compare the FLOPs with torch's own count around a real step.
     """
     columns = ("preset (batch)", "precision", "matrix GFLOP/s", "step, images/s", "share", "× naive", "spread")
     table = Table("Training step", columns)
     for name in presets:
-        config = configuration(name, batch or BATCHES.get(name, 16))
-        needed = step_flops(config)
-        _add_preset(table, config, needed, rounds)
+        batches = (batch,) if batch else BATCHES.get(name, OTHER_BATCHES)
+        needed = step_flops(configuration(name, batches[0]))
+        for size in batches:
+            _add_preset(table, configuration(name, size), needed, rounds, naive=size == batches[0])
         if check:
             table.remarks.append(_checked(name, needed))
     table.remarks.append(
@@ -52,21 +54,21 @@ def measure(
     return table
 
 
-def _add_preset(table: Table, config: RunConfig, flops: float, rounds: int) -> None:
+def _add_preset(table: Table, config: RunConfig, flops: float, rounds: int, naive: bool) -> None:
     name, batch = config.preset, config.training.batch_size
     say(f"step: {name}, batch {batch}")
     yardsticks: dict[Precision, MatrixProducts] = {p: MatrixProducts(DTYPES[p]) for p in precisions()}
     works: dict[str, Work] = {}
     for precision, yardstick in yardsticks.items():
         works[precision] = Work(steps(trainer_of(configuration(name, batch, precision))), yardstick)
-    if is_the_papers(config):
+    if naive and is_the_papers(config):
         works["naive"] = Work(naive_steps(trainer_of(config), NAIVE_BATCH), yardsticks["float32"])
     found = in_turns(works, rounds)
     for label, measured in found.items():
         images = NAIVE_BATCH if label == "naive" else batch
-        naive = _times_naive(measured, images, found.get("naive"))
+        ratio = _times_naive(measured, images, found.get("naive"))
         row = f"{name} ({images})", "float32, naive" if label == "naive" else label
-        table.add(*row, *_figures(measured, images, flops), naive, measured.spread)
+        table.add(*row, *_figures(measured, images, flops), ratio, measured.spread)
 
 
 def _figures(measured: Measured, images: int, flops: float) -> tuple[str, str, str]:

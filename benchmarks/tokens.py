@@ -11,6 +11,7 @@ import torch
 import tyro
 from tests.reference import naive
 
+from benchmarks import PLAIN_ALLOCATOR
 from benchmarks.peak_memory import peak_mib, resident_mib
 from benchmarks.players import DTYPES, Precision, precisions
 from benchmarks.table import Table, say
@@ -94,7 +95,11 @@ def _growth(peaks: list[float | None]) -> str:
 
 def _memory_of_all(tokens: tuple[int, ...]) -> dict[str, list[float | None]]:
     """Peaks in a process whose allocator gives every larger block back at once, so that they are the tensors'."""
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    environment = os.environ | {
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        PLAIN_ALLOCATOR: "1",
+    }
     command = [sys.executable, "-m", "benchmarks.tokens", "--memory", json.dumps(tokens)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}

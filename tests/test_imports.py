@@ -11,7 +11,7 @@ import vitgan
 ROOT = Path(vitgan.__file__).parent
 
 BASE = {"errors", "schema"}
-MODELS = BASE | {"layers", "models"}
+MODELS = BASE | {"allocator", "layers", "models"}
 ARITHMETIC = {"losses", "regularizers", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "grid", "weights", "precision", "training"}
 LIBRARY = TRAINING | {

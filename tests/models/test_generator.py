@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import vitgan.allocator
 from generators import KINDS, make
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH
@@ -30,16 +31,22 @@ def test_the_chosen_batch_is_the_one_that_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resolution", "width", "float32", "bf16"),
-    # 32² pixels of 96 float32 values are 384 KiB: 32 images fill 12 MiB.
-    [(32, 96, 32, 64), (32, 128, 16, 32), (32, 384, 8, 16), (128, 384, 8, 8), (4, 8, 256, 256)],
+    ("resolution", "width", "float32", "bf16", "kept"),
+    # 32² pixels of 96 float32 values are 384 KiB: 32 images fill 12 MiB, 256 images 96 MiB.
+    [(32, 96, 32, 64, 256), (32, 128, 16, 32, 128), (32, 384, 8, 16, 64), (128, 384, 8, 8, 8), (4, 8, 256, 256, 256)],
 )
-def test_a_batch_fits_the_cache_of_a_processor(resolution: int, width: int, float32: int, bf16: int) -> None:
+def test_a_batch_fits_the_cache_of_a_processor(
+    resolution: int, width: int, float32: int, bf16: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a larger part of its memory where freed memory is kept (float32)."""
+    monkeypatch.setattr(vitgan.allocator, "_kept", False)
     config = ViTGeneratorConfig(dim=8, depth=1, num_heads=1, w_dim=width, z_dim=8, mapping_layers=1, patch_size=4)
     generator = build_generator(GeneratorSpec(resolution=resolution, generator=config))
     assert generator.fast_batch() == float32
     with torch.autocast("cpu", torch.bfloat16):
         assert generator.fast_batch() == bf16
+    monkeypatch.setattr(vitgan.allocator, "_kept", True)
+    assert generator.fast_batch() == kept
 
 
 @pytest.mark.parametrize("free", [1 << 20, 1 << 28, 1 << 30, 1 << 36])
