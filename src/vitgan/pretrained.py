@@ -100,7 +100,7 @@ def fill(generator: Generator, weights: Path) -> None:
 def _halves(weights: Path) -> dict[str, torch.dtype]:
     try:
         with safe_open(weights, framework="pt") as file:
-            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no dict
     except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
         raise UserError(one_line(f"cannot read the weights {weights}: {error}")) from error
     return {name: HALVES[kind] for name, kind in types.items() if kind in HALVES}

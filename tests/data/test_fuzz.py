@@ -98,8 +98,8 @@ def test_damaged_images_are_decoded_or_refused(name):
                 image, _ = decode(damaged(sound, generator), framings[case % 2])
             except UnreadableImage as error:
                 refused += 1
-                assert str(error)  # noqa: PT017
-                assert "\n" not in str(error)  # noqa: PT017
+                assert str(error)  # noqa: PT017 - one of several outcomes that are right
+                assert "\n" not in str(error)  # noqa: PT017 - one of several outcomes that are right
             else:
                 assert image.shape == (framings[case % 2].channels, 16, 16)
                 assert image.dtype == np.uint8
@@ -193,7 +193,7 @@ def test_damaged_databases_are_read_or_refused(tmp_path, name, write, read, case
         try:
             prepare(read(path), tmp_path / "store", resolution=16, overwrite=True, workers=0)
         except UserError as error:
-            assert "\n" not in str(error)  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017 - one of several outcomes that are right
 
 
 @pytest.mark.parametrize("kind", ["zip.stored", "zip.deflated", "tar"])

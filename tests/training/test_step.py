@@ -11,6 +11,7 @@ from vitgan.models.build import ModelConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import replaced
+from vitgan.training.blocks import compile_blocks
 from vitgan.training.config import TrainingConfig
 from vitgan.training.loop import Trainer
 from vitgan.training.phases import ObjectiveConfig
@@ -79,6 +80,23 @@ def test_recomputed_activations_meet_the_same_noise_in_stylegan2(tmp_path) -> No
     )
     plain = trained(model, EXACT_PENALTIES, tmp_path)
     assert_same(trained(model, EXACT_PENALTIES, tmp_path, checkpoint_activations=True), plain)
+
+
+def test_compiled_blocks_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Traced and differentiated as torch.compile does it; only the last stage, which would take a minute, is left out."""
+    plain = trained(tiny_model, RELATIVISTIC, tmp_path)
+    compiled: list[torch.nn.Module] = []
+
+    def traced_only(blocks: list[torch.nn.Module]) -> None:
+        compiled.extend(blocks)
+        compile_blocks(blocks, backend="aot_eager")
+
+    monkeypatch.setattr("vitgan.training.loop.compile_blocks", traced_only)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    assert_same(trained(tiny_model, RELATIVISTIC, tmp_path, compile=True), plain)
+    assert len(compiled) == tiny_model.generator.depth + tiny_model.discriminator.depth
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # they really were traced
 
 
 def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:

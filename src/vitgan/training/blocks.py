@@ -20,7 +20,7 @@ def checkpoint_activations(blocks: list[nn.Module]) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def compile_blocks(blocks: list[nn.Module]) -> None:
+def compile_blocks(blocks: list[nn.Module], backend: str = "inductor") -> None:
     """Compiles each block in place at its first use, by torch.compile; names and state stay as they are."""
     for block in blocks:
-        block.compile(dynamic=False)
+        block.compile(dynamic=False, backend=backend)
