@@ -89,6 +89,7 @@ def check_data(run: Path, config: RunConfig, store: ImageStore) -> None:
 FREE_ON_RESUME = {
     "total_kimg",
     "max_minutes",
+    "max_cpu_minutes",
     "log_every_kimg",
     "samples_every_kimg",
     "checkpoint_every_kimg",

@@ -2,21 +2,34 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tiny import newest, tiny_run, write_images
-from vitgan.ablation.report import collect, write_report
-from vitgan.ablation.run import Plan, minutes_spent, run_of_row, run_suite
-from vitgan.ablation.suites import SUITES, Suite
+from vitgan.ablation.report import write_report
+from vitgan.ablation.results import collect
+from vitgan.ablation.run import (
+    Plan,
+    is_finished,
+    member_config,
+    members,
+    minutes_spent,
+    run_of_member,
+    run_suite,
+    with_time_left,
+)
+from vitgan.ablation.suites import SUITES, Suite, equal_flops
 from vitgan.cli.main import dispatch
+from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.models.build import build_discriminator, build_generator
-from vitgan.presets import cifar10_tiny, modern, replaced, with_model
+from vitgan.models.costs import model_costs
+from vitgan.presets import cifar10_tiny, modern, replaced, stylegan2, stylegan2d, with_model
 from vitgan.training.hooks import Hooks
 
 SUITE = Suite("discriminator", SUITES["discriminator"].question, dict(list(SUITES["discriminator"].rows.items())[-2:]))
@@ -30,7 +43,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     fields |= {"reference_images": 24, "least_store_images": 24, "kernel_subsets": 2, "kernel_subset_size": 8}
     (folder / "tiny.json").write_text(json.dumps(fields | {"manifold_images": 24}))
     base = replaced(tiny_run(str(folder / "store")), protocol=str(folder / "tiny.json"))
-    return Plan(suite="discriminator", kimg=0.016, minutes=None, evaluations=2, base=base)
+    return Plan(suite="discriminator", kimg=0.016, evaluate_every_kimg=0.008, base=base)
 
 
 def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Path) -> None:
@@ -47,13 +60,13 @@ def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Pat
         return Hooks(should_stop=should_stop)
 
     assert not run_suite(SUITE, plan, tmp_path, stop_after_two_steps, stopped=lambda: bool(stopping))
-    first, second = SUITE.rows
-    run = run_of_row(tmp_path, first)
+    first, second = members(SUITE, plan)
+    run = run_of_member(tmp_path, first)
     assert run is not None
     assert newest(run).name == "000000k008"
-    assert run_of_row(tmp_path, second) is None
+    assert run_of_member(tmp_path, second) is None
     assert run_suite(SUITE, plan, tmp_path)
-    assert run_of_row(tmp_path, first) == run  # the same run went on
+    assert run_of_member(tmp_path, first) == run  # the same run went on
     assert newest(run).name == "000000k016"
     before = (run / "metrics.jsonl").read_text()
     assert run_suite(SUITE, plan, tmp_path)
@@ -65,11 +78,11 @@ def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Pat
     assert all(f"| {row} |" in text for row in SUITE.rows)
     rows = list(csv.DictReader((tmp_path / "report.csv").open()))
     assert [row["row"] for row in rows] == list(SUITE.rows)
-    logged = [r["evaluation/FD-lite0"] for r in collect(SUITE, tmp_path)[0].records if "evaluation/FD-lite0" in r]
-    assert len(logged) == 2
-    assert rows[0]["FD-lite0"] == f"{logged[-1]:.1f}"
-    assert rows[0]["best FD-lite0"] == f"{min(logged):.1f}"
-    last = [r for r in collect(SUITE, tmp_path)[0].records if "evaluation/FD-lite0" in r][-1]
+    evaluations = [r for r in collect(SUITE, plan, tmp_path)[first.row][0].records if "evaluation/FD-lite0" in r]
+    assert len(evaluations) == 2
+    last = evaluations[-1]
+    assert rows[0]["FD-lite0 at 0.016 kimg"] == f"{last['evaluation/FD-lite0']:.1f}"
+    assert rows[0]["best FD-lite0"] == f"{min(r['evaluation/FD-lite0'] for r in evaluations):.1f}"
     for figure, digits in (("KD", 3), ("IS", 2), ("precision", 2), ("recall", 2), ("coverage", 2)):
         assert rows[0][figure] == f"{last[f'evaluation/{figure}-lite0']:.{digits}f}"
     for name in ("curves.png", "grids.png"):
@@ -79,8 +92,8 @@ def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Pat
     without_scores.write_text("".join(line + "\n" for line in before.splitlines() if "evaluation/" not in line))
     write_report(SUITE, plan, tmp_path, "")
     rows = list(csv.DictReader((tmp_path / "report.csv").open()))
-    assert rows[0]["FD-lite0"] == rows[0]["best FD-lite0"] == "none yet"
-    assert float(rows[1]["FD-lite0"]) > 0
+    assert rows[0]["FD-lite0 at 0.016 kimg"] == rows[0]["best FD-lite0"] == ""
+    assert float(rows[1]["FD-lite0 at 0.016 kimg"]) > 0
 
 
 def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) -> None:
@@ -89,10 +102,54 @@ def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) 
         run_suite(Suite("discriminator", "", {}), plan.model_copy(update={"kimg": 1.0}), tmp_path)
 
 
-def test_minutes_are_those_of_the_log(tmp_path: Path) -> None:
-    records = [{"images": 600, "images_per_second": 10}, {"images": 600}, {"images": 1200, "images_per_second": 5}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    assert minutes_spent(tmp_path) == pytest.approx(1 + 2)
+def test_every_seed_is_a_run_of_its_own(plan: Plan, tmp_path: Path) -> None:
+    suite = Suite("discriminator", "", {"plain": lambda base: base})
+    plan = plan.model_copy(update={"seeds": (0, 3), "kimg": 0.008})
+    assert run_suite(suite, plan, tmp_path)
+    runs = collect(suite, plan, tmp_path)["plain"]
+    assert [run.config.training.seed for run in runs] == [0, 3]
+    assert runs[0].last("loss/discriminator") != runs[1].last("loss/discriminator")
+    write_report(suite, plan, tmp_path, "")
+    [row] = csv.DictReader((tmp_path / "report.csv").open())
+    scores = sorted(run.score()[1][-1] for run in runs)
+    assert row["FD-lite0 at 0.008 kimg"] == f"{sum(scores) / 2:.1f} ({scores[0]:.1f} to {scores[1]:.1f})"
+
+
+def test_minutes_are_those_of_the_log() -> None:
+    records: list[dict[str, float]] = [
+        {"images": 600, "images_per_second": 10, "cpu_seconds": 30},
+        {"images": 600},
+        {"images": 1200, "images_per_second": 5, "cpu_seconds": 60},
+    ]
+    assert minutes_spent(records) == pytest.approx((1 + 2, 1.5))
+
+
+def test_a_budget_in_processor_time_ends_a_run_and_is_kept_over_a_resume(plan: Plan, tmp_path: Path) -> None:
+    suite = Suite("discriminator", "", {"plain": lambda base: base})
+    plan = plan.model_copy(update={"kimg": 1e6, "cpu_minutes": 0.02, "evaluate_every_kimg": 1e6})
+    assert run_suite(suite, plan, tmp_path)
+    [member] = members(suite, plan)
+    run = run_of_member(tmp_path, member)
+    assert run is not None
+    assert newest(run)
+    config = member_config(suite, plan, member)
+    assert is_finished(run, config)
+    longer = replaced(config, training=replaced(config.training, max_cpu_minutes=10.0))
+    assert not is_finished(run, longer)
+    [run_result] = collect(suite, plan, tmp_path)["plain"]
+    spent = run_result.cpu_minutes([run_result.kimg])[0]
+    assert spent >= 0.02
+    assert with_time_left(longer, run).training.max_cpu_minutes == pytest.approx(10 - spent)
+    assert with_time_left(longer, run).training.max_minutes is None
+    assert len(run_result.score()[0]) == 1  # measured at its end
+
+
+@pytest.mark.parametrize("row", [stylegan2d, stylegan2])
+def test_stylegan2_rows_cost_what_the_vits_cost(row: Callable[[RunConfig], RunConfig]) -> None:
+    base = cifar10_tiny()
+    matched = equal_flops(row(base), base)
+    for ours, theirs in zip(model_costs(base.model), model_costs(matched.model), strict=True):
+        assert theirs.flops_per_image == pytest.approx(ours.flops_per_image, rel=0.05)
 
 
 def test_discriminator_rows_are_cumulative() -> None:
@@ -126,7 +183,10 @@ def test_the_modern_suite_ends_at_the_modern_preset() -> None:
     ("arguments", "message"),
     [
         ("sweep --kimg 1", "there is no suite 'sweep'"),
-        ("discriminator", "pass --kimg or --minutes"),
+        ("discriminator", "pass --kimg, --minutes or --cpu-minutes"),
+        ("discriminator --kimg 0", "--kimg 0 is too little"),
+        ("discriminator --kimg 1 --evaluate-every-kimg 0", "--evaluate-every-kimg 0 is too little"),
+        ("discriminator --kimg 1 --seeds 1 1", "one or more different numbers"),
         ("discriminator --kimg 1 --only nothing", "has no row 'nothing'"),
         ("discriminator --kimg 1 --base nothing", "unknown preset"),
     ],

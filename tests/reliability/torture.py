@@ -56,7 +56,9 @@ def content(folder: Path) -> dict[str, Any]:
             continue
         if path.name == "metrics.jsonl":
             records = [json.loads(line) for line in path.read_text().splitlines()]
-            found[name] = [{k: v for k, v in record.items() if k != "images_per_second"} for record in records]
+            found[name] = [
+                {k: v for k, v in record.items() if k not in ("images_per_second", "cpu_seconds")} for record in records
+            ]
         else:
             found[name] = path.read_bytes()
     return found

@@ -1,6 +1,7 @@
 """Runs the rows of a suite one after the other; what is done stays done."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitgan.ablation.suites import Suite
@@ -20,10 +21,42 @@ class Plan(Config):
     """What an ablation's folder is about; written to plan.json, and the same when it goes on."""
 
     suite: str
-    kimg: float | None
-    minutes: float | None
-    evaluations: int
+    kimg: float | None = None
+    """Budget of a run in thousands of images."""
+    minutes: float | None = None
+    """Budget in minutes of training."""
+    cpu_minutes: float | None = None
+    """Budget in minutes of the processor; the first budget that is used up ends the run."""
+    evaluate_every_kimg: float
+    seeds: tuple[int, ...] = (0,)
     base: RunConfig
+
+    @property
+    def budget(self) -> str:
+        """All budgets, in words."""
+        units = ((self.kimg, "thousand images"), (self.minutes, "minutes"), (self.cpu_minutes, "CPU minutes"))
+        return " or ".join(f"{value:g} {unit}" for value, unit in units if value is not None)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of the table: a row with a seed."""
+
+    row: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.row} (seed {self.seed})"
+
+    def folder(self, ablation: Path) -> Path:
+        """Where its run folder is made."""
+        return ablation / self.row / f"seed-{self.seed}"
+
+
+def members(suite: Suite, plan: Plan) -> list[Member]:
+    """All runs in order: every row with the first seed, then with the next, so that an early report is a whole one."""
+    return [Member(row, seed) for seed in plan.seeds for row in suite.rows]
 
 
 def run_suite(
@@ -33,17 +66,17 @@ def run_suite(
     hooks_for: Callable[[str, RunConfig], Hooks] = lambda row, config: Hooks(),
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Trains every row of a suite at the plan's budget, each in `folder`/<row>.
+    """Trains every row of a suite with every seed at the plan's budget, each in `folder`/<row>/seed-<seed>.
 
     Args:
         suite: The table.
-        plan: Budget, protocol and base configuration.
-        folder: Where the runs are; rows that are finished there are passed over, an unfinished one goes on.
-        hooks_for: Callbacks for the progress of a row.
-        stopped: Whether to leave after the row at hand has been saved.
+        plan: Budget, seeds, protocol and base configuration.
+        folder: Where the runs are; those that are finished there are passed over, an unfinished one goes on.
+        hooks_for: Callbacks for the progress of a run, by its name.
+        stopped: Whether to leave after the run at hand has been saved.
 
     Returns:
-        Whether all rows are finished.
+        Whether all runs are finished.
 
     Raises:
         UserError: If the folder holds another ablation.
@@ -53,59 +86,82 @@ def run_suite(
     if path.exists() and read_model(path, Plan, "ablation") != plan:
         raise UserError(f"{folder} holds another ablation (see plan.json in it): choose another folder with --out")
     write_json(path, plan.model_dump(mode="json"))
-    for name, row in suite.rows.items():
+    for member in members(suite, plan):
         if stopped():
             return False
-        config = row_config(row(plan.base), plan)
-        run = run_of_row(folder, name)
-        if run is not None and is_finished(run, config, plan):
+        config = member_config(suite, plan, member)
+        run = run_of_member(folder, member)
+        if run is not None and is_finished(run, config):
             continue
-        hooks = hooks_for(name, config)
+        hooks = hooks_for(member.name, config)
         if run is not None and latest_checkpoint(run) is not None:
             check_resumable(run, config)
-            train(with_time_left(config, run, plan), resume=run, hooks=hooks)
+            train(with_time_left(config, run), resume=run, hooks=hooks)
         else:
-            train(config, out=folder / name, hooks=hooks)
+            train(config, out=member.folder(folder), hooks=hooks)
     return not stopped()
 
 
-def row_config(config: RunConfig, plan: Plan) -> RunConfig:
-    """A row's configuration with the plan's budget and evaluations."""
-    total = plan.kimg if plan.kimg is not None else config.training.total_kimg
-    training = replaced(config.training, total_kimg=total, max_minutes=plan.minutes)
-    return replaced(config, training=training, evaluate_every_kimg=total / plan.evaluations)
+def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:
+    """A row's configuration with its seed, the plan's budget and evaluations."""
+    config = suite.rows[member.row](plan.base)
+    training = replaced(
+        config.training,
+        seed=member.seed,
+        total_kimg=config.training.total_kimg if plan.kimg is None else plan.kimg,
+        max_minutes=plan.minutes,
+        max_cpu_minutes=plan.cpu_minutes,
+    )
+    return replaced(config, training=training, evaluate_every_kimg=plan.evaluate_every_kimg)
 
 
-def run_of_row(folder: Path, name: str) -> Path | None:
-    """The newest run folder of a row."""
-    runs = sorted(p.parent for p in (folder / name).glob("*/config.json"))
+def run_of_member(folder: Path, member: Member) -> Path | None:
+    """The newest run folder of a member."""
+    runs = sorted(p.parent for p in member.folder(folder).glob("*/config.json"))
     return runs[-1] if runs else None
 
 
-def is_finished(run: Path, config: RunConfig, plan: Plan) -> bool:
-    """Whether a row's run has used up its budget."""
+def is_finished(run: Path, config: RunConfig) -> bool:
+    """Whether a run has used up one of its budgets."""
     if latest_checkpoint(run) is None:
         return False
+    training = config.training
     records = read_metrics(run / "metrics.jsonl")
     images = records[-1]["images"] if records else 0
-    return images >= config.training.total_kimg * 1000 or (
-        plan.minutes is not None and minutes_spent(run) >= plan.minutes - 0.05
+    minutes, cpu_minutes = minutes_spent(records)
+    return (
+        images >= training.total_kimg * 1000
+        or (training.max_minutes is not None and minutes >= training.max_minutes - TIMES_AGREE_MINUTES)
+        or (training.max_cpu_minutes is not None and cpu_minutes >= training.max_cpu_minutes - TIMES_AGREE_MINUTES)
     )
 
 
-def minutes_spent(run: Path) -> float:
-    """Minutes of training that a run's log accounts for."""
-    minutes, before = 0.0, 0.0
-    for record in read_metrics(run / "metrics.jsonl"):
+TIMES_AGREE_MINUTES = 0.05
+"""A run's log ends this close to its budget in time: the last step began before it."""
+
+
+def minutes_spent(records: list[dict[str, float]]) -> tuple[float, float]:
+    """Minutes of training, on the wall and of the processor, that a log accounts for."""
+    seconds = cpu_seconds = before = 0.0
+    for record in records:
         if "images_per_second" in record:
-            minutes += (record["images"] - before) / max(record["images_per_second"], 1e-9) / 60
+            seconds += (record["images"] - before) / max(record["images_per_second"], 1e-9)
+            cpu_seconds += record["cpu_seconds"]
             before = record["images"]
-    return minutes
+    return seconds / 60, cpu_seconds / 60
 
 
-def with_time_left(config: RunConfig, run: Path, plan: Plan) -> RunConfig:
-    """The configuration with what is left of the plan's minutes."""
-    if plan.minutes is None:
-        return config
-    left = max(plan.minutes - minutes_spent(run), 0.05)
-    return replaced(config, training=replaced(config.training, max_minutes=left))
+def with_time_left(config: RunConfig, run: Path) -> RunConfig:
+    """The configuration with what a run's log leaves of its minutes."""
+    minutes, cpu_minutes = minutes_spent(read_metrics(run / "metrics.jsonl"))
+
+    def left(budget: float | None, spent: float) -> float | None:
+        return None if budget is None else max(budget - spent, TIMES_AGREE_MINUTES)
+
+    training = config.training
+    training = replaced(
+        training,
+        max_minutes=left(training.max_minutes, minutes),
+        max_cpu_minutes=left(training.max_cpu_minutes, cpu_minutes),
+    )
+    return replaced(config, training=training)

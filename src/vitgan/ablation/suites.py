@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
+from vitgan.models.costs import model_costs
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
-from vitgan.presets import MODERN_STEPS, modern, replaced, stylegan2, stylegan2d, vanilla, with_model
+from vitgan.presets import FAST_OBJECTIVE, MODERN_STEPS, modern, replaced, stylegan2, stylegan2d, vanilla, with_model
 from vitgan.training.phases import ObjectiveConfig
 
 Row = Callable[[RunConfig], RunConfig]
@@ -58,6 +61,37 @@ def unchanged(base: RunConfig) -> RunConfig:
     return base
 
 
+def vanilla_with_spectral_norm(base: RunConfig) -> RunConfig:
+    """Vanilla-ViT with plain spectral normalisation of D in place of R1."""
+    base = vanilla(base)
+    discriminator = replaced(base.model.discriminator, weight_norm="sn")
+    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, r1_gamma=0))
+
+
+def fast(base: RunConfig) -> RunConfig:
+    """ViTGAN's players under the objective of the CPU presets."""
+    return replaced(base, objective=FAST_OBJECTIVE)
+
+
+def equal_flops(config: RunConfig, base: RunConfig) -> RunConfig:
+    """StyleGAN2's players made as wide as gives them the forward FLOPs of the base's, within a few per cent."""
+    targets = [costs.flops_per_image for costs in model_costs(base.model)]
+    generator, discriminator = config.model.generator, config.model.discriminator
+    for _ in range(3):  # FLOPs grow about with the square of the width
+        now = [costs.flops_per_image for costs in model_costs(with_model(config, generator, discriminator).model)]
+        if isinstance(generator, StyleGAN2GeneratorConfig):
+            generator = replaced(generator, channel_base=scaled_width(generator.channel_base, targets[0] / now[0]))
+        if isinstance(discriminator, StyleGAN2DiscriminatorConfig):
+            width = scaled_width(discriminator.channel_base, targets[1] / now[1])
+            discriminator = replaced(discriminator, channel_base=width)
+    return with_model(config, generator, discriminator)
+
+
+def scaled_width(width: int, flops: float) -> int:
+    """A width for this many times the FLOPs, a multiple of 32."""
+    return max(32, 32 * round(width * flops**0.5 / 32))
+
+
 def modern_row(count: int) -> Row:
     """The first `count` steps of the modern recipe."""
 
@@ -102,12 +136,14 @@ SUITES = {
         ),
         Suite(
             "players",
-            "Does a GAN made of ViTs match one made of CNNs?",
+            "Does a GAN made of ViTs match one made of CNNs, and what does ViTGAN have over plain ViTs?",
             {
-                "vit-vit": unchanged,
-                "vit-stylegan2": stylegan2d,
-                "stylegan2-stylegan2": stylegan2,
-                "vanilla": vanilla,
+                "vanilla-r1": vanilla,
+                "vanilla-sn": vanilla_with_spectral_norm,
+                "vitgan": unchanged,
+                "vitgan-fast": fast,
+                "vit-stylegan2": lambda base: equal_flops(stylegan2d(base), base),
+                "stylegan2": lambda base: equal_flops(stylegan2(base), base),
                 "modern": modern,
             },
         ),

@@ -22,7 +22,7 @@ from vitgan.training.phases import ObjectiveConfig
 
 DESCRIPTION = """Trains the rows of a suite one after the other and writes one report (Markdown, CSV, PNG).
 
-Rows that are finished are passed over, so that the same command goes on where it was stopped.
+Runs that are finished are passed over, so that the same command goes on where it was stopped.
 
 example: vitgan ablate discriminator --data data/cifar10 --minutes 20 --out runs/ablate-discriminator
 suites:  """ + "; ".join(f"{name}: {', '.join(suite.rows)}" for name, suite in SUITES.items())
@@ -30,17 +30,18 @@ suites:  """ + "; ".join(f"{name}: {', '.join(suite.rows)}" for name, suite in S
 
 @dataclass
 class Arguments:
-    """Which table, at what budget.
+    """Which table, at what budget, with which seeds.
 
     Attributes:
         suite: discriminator, generator, players or modern.
         base: Preset whose sizes all rows share.
         data: Image store; by default the base's.
-        kimg: Budget of a row in thousands of images.
-        minutes: Budget of a row in minutes, where kimg is not given or not reached.
-        evaluations: Evaluations over a row's budget in images.
+        kimg: Budget of a run in thousands of images.
+        minutes: Budget of a run in minutes of training; the first budget that is used up ends it.
+        cpu_minutes: The same in minutes of the processor, which other work on the machine does not shorten.
+        evaluate_every_kimg: How often a run is measured; by default a fifth of --kimg, or 20.
         protocol: Protocol of the figures.
-        seed: Of every row.
+        seeds: Every row runs once with each.
         out: Folder of the ablation; by default runs/ablate-SUITE.
         only: Rows to run, by default all.
         paper_objective: Take the paper's loss, bCR and DiffAugment for the base in place of the preset's own.
@@ -52,9 +53,10 @@ class Arguments:
     data: str | None = None
     kimg: float | None = None
     minutes: float | None = None
-    evaluations: int = 5
+    cpu_minutes: float | None = None
+    evaluate_every_kimg: float | None = None
     protocol: str = "quick-5k"
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
     out: Path | None = None
     only: tuple[str, ...] = ()
     paper_objective: bool = True
@@ -72,16 +74,22 @@ def main(arguments: list[str]) -> None:
     unknown = [row for row in parsed.only if row not in suite.rows]
     if unknown:
         raise UserError(f"suite {suite.name} has no row {unknown[0]!r}: its rows are {', '.join(suite.rows)}")
-    if parsed.kimg is None and parsed.minutes is None:
-        raise UserError("an ablation needs a budget for each row: pass --kimg or --minutes")
-    if parsed.evaluations < 1:
-        raise UserError(f"--evaluations {parsed.evaluations} is too few: pass 1 or more")
+    if parsed.kimg is None and parsed.minutes is None and parsed.cpu_minutes is None:
+        raise UserError("an ablation needs a budget for each run: pass --kimg, --minutes or --cpu-minutes")
+    for name in ("kimg", "minutes", "cpu_minutes", "evaluate_every_kimg"):
+        value = getattr(parsed, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name.replace('_', '-')} {value:g} is too little: pass a number above 0")
+    if not parsed.seeds or len(set(parsed.seeds)) < len(parsed.seeds) or min(parsed.seeds) < 0:
+        raise UserError("--seeds needs one or more different numbers from 0: --seeds 0 1")
     folder = parsed.out or Path("runs") / f"ablate-{suite.name}"
     plan = Plan(
         suite=suite.name,
         kimg=parsed.kimg,
         minutes=parsed.minutes,
-        evaluations=parsed.evaluations,
+        cpu_minutes=parsed.cpu_minutes,
+        evaluate_every_kimg=parsed.evaluate_every_kimg or (20 if parsed.kimg is None else parsed.kimg / 5),
+        seeds=parsed.seeds,
         base=base_config(parsed),
     )
     rows = {name: row for name, row in suite.rows.items() if not parsed.only or name in parsed.only}
@@ -90,7 +98,7 @@ def main(arguments: list[str]) -> None:
     report = write_report(suite, plan, folder, command)
     print(f"report: {report}")
     if not finished:
-        print("not all rows are finished; the same command goes on")
+        print("not all runs are finished; the same command goes on")
 
 
 def base_config(arguments: Arguments) -> RunConfig:
@@ -101,16 +109,15 @@ def base_config(arguments: Arguments) -> RunConfig:
         data=arguments.data or base.data,
         protocol=arguments.protocol,
         objective=ObjectiveConfig() if arguments.paper_objective else base.objective,
-        training=replaced(base.training, seed=arguments.seed),
     )
 
 
 def _train(suite: Suite, plan: Plan, folder: Path) -> bool:
     with stop_on_signal() as received:
 
-        def hooks_for(row: str, config: RunConfig) -> Hooks:
+        def hooks_for(name: str, config: RunConfig) -> Hooks:
             def on_log(record: dict[str, float]) -> None:
-                print(f"{row}: {log_line(record, config)}", file=sys.stderr, flush=True)
+                print(f"{name}: {log_line(record, config)}", file=sys.stderr, flush=True)
 
             return Hooks(on_log=on_log, should_stop=lambda: bool(received))
 

@@ -22,7 +22,10 @@ class TrainingConfig(Config):
     total_kimg: float = Field(default=25_000, gt=0)
     """Length of the run in thousands of real images shown to D [choice]."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """End after this many minutes, counted anew after a resume, even if `total_kimg` is not reached."""
+    """End after this many minutes of training (evaluations and sample grids not counted), counted anew after a resume,
+    even if `total_kimg` is not reached."""
+    max_cpu_minutes: float | None = Field(default=None, gt=0)
+    """The same in processor time of the main process: a budget that other work on the machine does not shorten."""
     learning_rate: float = Field(default=0.002, gt=0)
     """Adam's, for both players."""
     discriminator_learning_rate: float | None = Field(default=None, gt=0)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 import torch
@@ -103,16 +102,3 @@ def _images(line: str) -> float:
         return json.loads(line)["images"]
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-class Rate:
-    """Images per second since the last call."""
-
-    def __init__(self, images_seen: int) -> None:
-        self._images, self._time = images_seen, time.monotonic()
-
-    def __call__(self, images_seen: int) -> float:
-        now = time.monotonic()
-        rate = (images_seen - self._images) / max(now - self._time, 1e-9)
-        self._images, self._time = images_seen, now
-        return rate

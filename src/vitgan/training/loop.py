@@ -1,6 +1,5 @@
 """The training loop: runs the two phases of each step, counts images, and writes what the run leaves behind."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,12 +25,13 @@ from vitgan.training.checkpoint import (
     remember_best,
     save_checkpoint,
 )
+from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import averaged_copy
 from vitgan.training.guard import Divergence, Guard
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure
-from vitgan.training.log import MetricsFile, Rate
+from vitgan.training.log import MetricsFile
 from vitgan.training.phases import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
@@ -91,22 +91,18 @@ class Trainer:
         Raises:
             UserError: If the run diverges and is to stop then, or if what it leaves behind cannot be written.
         """
-        hooks, deadline = hooks or Hooks(), float("inf")
-        if self.config.max_minutes is not None:
-            deadline = time.monotonic() + self.config.max_minutes * 60
+        hooks, clock = hooks or Hooks(), Clock()
         if self.config.on_divergence == "rollback" and self.state.images_seen == 0:
             self.save()  # something to go back to
-        while (outcome := self._fit_from_here(stream, hooks, deadline)) == "went back":
+        while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
             pass
         return outcome == "finished"
 
-    def _fit_from_here(
-        self, stream: Stream, hooks: Hooks, deadline: float
-    ) -> Literal["finished", "stopped", "went back"]:
+    def _fit_from_here(self, stream: Stream, hooks: Hooks, clock: Clock) -> Literal["finished", "stopped", "went back"]:
         state, config = self.state, self.config
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
-        rate = Rate(state.images_seen)
+        clock.lap(state.images_seen)
         if main and state.images_seen == 0:
             self._write_samples(hooks)
         finished = state.images_seen >= self.total_images
@@ -119,7 +115,9 @@ class Trainer:
                 before = state.images_seen
                 state.statistics.add(self.step(real, labels, randomness))
 
-                finished = state.images_seen >= self.total_images or self._agreed(time.monotonic() > deadline)
+                finished = state.images_seen >= self.total_images or self._agreed(
+                    clock.is_over(config.max_minutes, config.max_cpu_minutes)
+                )
                 stopped = self._agreed(hooks.should_stop is not None and hooks.should_stop())
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
@@ -129,11 +127,13 @@ class Trainer:
                 if main and hooks.on_step:
                     hooks.on_step(state.images_seen, self.total_images)
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
-                    self._log(metrics, rate, real, hooks)
+                    self._log(metrics, clock, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
-                    self._write_samples(hooks)
+                    with clock.paused():
+                        self._write_samples(hooks)
                 if metrics is not None and hooks.evaluate is not None and evaluating:
-                    self._evaluate(metrics, hooks.evaluate)
+                    with clock.paused():
+                        self._evaluate(metrics, hooks.evaluate)
                 if saving:
                     self.save()
                 if stopped and not finished:
@@ -199,7 +199,7 @@ class Trainer:
             return real, None
         return real, torch.from_numpy(labels).long().to(real.device)
 
-    def _log(self, metrics: MetricsFile | None, rate: Rate, real: Tensor, hooks: Hooks) -> None:
+    def _log(self, metrics: MetricsFile | None, clock: Clock, real: Tensor, hooks: Hooks) -> None:
         state = self.state
         figures = state.statistics.collect()
         if metrics is None:
@@ -207,7 +207,7 @@ class Trainer:
         record = {"images": state.images_seen, "step": state.step, **figures}
         if self.config.instruments:
             record |= measure(state.discriminator, real)
-        record["images_per_second"] = rate(state.images_seen)
+        record |= clock.lap(state.images_seen)
         metrics.append(record)
         self.accelerator.log({k: v for k, v in record.items() if k != "images"}, step=state.images_seen)
         if hooks.on_log:

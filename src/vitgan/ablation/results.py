@@ -1,0 +1,96 @@
+"""What the runs of an ablation left behind: their logs, as curves over images and over processor time."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitgan.ablation.run import Member, Plan, members, run_of_member
+from vitgan.ablation.suites import Suite
+from vitgan.config import RunConfig
+from vitgan.files import read_model
+from vitgan.training.log import read_metrics
+
+Curve = tuple[list[float], list[float]]
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What one run left behind."""
+
+    member: Member
+    config: RunConfig
+    records: list[dict[str, float]]
+    grid: Path | None
+
+    def curve(self, key: str) -> Curve:
+        """(thousands of images, values) of a logged figure."""
+        points = [(r["images"] / 1000, r[key]) for r in self.records if key in r]
+        return [x for x, _ in points], [y for _, y in points]
+
+    def logit_gap(self) -> Curve:
+        """(thousands of images, mean real logit minus mean fake logit)."""
+        x, real = self.curve("logits/real")
+        return x, [a - b for a, b in zip(real, self.curve("logits/fake")[1], strict=True)]
+
+    def cpu_minutes(self, kimg: list[float]) -> list[float]:
+        """Minutes of the processor that training had taken at these thousands of images."""
+        x, seconds = self.curve("cpu_seconds")
+        return np.interp(kimg, [0.0, *x], [0.0, *(np.cumsum(seconds) / 60)]).tolist()
+
+    def last(self, key: str) -> float | None:
+        """A figure's last value."""
+        values = self.curve(key)[1]
+        return values[-1] if values else None
+
+    def figure(self, name: str) -> float | None:
+        """The last value of an evaluation's figure, whichever features it was measured by ("precision-lite0")."""
+        pattern = re.compile(rf"evaluation/{name}(-(?!std|infinity)\w+)?")
+        values = [value for record in self.records for key, value in record.items() if pattern.fullmatch(key)]
+        return values[-1] if values else None
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of images seen."""
+        return (self.last("images") or 0.0) / 1000
+
+    @property
+    def score_key(self) -> str | None:
+        """Name of the logged Fréchet distance."""
+        keys = [k for r in self.records for k in r if k.startswith(("evaluation/FD-", "evaluation/FID"))]
+        plain = [k for k in keys if "infinity" not in k]
+        return plain[0] if plain else None
+
+    def score(self, in_time: bool = False) -> Curve:
+        """(thousands of images, or minutes of the processor; Fréchet distance) of the evaluations."""
+        x, y = self.curve(self.score_key or "")
+        return (self.cpu_minutes(x) if in_time else x), y
+
+
+def collect(suite: Suite, plan: Plan, folder: Path) -> dict[str, list[MemberResult]]:
+    """The runs that have begun, by row in the suite's order; a row's are in the order of their seeds."""
+    results: dict[str, list[MemberResult]] = {}
+    for row in suite.rows:
+        for member in members(suite, plan):
+            run = run_of_member(folder, member) if member.row == row else None
+            if run is not None:
+                grids = sorted((run / "samples").glob("*.png"))
+                config = read_model(run / "config.json", RunConfig, "run")
+                records = read_metrics(run / "metrics.jsonl")
+                results.setdefault(row, []).append(MemberResult(member, config, records, grids[-1] if grids else None))
+    return results
+
+
+def common_budget(results: dict[str, list[MemberResult]], in_time: bool) -> float | None:
+    """The largest number of images (or of minutes) at which every run that has a score is measured."""
+    ends = [run.score(in_time)[0][-1] for runs in results.values() for run in runs if run.score_key]
+    return min(ends) if ends else None
+
+
+def at_budget(curve: Curve, budget: float) -> float | None:
+    """A score at a budget, between two evaluations by a straight line; None before the first."""
+    x, y = curve
+    if not x or not x[0] <= budget <= x[-1]:
+        return None
+    return float(np.interp(budget, x, y))
