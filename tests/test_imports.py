@@ -27,6 +27,7 @@ LIBRARY = TRAINING | {
     "model_names",
     "allocator",
     "run_folder",
+    "provenance",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -59,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "run_folder": TRAINING | {"config", "data"},
+    "provenance": TRAINING | {"config", "presets", "data", "run_folder"},
     "runs": TRAINING | {"config", "data", "evaluation", "run_folder"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},

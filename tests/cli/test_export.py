@@ -4,12 +4,11 @@ import pytest
 
 from generators import KINDS, make
 from vitgan.cli import serve
-from vitgan.cli.export import main, origin
+from vitgan.cli.export import main
 from vitgan.errors import UserError
 from vitgan.export.onnx import OnnxReport
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
-from vitgan.presets import preset
 from vitgan.pretrained import save
 
 
@@ -40,15 +39,6 @@ def test_onnx_prints_what_it_is_worth(
 def test_hub(model: str, tmp_path: Path) -> None:
     main(["hub", model, "--title", "Shirts", "--out", str(tmp_path / "m")])
     assert "# Shirts" in (tmp_path / "m" / "README.md").read_text()
-
-
-def test_the_card_of_a_runs_model_says_what_it_was_trained_on(tmp_path: Path) -> None:
-    run = tmp_path / "00000-quickstart"
-    checkpoint = run / "checkpoints" / "000012k034"
-    checkpoint.mkdir(parents=True)
-    (run / "config.json").write_text(preset("quickstart").model_dump_json())
-    assert origin(checkpoint) == ("Trained with the preset `quickstart` on 12,034 images drawn from `fashion-mnist`.")
-    assert origin(tmp_path) == ""
 
 
 @pytest.mark.parametrize("name", ["onnx", "hub", "web"])

@@ -35,11 +35,14 @@ def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
 
 
 def test_the_card_says_how_to_load_it_and_where_it_comes_from(tmp_path: Path) -> None:
-    folder = export_hub(make("vit"), SPEC, tmp_path / "m", name="me/shirts", origin="Trained on shirts.")
+    folder = export_hub(
+        make("vit"), SPEC, tmp_path / "m", name="me/shirts", trained="Trained on shirts.", about="It knows no trousers."
+    )
     card = (folder / "README.md").read_text()
     assert 'vitgan.load("me/shirts")' in card
     assert "vitgan sample me/shirts" in card
-    assert "RGB images. Trained on shirts.\n" in card
+    assert "RGB images. It knows no trousers.\n" in card
+    assert "\n\n## Training\n\nTrained on shirts.\n\n## Use\n" in card
 
 
 def test_the_samples_are_those_of_the_stored_weights(tmp_path: Path) -> None:

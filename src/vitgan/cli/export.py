@@ -60,6 +60,7 @@ class Hub:
         model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         figures: What `vitgan evaluate --json` wrote, for the card.
         title: Of the card; default the folder's name.
+        about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
         storage: float16 halves the file of weights; it is loaded as float32.
         name: What the card tells `vitgan.load` to open; default the repository of --push, else a path.
         push: Also upload it to this Hub repository (user/name), private until you publish it.
@@ -69,6 +70,7 @@ class Hub:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     figures: Path | None = None
     title: str = ""
+    about: str = ""
     storage: Literal["float32", "float16"] = "float32"
     name: str = ""
     push: str | None = None
@@ -82,6 +84,7 @@ def hub(options: Hub) -> None:
     """
     from vitgan.export.hub import export_hub, push, read_figures
     from vitgan.pretrained import load, locate
+    from vitgan.provenance import provenance
 
     figures = read_figures(options.figures) if options.figures else None
     weights, spec = locate(options.model)
@@ -93,22 +96,12 @@ def hub(options: Hub) -> None:
         options.title,
         options.storage,
         options.name or options.push or "",
-        origin(weights.parent),
+        provenance(weights.parent),
+        options.about,
     )
     print(f"weights, configuration, samples and card: {folder}")
     if options.push:
         print(f"pushed to {push(folder, options.push)}")
-
-
-def origin(folder: Path) -> str:
-    """How the model of a checkpoint was trained, in a sentence; nothing for other folders."""
-    if folder.parent.name != "checkpoints":
-        return ""
-    from vitgan.run_folder import config_of_run
-
-    config = config_of_run(folder.parent.parent)
-    images = int(folder.name.replace("k", ""))
-    return f"Trained with the preset `{config.preset}` on {images:,} images drawn from `{Path(config.data).name}`."
 
 
 @dataclass

@@ -21,7 +21,8 @@ def export_hub(
     title: str = "",
     storage: Storage = "float32",
     name: str = "",
-    origin: str = "",
+    trained: str = "",
+    about: str = "",
 ) -> Path:
     """Writes model.safetensors, config.json, samples.png and README.md, the model card.
 
@@ -33,12 +34,13 @@ def export_hub(
         title: Of the card; default the folder's name.
         storage: Of the weights, see `vitgan.save`.
         name: What the card tells `vitgan.load` to open; default a path.
-        origin: A sentence for the card on how the model was trained.
+        trained: Sentences for the card on how the model was trained; default none.
+        about: Sentences for the card on what the model shows and cannot do; default none.
 
     Raises:
         UserError: If the folder cannot be written or the figures are no evaluation.
     """
-    card = model_card(spec, figures, title or folder.resolve().name, name or "path/to/this/folder", origin)
+    card = model_card(spec, figures, title or folder.resolve().name, name or "path/to/this/folder", trained, about)
     try:
         save(generator, spec, folder, storage)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -51,7 +53,12 @@ def export_hub(
 
 
 def model_card(
-    spec: GeneratorSpec, figures: dict[str, Any] | None, title: str, name: str = "path/to/this/folder", origin: str = ""
+    spec: GeneratorSpec,
+    figures: dict[str, Any] | None,
+    title: str,
+    name: str = "path/to/this/folder",
+    trained: str = "",
+    about: str = "",
 ) -> str:
     """The card's text: what the model is, its figures with their protocol, and how to use it."""
     generator = spec.generator
@@ -66,14 +73,21 @@ tags: [gan, vitgan]
 ---
 # {title}
 
-A {kind} generator of {images}{classes}.{origin and f" {origin}"}
+A {kind} generator of {images}{classes}.{about and f" {about}"}
 
 ![64 samples, seed 0, not chosen](samples.png)
 
 ## Figures
 
 {figures_table(figures)}
+{
+        trained
+        and f'''
+## Training
 
+{trained}
+'''
+    }
 ## Use
 
 ```python

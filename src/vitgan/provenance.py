@@ -1,0 +1,80 @@
+"""How a checkpoint's model came to be: preset, images, steps and processor time, as the run's own files tell it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vitgan.config import RunConfig
+from vitgan.errors import UserError
+from vitgan.files import read_model
+from vitgan.presets import preset
+from vitgan.run_folder import DATA_RECORD, DataRecord, config_of_run
+from vitgan.training.log import read_metrics
+
+NOT_THE_MODEL = (
+    "data",
+    "evaluate_every_kimg",
+    "protocol",
+    "training.total_kimg",
+    "training.seed",
+    "training.precision",
+    "training.device",
+    "training.trackers",
+    "training.instruments",
+)
+"""Fields that a list of changes to a preset leaves out: said elsewhere, or without influence on what is learnt."""
+NOT_THE_MODEL_ENDINGS = ("_every_kimg", "max_minutes", "max_cpu_minutes", "keep_checkpoints", "sample_count")
+
+
+def provenance(checkpoint: Path) -> str:
+    """A paragraph on how a checkpoint was trained; nothing where `checkpoint` is no folder of a run's checkpoint."""
+    if checkpoint.parent.name != "checkpoints":
+        return ""
+    run = checkpoint.parent.parent
+    config = config_of_run(run)
+    training = config.training
+    images = int(checkpoint.name.replace("k", ""))
+    records = [record for record in read_metrics(run / "metrics.jsonl") if record["images"] <= images]
+    steps = max((int(record["step"]) for record in records), default=0)
+    hours = sum(record.get("cpu_seconds", 0.0) for record in records) / 3600
+    changes = changes_to_preset(config)
+    sentences = [
+        f"Preset `{config.preset}`{' with ' + ', '.join(f'`{c}`' for c in changes) if changes else ''}.",
+        f"{images:,} images drawn from {source(run, config)}, in {steps:,} steps of {training.batch_size}, seed "
+        f"{training.seed}, {'random flips' if training.horizontal_flip else 'no flips'}.",
+    ]
+    if hours:
+        sentences.append(f"{hours:.1f} hours of one processor (evaluations not counted).")
+    return " ".join(sentences)
+
+
+def source(run: Path, config: RunConfig) -> str:
+    """The images of a run, in words."""
+    name = f"`{Path(config.data).name}`"
+    if not (run / DATA_RECORD).exists():
+        return name
+    record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
+    return f"the {record.count:,} images of {name} (SHA-256 {record.sha256[:12]}…)"
+
+
+def changes_to_preset(config: RunConfig) -> list[str]:
+    """What a run's configuration changed in its preset, as command line options ("--augment.scaling 0.0")."""
+    try:
+        base = preset(config.preset)
+    except UserError:
+        return []
+    before, after = dict(flat(base.model_dump())), dict(flat(config.model_dump()))
+    return [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in after.items()
+        if before.get(name) != value and name not in NOT_THE_MODEL and not name.endswith(NOT_THE_MODEL_ENDINGS)
+    ]
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
