@@ -32,7 +32,7 @@ def assert_equals_slow_form(model: ViTDiscriminator, overlap: int = 2, labels: T
     logits = model(images, labels)
     assert logits.shape == (2,)
     expected = reference.discriminator(
-        model.state_dict(), initial, images, heads=2, patch_size=4, overlap=overlap, frequency=3.0, labels=labels
+        model.state_dict(), initial, images, heads=2, patch_size=4, overlap=overlap, frequency=1.0, labels=labels
     )
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_vanilla_equals_torchs_transformer(tiny_model) -> None:
         patches = reference.cut_patches(images, 4, 0)
         p = model.state_dict()
         tokens = patches @ p["patch_embedding.linear.weight"].t() + p["patch_embedding.linear.bias"]
-        tokens = tokens + reference.fourier(p, "position_embedding", reference.cell_centres(3), 3.0)
+        tokens = tokens + reference.fourier(p, "position_embedding", reference.cell_centres(3), 1.0)
         tokens = torch.cat([p["class_token"].expand(3, 1, -1), tokens], dim=1)
         expected = encoder(tokens)[:, 0] @ p["head.weight"][0] + p["head.bias"]
         torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6)

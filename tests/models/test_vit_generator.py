@@ -30,7 +30,9 @@ def test_synthesis_equals_the_slow_form(generator: ViTGenerator) -> None:
     generator.double()
     images = generator.synthesis(w)
     assert images.shape == (2, 3, 12, 12)
-    expected = reference.generator(generator.state_dict(), w, heads=2, grid_size=3, patch_size=4, frequency=3.0)
+    expected = reference.generator(
+        generator.state_dict(), w, heads=2, grid_size=3, patch_size=4, frequency=1.0, pixel_frequency=1.0
+    )
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -40,7 +42,9 @@ def test_parameter_gradients_equal_those_of_the_slow_form(generator: ViTGenerato
     names, parameters = zip(
         *((n, p) for n, p in generator.named_parameters() if not n.startswith("mapping_network")), strict=True
     )
-    expected = reference.generator(dict(zip(names, parameters, strict=True)), w, 2, 3, 4, frequency=3.0)
+    expected = reference.generator(
+        dict(zip(names, parameters, strict=True)), w, 2, 3, 4, frequency=1.0, pixel_frequency=1.0
+    )
     slow = torch.autograd.grad((expected * cotangent).sum(), parameters)
     ours = torch.autograd.grad((generator.synthesis(w) * cotangent).sum(), parameters)
     for name, a, b in zip(names, ours, slow, strict=True):
@@ -71,7 +75,7 @@ def test_every_variant_equals_its_slow_form_and_trains(tiny_model, variant: dict
     latent_mapping = variant.get("latent_mapping", "sln")
     assert generator.num_styles == (3 if latent_mapping == "sln" else 1)
     images = generator.synthesis(w)
-    expected = reference.generator(generator.state_dict(), w, 2, 3, 4, 3.0, latent_mapping)
+    expected = reference.generator(generator.state_dict(), w, 2, 3, 4, 1.0, 1.0, latent_mapping)
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
 
     (generator(normal(2, 6)) * normal(2, 3, 12, 12, seed=1)).sum().backward()
@@ -221,6 +225,7 @@ def test_double_backward_reaches_the_latent(generator: ViTGenerator) -> None:
         ({"patch_size": 5}, "patch_size 5 does not divide the resolution 12: choose one of 2, 3, 4, 6"),
         ({"num_heads": 3}, "num_heads 3 does not divide generator.dim 8"),
         ({"gated": True, "latent_mapping": "add"}, "needs generator.latent_mapping sln"),
+        ({"equalized_lr": False}, "mapping_lr_multiplier 0.01 scales equalised weights, so it must be 1"),
         ({"patch_size": 6, "pixel_mapping": "conv"}, "patch_size 6 is no power of two"),
     ],
 )

@@ -27,7 +27,8 @@ class Sizes:
     patch_size: int = 4
     heads: int = 6
     mapping_lr_multiplier: float = 0.01
-    frequency: float = 3.0
+    position_frequency: float = 1.0
+    pixel_frequency: float = 1.0
 
     @property
     def resolution(self) -> int:
@@ -106,7 +107,7 @@ def modulated(weight: Tensor, style: Tensor, demodulate: bool) -> Tensor:
 def implicit_patches(p: Weights, y: Tensor, sizes: Sizes) -> Tensor:
     """x_p^i = f_theta(E_fou, y^i), an MLP over pixel positions with weights of its own: y (T, dim) -> (T, P², C)."""
     name = "pixel_mapping"
-    x = fourier(p, f"{name}.fourier", cell_centres(sizes.patch_size, y), sizes.frequency).expand(len(y), -1, -1)
+    x = fourier(p, f"{name}.fourier", cell_centres(sizes.patch_size, y), sizes.pixel_frequency).expand(len(y), -1, -1)
     for layer in (1, 2):
         style = equalized(p, f"{name}.style{layer}", y)
         weight = p[f"{name}.layer{layer}.weight"] / math.sqrt(x.shape[2])
@@ -119,7 +120,9 @@ def implicit_patches(p: Weights, y: Tensor, sizes: Sizes) -> Tensor:
 def generator(p: Weights, z: Tensor, sizes: Sizes) -> Tensor:
     """z (B, z_dim) -> images (B, C, H, W)."""
     w = mapping(p, z, sizes.mapping_lr_multiplier)
-    h = fourier(p, "position_embedding", cell_centres(sizes.grid_size, z), sizes.frequency).expand(len(z), -1, -1)
+    h = fourier(p, "position_embedding", cell_centres(sizes.grid_size, z), sizes.position_frequency).expand(
+        len(z), -1, -1
+    )
     for i in range(depth(p)):
         block = f"blocks.{i}"
         h = dot_attention(p, f"{block}.attention", self_modulated_norm(p, f"{block}.norm1", h, w), sizes.heads) + h
@@ -168,7 +171,7 @@ def discriminator(p: Weights, images: Tensor, sizes: Sizes, power_iterations: in
     side = math.isqrt(p["patch_embedding.linear.weight"].shape[1] // images.shape[1])
     patches = F.unfold(images, side, padding=(side - sizes.patch_size) // 2, stride=sizes.patch_size)
     tokens = linear("patch_embedding.linear", patches.transpose(1, 2))
-    tokens = tokens + fourier(p, "position_embedding", cell_centres(sizes.grid_size, images), sizes.frequency)
+    tokens = tokens + fourier(p, "position_embedding", cell_centres(sizes.grid_size, images), sizes.position_frequency)
     h = torch.cat([p["class_token"].expand(len(images), 1, -1), tokens], dim=1)  # (B, 1 + L, dim)
     for i in range(depth(p)):
         attention = f"blocks.{i}.attention"

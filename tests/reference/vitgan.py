@@ -168,6 +168,7 @@ def generator(
     grid_size: int,
     patch_size: int,
     frequency: float,
+    pixel_frequency: float,
     latent_mapping: str = "sln",
 ) -> Tensor:
     """Styles (B, num_styles, w_dim) -> images (B, C, H, W), one image at a time; the state dict tells the variant."""
@@ -204,7 +205,7 @@ def generator(
                 norm(f"{block}.norm2", h, w),
             )
             h = h + x * gates[h.shape[1] :]
-        images.append(pixels(p, norm("norm", h, ws[-1])[-(grid_size**2) :], ws[-1], patch_size, frequency))
+        images.append(pixels(p, norm("norm", h, ws[-1])[-(grid_size**2) :], ws[-1], patch_size, pixel_frequency))
     return torch.stack(images)
 
 

@@ -28,7 +28,10 @@ GENERATORS: dict[str, GeneratorConfig] = {
     f"{latent}-{pixel}": replaced(TINY_GENERATOR, latent_mapping=latent, pixel_mapping=pixel)
     for latent, pixel in itertools.product(("sln", "add", "prepend"), ("inr", "linear", "conv"))
 }
-GENERATORS |= {"modern": replaced(TINY_GENERATOR, gated=True, **MODERN), "stylegan2": STYLEGAN2_GENERATOR}
+GENERATORS |= {
+    "modern": replaced(TINY_GENERATOR, gated=True, mapping_lr_multiplier=1.0, **MODERN),
+    "stylegan2": STYLEGAN2_GENERATOR,
+}
 
 DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
     f"{attention}-{norm}-overlap{overlap}{'-conv' if conv else ''}": replaced(
