@@ -21,29 +21,30 @@ from vitgan.training.phases import ObjectiveConfig
 
 
 def quickstart() -> RunConfig:
-    """A small ViTGAN on the bundled Fashion-MNIST images: minutes on 2 CPU cores."""
-    return RunConfig(
-        data="fashion-mnist",
-        model=ModelConfig(
-            resolution=32,
-            channels=1,
-            generator=ViTGeneratorConfig(
-                dim=96, depth=2, num_heads=3, z_dim=96, w_dim=96, mapping_layers=2, inr_dim=96
+    """A small ViTGAN of the modern recipe on the bundled Fashion-MNIST images: minutes on 2 CPU cores."""
+    base = modern(
+        RunConfig(
+            data="fashion-mnist",
+            model=ModelConfig(
+                resolution=32,
+                channels=1,
+                generator=ViTGeneratorConfig(
+                    dim=96, depth=2, num_heads=3, z_dim=96, w_dim=96, mapping_layers=2, inr_dim=96
+                ),
+                discriminator=ViTDiscriminatorConfig(dim=96, depth=2, num_heads=3),
             ),
-            discriminator=ViTDiscriminatorConfig(dim=96, depth=2, num_heads=3),
-        ),
-        objective=FAST_OBJECTIVE,
-        training=TrainingConfig(
-            batch_size=32,
-            total_kimg=45,
-            max_minutes=5.5,
-            learning_rate=0.008,
-            discriminator_learning_rate=0.005,
-            samples_every_kimg=5,
-            checkpoint_every_kimg=15,
-            ema_half_life_images=1_000,
-        ),
+            training=TrainingConfig(
+                batch_size=32,
+                total_kimg=45,
+                max_minutes=5.5,
+                samples_every_kimg=5,
+                checkpoint_every_kimg=15,
+                ema_half_life_images=1_000,
+            ),
+        )
     )
+    # Garments lie in the middle of a black frame: shifts and cut-out squares show up in what G learns.
+    return replaced(base, augment=replaced(base.augment, translation=0.0, cutout=0.0))
 
 
 def cifar10_tiny() -> RunConfig:
