@@ -37,7 +37,7 @@ def test_initial_effective_weights_have_the_stated_size(equalized: bool, lr_mult
     """gain / sqrt(fan_in), however the layer stores them; only then is a deep stack's variance under control."""
     layer = EqualizedLinear(400, 300, gain=1.5, lr_multiplier=lr_multiplier, equalized=equalized, bias_init=0.7)
     assert layer.effective_weight().std().item() == pytest.approx(1.5 / 20, rel=0.02)
-    stored = 1.5 / 20 if not equalized else 1 / lr_multiplier
+    stored = (1 if equalized else 1.5 / 20) / lr_multiplier
     assert layer.weight.std().item() == pytest.approx(stored, rel=0.02)
     torch.testing.assert_close(layer(torch.zeros(2, 400)), torch.full((2, 300), 0.7))
 
@@ -136,3 +136,14 @@ def test_modulation_in_bf16_stays_near_the_exact_result() -> None:
         for result in (layer.forward_shared(features, style), layer(features.expand(8, -1, -1), style)):
             assert result.dtype == torch.bfloat16
             assert (result.float() - exact).abs().max() < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("lr_multiplier", [1.0, 0.01])
+def test_a_step_of_adam_on_ordinary_weights_is_the_learning_rate_times_the_multiplier(lr_multiplier: float) -> None:
+    layer = EqualizedLinear(16, 4, lr_multiplier=lr_multiplier, equalized=False)
+    before = layer.effective_weight().detach()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.002)
+    (layer(normal(3, 16, dtype=torch.float32)) * normal(3, 4, seed=1, dtype=torch.float32)).sum().backward()
+    optimizer.step()
+    step = (layer.effective_weight().detach() - before).abs()
+    torch.testing.assert_close(step, torch.full_like(step, 0.002 * lr_multiplier), rtol=0.02, atol=1e-8)

@@ -225,7 +225,6 @@ def test_double_backward_reaches_the_latent(generator: ViTGenerator) -> None:
         ({"patch_size": 5}, "patch_size 5 does not divide the resolution 12: choose one of 2, 3, 4, 6"),
         ({"num_heads": 3}, "num_heads 3 does not divide generator.dim 8"),
         ({"gated": True, "latent_mapping": "add"}, "needs generator.latent_mapping sln"),
-        ({"equalized_lr": False}, "mapping_lr_multiplier 0.01 scales equalised weights, so it must be 1"),
         ({"patch_size": 6, "pixel_mapping": "conv"}, "patch_size 6 is no power of two"),
     ],
 )

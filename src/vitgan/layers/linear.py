@@ -25,7 +25,7 @@ class EqualizedWeight(nn.Module):
         self, shape: tuple[int, ...], equalized: bool, lr_multiplier: float, weight_norm: WeightNorm, gain: float
     ) -> None:
         standard_deviation = gain / math.sqrt(math.prod(shape[1:]))
-        self.scale = standard_deviation * lr_multiplier if equalized else 1.0
+        self.scale = (standard_deviation if equalized else 1.0) * lr_multiplier
         self.weight = nn.Parameter(torch.randn(shape) * (standard_deviation / self.scale))
         self.weight_norm = None if weight_norm == "none" else SpectralNorm(self.weight, weight_norm, self.scale)
 
@@ -57,13 +57,13 @@ class EqualizedLinear(EqualizedWeight):
             bias_init: Its initial value.
             gain: Standard deviation of the effective weights times sqrt(in_features).
             lr_multiplier: Relative learning rate of weight and bias.
-            equalized: False stores the weights at their effective size (the ordinary form).
+            equalized: False stores the weights at their effective size over `lr_multiplier` (the ordinary form).
             weight_norm: "isn", "sn" or "none".
         """
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self._init_weight((out_features, in_features), equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier if equalized else 1.0
+        self.bias_scale = lr_multiplier
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / self.bias_scale)) if bias else None
 
     def effective_bias(self) -> Tensor | None:
@@ -104,7 +104,7 @@ class EqualizedConv2d(EqualizedWeight):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.stride, self.padding = stride, padding
         self._init_weight(shape, equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier if equalized else 1.0
+        self.bias_scale = lr_multiplier
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def effective_bias(self) -> Tensor | None:

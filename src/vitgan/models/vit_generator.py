@@ -43,7 +43,7 @@ class ViTGeneratorConfig(Config):
     mapping_layers: int = Field(default=8, ge=1)
     """Layers of the mapping MLP; 8 is the authors' PyTorch code's."""
     mapping_lr_multiplier: float = Field(default=0.01, gt=0)
-    """Relative learning rate of the mapping; 0.01 is the authors' PyTorch code's. Without `equalized_lr` it must be 1."""
+    """Relative learning rate of the mapping; 0.01 is the authors' PyTorch code's."""
     latent_mapping: LatentMapping = "sln"
     """Where w comes in: self-modulated LayerNorm (ViTGAN), added to every position, or prepended as a token."""
     pixel_mapping: PixelMapping = "inr"
@@ -116,11 +116,6 @@ class ViTGenerator(Generator):
         check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution)
         if config.gated and config.latent_mapping != "sln":
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
-        if not config.equalized_lr and config.mapping_lr_multiplier != 1:
-            raise UserError(
-                f"generator.mapping_lr_multiplier {config.mapping_lr_multiplier:g} scales equalised weights, so it must "
-                "be 1 without generator.equalized_lr"
-            )
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
         super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles)
