@@ -52,8 +52,8 @@ def test_changes_are_told_as_options_that_give_the_same_run() -> None:
     changed = replaced(
         base,
         data="elsewhere",
-        augment=replaced(base.augment, scaling=0.0),
+        augment=replaced(base.augment, scaling=0.0, color=False),
         training=replaced(base.training, batch_size=8, total_kimg=3.0, samples_every_kimg=1.0),
     )
-    assert changes_to_preset(changed) == ["--augment.scaling 0.0", "--training.batch-size 8"]
+    assert changes_to_preset(changed) == ["--augment.no-color", "--augment.scaling 0.0", "--training.batch-size 8"]
     assert changes_to_preset(replaced(cifar10_tiny(), preset="custom")) == []

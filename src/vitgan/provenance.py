@@ -21,6 +21,9 @@ NOT_THE_MODEL = (
     "training.device",
     "training.trackers",
     "training.instruments",
+    "training.compile",
+    "training.micro_batch_size",
+    "training.checkpoint_activations",
 )
 """Fields that a list of changes to a preset leaves out: said elsewhere, or without influence on what is learnt."""
 NOT_THE_MODEL_ENDINGS = ("_every_kimg", "max_minutes", "max_cpu_minutes", "keep_checkpoints", "sample_count")
@@ -65,10 +68,19 @@ def changes_to_preset(config: RunConfig) -> list[str]:
         return []
     before, after = dict(flat(base.model_dump())), dict(flat(config.model_dump()))
     return [
-        f"--{name.replace('_', '-')} {value}"
+        option(name, value)
         for name, value in after.items()
         if before.get(name) != value and name not in NOT_THE_MODEL and not name.endswith(NOT_THE_MODEL_ENDINGS)
     ]
+
+
+def option(name: str, value: object) -> str:
+    """A field as it is written on the command line."""
+    section, _, field = name.replace("_", "-").rpartition(".")
+    prefix = f"--{section}." if section else "--"
+    if isinstance(value, bool):
+        return f"{prefix}{field}" if value else f"{prefix}no-{field}"
+    return f"{prefix}{field} {value}"
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,49 @@
+"""The models that come with the package are what their cards say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vitgan
+from vitgan.grid import enlargement, image_grid
+from vitgan.model_names import bundled_models
+from vitgan.models.vit_generator import ViTGenerator
+
+MODELS = bundled_models()
+MOST_BYTES = 12_000_000
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_cards_grid_is_what_the_model_draws(name: str) -> None:
+    generator = vitgan.load(name)
+    assert isinstance(generator, ViTGenerator)
+    images = generator.sample(64, seed=0)
+    assert images.isfinite().all()
+    assert images.std(dim=0).mean() > 0.1  # images differ from one another
+    drawn = np.asarray(image_grid(images, enlarge=enlargement(generator.resolution)), dtype=int)
+    shown = np.asarray(Image.open(MODELS[name] / "samples.png"), dtype=int)
+    assert drawn.shape == shown.shape
+    assert np.abs(drawn - shown).max() <= 2  # of 255: rounding on another processor
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_card_is_complete_and_the_model_small(name: str) -> None:
+    folder: Path = MODELS[name]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < MOST_BYTES
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "Protocol `",
+        "FD-lite0",
+        "## Training",
+        "Preset `",
+        "images drawn from",
+        "hours of one processor",
+        "Limits:",
+    ):
+        assert part in card, f"{name}'s card lacks {part!r}"
+
+
+def test_the_models_that_documents_name_are_there() -> None:
+    assert {"cifar10-tiny", "fashion-mnist"} <= set(MODELS)
