@@ -56,6 +56,7 @@ VARIANTS = [
     {"latent_mapping": "prepend"},
     {"latent_mapping": "add", "normalization": "rms"},
     {"pixel_mapping": "linear"},
+    {"pixel_frequency": 2.5},  # unlike that of the token positions
     {"pixel_mapping": "conv"},
     {"normalization": "rms"},
     {"mlp": "swiglu"},
@@ -75,7 +76,9 @@ def test_every_variant_equals_its_slow_form_and_trains(tiny_model, variant: dict
     latent_mapping = variant.get("latent_mapping", "sln")
     assert generator.num_styles == (3 if latent_mapping == "sln" else 1)
     images = generator.synthesis(w)
-    expected = reference.generator(generator.state_dict(), w, 2, 3, 4, 1.0, 1.0, latent_mapping)
+    expected = reference.generator(
+        generator.state_dict(), w, 2, 3, 4, 1.0, variant.get("pixel_frequency", 1.0), latent_mapping
+    )
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
 
     (generator(normal(2, 6)) * normal(2, 3, 12, 12, seed=1)).sum().backward()
