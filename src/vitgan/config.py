@@ -48,6 +48,11 @@ class RunConfig(Config):
                 "augment.probability 0 leaves DiffAugment and bCR nothing to do: raise it, or set "
                 "--objective.no-diffaugment --objective.bcr-real 0 --objective.bcr-fake 0"
             )
+        if self.objective.bcr_ramp_images and not (self.objective.bcr_real or self.objective.bcr_fake):
+            raise UserError(
+                "objective.bcr_ramp_images has no bCR to raise: leave it out, or set --objective.bcr-real 10 "
+                "--objective.bcr-fake 10"
+            )
         self._check_step()
 
     def _check_step(self) -> None:

@@ -215,6 +215,23 @@ def test_bcr_is_zero_where_nothing_is_augmented() -> None:
     assert loss.item() == parts["loss/adversarial"].item()
 
 
+def test_bcr_rises_with_the_images_seen() -> None:
+    """Batches of 6 that rise over 60 images: nothing at first, a tenth after 6, all of it from 60 on."""
+    rising = Players(ObjectiveConfig(bcr_real=3, bcr_fake=5, bcr_ramp_images=60))
+    for step, share in ((0, 0.0), (1, 0.1), (5, 0.5), (10, 1.0), (500, 1.0)):
+        loss, parts = rising.discriminator_loss(step=step)
+        bcr = 3 * parts["loss/bcr_real"] + 5 * parts["loss/bcr_fake"]
+        assert bcr > 0
+        torch.testing.assert_close(loss.detach(), parts["loss/adversarial"] + share * bcr)
+
+
+def test_processes_and_micro_batches_count_the_images_of_all() -> None:
+    whole = StepRandomness(0, 7).images_before(64)
+    assert whole == 7 * 64
+    assert StepRandomness(0, 7, rank=1, world_size=4).images_before(16) == whole
+    assert StepRandomness(0, 7, rank=1, world_size=2).share(2, 4).images_before(8) == whole
+
+
 @pytest.mark.parametrize("diffaugment", [True, False])
 def test_exact_penalties_are_those_of_the_images_that_d_sees(diffaugment: bool) -> None:
     """D's gradient is w + 3 x² / 100 by hand."""

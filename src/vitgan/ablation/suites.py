@@ -9,7 +9,17 @@ from vitgan.models.costs import model_costs
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
-from vitgan.presets import FAST_OBJECTIVE, MODERN_STEPS, modern, replaced, stylegan2, stylegan2d, vanilla, with_model
+from vitgan.presets import (
+    FAST_OBJECTIVE,
+    MODERN_STEPS,
+    both_vits,
+    modern,
+    replaced,
+    stylegan2,
+    stylegan2d,
+    vanilla,
+    with_model,
+)
 from vitgan.training.phases import ObjectiveConfig
 
 Row = Callable[[RunConfig], RunConfig]
@@ -92,6 +102,17 @@ def scaled_width(width: int, flops: float) -> int:
     return max(32, 32 * round(width * flops**0.5 / 32))
 
 
+def with_rates(row: Row, generator: float, discriminator: float) -> Row:
+    """A row at other learning rates."""
+
+    def changed(base: RunConfig) -> RunConfig:
+        config = row(base)
+        training = replaced(config.training, learning_rate=generator, discriminator_learning_rate=discriminator)
+        return replaced(config, training=training)
+
+    return changed
+
+
 def modern_row(count: int) -> Row:
     """The first `count` steps of the modern recipe."""
 
@@ -103,9 +124,60 @@ def modern_row(count: int) -> Row:
     return row
 
 
-def bcr(weight: float, diffaugment: bool = False) -> ObjectiveConfig:
-    """The paper's loss with bCR, with or without DiffAugment."""
-    return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment)
+def modern_with(section: str, **changes: object) -> Row:
+    """The modern recipe with fields of one section (training, objective, augment) changed."""
+
+    def row(base: RunConfig) -> RunConfig:
+        config = modern(base)
+        return replaced(config, **{section: replaced(getattr(config, section), **changes)})
+
+    return row
+
+
+def modern_at_rate(factor: float) -> Row:
+    """The modern recipe with its learning rate times a factor."""
+
+    def row(base: RunConfig) -> RunConfig:
+        config = modern(base)
+        rate = config.training.learning_rate * factor
+        return replaced(config, training=replaced(config.training, learning_rate=rate))
+
+    return row
+
+
+def sized_modern(**changes: object) -> Row:
+    """The modern recipe at other sizes of both players; its learning rate follows the width."""
+    return lambda base: modern(both_vits(**changes)(base))
+
+
+def modern_with_fine_generator(base: RunConfig) -> RunConfig:
+    """The modern recipe with patches of 8 in D alone: a quarter of its tokens."""
+    config = modern(base)
+    return with_model(config, discriminator=replaced(config.model.discriminator, patch_size=8))
+
+
+def bcr(weight: float, diffaugment: bool = False, ramp_images: int = 0) -> ObjectiveConfig:
+    """The paper's loss with bCR, with or without DiffAugment, at once or rising."""
+    return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment, bcr_ramp_images=ramp_images)
+
+
+def with_objective(objective: ObjectiveConfig) -> Row:
+    """The base's players under another objective."""
+    return lambda base: replaced(base, objective=objective)
+
+
+PLAYERS: dict[str, Row] = {
+    "vanilla-r1": vanilla,
+    "vanilla-sn": vanilla_with_spectral_norm,
+    "vitgan": unchanged,
+    "vitgan-fast": fast,
+    "vit-stylegan2": lambda base: equal_flops(stylegan2d(base), base),
+    "stylegan2": lambda base: equal_flops(stylegan2(base), base),
+}
+"""The pairs of players that the paper compares, without the later ideas."""
+
+RATES = ((0.006, 0.003), (0.002, 0.002))
+"""Learning rates of G and D: those of `cifar10-tiny`, and the paper's."""
 
 
 SUITES = {
@@ -137,14 +209,40 @@ SUITES = {
         Suite(
             "players",
             "Does a GAN made of ViTs match one made of CNNs, and what does ViTGAN have over plain ViTs?",
+            PLAYERS | {"modern": modern},
+        ),
+        Suite(
+            "rates",
+            "Which learning rates suit each pair of players?",
             {
-                "vanilla-r1": vanilla,
-                "vanilla-sn": vanilla_with_spectral_norm,
-                "vitgan": unchanged,
-                "vitgan-fast": fast,
-                "vit-stylegan2": lambda base: equal_flops(stylegan2d(base), base),
-                "stylegan2": lambda base: equal_flops(stylegan2(base), base),
+                f"{name}@{generator:g}+{discriminator:g}": with_rates(row, generator, discriminator)
+                for name, row in PLAYERS.items()
+                for generator, discriminator in RATES
+            },
+        ),
+        Suite(
+            "recipes",
+            "What makes the best of a small budget? The modern recipe, and the paper's, with one thing changed.",
+            {
                 "modern": modern,
+                "patch-8": sized_modern(patch_size=8),
+                "patch-8-in-d": modern_with_fine_generator,
+                "width-96": sized_modern(dim=96, num_heads=3),
+                "width-192": sized_modern(dim=192, num_heads=6),
+                "depth-2": sized_modern(depth=2),
+                "depth-5": sized_modern(depth=5),
+                "batch-16": modern_with("training", batch_size=16),
+                "batch-64": modern_with("training", batch_size=64),
+                "rate-x0.5": modern_at_rate(0.5),
+                "rate-x2": modern_at_rate(2),
+                "gamma-0.01": modern_with("objective", r1_gamma=0.01, r2_gamma=0.01),
+                "gamma-0.2": modern_with("objective", r1_gamma=0.2, r2_gamma=0.2),
+                "augment-0.4": modern_with("augment", probability=0.4),
+                "bcr-1": modern_with("objective", bcr_real=1, bcr_fake=1),
+                "paper": unchanged,
+                "paper-bcr-1": with_objective(bcr(1, True)),
+                "paper-bcr-0": with_objective(bcr(0, True)),
+                "paper-bcr-rising": with_objective(bcr(10, True, 50_000)),
             },
         ),
         Suite(

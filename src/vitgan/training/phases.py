@@ -46,6 +46,8 @@ class ObjectiveConfig(Config):
     """lambda_r of balanced consistency regularisation."""
     bcr_fake: float = Field(default=10.0, ge=0)
     """lambda_f of balanced consistency regularisation."""
+    bcr_ramp_images: int = Field(default=0, ge=0)
+    """Both lambdas rise linearly from 0 over this many images: D learns to tell real from fake first [choice]."""
     r1_gamma: float = Field(default=0.0, ge=0)
     """gamma of R1, gamma / 2 · E ||∇D||² on the real images that D sees."""
     r2_gamma: float = Field(default=0.0, ge=0)
@@ -106,6 +108,12 @@ class Term(NamedTuple):
     compute: Callable[[Views], Tensor]
     interval: int = 1
     differentiates_images: bool = False
+    ramp_images: int = 0
+
+    def weight_at(self, images_seen: int) -> float:
+        """The term's weight after so many images, in a step in which it is due."""
+        ramp = min(1.0, images_seen / self.ramp_images) if self.ramp_images else 1.0
+        return self.weight * self.interval * ramp
 
 
 Parts = dict[str, Tensor]
@@ -148,9 +156,9 @@ class Objective(nn.Module):
         adversarial = self.loss.discriminator
         terms = [Term("adversarial", 1.0, (real, fake), lambda v: adversarial(v.logits[real], v.logits[fake]))]
         if config.bcr_real:
-            terms.append(_consistency_term("bcr_real", config.bcr_real, "real"))
+            terms.append(_consistency_term("real", config.bcr_real, config.bcr_ramp_images))
         if config.bcr_fake:
-            terms.append(_consistency_term("bcr_fake", config.bcr_fake, "fake"))
+            terms.append(_consistency_term("fake", config.bcr_fake, config.bcr_ramp_images))
         if config.r1_gamma:
             terms.append(_penalty_term("r1", config.r1_gamma, real, config))
         if config.r2_gamma:
@@ -189,8 +197,9 @@ class Objective(nn.Module):
         views.run(discriminator, labels)
 
         parts = {f"loss/{term.name}": term.compute(views) for term in due}
+        images_seen = randomness.images_before(len(real))
         total = sum(
-            (parts[f"loss/{term.name}"] * (term.weight * term.interval) for term in due), start=real.new_zeros(())
+            (parts[f"loss/{term.name}"] * term.weight_at(images_seen) for term in due), start=real.new_zeros(())
         )
         parts = {name: value.detach() for name, value in parts.items()}
         parts["loss/discriminator"] = total.detach()
@@ -281,9 +290,13 @@ class Objective(nn.Module):
         return randomness.augmentation(purpose, self.augmentation, len(images), images.shape[-1])
 
 
-def _consistency_term(name: str, weight: float, view: str) -> Term:
+def _consistency_term(view: str, weight: float, ramp_images: int) -> Term:
     augmented = f"{view}_augmented"
-    return Term(name, weight, (view, augmented), lambda v: consistency(v.logits[view], v.logits[augmented]))
+
+    def term(v: Views) -> Tensor:
+        return consistency(v.logits[view], v.logits[augmented])
+
+    return Term(f"bcr_{view}", weight, (view, augmented), term, ramp_images=ramp_images)
 
 
 def _penalty_term(name: str, gamma: float, view: str, config: ObjectiveConfig) -> Term:
