@@ -14,6 +14,7 @@ from vitgan.presets import (
     MODERN_STEPS,
     both_vits,
     modern,
+    relativistic,
     replaced,
     stylegan2,
     stylegan2d,
@@ -150,6 +151,11 @@ def sized_modern(**changes: object) -> Row:
     return lambda base: modern(both_vits(**changes)(base))
 
 
+def stylegan2_under_modern_objective(base: RunConfig) -> RunConfig:
+    """StyleGAN2 under the modern recipe's losses and augmentation: whether they or the transformer made the difference."""
+    return relativistic(PLAYERS["stylegan2"](base))
+
+
 def modern_with_fine_generator(base: RunConfig) -> RunConfig:
     """The modern recipe with patches of 8 in D alone: a quarter of its tokens."""
     config = modern(base)
@@ -209,7 +215,7 @@ SUITES = {
         Suite(
             "players",
             "Does a GAN made of ViTs match one made of CNNs, and what does ViTGAN have over plain ViTs?",
-            PLAYERS | {"modern": modern},
+            PLAYERS | {"modern": modern, "stylegan2-modern": stylegan2_under_modern_objective},
         ),
         Suite(
             "rates",
