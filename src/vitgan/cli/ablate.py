@@ -25,7 +25,8 @@ DESCRIPTION = """Trains the rows of a suite one after the other and writes one r
 Runs that are finished are passed over, so that the same command goes on where it was stopped.
 
 example: vitgan ablate discriminator --data data/cifar10 --minutes 20 --out runs/ablate-discriminator
-suites:  """ + "; ".join(f"{name}: {', '.join(suite.rows)}" for name, suite in SUITES.items())
+
+""" + "\n\n".join(f"{name}: {suite.question} Rows: {', '.join(suite.rows)}." for name, suite in SUITES.items())
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Arguments:
     """Which table, at what budget, with which seeds.
 
     Attributes:
-        suite: discriminator, generator, players or modern.
+        suite: Name of the table.
         base: Preset whose sizes all rows share.
         data: Image store; by default the base's.
         kimg: Budget of a run in thousands of images.
