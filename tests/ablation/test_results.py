@@ -38,4 +38,6 @@ def test_rows_are_compared_where_all_of_them_are_measured() -> None:
     assert at_budget(QUICK.score(), 20) == pytest.approx(700)
     assert at_budget(SLOW.score(in_time=True), 8) == pytest.approx(780)
     assert at_budget(SLOW.score(), 5) is None  # before the first evaluation: nothing is made up
+    assert at_budget(([9.05], [900.0]), 9.0) == 900  # runs of 9 minutes end a step after them
+    assert at_budget(([9.2], [900.0]), 9.0) is None
     assert common_budget({"row": []}, in_time=True) is None

@@ -88,9 +88,13 @@ def common_budget(results: dict[str, list[MemberResult]], in_time: bool) -> floa
     return min(ends) if ends else None
 
 
+SAME_BUDGET = 1.01
+"""A run's only evaluation counts for a budget that is this little smaller: runs of equal time end within a step of it."""
+
+
 def at_budget(curve: Curve, budget: float) -> float | None:
     """A score at a budget, between two evaluations by a straight line; None before the first."""
     x, y = curve
-    if not x or not x[0] <= budget <= x[-1]:
+    if not x or x[0] > budget * SAME_BUDGET or x[-1] < budget:
         return None
     return float(np.interp(budget, x, y))
