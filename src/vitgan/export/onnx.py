@@ -162,7 +162,8 @@ def lower_precision(path: Path, precision: Precision) -> None:
         folded, quantised = (path.with_name(f"{path.stem}.{step}.onnx") for step in ("folded", "int8"))
         try:
             quant_pre_process(path, folded, skip_symbolic_shape=True)
-            quantize_dynamic(folded, quantised, weight_type=QuantType.QInt8, per_channel=True)
+            # Unsigned: processors without VNNI multiply unsigned by signed bytes in 16 bits, which overflow.
+            quantize_dynamic(folded, quantised, weight_type=QuantType.QUInt8, per_channel=True)
             quantised.replace(path)
         finally:
             folded.unlink(missing_ok=True)
