@@ -1,13 +1,19 @@
-"""Small files that must never be half written or half read."""
+"""Files that are never half written, and never trusted when they are read."""
 
+import errno
 import hashlib
 import json
+import math
 import os
+import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from vitgan.errors import UserError
@@ -70,31 +76,108 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def regular_size(path: Path) -> int:
+    """Size of a regular file in bytes. To open a FIFO or a device in its place could wait for ever, or do something.
+
+    Raises:
+        OSError: If there is no regular file at `path`.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return found.st_size
+
+
+def stamp(path: Path) -> str:
+    """Size and times of a file, which differ after any change of its content; "" if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> bytes:
+    """The content of a file that may be a stranger's.
+
+    Raises:
+        UserError: If it is missing, no regular file, larger than `largest` bytes, or unreadable.
+    """
+    try:
+        if regular_size(path) > largest:
+            raise UserError(f"{path} is larger than a {what} can be ({largest >> 20} MiB)")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(one_line(f"cannot read the {what} {path}: {error.strerror or error}")) from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The value in a JSON file that may be a stranger's; its numbers are finite.
+
+    Raises:
+        UserError: If it cannot be read, is no JSON, or is larger than 16 MiB.
+    """
+    data = read_bytes(path, f"{what}'s JSON")
+    try:
+        return json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise UserError(one_line(f"{path} cannot be read as a {what}'s JSON: {error}")) from error
+
+
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
     """Reads a JSON file (or the part of it under `keys`) and validates it. The file may be a stranger's.
 
     Raises:
-        UserError: If the file is missing, is no JSON, is larger than 16 MiB, or does not fit `model`.
+        UserError: If the file is missing, cannot be read as JSON, or does not fit `model`.
     """
+    if not path.exists():
+        raise UserError(f"{path.parent} is no {what}: it has no {path.name}")
+    value = read_json(path, what)
     try:
-        if not path.is_file():
-            raise UserError(f"{path.parent} is no {what}: it has no {path.name}")
-        if path.stat().st_size > LARGEST_JSON_BYTES:
-            raise UserError(f"{path} is larger than a {what}'s JSON can be ({LARGEST_JSON_BYTES >> 20} MiB)")
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         for key in keys:
             value = value[key]
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(p) for p in (*keys, *first["loc"]))
+        place = ".".join(str(p) for p in (*keys, *first["loc"])) or "file"
         raise UserError(one_line(f"{path} does not describe a {what}: {place}: {first['msg']}")) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(one_line(f"{path} cannot be read as a {what}'s JSON: {error}")) from error
+    except (KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise UserError(one_line(f"{path} does not describe a {what}: {error!r}")) from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap:
+    """A NumPy file of known content, mapped read-only; nothing is allocated before its header and size are right.
+
+    Raises:
+        UserError: If it is missing, no NumPy file, or holds anything else.
+    """
+    dtype = np.dtype(dtype)
+    try:
+        size = regular_size(path)
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's and NumPy's remarks on odd headers
+            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            found = readers[np.lib.format.read_magic(file)](file)
+            offset = file.tell()
+        if found != (shape, False, dtype):
+            order = " in Fortran order" if found[1] else ""
+            raise UserError(one_line(f"{path} holds {found[2]} {found[0]}{order}, expected {dtype} {shape}"))
+        if size != offset + dtype.itemsize * math.prod(shape):
+            raise UserError(f"{path} is damaged: it has {size:,} bytes, its header announces another number")
+        return np.memmap(path, dtype, "r", offset, shape)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(one_line(f"cannot read {path}: {error.strerror or error}")) from error
+    except Exception as error:  # NumPy parses the header as Python, and a damaged one raises anything
+        raise UserError(one_line(f"{path} is damaged: {error!r}", 200)) from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def one_line(text: str, longest: int = 500) -> str:

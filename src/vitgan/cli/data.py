@@ -1,6 +1,7 @@
 """`vitgan data`: images in the formats that people have them in -> a store that training reads."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,6 +248,7 @@ def _prepare(source: Source, output: Output) -> None:
                 max_images=output.max_images,
                 overwrite=output.overwrite,
                 on_progress=on_progress,
+                on_notice=lambda line: print(f"vitgan: {line}", file=sys.stderr, flush=True),
             )
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it was")

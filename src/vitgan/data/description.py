@@ -4,27 +4,30 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
+from vitgan.data.sources.source import printable
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import read_model
+from vitgan.schema import Config
 
 FILE_NAME = "dataset.json"
+LARGEST_LABEL = (1 << 20) - 1
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Line = Annotated[str, AfterValidator(printable)]
+"""Text without control characters, which would act on a terminal: they become escapes."""
 
 
-class SkippedImage(BaseModel):
+class SkippedImage(Config):
     """An image that the source has and the store has not."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    reason: str
+    name: Line
+    reason: Line
 
 
-class DatasetDescription(BaseModel):
+class DatasetDescription(Config):
     """What a store holds and how it came about.
 
     Attributes:
@@ -47,27 +50,25 @@ class DatasetDescription(BaseModel):
         url: Where the data comes from.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     format_version: Literal[1] = 1
-    source: str
-    origin: str = ""
-    split: str | None = None
-    resolution: Annotated[int, Field(gt=0)]
+    source: Line
+    origin: Line = ""
+    split: Line | None = None
+    resolution: Annotated[int, Field(gt=0, le=4096)]
     channels: Literal[1, 3]
     count: Annotated[int, Field(gt=0)]
-    framing: str = ""
-    background: str = "#ffffff"
+    framing: Line = ""
+    background: Line = "#ffffff"
     sha256: Digest
     labels_sha256: Digest | None = None
-    label_names: list[str] | None = None
+    label_names: Annotated[list[Line], Field(max_length=LARGEST_LABEL + 1)] | None = None
     skipped: list[SkippedImage] = []
     skipped_count: Count = 0
-    converted: dict[str, Count] = {}
+    converted: dict[Line, Count] = {}
     duplicate_count: Count = 0
     duplicates: list[tuple[Count, Count]] = []
-    licence: str = ""
-    url: str = ""
+    licence: Line = ""
+    url: Line = ""
 
     @classmethod
     def read(cls, store: Path) -> "DatasetDescription":
@@ -76,21 +77,11 @@ class DatasetDescription(BaseModel):
         Raises:
             UserError: The folder is missing or is no store.
         """
-        file = store / FILE_NAME
-        try:
-            return cls.model_validate_json(file.read_bytes())
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if not store.exists():
-                message = f"there is no image store at {store}: prepare one with `vitgan data SOURCE --out {store}`"
-            else:
-                message = f"{store} is not an image store (no {FILE_NAME}): prepare one with `vitgan data`"
-            raise UserError(message) from error
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "file"
-            raise UserError(one_line(f"{file} is not a store's description: {where}: {first['msg']}")) from error
+        if not store.exists():
+            raise UserError(f"there is no image store at {store}: prepare one with `vitgan data SOURCE --out {store}`")
+        if not (store / FILE_NAME).exists():
+            raise UserError(f"{store} is not an image store (no {FILE_NAME}): prepare one with `vitgan data`")
+        return read_model(store / FILE_NAME, cls, "store")
 
     def write(self, store: Path) -> None:
         """Writes the description into the folder `store`, readable by people."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitgan.data.decode import Framing, decode
+from vitgan.data.description import LARGEST_LABEL
 from vitgan.data.duplicates import image_digests
 from vitgan.data.isolation import start_processes
 from vitgan.data.sources.source import Source, UnreadableImage, printable
@@ -84,6 +85,8 @@ def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decode
     for index in indices.tolist():
         try:
             item = source[index]
+            if source.labelled and not (isinstance(item.label, int) and 0 <= item.label <= LARGEST_LABEL):
+                raise UnreadableImage(f"its label is {item.label}")
             image, notes = decode(item.image, framing)
         except UnreadableImage as error:
             skipped.append((printable(source.item_name(index)), printable(str(error))))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitgan.data.decode import Framing
 from vitgan.data.description import SkippedImage
@@ -86,11 +88,13 @@ def prepare(
     max_images: int | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> ImageStore:
     """Decodes, crops and resizes a source's images into a store.
 
-    The result does not depend on `workers`. If the process is killed, the same call goes on where it was. With worker
-    processes a script needs the usual `if __name__ == "__main__":`.
+    The result does not depend on `workers`. If the process is killed, the same call goes on where it was; if the source,
+    an option or what was written has changed since, it starts again. With worker processes a script needs the usual
+    `if __name__ == "__main__":`.
 
     Args:
         source: Where the images come from.
@@ -105,6 +109,7 @@ def prepare(
         max_images: Read only so many, evenly spaced over the source's order.
         overwrite: Replace a store that is at `destination`.
         on_progress: Called with (images read, images in all).
+        on_notice: Called with a line that says whether what a killed call left is gone on with.
 
     Raises:
         UserError: Nothing to read, nothing readable, too little room on the disk, `destination` exists or cannot be
@@ -124,9 +129,11 @@ def prepare(
         channels=planned.framing.channels,
         labelled=source.labelled,
         overwrite=overwrite,
-        fingerprint=_fingerprint(source, planned),
+        fingerprint=_fingerprint(source, planned, strict),
     ) as writer:
-        record = _Record.resume(writer, source)
+        record = _resume(writer, source, planned.images)
+        if on_notice and writer.notice:
+            on_notice(f"{destination}: {writer.notice}")
         indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)
         if workers is None:
             workers = 0 if source.in_memory or planned.images < FEW_IMAGES else available_processors()
@@ -139,7 +146,7 @@ def prepare(
         return writer.finish(
             source=source.provenance.name,
             origin=printable(source.origin),
-            split=source.split,
+            split=printable(source.split) if source.split else None,
             framing=str(planned.framing),
             background=background,
             label_names=source.label_names,
@@ -159,7 +166,7 @@ def available_processors() -> int:
 def require_room(destination: Path, needed: int) -> None:
     """Raises a UserError unless `needed` more bytes fit beside `destination`, counting what is written already."""
     partial = partial_folder(destination)
-    written = sum(file.stat().st_size for file in partial.iterdir()) if partial.is_dir() else 0
+    written = sum(file.lstat().st_size for file in partial.iterdir()) if partial.is_dir() else 0
     existing = next(folder for folder in partial.parents if folder.exists())
     free = shutil.disk_usage(existing).free + written
     if needed > free:
@@ -169,24 +176,21 @@ def require_room(destination: Path, needed: int) -> None:
         )
 
 
-@dataclass
-class _Record:
+class _Record(BaseModel):
     """What is known so far beyond the images; the writer's journal keeps it."""
 
-    done: int
+    model_config = ConfigDict(extra="forbid")
+
+    done: int = 0
     skipped: list[SkippedImage]
     skipped_count: int
-    converted: Counter[str]
+    converted: Counter[str] = Counter()
 
     @classmethod
-    def resume(cls, writer: StoreWriter, source: Source) -> "_Record":
-        if not writer.journal:
-            refused = source.refused[:LISTED_SKIPPED]
-            listed = [SkippedImage(name=printable(name), reason=printable(reason)) for name, reason in refused]
-            return cls(0, listed, len(source.refused), Counter())
-        journal = writer.journal
-        skipped = [SkippedImage.model_validate(entry) for entry in journal["skipped"]]
-        return cls(journal["done"], skipped, journal["skipped_count"], Counter(journal["converted"]))
+    def of_refused(cls, refused: list[tuple[str, str]]) -> "_Record":
+        """The record before the first image."""
+        listed = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
+        return cls(skipped=listed, skipped_count=len(refused))
 
     def add(self, decoded: Decoded) -> None:
         self.done += len(decoded.images) + len(decoded.skipped)
@@ -195,9 +199,20 @@ class _Record:
         self.skipped_count += len(decoded.skipped)
         self.converted.update(decoded.converted)
 
-    def journal(self) -> dict:
-        skipped = [entry.model_dump() for entry in self.skipped]
-        return dataclasses.asdict(self) | {"skipped": skipped, "converted": dict(self.converted)}
+
+def _resume(writer: StoreWriter, source: Source, total: int) -> _Record:
+    """The record of the images that the writer has kept, if it accounts for every one of them."""
+    fresh = _Record.of_refused(source.refused)
+    if not writer.journal:
+        return fresh
+    try:
+        record = _Record.model_validate(writer.journal)
+    except ValidationError:
+        record = None
+    if record and record.done == writer.count + record.skipped_count - fresh.skipped_count <= total:
+        return record
+    writer.restart("its counts contradict each other")
+    return fresh
 
 
 def _write_all(
@@ -217,14 +232,16 @@ def _write_all(
             writer.append(decoded.images, decoded.labels, decoded.digests)
         record.add(decoded)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            writer.checkpoint(record.journal())
+            writer.checkpoint(record.model_dump(mode="json"))
             saved = time.monotonic()
         if on_progress:
             on_progress(record.done, total)
 
 
-def _fingerprint(source: Source, planned: Plan) -> str:
-    settings = {"source": source.fingerprint(), "images": planned.images, **dataclasses.asdict(planned.framing)}
+def _fingerprint(source: Source, planned: Plan, strict: bool) -> str:
+    """Hex digest of all that the store's bytes depend on: the source, the options, and what decodes."""
+    options = {"images": planned.images, "strict": strict, **dataclasses.asdict(planned.framing)}
+    settings = {"source": source.fingerprint(), "refused": source.refused, "pillow": PIL.__version__, **options}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

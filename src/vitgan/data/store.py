@@ -10,19 +10,21 @@ journal, so that a preparation that was killed can go on.
 
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
+from pydantic import Field
 
-from vitgan.data.description import FILE_NAME, DatasetDescription
+from vitgan.data.description import FILE_NAME, LARGEST_LABEL, DatasetDescription, Digest
 from vitgan.data.duplicates import find_duplicates, image_digests
 from vitgan.errors import UserError
+from vitgan.files import read_array, read_model, regular_size, write_bytes
+from vitgan.schema import Config
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 JOURNAL, DIGESTS, LOCK = "journal.json", "digests.bin", "lock"
@@ -50,26 +52,22 @@ class ImageStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "ImageStore":
-        """Opens a store in time independent of the images' number; `verify` checks the content.
+        """Opens a store without reading its images, which `verify` does; the labels are checked.
 
         Raises:
-            UserError: There is no store at `path`, or its files contradict each other.
+            UserError: There is no store at `path`, or its files are damaged or contradict each other.
         """
         path = Path(path)
         description = DatasetDescription.read(path)
-        images = _read_array(path / IMAGES, mmap_mode="r")
-        expected = (description.count, description.channels, description.resolution, description.resolution)
-        if not isinstance(images, np.memmap) or images.dtype != np.uint8 or images.shape != expected:
-            found = f"{images.dtype} {images.shape}"
-            raise UserError(
-                f"{path / IMAGES} holds {found}, but {FILE_NAME} says uint8 {expected}: prepare the store again"
-            )
-        labels = _read_array(path / LABELS) if description.labels_sha256 else None
-        if labels is not None and (labels.dtype != np.int64 or labels.shape != (description.count,)):
-            found = f"{labels.dtype} {labels.shape}"
-            raise UserError(
-                f"{path / LABELS} holds {found}, but {FILE_NAME} says int64 ({description.count},): prepare it again"
-            )
+        count, size = description.count, description.resolution
+        try:
+            images = read_array(path / IMAGES, np.uint8, (count, description.channels, size, size))
+            labels = None
+            if description.labels_sha256:
+                labels = np.array(read_array(path / LABELS, np.int64, (count,)))
+                _check_labels(path, labels, description.labels_sha256)
+        except UserError as error:
+            raise UserError(f"{error}: prepare the store again") from error
         return cls(path, description, images, labels)
 
     def __len__(self) -> int:
@@ -99,19 +97,40 @@ class ImageStore:
             on_progress: Called with (images read, images in all).
 
         Raises:
-            UserError: Images or labels are not what was prepared.
+            UserError: The images are not what was prepared, or cannot be read.
         """
         image_bytes = self.channels * self.resolution**2
-        with (self.path / IMAGES).open("rb") as file:
-            file.seek(self.images.offset)
-            digest = hashlib.sha256()
-            for done in _hash_blocks(file, digest, len(self) * image_bytes):
-                if on_progress:
-                    on_progress(done // image_bytes, len(self))
+        digest = hashlib.sha256()
+        try:
+            with (self.path / IMAGES).open("rb") as file:
+                file.seek(self.images.offset)
+                for done in _hash_blocks(file, digest, len(self) * image_bytes):
+                    if on_progress:
+                        on_progress(done // image_bytes, len(self))
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / IMAGES}: {error.strerror or error}") from error
         if digest.hexdigest() != self.description.sha256:
             raise UserError(f"the images of {self.path} were altered (SHA-256 differs): prepare the store again")
-        if self.labels is not None and _labels_digest(self.labels) != self.description.labels_sha256:
-            raise UserError(f"the labels of {self.path} were altered (SHA-256 differs): prepare the store again")
+
+
+class Journal(Config):
+    """What a writer's `journal.json` vouches for."""
+
+    fingerprint: str
+    count: int = Field(ge=0)
+    images: Digest
+    labels: Digest
+    digests: Digest
+    """SHA-256 of what the three files hold of these `count` images."""
+    record: dict[str, Any]
+    """The caller's."""
+    sha256: str = ""
+    """Of all of the above."""
+
+    def signed(self) -> "Journal":
+        """With the digest of all other fields."""
+        content = self.model_dump_json(exclude={"sha256"})
+        return self.model_copy(update={"sha256": hashlib.sha256(content.encode()).hexdigest()})
 
 
 class StoreWriter:
@@ -126,11 +145,13 @@ class StoreWriter:
         channels: 1 or 3.
         labelled: Whether images come with labels.
         overwrite: Replace a store that is already there.
-        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up.
+        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up, if
+            every byte of it is as it was written.
 
     Attributes:
         count: Images written so far.
         journal: What the last `checkpoint` was given; empty at a fresh start.
+        notice: What became of work that a killed writer left, in words; empty if there was none.
 
     Raises:
         UserError: The folder exists, cannot be written, or is being written by another process.
@@ -151,18 +172,21 @@ class StoreWriter:
         self.overwrite, self.fingerprint = overwrite, fingerprint
         self.count = 0
         self.journal: dict[str, Any] = {}
+        self.notice = ""
+        self._parts: list[_Part] = []
         self._partial = partial_folder(self.path)
-        self._hash = hashlib.sha256()
         refuse_existing(self.path, overwrite)
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self._partial / LOCK, timeout=0)
             self._lock.acquire()
-            self._open_files()
+            useless = self._take_up()
+            if useless:
+                self.restart(useless)
         except Timeout as error:
             raise UserError(f"another process is preparing {path}: wait for it, or choose another --out") from error
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}: choose another --out") from error
+            raise UserError(f"cannot write {error.filename or path}: {error.strerror}: choose another --out") from error
 
     def append(self, images: np.ndarray, labels: np.ndarray | None = None, digests: np.ndarray | None = None) -> None:
         """Adds images at the end.
@@ -179,26 +203,43 @@ class StoreWriter:
             raise ValueError(f"expected uint8 (n, {self.channels}, {self.resolution}, {self.resolution})")
         if (labels is not None) != self.labelled or (labels is not None and len(labels) != len(images)):
             raise ValueError("expected one label for each image of a labelled store, and none otherwise")
-        pixels = np.ascontiguousarray(images).tobytes()
+        if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
+            raise UserError(f"labels {labels.min()} to {labels.max()}: expected 0 to {LARGEST_LABEL:,}")
         try:
-            self._images.write(pixels)
+            self._images.write(np.ascontiguousarray(images).tobytes())
             if labels is not None:
                 self._labels.write(np.asarray(labels, "<i8").tobytes())
             self._digests.write((image_digests(images) if digests is None else digests).tobytes())
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-        self._hash.update(pixels)
         self.count += len(images)
 
     def checkpoint(self, journal: dict[str, Any]) -> None:
         """Makes the images so far, and `journal` (JSON values), survive a kill of this process."""
-        for file in (self._images, self._labels, self._digests):
-            file.flush()
-        state = {"fingerprint": self.fingerprint, "count": self.count, "journal": journal}
-        temporary = self._partial / (JOURNAL + ".new")
-        temporary.write_text(json.dumps(state), "utf-8")
-        temporary.replace(self._partial / JOURNAL)
+        for part in self._parts:
+            part.file.flush()
+        images, labels, digests = (part.sha256.hexdigest() for part in self._parts)
+        shared = {"fingerprint": self.fingerprint, "count": self.count, "record": journal}
+        state = Journal(**shared, images=images, labels=labels, digests=digests).signed()
+        write_bytes(self._partial / JOURNAL, state.model_dump_json().encode())
         self.journal = journal
+
+    def restart(self, reason: str) -> None:
+        """Drops what a killed writer left.
+
+        Args:
+            reason: Why it is of no use.
+
+        Raises:
+            UserError: The files cannot be written.
+        """
+        self.count, self.journal = 0, {}
+        self.notice = f"starts again, as what a killed preparation left in {self._partial} is of no use: {reason}"
+        try:
+            (self._partial / JOURNAL).unlink(missing_ok=True)
+            self._open(0)
+        except OSError as error:
+            raise UserError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
 
     def finish(self, **description: Any) -> ImageStore:
         """Completes the store and moves it to its place.
@@ -230,7 +271,7 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._images.closed:
+        if self._images.file.closed:
             return
         if self.journal and error is not None and not isinstance(error, UserError):
             self._close_files()
@@ -238,39 +279,43 @@ class StoreWriter:
         else:
             self.discard()
 
-    def _open_files(self) -> None:
-        header = _header(0, self.channels, self.resolution)
-        image_bytes = self.channels * self.resolution**2
-        state = self._resumable_state()
-        if state:
-            self.count, self.journal = state["count"], state["journal"]
-        else:
-            (self._partial / JOURNAL).unlink(missing_ok=True)
-        self._images = _open_truncated(self._partial / IMAGES, len(header) + self.count * image_bytes)
-        self._labels = _open_truncated(self._partial / "labels.bin", self.count * 8)
-        self._digests = _open_truncated(self._partial / DIGESTS, self.count * 8)
-        self._images.write(header)
-        for _ in _hash_blocks(self._images, self._hash, self.count * image_bytes):
-            pass
-
-    def _resumable_state(self) -> dict[str, Any] | None:
-        """The journal of a killed writer of the same images, if what it vouches for is there."""
+    def _take_up(self) -> str:
+        """Goes on behind the images of a killed writer, or says why that cannot be; "" if there are none."""
+        if not any((self._partial / name).exists() for name in (IMAGES, JOURNAL)):
+            self._open(0)
+            return ""
+        if not (self._partial / JOURNAL).exists():
+            return "it ended before anything was safe"
         try:
-            state = json.loads((self._partial / JOURNAL).read_text("utf-8"))
-            written = (self._partial / IMAGES).stat().st_size, (self._partial / DIGESTS).stat().st_size
-        except (OSError, ValueError):
-            return None
-        if not self.fingerprint or state["fingerprint"] != self.fingerprint:
-            return None
-        needed = len(_header(0, self.channels, self.resolution)) + state["count"] * self.channels * self.resolution**2
-        return state if written[0] >= needed and written[1] >= 8 * state["count"] else None
+            kept = read_model(self._partial / JOURNAL, Journal, "preparation's journal")
+        except UserError as error:
+            return str(error)
+        if kept != kept.signed():
+            return f"{JOURNAL} is damaged"
+        if kept.fingerprint != self.fingerprint or not self.fingerprint:
+            return "the source or an option is another now"
+        self._open(kept.count)
+        found = [part.sha256.hexdigest() for part in self._parts]
+        if found != [kept.images, kept.labels, kept.digests]:
+            return "its images were altered"
+        self.count, self.journal = kept.count, kept.record
+        self.notice = f"goes on behind the {kept.count:,} images that a killed preparation left"
+        return ""
+
+    def _open(self, count: int) -> None:
+        """Opens the files for appending behind `count` images."""
+        self._close_files()
+        image_bytes, header = self.channels * self.resolution**2, _header(0, self.channels, self.resolution)
+        self._images = _Part(self._partial / IMAGES, header, count * image_bytes)
+        self._labels = _Part(self._partial / "labels.bin", b"", count * 8 * self.labelled)
+        self._digests = _Part(self._partial / DIGESTS, b"", count * 8)
+        self._parts = [self._images, self._labels, self._digests]
 
     def _write_whole(self, description: dict[str, Any]) -> None:
-        self._images.seek(0)
-        self._images.write(_header(self.count, self.channels, self.resolution))
-        for file in (self._images, self._labels, self._digests):
-            file.flush()
-        self._close_files()
+        self._images.file.seek(0)
+        self._images.file.write(_header(self.count, self.channels, self.resolution))
+        for part in self._parts:
+            part.file.close()
         labels_sha256 = None
         if self.labelled:
             labels = np.fromfile(self._partial / "labels.bin", "<i8").astype(np.int64)
@@ -281,13 +326,13 @@ class StoreWriter:
             resolution=self.resolution,
             channels=self.channels,  # pyright: ignore[reportArgumentType]
             count=self.count,
-            sha256=self._hash.hexdigest(),
+            sha256=self._images.sha256.hexdigest(),
             labels_sha256=labels_sha256,
             duplicate_count=len(duplicates),
             duplicates=duplicates[:LISTED_DUPLICATES],
             **description,
         ).write(self._partial)
-        for name in ("labels.bin", DIGESTS, JOURNAL, JOURNAL + ".new"):
+        for name in ("labels.bin", DIGESTS, JOURNAL):
             (self._partial / name).unlink(missing_ok=True)
 
     def _move_into_place(self) -> None:
@@ -301,9 +346,29 @@ class StoreWriter:
         shutil.rmtree(old, ignore_errors=True)
 
     def _close_files(self) -> None:
-        for file in (self._images, self._labels, self._digests):
+        for part in self._parts:
             with suppress(OSError):  # a full disk was reported by the write itself
-                file.close()
+                part.file.close()
+
+
+class _Part:
+    """A file of a store in the making, and the SHA-256 of what it holds behind its header.
+
+    Opens it for appending behind its first `size` bytes; where it has fewer, the SHA-256 is of those.
+    """
+
+    def __init__(self, path: Path, header: bytes, size: int) -> None:
+        path.touch()
+        regular_size(path)
+        self.file, self.sha256 = path.open("r+b"), hashlib.sha256()
+        self.file.write(header)
+        for _ in _hash_blocks(self.file, self.sha256, size):
+            pass
+        self.file.truncate()
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.sha256.update(data)
 
 
 def partial_folder(path: Path) -> Path:
@@ -338,15 +403,6 @@ def _header(count: int, channels: int, resolution: int) -> bytes:
     return buffer.getvalue()
 
 
-def _open_truncated(file: Path, size: int) -> BinaryIO:
-    """Opens for reading and writing, with what lies behind `size` bytes cut off; the position is the start."""
-    file.touch()
-    handle = file.open("r+b")
-    handle.truncate(size)
-    handle.seek(0 if file.name == IMAGES else size)
-    return handle
-
-
 def _hash_blocks(file: BinaryIO, digest: "hashlib._Hash", size: int) -> Iterator[int]:
     """Feeds the next `size` bytes to `digest`; yields how many are done."""
     done = 0
@@ -360,10 +416,8 @@ def _labels_digest(labels: np.ndarray) -> str:
     return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 
 
-def _read_array(file: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
-    try:
-        return np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing: prepare the store again") from error
-    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
-        raise UserError(f"{file} is damaged ({' '.join(str(error).split())}): prepare the store again") from error
+def _check_labels(path: Path, labels: np.ndarray, sha256: str) -> None:
+    if _labels_digest(labels) != sha256:
+        raise UserError(f"the labels of {path} were altered (SHA-256 differs)")
+    if not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
+        raise UserError(f"{path / LABELS} has labels {labels.min()} to {labels.max()}, expected 0 to {LARGEST_LABEL:,}")

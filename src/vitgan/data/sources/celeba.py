@@ -1,6 +1,7 @@
 """CelebA: 202,599 aligned faces of 178×218, with the official partition into train, valid and test."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -45,10 +46,12 @@ class CelebA(Source):
         files = {name.rsplit("/", 1)[-1]: index for index, name in enumerate(self._container.names)}
         if not files:
             raise UserError(f"no images under {path}: pass img_align_celeba or img_align_celeba.zip")
+        self._partition: list[Path] = []
         if split == "all":
             self._indices = list(range(len(self._container.names)))
             return
-        members = _read_partition(Path(partition) if partition else _find_partition(path), split)
+        self._partition = [Path(partition) if partition else _find_partition(path)]
+        members = _read_partition(self._partition[0], split)
         self._indices = [files[name] for name in members if name in files]
         self.refused += [(name, "in the partition file, but not there") for name in members if name not in files]
         if not self._indices:
@@ -62,6 +65,9 @@ class CelebA(Source):
 
     def item_name(self, index: int) -> str:
         return self._container.names[self._indices[index]]
+
+    def files(self) -> Iterable[Path]:
+        return [*self._container.files(), *self._partition]
 
 
 def _find_partition(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """CIFAR-10: 60,000 colour pictures of 32×32 in 10 classes, in the formats of its home page."""
 
+import hashlib
 import io
 import pickle
 from collections.abc import Callable
@@ -28,6 +29,7 @@ Split = Literal["train", "test", "all"]
 TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 BATCHES = {"train": TRAIN_BATCHES, "test": ["test_batch"], "all": [*TRAIN_BATCHES, "test_batch"]}
 SHAPE = (3, 32, 32)
+BATCH_IMAGES = 10_000
 
 # All that a pickled CIFAR batch (dict, list, bytes, NumPy array) needs; anything else could run code.
 ALLOWED_GLOBALS = {
@@ -62,6 +64,11 @@ class Cifar10(Source):
         batches = [_read_batch(container, name) for name in BATCHES[split]]
         self._images = np.concatenate([images for images, _ in batches])
         self._labels = np.concatenate([labels for _, labels in batches])
+        self.refused = container.refused + [
+            (name, f"holds {len(labels):,} images, CIFAR-10's batches have {BATCH_IMAGES:,}")
+            for name, (_, labels) in zip(BATCHES[split], batches, strict=True)
+            if len(labels) != BATCH_IMAGES
+        ]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -71,6 +78,9 @@ class Cifar10(Source):
 
     def item_name(self, index: int) -> str:
         return f"{self.split}/{index}"
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self._images.tobytes() + self._labels.tobytes()).hexdigest()
 
 
 def download_cifar10(

@@ -14,15 +14,18 @@ import tempfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+import numpy as np
+
 from vitgan.data.sources.source import UnreadableImage, printable
 from vitgan.errors import UserError
+from vitgan.files import regular_size
 
 LARGEST_FILE_BYTES = 1 << 30
-LOCAL_HEADER_BYTES = 30
+END_BYTES = 2 * tarfile.BLOCKSIZE  # of zeros, at a tar's end
 COPY_BYTES = 1 << 20
 
 Compressed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
@@ -49,6 +52,10 @@ class Container(ABC):
     path: Path
     names: list[str]
     refused: list[tuple[str, str]]
+
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """The files on the disk that this reads."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
@@ -88,10 +95,15 @@ def open_container(path: str | Path, wanted: Callable[[str], bool], *, follow_li
             return Folder(path, chosen, follow_links)
         if not path.exists():
             raise UserError(f"there is nothing at {path}: pass the folder or archive that holds the images")
+        regular_size(path)
+        with path.open("rb") as file:
+            start = file.read(tarfile.BLOCKSIZE)
+        if _decompress(path) or start[257:262] == b"ustar" or tarfile.is_tarfile(path):
+            return Tar(path, chosen)
         if zipfile.is_zipfile(path):
             return Zip(path, chosen)
-        if _decompress(path) or tarfile.is_tarfile(path):
-            return Tar(path, chosen)
+        if start.startswith(b"PK"):
+            raise UserError(f"{path} is a zip without its index, as if it was cut off: fetch it again")
     except UserError:
         raise
     except OSError as error:
@@ -113,10 +125,13 @@ class Folder(Container):
         self.refused = [(name, reason) for name, reason in self.refused if wanted(name) or reason.startswith("folder")]
         self.names = sorted(names, key=natural_order)
 
+    def files(self) -> Iterable[Path]:
+        return (self.path / name for name in self.names)
+
     def read(self, index: int) -> bytes:
         file = self.path / self.names[index]
         try:
-            if file.stat().st_size > LARGEST_FILE_BYTES:
+            if regular_size(file) > LARGEST_FILE_BYTES:
                 raise UnreadableImage(f"larger than {LARGEST_FILE_BYTES >> 20} MiB")
             return file.read_bytes()
         except OSError as error:
@@ -156,30 +171,19 @@ class Folder(Container):
 
 
 class Archive(Container):
-    """A file that holds files; members are read by offset, so that reading one does not need the whole index."""
+    """A file that holds files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.refused = []
-        self._file: BinaryIO | None = None
 
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_file": None}
+    def files(self) -> Iterable[Path]:
+        return [self.path]
 
-    def _read_at(self, offset: int, size: int) -> bytes:
-        try:
-            if self._file is None:
-                self._file = self._open()
-            self._file.seek(offset)
-            data = self._file.read(size)
-        except (OSError, ValueError, OverflowError) as error:
-            raise UnreadableImage("the archive cannot be read there") from error
-        if len(data) != size:
-            raise UnreadableImage("the archive ends before the file does")
-        return data
-
-    def _open(self) -> BinaryIO:
-        return self.path.open("rb")
+    def _why_unreadable(self, name: str, size: int) -> str | None:
+        if leads_out(name):
+            return "its name leads out of the archive"
+        return f"larger than {LARGEST_FILE_BYTES >> 20} MiB" if size > LARGEST_FILE_BYTES else None
 
 
 class Zip(Archive):
@@ -187,52 +191,56 @@ class Zip(Archive):
 
     def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
         super().__init__(path)
-        with zipfile.ZipFile(path) as archive:
-            listed = [
-                entry for entry in archive.infolist() if not entry.filename.endswith("/") and wanted(entry.filename)
-            ]
-        members = []
-        for entry in listed:
-            reason = self._unreadable(entry)
-            if reason:
-                self.refused.append((entry.filename, reason))
-            else:
-                members.append(entry)
-        members.sort(key=lambda entry: natural_order(entry.filename))
-        self.names = [entry.filename for entry in members]
-        self._members = [
-            (entry.header_offset, entry.compress_size, entry.file_size, entry.compress_type, entry.CRC)
-            for entry in members
-        ]
+        self._opened: tuple[zipfile.ZipFile, list[zipfile.ZipInfo]] | None = None
+        archive, entries = self._open()
+        announced = zipfile._EndRecData(archive.fp)[zipfile._ECD_ENTRIES_TOTAL]  # pyright: ignore
+        # Without zip64, some writers count modulo 65,536.
+        if (announced - len(entries)) % (1 << 16):
+            self.refused.append((path.name, f"damaged: its index announces {announced} entries and has {len(entries)}"))
+        chosen = []
+        for position, entry in enumerate(entries):
+            if not entry.is_dir() and wanted(entry.filename):
+                reason = self._why_unreadable(entry.filename, entry.file_size) or _why_not_plain(entry)
+                if reason:
+                    self.refused.append((entry.filename, reason))
+                else:
+                    chosen.append(position)
+            elif self._is_renamed(archive, entry):
+                self.refused.append((entry.filename, "damaged: the index has another name for it than the entry"))
+        chosen.sort(key=lambda position: natural_order(entries[position].filename))
+        self.names = [entries[position].filename for position in chosen]
+        self._chosen = np.array(chosen, np.int64)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_opened": None}
 
     def read(self, index: int) -> bytes:
-        offset, compressed_size, size, method, checksum = self._members[index]
-        header = self._read_at(offset, LOCAL_HEADER_BYTES)
-        if header[:4] != b"PK\x03\x04":
+        try:
+            archive, entries = self._opened or self._open()
+            entry = entries[self._chosen[index]]
+            with archive.open(entry) as file:  # which compares the name with the index's, and the CRC
+                data = file.read(entry.file_size)
+        except Exception as error:  # zipfile raises errors of many kinds over damaged entries
+            raise UnreadableImage(f"the zip's entry is damaged: {printable(str(error))}") from error
+        if entry.filename != self.names[index] or len(data) != entry.file_size:
             raise UnreadableImage("the zip's entry is damaged")
-        # The local header's name and extra field may be longer than the index's.
-        skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        data = self._read_at(offset + LOCAL_HEADER_BYTES + skip, compressed_size)
-        if method == zipfile.ZIP_DEFLATED:
-            try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
-            except zlib.error as error:
-                raise UnreadableImage("the zip's entry is damaged") from error
-        if len(data) != size or zlib.crc32(data) != checksum:
-            raise UnreadableImage("the zip's entry is damaged (CRC differs)")
         return data
 
+    def _open(self) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+        archive = zipfile.ZipFile(self.path)
+        self._opened = (archive, archive.infolist())
+        return self._opened
+
     @staticmethod
-    def _unreadable(entry: zipfile.ZipInfo) -> str | None:
-        if leads_out(entry.filename):
-            return "its name leads out of the archive"
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            return "symbolic link"
-        if entry.flag_bits & 1:
-            return "encrypted"
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return "compressed by a method other than deflate"
-        return f"larger than {LARGEST_FILE_BYTES >> 20} MiB" if entry.file_size > LARGEST_FILE_BYTES else None
+    def _is_renamed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+        """Whether an entry that its name in the index leaves out may be wanted by its own."""
+        try:
+            archive.open(entry).close()
+        except (NotImplementedError, RuntimeError):  # of a kind that cannot be read, but for what it is
+            return False
+        except Exception:  # zipfile raises errors of many kinds over damaged entries
+            return True
+        return False
 
 
 class Tar(Archive):
@@ -240,6 +248,7 @@ class Tar(Archive):
 
     def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
         super().__init__(path)
+        self._file: BinaryIO | None = None
         self._plain = path
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         compressed = _decompress(path)
@@ -249,26 +258,59 @@ class Tar(Archive):
             with compressed, self._plain.open("wb") as plain:
                 self._copy(compressed, plain)
         members: list[tarfile.TarInfo] = []
-        try:
-            with tarfile.open(self._plain, "r:") as archive:
-                for member in archive:
-                    self._admit(member, members, wanted)
-        except (tarfile.TarError, ValueError, OverflowError) as error:
-            self.refused.append(
-                (path.name, f"the archive is damaged behind {len(members)} files: {printable(str(error))}")
-            )
+        for member in self._list_members():
+            self._admit(member, members, wanted)
         members.sort(key=lambda member: natural_order(_tidy(member.name)))
         self.names = [_tidy(member.name) for member in members]
         self._members = [(member.offset_data, member.size) for member in members]
 
     def __getstate__(self) -> dict:
-        return super().__getstate__() | {"_temporary": None}
+        return self.__dict__ | {"_file": None, "_temporary": None}
 
     def read(self, index: int) -> bytes:
-        return self._read_at(*self._members[index])
+        offset, size = self._members[index]
+        try:
+            if self._file is None:
+                self._file = self._plain.open("rb")
+            self._file.seek(offset)
+            data = self._file.read(size)
+        except (OSError, ValueError, OverflowError) as error:
+            raise UnreadableImage("the archive cannot be read there") from error
+        if len(data) != size:
+            raise UnreadableImage("the archive ends before the file does")
+        return data
 
-    def _open(self) -> BinaryIO:
-        return self._plain.open("rb")
+    def _list_members(self) -> Iterator[tarfile.TarInfo]:
+        """All members that can be found. Bytes that belong to none, or a missing end, are noted as damage."""
+        size, end, last = self._plain.stat().st_size, 0, "its start"
+        try:
+            # tarfile takes a damaged header for the archive's end, unless it is told to look for the next one.
+            with tarfile.open(self._plain, "r:", ignore_zeros=True, tarinfo=_Member) as archive:
+                while end < size:
+                    try:
+                        member = archive.next()
+                    except tarfile.ReadError:  # a long name, and behind it no header
+                        archive.offset += tarfile.BLOCKSIZE  # pyright: ignore[reportAttributeAccessIssue]
+                        if archive.offset < size:  # pyright: ignore[reportAttributeAccessIssue]
+                            continue
+                        break
+                    if member is None:
+                        break
+                    if member.start != end:  # pyright: ignore[reportAttributeAccessIssue]
+                        self.refused.append((self.path.name, f"damaged behind {last}: no header there"))
+                    if archive.offset <= end:  # pyright: ignore[reportAttributeAccessIssue]
+                        raise ValueError("a member of negative size")
+                    end, last = archive.offset, printable(member.name)  # pyright: ignore[reportAttributeAccessIssue]
+                    yield member
+        except Exception as error:  # tarfile raises errors of many kinds over damaged headers
+            self.refused.append((self.path.name, f"damaged behind {last}: {printable(str(error))}"))
+            return
+        with self._plain.open("rb") as file:
+            file.seek(end)
+            rest = iter(lambda: file.read(COPY_BYTES), b"")
+            sound = all(block.count(0) == len(block) for block in rest) and file.tell() >= end + END_BYTES
+        if not sound:
+            self.refused.append((self.path.name, f"cut off or damaged behind {last}: no end of the archive there"))
 
     def _copy(self, compressed: Compressed, plain: BinaryIO) -> None:
         """Decompresses as far as the data is sound."""
@@ -287,14 +329,36 @@ class Tar(Archive):
         name = _tidy(member.name)
         if member.isdir() or not wanted(name):
             return
-        if leads_out(name):
-            self.refused.append((name, "its name leads out of the archive"))
-        elif not member.isreg() or member.issparse():
-            self.refused.append((name, "a link or special file"))
-        elif member.size > LARGEST_FILE_BYTES:
-            self.refused.append((name, f"larger than {LARGEST_FILE_BYTES >> 20} MiB"))
+        reason = self._why_unreadable(name, member.size)
+        if reason is None and (not member.isreg() or member.issparse()):
+            reason = "a link or special file"
+        if reason:
+            self.refused.append((name, reason))
         else:
             members.append(member)
+
+
+class _Member(tarfile.TarInfo):
+    """Knows where its headers begin, global ones before it included."""
+
+    start = 0
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> "_Member":
+        start = tarfile.offset  # pyright: ignore[reportAttributeAccessIssue]
+        member = super().fromtarfile(tarfile)
+        member.start = start
+        return member
+
+
+def _why_not_plain(entry: zipfile.ZipInfo) -> str | None:
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "symbolic link"
+    if entry.flag_bits & 1:
+        return "encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "compressed by a method other than deflate"
+    return None
 
 
 def _decompress(path: Path) -> Compressed | None:

@@ -1,6 +1,8 @@
 """Fashion-MNIST: 70,000 pictures of clothes, 28×28 grey, 10 classes; 10,000 of them travel inside this package."""
 
 import gzip
+import hashlib
+import io
 import math
 import zlib
 from collections.abc import Callable
@@ -13,10 +15,12 @@ import numpy as np
 from vitgan.data.download import download
 from vitgan.data.sources.source import Item, Provenance, Source
 from vitgan.errors import UserError
+from vitgan.files import read_bytes
 
 LABEL_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 FILE_PREFIXES = {"train": "train", "test": "t10k"}
 SIDE = 28
+LARGEST_IDX_BYTES = 1 << 28
 
 PROVENANCE = Provenance(
     "fashion-mnist",
@@ -64,6 +68,8 @@ class FashionMnist(Source):
             raise UserError(
                 f"{path}: images {self._images.shape} and labels {self._labels.shape} do not belong together"
             )
+        if self._labels.size and self._labels.max() >= len(LABEL_NAMES):
+            raise UserError(f"{path} has labels outside 0 to 9: it is not Fashion-MNIST")
 
     def __len__(self) -> int:
         return len(self._images)
@@ -73,6 +79,9 @@ class FashionMnist(Source):
 
     def item_name(self, index: int) -> str:
         return f"{self.split}/{index}"
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr(self._images.shape).encode() + self._images.tobytes() + self._labels.tobytes()).hexdigest()
 
     def padding(self, resolution: int) -> int:
         """28 becomes 32 by a black border, as the pictures' own background is black: no resampling."""
@@ -102,9 +111,10 @@ def read_idx(file: Path) -> np.ndarray:
     Raises:
         UserError: It is damaged or holds something else.
     """
+    data = read_bytes(file, "idx file", LARGEST_IDX_BYTES)
     try:
-        data = file.read_bytes()
-        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST_IDX_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {file}: {error}: fetch it again") from error
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":

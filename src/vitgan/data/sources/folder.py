@@ -1,6 +1,7 @@
 """Your own images: a folder, a zip or a tar of image files, at any nesting, with class folders or a label file."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +68,9 @@ class ImageFolder(Source):
 
     def item_name(self, index: int) -> str:
         return self._container.names[self._indices[index]]
+
+    def files(self) -> Iterable[Path]:
+        return self._container.files()
 
     def _why_none(self) -> str:
         return f": {self.refused[0][0]}: {self.refused[0][1]}" if self.refused else ""

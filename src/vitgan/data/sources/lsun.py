@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 from vitgan.data.isolation import ProcessDied, run_isolated
 from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage
 from vitgan.errors import UserError
+from vitgan.files import stamp
 
 if TYPE_CHECKING:
     import lmdb
@@ -51,11 +52,12 @@ class Lsun(Source):
         self._cursor: lmdb.Cursor | None = None
         self._position = -1
         try:
-            self._count, self._anchors = run_isolated(_list_keys, self._path)
+            self._count, self._anchors, damage = run_isolated(_list_keys, self._path)
         except ProcessDied as error:
             raise UserError(f"{self._path} is damaged: fetch it again") from error
         if not self._count:
-            raise UserError(f"{path} holds no images")
+            raise UserError(f"{path} holds no images{damage and f': {damage}'}")
+        self.refused = [(_data_file(self._path).name, damage)] if damage else []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_environment": None, "_cursor": None, "_position": -1}
@@ -72,8 +74,8 @@ class Lsun(Source):
         return f"image {index}"
 
     def fingerprint(self) -> str:
-        size = _data_file(self._path).stat().st_size
-        return hashlib.sha256(f"lsun {self._count} {size}\n".encode() + b"\n".join(self._anchors)).hexdigest()
+        start = f"lsun {self._count} {stamp(_data_file(self._path))}\n"
+        return hashlib.sha256(start.encode() + b"\n".join(self._anchors)).hexdigest()
 
     def _read(self, index: int) -> tuple[bytes, bytes]:
         """Key and value at `index`."""
@@ -101,24 +103,41 @@ class Lsun(Source):
         return self._cursor
 
 
-def _list_keys(path: Path) -> tuple[int, list[bytes]]:
-    """The number of keys, and every 256th of them: all three million would fill the workers' memory.
+def _list_keys(path: Path) -> tuple[int, list[bytes], str]:
+    """The number of keys, every 256th of them (all three million would fill the workers' memory), and what is damaged.
+
+    LMDB has no checksums: that no page is lost shows in the order of the keys and in the number that is written down.
 
     Raises:
-        UserError: The database is damaged.
+        UserError: The database cannot be read through.
     """
     import lmdb
 
-    count, anchors = 0, []
+    count, anchors, damage, last = 0, [], "", b""
     try:
-        with _open_database(path).begin() as transaction, transaction.cursor() as cursor:
-            for key in cursor.iternext(keys=True, values=False):
+        environment = _open_database(path)
+        announced = environment.stat()["entries"]
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            for key in map(bytes, cursor.iternext(keys=True, values=False)):
+                if key <= last and count:
+                    damage = "the database is damaged: its keys are not in order"
                 if count % KEYS_PER_ANCHOR == 0:
-                    anchors.append(bytes(key))
-                count += 1
+                    anchors.append(key)
+                count, last = count + 1, key
     except lmdb.Error as error:
         raise UserError(f"{path} is damaged: {error}: fetch it again") from error
-    return count, anchors
+    if count != announced:
+        damage = f"the database is damaged: it announces {announced:,} images and has {count:,}"
+    return count, anchors, damage or _stale(path, environment)
+
+
+def _stale(path: Path, environment: "lmdb.Environment") -> str:
+    """Whether there is something behind the pages in use: then the newest state's own page is damaged."""
+    size = environment.stat()["psize"]
+    with _data_file(path).open("rb") as file:
+        file.seek((environment.info()["last_pgno"] + 1) * size)
+        behind = file.read(size)
+    return "the database is damaged: an older state of it is read" if behind.strip(b"\0") else ""
 
 
 def _data_file(path: Path) -> Path:

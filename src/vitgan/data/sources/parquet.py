@@ -11,6 +11,7 @@ import numpy as np
 from vitgan.data.sources.container import natural_order
 from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
 from vitgan.errors import UserError
+from vitgan.files import regular_size, stamp
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -59,7 +60,10 @@ class ParquetImages(Source):
         for file in self._files:
             metadata = _open(file).metadata
             self._groups += [(file, group) for group in range(metadata.num_row_groups)]
-            rows += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            found = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            if min(found, default=0) < 0 or sum(found) != metadata.num_rows:
+                raise UserError(f"{file} is damaged: {metadata.num_rows} rows, in groups of {found[:10]}: fetch it again")
+            rows += found
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         # Written backwards, so that a file's first row group stays.
         self._file_starts = {
@@ -94,7 +98,7 @@ class ParquetImages(Source):
         return f"{file.name}:{index - self._file_starts[file]}"
 
     def fingerprint(self) -> str:
-        parts = [(str(file), file.stat().st_size) for file in self._files]
+        parts = [(str(file), stamp(file)) for file in self._files]
         return hashlib.sha256(repr((parts, self._image_column, self._label_column)).encode()).hexdigest()
 
     def _load(self, group: int) -> dict[str, list[Any]]:
@@ -105,6 +109,8 @@ class ParquetImages(Source):
             try:
                 table = _open(file).read_row_group(number, columns=wanted, use_threads=False)
                 content = {column: table.column(column).to_pylist() for column in wanted}
+                if table.num_rows != self._starts[group + 1] - self._starts[group]:
+                    content = f"row group {number} is damaged: it has {table.num_rows} rows"
             except Exception as error:  # damaged pages raise errors of many kinds
                 content = f"row group {number} is damaged: {printable(str(error))[:100]}"
             self._loaded = (group, content)
@@ -120,8 +126,10 @@ class ParquetImages(Source):
         features = _hub_features(schema.metadata)
 
         def holds_images(field: Any) -> bool:
-            struct = types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-            return struct or types.is_binary(field.type) or types.is_large_binary(field.type)
+            kind = field.type
+            if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                kind = kind.field("bytes").type
+            return types.is_binary(kind) or types.is_large_binary(kind)
 
         images = [field.name for field in schema if holds_images(field)]
         numbers = [field.name for field in schema if types.is_integer(field.type)]
@@ -135,7 +143,9 @@ class ParquetImages(Source):
             raise UserError(f"{self._files[0]} has no column {label_column} of whole numbers: it has {schema.names}")
         self._image_column = image_column or images[0]
         self._label_column = None if label_column == "none" else label_column or found
-        self.label_names = features.get(self._label_column or "", {}).get("names")
+        names = features.get(self._label_column or "", {}).get("names")
+        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        self.label_names = [printable(name) for name in names] if listed else None
 
 
 def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
@@ -145,7 +155,8 @@ def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
     except ImportError as error:
         raise UserError("reading Parquet needs the package pyarrow: pip install 'vitgan[parquet]'") from error
     try:
-        opened = pyarrow.parquet.ParquetFile(file)
+        regular_size(file)
+        opened = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         _ = opened.schema_arrow  # which is decoded only now
         return opened
     except Exception as error:  # damaged files raise errors of many kinds
@@ -186,7 +197,7 @@ def _split_of(file: Path, root: Path) -> str | None:
 def _hub_features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     """What the Hub's writer says about the columns; empty where it says nothing."""
     try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"].items()
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+    return {name: kind for name, kind in features if isinstance(kind, dict)}

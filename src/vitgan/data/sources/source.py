@@ -2,9 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from vitgan.files import stamp
 
 
 def printable(text: str) -> str:
@@ -96,9 +100,16 @@ class Source(ABC):
         """Pixels of black border on each side that bring this source's images to `resolution`; 0 to resize them."""
         return 0
 
+    def files(self) -> Iterable[Path]:
+        """Every file that images or labels are read from."""
+        return ()
+
     def fingerprint(self) -> str:
-        """Hex digest that differs for another set or order of items."""
-        digest = hashlib.sha256(f"{self.provenance.name}\n{self.split}\n{self.label_names}\n{len(self)}\n".encode())
-        for index in range(len(self)):
-            digest.update(self.item_name(index).encode("utf-8", "surrogateescape") + b"\n")
+        """Hex digest that differs for other items, another order or labels, and after any change of the files."""
+        settings = (self.provenance.name, self.split, self.labelled, self.label_names, len(self))
+        digest = hashlib.sha256(repr(settings).encode())
+        for name in map(self.item_name, range(len(self))):
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
+        for file in self.files():
+            digest.update(f"{stamp(file)}\n".encode())
         return digest.hexdigest()
