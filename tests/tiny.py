@@ -59,10 +59,10 @@ TINY_OVERRIDES = """
 """.split()  # noqa: SIM905 - as a person would type them
 
 
-def write_images(folder: Path, count: int = 12, size: int = 10) -> Path:
+def write_images(folder: Path, count: int = 12, size: int = 10, seed: int = 0) -> Path:
     """A folder of `count` small colour PNGs, different from one another."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for index in range(count):
         pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{index:02d}.png")

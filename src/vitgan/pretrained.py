@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_model, write_json
+from vitgan.files import one_line, read_model, regular_size, write_json
 from vitgan.model_names import CONFIG, WEIGHTS, find_model
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
@@ -99,6 +99,7 @@ def fill(generator: Generator, weights: Path) -> None:
 
 def _halves(weights: Path) -> dict[str, torch.dtype]:
     try:
+        regular_size(weights)
         with safe_open(weights, framework="pt") as file:
             types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no dict
     except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.files import one_line, write_bytes
+from vitgan.files import one_line, regular_size, write_bytes
 
 DIGEST = "sha256"
 TRUST_SIZES = "VITGAN_TRUST_SIZES"
@@ -65,6 +65,7 @@ def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[
         UserError: If the file cannot be read, is damaged, or holds other tensors than expected.
     """
     try:
+        regular_size(path)
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             if expected is not None:

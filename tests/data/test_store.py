@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -209,3 +210,60 @@ def test_wrong_arrays_are_the_callers_error(tmp_path):
 
 def test_the_unfinished_folder_lies_beside_the_store(tmp_path):
     assert partial_folder(tmp_path / "a" / "store").parent == tmp_path / "a"
+
+
+def resigned(labels):
+    """Labels that the description vouches for: nonsense from the start, not damage."""
+
+    def change(store):
+        np.save(store / "labels.npy", labels)
+        digest = hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
+        edit_description(labels_sha256=digest)(store)
+
+    return change
+
+
+def npz(store):
+    np.savez(store / "images.npz", np.load(store / "images.npy"))
+    (store / "images.npz").replace(store / "images.npy")
+
+
+def fortran_order(store):
+    np.save(store / "images.npy", np.asfortranarray(np.load(store / "images.npy")))
+
+
+def fifo(name):
+    def change(store):
+        (store / name).unlink()
+        os.mkfifo(store / name)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        resigned(np.array([0, 1, 2, 3, -1])),
+        resigned(np.array([0, 1, 2, 3, 10**12])),
+        edit_description(labels_sha256=None),
+        edit_description(resolution=10**9),
+        npz,
+        fortran_order,
+        fifo("images.npy"),
+        fifo("labels.npy"),
+        fifo("dataset.json"),
+    ],
+)
+def test_stores_that_would_hang_or_exhaust_memory_are_refused(tmp_path, damage):
+    make_store(tmp_path / "store", 5, labelled=True)
+    damage(tmp_path / "store")
+    with pytest.raises(UserError) as error:
+        ImageStore.open(tmp_path / "store")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("label", [-1, 1 << 20, 1 << 40])
+def test_labels_that_could_not_be_read_back_are_not_written(tmp_path, label):
+    with pytest.raises(UserError, match="expected 0 to"), writer_for(tmp_path / "store", labelled=True) as writer:
+        writer.append(images_of(1), np.array([label]))
+    assert not (tmp_path / "store").exists()

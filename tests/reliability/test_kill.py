@@ -45,6 +45,14 @@ def test_killed_preparation_equals_uninterrupted(children: Children, tmp_path: P
     assert torture.figures.faults() == []
 
 
+def test_killed_preparation_of_a_source_that_changes_has_no_image_of_the_old_one(
+    children: Children, tmp_path: Path
+) -> None:
+    torture = Torture(tmp_path, children, seed=4)
+    torture.preparation(kills=4, changes=True)
+    assert torture.figures.faults() == []
+
+
 def test_the_comparison_sees_what_it_should(tmp_path: Path) -> None:
     figures = Torture(tmp_path, Children(), seed=0).figures
     figures.compare({"a": b"1", "b": b"2"}, {"a": b"3", "c": b""}, "run")

@@ -1,8 +1,9 @@
-"""Kills runs at random moments, resumes them, and compares what they leave with an uninterrupted run, byte for byte.
+"""Kills runs and preparations at random moments, goes on, and compares what they leave with an uninterrupted one, byte
+for byte; damages every kind of input, and judges what comes of it.
 
     PYTHONPATH=tests python -m reliability.torture --kills 100
 
-prints the figures of docs/reliability.md. `test_kill.py` is the short form.
+prints the figures of docs/reliability.md. `test_kill.py` and `test_fuzz.py` are the short form.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reliability.children import Children, Job
+from reliability.fuzz import KINDS, OUTCOMES, fuzz
 from tiny import tiny_run, write_images
 
 NOT_COMPARED = {".lock", "tensorboard"}
@@ -136,30 +138,44 @@ class Torture:
             case "operation":
                 job.kill_operation = self.moments.randint(1, 120)
 
-    def preparation(self, kills: int) -> None:
-        """Kills the preparation of a store."""
+    def preparation(self, kills: int, changes: bool = False) -> None:
+        """Kills the preparation of a store.
+
+        Args:
+            kills: How many times.
+            changes: Now and then put other images of the same names in the source's place, or zeros into what is done,
+                before it is started again.
+        """
         sources = self._fresh("sources")
         write_images(sources / "images", 600)
-        assert self.children.run(Job("prepare", str(sources))) == [0]
-        expected = content(sources / "store")
+        write_images(sources / "other", 600, seed=1)
+        expected = []
+        for _ in range(2):
+            assert self.children.run(Job("prepare", str(sources))) == [0]
+            expected.append(content(sources / "store"))
+            shutil.rmtree(sources / "store")
+            _swap(sources / "images", sources / "other")
         goal = self.figures.kills.total() + kills
         while self.figures.kills.total() < goal:
-            shutil.rmtree(sources / "store")
             while True:
                 job = Job("prepare", str(sources), kill_operation=self.moments.randint(1, 700))
                 codes = self.children.run(job)
-                if codes == [0]:
-                    break
-                if codes == [-9] and (sources / "store").exists():
-                    self.figures.kills["preparation"] += 1  # when all was done
+                if codes == [-9]:
+                    self.figures.kills["preparation"] += 1
+                if (sources / "store").exists():  # killed when all was done, or not at all
                     break
                 if codes != [-9]:
                     self.figures.errors.append(f"preparation ended with {codes}: {(sources / 'log0').read_text()}")
                     return
-                self.figures.kills["preparation"] += 1
                 self.figures.resumes += 1
+                if changes and self.moments.random() < 0.4:
+                    _swap(sources / "images", sources / "other")
+                    expected.reverse()
+                if changes and self.moments.random() < 0.2:
+                    _zero_the_end(sources / ".store.partial" / "images.npy")
             self.figures.runs += 1
-            self.figures.compare(expected, content(sources / "store"), "store")
+            self.figures.compare(expected[0], content(sources / "store"), "store")
+            shutil.rmtree(sources / "store")
 
     def _fresh(self, name: str) -> Path:
         folder = self.folder / name
@@ -168,11 +184,41 @@ class Torture:
         return folder
 
 
+def _swap(first: Path, second: Path) -> None:
+    first.rename(first.with_name("between"))
+    second.rename(first)
+    first.with_name("between").rename(second)
+
+
+def _zero_the_end(file: Path) -> None:
+    """As a disk may that lost its power."""
+    if file.exists() and file.stat().st_size > 100:
+        data = file.read_bytes()
+        file.write_bytes(data[:-100] + bytes(100))
+
+
+def damaged_inputs(cases: int, folder: Path, seed: int) -> list[str]:
+    """Fuzzes every kind of input, `cases` in all; prints what came of it, and returns the faults."""
+    faults: list[str] = []
+    totals: Counter[str] = Counter()
+    for number, name in enumerate(KINDS):
+        share = cases // len(KINDS) + (number < cases % len(KINDS))
+        outcomes, found = fuzz(name, folder / "fuzz", share, seed)
+        figures = ", ".join(f"{outcome} {outcomes[outcome]}" for outcome in OUTCOMES)
+        print(f"{name:<16} {share:>5} damaged: {figures}, faults {len(found)}", flush=True)
+        totals += outcomes
+        faults += found
+    figures = ", ".join(f"{outcome} {totals[outcome]}" for outcome in OUTCOMES)
+    print(f"damaged inputs {cases}: {figures}, faults {len(faults)}")
+    return faults
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="of training at one process")
     parser.add_argument("--kills-of-two", type=int, default=10, help="of training at two processes")
     parser.add_argument("--kills-of-preparation", type=int, default=20)
+    parser.add_argument("--damages", type=int, default=1000, help="damaged inputs, over all kinds")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Children() as children:
@@ -180,13 +226,16 @@ def main() -> None:
         torture.training(arguments.kills)
         torture.training(arguments.kills_of_two, processes=2)
         torture.preparation(arguments.kills_of_preparation)
+        torture.preparation(arguments.kills_of_preparation, changes=True)
+        faults = damaged_inputs(arguments.damages, Path(folder), arguments.seed)
     figures = torture.figures
     for phase, count in figures.kills.most_common():
         print(f"killed in {phase:<12} {count:>5}")
     print(f"kills {figures.kills.total()}, resumes {figures.resumes}, runs {figures.runs}")
     print(f"differences {len(figures.differences)}, files lost {len(figures.lost)}, errors {len(figures.errors)}")
-    print("\n".join(figures.faults()))
-    sys.exit(bool(figures.faults()))
+    faults += figures.faults()
+    print("\n".join(faults))
+    sys.exit(bool(faults))
 
 
 if __name__ == "__main__":

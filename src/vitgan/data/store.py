@@ -66,6 +66,8 @@ class ImageStore:
             if description.labels_sha256:
                 labels = np.array(read_array(path / LABELS, np.int64, (count,)))
                 _check_labels(path, labels, description.labels_sha256)
+            elif (path / LABELS).exists():
+                raise UserError(f"{path} has {LABELS}, of which {FILE_NAME} knows nothing")
         except UserError as error:
             raise UserError(f"{error}: prepare the store again") from error
         return cls(path, description, images, labels)

@@ -1,10 +1,10 @@
 """A model folder for others: weights, configuration, sample grid and a card; also as a Hub repository."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vitgan.errors import UserError
+from vitgan.files import read_json
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
@@ -132,10 +132,7 @@ def read_figures(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be read.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the figures {path}: {error}") from error
+    return read_json(path, "evaluation")
 
 
 def push(folder: Path, repository: str) -> str:

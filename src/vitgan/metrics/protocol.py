@@ -1,7 +1,6 @@
 """Named protocols: everything that a figure depends on besides the images, fixed, so that it can be compared."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vitgan.errors import UserError
+from vitgan.files import read_json
 from vitgan.metrics.features import EXTRACTORS
 
 
@@ -201,10 +201,7 @@ def find_protocol(name: str) -> Protocol:
         return PROTOCOLS[name]
     if not name.endswith(".json"):
         raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file")
-    try:
-        fields = json.loads(Path(name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the protocol {name}: {' '.join(str(error).split())}") from error
+    fields = read_json(Path(name), "protocol")
     known = {field.name: field.type for field in dataclasses.fields(Protocol)}
     if not isinstance(fields, dict) or not {"name", "purpose"} <= set(fields):
         raise UserError(f"the protocol {name} must be a JSON object with `name`, `purpose` and fields of Protocol")

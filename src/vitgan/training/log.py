@@ -1,13 +1,17 @@
 """A run's log: statistics gathered on the device, metrics.jsonl, events.jsonl."""
 
 import json
+import math
 import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vitgan.files import read_bytes
+
 MAXIMUM_SUFFIX = "_max"
+LARGEST_LOG_BYTES = 1 << 30
 
 
 class Statistics:
@@ -66,7 +70,7 @@ class MetricsFile:
         """Opens the file for a run that stands at `images_seen`; later records, of work to be redone, are dropped."""
         self.path = path
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _images(line) <= images_seen]
+            kept = [line for line in _lines(path) if (record := _record(line)) and record["images"] <= images_seen]
             temporary = path.with_name(f".{path.name}.part")
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             temporary.replace(path)
@@ -82,7 +86,7 @@ class MetricsFile:
 def append_event(path: Path, event: dict[str, object]) -> None:
     """Appends an event (a divergence, say) to events.jsonl, once: work that is redone after a kill adds none twice."""
     line = json.dumps(event, sort_keys=True)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = _lines(path)
     if line not in lines:
         with path.open("a", encoding="utf-8") as file:
             # A line that a killed process cut short is ended, so that it spoils no other.
@@ -90,15 +94,20 @@ def append_event(path: Path, event: dict[str, object]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The records of a metrics.jsonl; a last line cut short is left out."""
+    """The records of a metrics.jsonl; lines that are none, as a last one cut short, are left out."""
+    return [record for line in _lines(path) if (record := _record(line))]
+
+
+def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if _images(line) < float("inf")]
+    return read_bytes(path, "log", LARGEST_LOG_BYTES).decode(errors="replace").splitlines()
 
 
-def _images(line: str) -> float:
+def _record(line: str) -> dict[str, float] | None:
     try:
-        return json.loads(line)["images"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        record = json.loads(line)
+        numbers = all(type(value) in (int, float) for value in record.values())
+        return record if numbers and math.isfinite(record["images"]) else None
+    except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None

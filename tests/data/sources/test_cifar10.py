@@ -134,3 +134,19 @@ def test_downloaded_once_and_checked(tmp_path, file_server):
     assert len(server.requests) == 1
     with pytest.raises(UserError, match="not the expected file"):
         download_cifar10(f"{server.url}/cifar-10-python.tar.gz")
+
+
+@pytest.mark.parametrize("make", [python_batches, binary_batches])
+def test_a_batch_that_lacks_images_is_listed(tmp_path, monkeypatch, make):
+    monkeypatch.setattr("vitgan.data.sources.cifar10.BATCH_IMAGES", ROWS)
+    files = make()
+    write_folder(tmp_path, files)
+    assert Cifar10(tmp_path).refused == []
+    name = next(name for name in files if "data_batch_2" in name)
+    data, labels = rows_of(1)
+    short = pickle.dumps({b"data": data[:-1], b"labels": labels[:-1]})
+    (tmp_path / name).write_bytes(short if make is python_batches else files[name][:-3073])
+    source = Cifar10(tmp_path)
+    assert len(source) == 5 * ROWS - 1
+    assert len(source.refused) == 1
+    assert "data_batch_2" in source.refused[0][0]

@@ -5,11 +5,15 @@ import tarfile
 import zipfile
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.samples import encoded, random_pixels
+from vitgan.data.prepare import prepare
 from vitgan.data.sources.container import leads_out, natural_order, open_container
+from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.source import UnreadableImage
 from vitgan.errors import UserError
 
@@ -238,3 +242,130 @@ def test_a_file_that_vanishes_is_unreadable(tmp_path):
     (tmp_path / "a.txt").unlink()
     with pytest.raises(UnreadableImage, match="No such file"):
         container.read(0)
+
+
+IMAGES = {f"class{number % 2}/{number}.png": encoded(random_pixels(number, 16, 16)) for number in range(12)}
+
+
+def packed(kind, names=IMAGES):
+    buffer = io.BytesIO()
+    if kind.startswith("zip"):
+        method = zipfile.ZIP_DEFLATED if kind == "zip.deflated" else zipfile.ZIP_STORED
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name, data in names.items():
+                archive.writestr(name, data)
+    else:
+        formats = {"tar": tarfile.USTAR_FORMAT, "tar.gnu": tarfile.GNU_FORMAT, "tar.pax": tarfile.PAX_FORMAT}
+        with tarfile.open(fileobj=buffer, mode="w", format=formats[kind]) as archive:
+            for name, data in names.items():
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = len(data), 1.5  # which the pax format keeps in an extended header
+                archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip.stored", "zip.deflated", "tar"])
+def test_damage_to_one_member_costs_only_that_member(tmp_path, kind):
+    sound, path = packed(kind), tmp_path / "archive"
+    generator = np.random.default_rng(1)
+    for number, data in enumerate(IMAGES.values()):
+        if kind == "zip.deflated":
+            with zipfile.ZipFile(io.BytesIO(sound)) as archive:
+                entry = archive.infolist()[number]
+            start, size = entry.header_offset + 30 + len(entry.filename), entry.compress_size
+        else:
+            start, size = sound.index(data), len(data)
+        content = bytearray(sound)
+        content[start : start + size] = generator.bytes(size)
+        path.write_bytes(content)
+        store = prepare(ImageFolder(path), tmp_path / "store", resolution=16, overwrite=True)
+        assert store.description.skipped_count == 1
+        assert [entry.name for entry in store.description.skipped] == [list(IMAGES)[number]]
+        others = [random_pixels(other, 16, 16).transpose(2, 0, 1) for other in range(12) if other != number]
+        natural = sorted(range(11), key=lambda position: [p % 2 for p in range(12) if p != number][position])
+        assert np.array_equal(store.images, np.stack(others)[natural])
+
+
+FEW = {name: IMAGES[name] for name in list(IMAGES)[:3]} | {"readme.txt": b"x"}
+LONG = {"x" * 60 + "/" + "y" * 60 + "/" + name: data for name, data in FEW.items()}
+
+
+def check_no_silent_loss(path, content, exact):
+    """Every image is there, or counted as refused or unreadable; `exact`: as it was, under its name."""
+    path.write_bytes(content)
+    try:
+        container = open_container(path, lambda name: name.endswith(".png"))
+    except UserError:
+        return
+    read, lost = [], len(container.refused)
+    for index, name in enumerate(container.names):
+        try:
+            read.append((name.split("/")[-1], container.read(index)))
+        except UnreadableImage:
+            lost += 1
+    truth = [(name.split("/")[-1], data) for name, data in FEW.items() if name.endswith(".png")]
+    assert lost or len(read) == len(truth)
+    assert lost or not exact or sorted(read) == sorted(truth)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("tar", FEW), ("tar.pax", FEW), ("tar.gnu", LONG), ("tar.pax", LONG), ("zip.stored", FEW), ("zip.deflated", FEW)],
+)
+def test_no_flipped_bit_outside_the_images_loses_one_silently(tmp_path, kind, names):
+    sound, path = packed(kind, names), tmp_path / "archive"
+    inside = set()
+    for data in FEW.values() if kind != "zip.deflated" else ():
+        inside |= set(range(sound.index(data), sound.index(data) + len(data)))
+    end = len(sound.rstrip(b"\0")) + 1024 if kind.startswith("tar") else len(sound)
+    for place in sorted(set(range(0, end, 17)) - inside):
+        content = bytearray(sound)
+        content[place] ^= 1 << (place % 8)
+        check_no_silent_loss(path, bytes(content), exact=names is FEW)  # long names are under no checksum
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.pax", "zip.stored"])
+def test_no_cut_and_no_lost_block_loses_an_image_silently(tmp_path, kind):
+    sound, path = packed(kind, FEW), tmp_path / "archive"
+    for place in range(0, len(sound.rstrip(b"\0")) + 512, 256):
+        check_no_silent_loss(path, sound[:place], exact=False)
+        check_no_silent_loss(path, sound[:place] + bytes(512) + sound[place + 512 :], exact=False)
+        check_no_silent_loss(path, sound[:place] + bytes(1024) + sound[place + 1024 :], exact=False)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_strict_refuses_a_tar_with_a_damaged_header_or_end(tmp_path, damage):
+    content = bytearray(packed("tar"))
+    second = content.index(list(IMAGES)[1].encode())
+    content[second] ^= damage == "flip"
+    (tmp_path / "images.tar").write_bytes(content if damage == "flip" else content[:second])
+    source = ImageFolder(tmp_path / "images.tar", labels="none")
+    with pytest.raises(UserError, match=r"images\.tar"):
+        prepare(source, tmp_path / "store", resolution=16, strict=True)
+    store = prepare(source, tmp_path / "store", resolution=16)
+    assert len(store) == (11 if damage == "flip" else 1)
+    assert store.description.skipped_count == 1
+
+
+def test_an_index_that_is_shorter_than_announced_is_counted(tmp_path):
+    """The comment of one entry, one bit longer, swallows the next entry of the index."""
+    names = {f"{'n' * 13}{number}.png": data for number, data in enumerate(FEW.values())}  # 64 bytes each
+    content = bytearray(packed("zip.stored", names))
+    content[content.index(b"PK\x01\x02") + 32] ^= 64
+    (tmp_path / "images.zip").write_bytes(content)
+    container = open_container(tmp_path / "images.zip", lambda name: name.endswith(".png"))
+    assert len(container.names) == len(FEW) - 1
+    assert len(container.refused) == 1
+    assert "announces 4" in container.refused[0][1]
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "images.zip")
+    with pytest.raises(UserError, match="no regular file"):
+        open_container(tmp_path / "images.zip", text)
+
+
+def test_a_zip_that_was_cut_off_is_called_one(tmp_path):
+    (tmp_path / "images.zip").write_bytes(packed("zip.stored")[:-100])
+    with pytest.raises(UserError, match="cut off"):
+        open_container(tmp_path / "images.zip", text)

@@ -72,3 +72,10 @@ def test_a_split_is_downloaded_and_checked(tmp_path, file_server):
     assert np.array_equal(np.stack([item.image for item in FashionMnist(folder)]), images)
     with pytest.raises(UserError, match="not the expected file"):
         download_fashion_mnist("train", f"{server.url}/data")
+
+
+def test_labels_that_are_none_of_its_classes_are_refused(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros((3, 28, 28), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.array([0, 10, 1], np.uint8))
+    with pytest.raises(UserError, match="outside 0 to 9"):
+        FashionMnist(tmp_path)

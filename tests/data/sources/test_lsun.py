@@ -96,3 +96,44 @@ def test_the_fingerprint_tells_databases_apart(tmp_path):
     write_lmdb(tmp_path / "b", 301, size=2)
     assert Lsun(tmp_path / "a").fingerprint() == Lsun(tmp_path / "a").fingerprint()
     assert Lsun(tmp_path / "a").fingerprint() != Lsun(tmp_path / "b").fingerprint()
+
+
+META_ENTRIES, META_TRANSACTION = 120, 144  # bytes into the first two pages, by LMDB's struct MDB_meta
+
+
+def write_in_two_states(path):
+    path.mkdir()
+    with lmdb.open(str(path)) as environment:
+        for part in range(2):
+            with environment.begin(write=True) as transaction:
+                for number in range(40):
+                    transaction.put(b"%d-%04d" % (part, number), encoded(random_pixels(number)))
+        return environment.stat()["psize"]
+
+
+def change_meta(path, page, offset, value):
+    data = bytearray((path / "data.mdb").read_bytes())
+    data[page + offset : page + offset + 8] = value.to_bytes(8, "little")
+    (path / "data.mdb").write_bytes(data)
+
+
+def test_a_lost_image_is_listed(tmp_path):
+    """The number of images that is written down is another than that of the keys."""
+    page = write_in_two_states(tmp_path / "db")
+    assert Lsun(tmp_path / "db").refused == []
+    for number in range(2):
+        change_meta(tmp_path / "db", number * page, META_ENTRIES, 81)
+    source = Lsun(tmp_path / "db")
+    assert len(source) == 80
+    assert "announces 81 images and has 80" in source.refused[0][1]
+
+
+def test_an_older_state_is_not_taken_for_the_database(tmp_path):
+    page = write_in_two_states(tmp_path / "db")
+    newest = max(range(2), key=lambda n: (tmp_path / "db" / "data.mdb").read_bytes()[n * page + META_TRANSACTION])
+    change_meta(tmp_path / "db", newest * page, META_TRANSACTION, 0)
+    source = Lsun(tmp_path / "db")
+    assert len(source) == 40
+    assert "older state" in source.refused[0][1]
+    with pytest.raises(UserError, match="older state"):
+        prepare(source, tmp_path / "store", resolution=8, strict=True)

@@ -143,3 +143,43 @@ def test_holds_parquet(tmp_path):
     write_hub_folder(tmp_path)
     assert holds_parquet(tmp_path)
     assert holds_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
+
+
+def hub_names(names):
+    return {"info": {"features": {"label": {"_type": "ClassLabel", "names": names}}}}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["[" * 100_000, "3", json.dumps({"info": {"features": ["x"]}}), json.dumps(hub_names("abc")),
+     json.dumps(hub_names(7)), json.dumps(hub_names([1, 2, 3])), json.dumps(hub_names({"a": 1}))],
+)  # fmt: skip
+def test_metadata_that_says_nothing_of_use_is_left_alone(tmp_path, metadata):
+    table = hub_table(range(3)).replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "table.parquet")
+    store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
+    assert store.labels is not None
+    assert store.labels.tolist() == [0, 1, 2]
+    assert store.description.label_names is None
+
+
+def test_names_of_classes_are_safe_on_a_terminal(tmp_path):
+    pq.write_table(hub_table(range(3), names=("\x1b[31mred", "b", "c")), tmp_path / "table.parquet")
+    store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
+    assert store.description.label_names == ["\\x1b[31mred", "b", "c"]
+
+
+@pytest.mark.parametrize("content", ["text", 7, [1, 2]])
+def test_a_struct_whose_bytes_are_none_is_no_column_of_images(tmp_path, content):
+    pq.write_table(pa.table({"image": [{"bytes": content}] * 3}), tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="of images"):
+        ParquetImages(tmp_path)
+
+
+def test_labels_beyond_any_number_of_classes_are_listed(tmp_path):
+    images = [encoded(random_pixels(number)) for number in range(4)]
+    labels = pa.array([0, 1, 10**7, 2**63 + 1], pa.uint64())
+    pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "table.parquet")
+    store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
+    assert len(store) == 2
+    assert store.description.skipped_count == 2

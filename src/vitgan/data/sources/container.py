@@ -5,6 +5,7 @@ Nothing is ever unpacked to disk under a name from an archive.
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import re
@@ -19,12 +20,15 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
+from vitgan.data.decode import FORMATS
 from vitgan.data.sources.source import UnreadableImage, printable
 from vitgan.errors import UserError
 from vitgan.files import regular_size
 
 LARGEST_FILE_BYTES = 1 << 30
+SNIFFED_BYTES = 1 << 16
 END_BYTES = 2 * tarfile.BLOCKSIZE  # of zeros, at a tar's end
 COPY_BYTES = 1 << 20
 
@@ -87,8 +91,7 @@ def open_container(path: str | Path, wanted: Callable[[str], bool], *, follow_li
     path = Path(path)
 
     def chosen(name: str) -> bool:
-        hidden = any(part.startswith(".") and part != ".." for part in name.split("/"))
-        return not hidden and "__MACOSX" not in name and wanted(name)
+        return not is_hidden(name) and wanted(name)
 
     try:
         if path.is_dir():
@@ -327,7 +330,13 @@ class Tar(Archive):
 
     def _admit(self, member: tarfile.TarInfo, members: list[tarfile.TarInfo], wanted: Callable[[str], bool]) -> None:
         name = _tidy(member.name)
-        if member.isdir() or not wanted(name):
+        if member.isdir():
+            return
+        if not wanted(name):
+            # No checksum protects a name in an extended header: damage to it must not leave an image out.
+            extended = member.offset_data - member.offset > tarfile.BLOCKSIZE
+            if extended and member.isreg() and not is_hidden(name) and self._holds_image(member):
+                self.refused.append((name, "an image by its content, but not by its name"))
             return
         reason = self._why_unreadable(name, member.size)
         if reason is None and (not member.isreg() or member.issparse()):
@@ -336,6 +345,17 @@ class Tar(Archive):
             self.refused.append((name, reason))
         else:
             members.append(member)
+
+
+    def _holds_image(self, member: tarfile.TarInfo) -> bool:
+        with self._plain.open("rb") as file:
+            file.seek(member.offset_data)
+            start = file.read(min(member.size, SNIFFED_BYTES))
+        try:
+            Image.open(io.BytesIO(start), formats=FORMATS).close()
+        except Exception:  # Pillow raises errors of many kinds over damaged images
+            return False
+        return True
 
 
 class _Member(tarfile.TarInfo):
@@ -375,6 +395,11 @@ def _decompress(path: Path) -> Compressed | None:
 def _tidy(name: str) -> str:
     """ "./a/b" is what `tar` writes for "a/b"."""
     return name.removeprefix("./")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or a folder above it is hidden, or what macOS puts into zips."""
+    return "__MACOSX" in name or any(part.startswith(".") and part != ".." for part in name.split("/"))
 
 
 def leads_out(name: str) -> bool:

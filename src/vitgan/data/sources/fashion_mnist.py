@@ -117,12 +117,12 @@ def read_idx(file: Path) -> np.ndarray:
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST_IDX_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {file}: {error}: fetch it again") from error
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
+    if data[:4] not in (b"\x00\x00\x08\x01", b"\x00\x00\x08\x03") or len(data) < 4 + 4 * data[3]:
         raise UserError(f"{file} is not an idx file of unsigned bytes")
     dimensions = data[3]
     shape = tuple(int(size) for size in np.frombuffer(data[4 : 4 + 4 * dimensions], ">u4"))
     values = data[4 + 4 * dimensions :]
-    if len(shape) != dimensions or len(values) != math.prod(shape):
+    if len(values) != math.prod(shape):
         raise UserError(f"{file} is damaged: it should hold {shape} values and holds {len(values)}: fetch it again")
     return np.frombuffer(values, np.uint8).reshape(shape)
 
