@@ -117,11 +117,11 @@ def read_json(path: Path, what: str) -> Any:
     Raises:
         UserError: If it cannot be read, is no JSON, or is larger than 16 MiB.
     """
-    data = read_bytes(path, f"{what}'s JSON")
+    data = read_bytes(path, what)
     try:
         return json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise UserError(one_line(f"{path} cannot be read as a {what}'s JSON: {error}")) from error
+        raise UserError(one_line(f"cannot read the {what} {path} as JSON: {error}")) from error
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:

@@ -55,8 +55,8 @@ class Children:
     """The server's other end. Use it as a context manager."""
 
     def __enter__(self) -> "Children":
-        tests = str(Path(__file__).parent.parent)
-        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": tests}
+        path = os.pathsep.join([str(Path(__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": path}
         command = [sys.executable, "-m", "reliability.children"]
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -132,7 +132,7 @@ def read_figures(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be read.
     """
-    return read_json(path, "evaluation")
+    return read_json(path, "figures")
 
 
 def push(folder: Path, repository: str) -> str:
