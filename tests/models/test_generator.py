@@ -8,7 +8,7 @@ import torch
 import vitgan.allocator
 from generators import KINDS, make
 from vitgan.models.build import GeneratorSpec, build_generator
-from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH
+from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH, draw_latents
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 
@@ -21,6 +21,21 @@ def test_an_image_does_not_depend_on_the_batch_it_is_made_in(kind: str) -> None:
         again = generator.sample(40, seed=7, truncation=0.8, batch_size=batch_size)
         torch.testing.assert_close(again, chosen, atol=1e-5, rtol=0)
     torch.testing.assert_close(generator.sample(5, seed=7, truncation=0.8), chosen[:5], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_styles_and_images_are_float32_under_autocast(kind: str) -> None:
+    """The mapping gives the very styles; the image's values are not those that bf16 has."""
+    generator = make(kind, num_classes=3)
+    z, labels = draw_latents(16, generator.z_dim, seed=0), torch.arange(16) % 3
+    w = generator.mapping(z, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(generator.mapping(z, labels), w)
+        images = generator.synthesis(generator.styles(w))
+    assert images.dtype == torch.float32
+    assert (images != images.bfloat16().float()).float().mean() > 0.9
+    exact = generator.synthesis(generator.styles(w))
+    assert (images - exact).square().mean().sqrt() < 0.05 * exact.std()
 
 
 def test_the_chosen_batch_is_the_one_that_is_used() -> None:

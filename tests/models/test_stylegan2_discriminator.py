@@ -137,6 +137,20 @@ def test_logits_are_float32_and_close_under_autocast() -> None:
     assert (logits - model(images)).abs().max() < 0.05 * model(images).abs().max()
 
 
+def test_everything_from_4x4_on_is_float32_under_autocast() -> None:
+    """As in StyleGAN2-ADA: minibatch statistics, convolution and both layers of what the last block gave, by hand."""
+    model = discriminator(16)
+    given: list[torch.Tensor] = []
+    model.blocks[-1].register_forward_hook(lambda module, arguments, output: given.append(output.double()))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(normal(8, 3, 16, 16))
+    p = {name: value.double() for name, value in model.state_dict().items()}
+    x = torch.cat([given[0], reference.minibatch_stddev(given[0], TINY.minibatch_stddev_group)], dim=1)
+    x = reference.leaky_relu(reference.conv(p, "conv", x, padding=1)).flatten(1)
+    expected = reference.linear(p, "out", reference.leaky_relu(reference.linear(p, "hidden", x)))[:, 0]
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_labels_change_a_conditional_logit() -> None:
     model = discriminator(num_classes=3)
     images = normal(1, 3, 16, 16)

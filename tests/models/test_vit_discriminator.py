@@ -198,6 +198,40 @@ def test_double_backward_for_r1(tiny_model) -> None:
     assert torch.autograd.gradgradcheck(logit, patch)
 
 
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("normalization", ["layer", "rms"])
+def test_what_makes_the_logit_is_float32_under_autocast(tiny_model, normalization: str, num_classes: int) -> None:
+    """Norm, head and projection of what the last block gave, by hand in float64."""
+    model = perturb(discriminator(tiny_model, num_classes, normalization=normalization), size=1.0)
+    update_spectral_norms(model, steps=50)
+    images, labels = normal(64, 3, 12, 12, dtype=torch.float32), torch.arange(64) % 3
+    given: list[Tensor] = []
+    model.blocks[-1].register_forward_hook(lambda module, arguments, output: given.append(output[:, 0].double()))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(images, labels if num_classes else None)
+    assert logits.dtype == torch.float32
+    p = {name: value.double() for name, value in model.state_dict().items()}
+
+    def product(name: str, y: Tensor) -> Tensor:
+        vectors = [p[f"{name}.weight_norm.{side}_vector"] for side in ("left", "right")]
+        weight = p[f"{name}.weight"]
+        return y @ (weight * p[f"{name}.weight_norm.target_sigma"] / (vectors[0] @ weight @ vectors[1])).t()
+
+    y = reference.plain_norm(p, "norm", given[0])
+    expected = product("head", y)[:, 0] + p["head.bias"]
+    if num_classes:
+        expected = expected + product("class_embedding", y)[torch.arange(64), labels]
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_large_logits_of_many_images_differ_in_bf16(tiny_model) -> None:
+    """Around 5 bf16 has steps of 1/32: a head in bf16 would give a handful of values."""
+    model = discriminator(tiny_model)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model.head.bias.fill_(5.0)  # pyright: ignore[reportCallIssue, reportArgumentType, reportOptionalMemberAccess]
+        assert model(normal(256, 3, 12, 12, dtype=torch.float32)).unique().numel() > 240
+
+
 def test_bf16_logits_are_float32_and_near(tiny_model) -> None:
     model = discriminator(tiny_model)
     images = normal(8, 3, 12, 12, dtype=torch.float32)

@@ -89,11 +89,11 @@ class StyleGAN2Discriminator(Discriminator):
         x = leaky_relu(self.from_rgb(images).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x)
-        x = leaky_relu(self.conv(append_minibatch_stddev(x, self.config.minibatch_stddev_group)))
-        # Losses take differences of logits: the last layers stay in float32 under autocast, at next to no cost.
+        # Losses take differences of logits: from 4×4 on float32 under autocast too, as in StyleGAN2-ADA.
         with full_precision(x):
-            x = leaky_relu(self.hidden(x.to(self.hidden.weight.dtype).flatten(1)))
-            x = self.out(x)
+            x = x.to(self.out.weight.dtype)
+            x = leaky_relu(self.conv(append_minibatch_stddev(x, self.config.minibatch_stddev_group)))
+            x = self.out(leaky_relu(self.hidden(x.flatten(1))))
             if self.label_mapping is None:
                 return x.squeeze(1)
             if labels is None:

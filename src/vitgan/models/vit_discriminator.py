@@ -12,6 +12,7 @@ from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind
 from vitgan.layers.norm import Normalization, plain_norm
 from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, grid_positions
+from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.vit_generator import check_vit_sizes
@@ -148,10 +149,12 @@ class ViTDiscriminator(Discriminator):
             h = block(h)  # (B, 1 + L, dim)
         # Of the last block the score needs the class token alone: 4/5 of its work falls away, and nothing changes.
         h = self.blocks[-1](h, num_outputs=1)  # (B, 1, dim)
-        y = self.norm(h[:, 0])  # (B, dim)
-        logits = self.head(y).squeeze(1)  # (B,)
-        if self.class_embedding is not None:
+        # Losses subtract logits and penalties square the difference: from here on float32, under autocast too.
+        with full_precision(h):
+            y = self.norm(h[:, 0].to(self.head.weight.dtype))  # (B, dim)
+            logits = self.head(y).squeeze(1)  # (B,)
+            if self.class_embedding is None:
+                return logits
             if labels is None:
                 raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-            logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
-        return logits if logits.dtype == torch.float64 else logits.float()
+            return logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)

@@ -54,9 +54,9 @@ class ObjectiveConfig(Config):
     """gamma of R2, the same on fake images."""
     penalty: Literal["exact", "finite_difference"] = "exact"
     """R1 and R2 by double backward, or by first-order differences under small noise."""
-    penalty_noise: float = Field(default=0.1, gt=0)
-    """Standard deviation of that noise, in units of the image range [-1, 1] [choice]. GAT's 0.01 divides the rounding of
-    bf16 logits by 1e-4: measured on a small D, the estimate was then 2.1 where the exact penalty is 0.2."""
+    penalty_noise: float = Field(default=0.03, gt=0)
+    """Standard deviation of that noise, in units of the image range [-1, 1] [choice]: larger noise sees D's curvature,
+    smaller noise (GAT's is 0.01) the rounding of bf16 (docs/performance.md)."""
     penalty_interval: int = Field(default=1, ge=1)
     """R1, R2 and WGAN-GP every this many steps (their weight is multiplied by it)."""
     wgan_gp: float = Field(default=0.0, ge=0)
