@@ -4,6 +4,9 @@ Networks of features hardly look at a few grey levels of fine grain; an eye sees
 figures are about *fine detail*, an image minus its 1-2-1 blur, or about powers of frequencies, and need no network.
 """
 
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -103,6 +106,16 @@ class TextureStatistics:
         power = power_in_patch(detail, self.patch_size) * len(images)
         repeated, spectrum = repeat_share(detail, self.patch_size).sum(), radial_spectrum(images.cpu()).sum(dim=0)
         self._add(len(images), (power, repeated, spectrum))
+
+    def watching(self, batches: Iterable[Tensor], places: np.ndarray) -> Iterator[Tensor]:
+        """Passes batches on and adds the images at these places of the stream, sorted (n,) int64."""
+        start = 0
+        for batch in batches:
+            first, last = np.searchsorted(places, (start, start + len(batch)))
+            if first < last:
+                self.update(batch[torch.from_numpy(places[first:last] - start)])
+            start += len(batch)
+            yield batch
 
     def merge(self, other: "TextureStatistics") -> None:
         """Adds what another stream has seen."""
