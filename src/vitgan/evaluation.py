@@ -35,12 +35,8 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
 
     def measure(generator: Generator) -> Evaluation:
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
-        result = evaluate(map(to_uint8, images), reference, protocol, extractor)
+        result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
         chosen = result["score"]
-        figures: dict[str, float] = {
-            name: value for name, value in result["figures"].items() if isinstance(value, int | float)
-        }
-        score = chosen["value"] if chosen["better"] == "lower" else -chosen["value"]
-        return Evaluation(figures=figures, name=chosen["name"], score=score)
+        return Evaluation(figures=result["figures"], name=chosen["name"], score=chosen["value"])
 
     return measure

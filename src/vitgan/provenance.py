@@ -15,6 +15,7 @@ NOT_THE_MODEL = (
     "data",
     "evaluate_every_kimg",
     "protocol",
+    "model.class_counts",
     "training.total_kimg",
     "training.seed",
     "training.precision",

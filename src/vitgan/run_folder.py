@@ -103,8 +103,10 @@ FREE_ON_RESUME = {
     "micro_batch_size",
     "checkpoint_activations",
     "compile",
+    "model.class_counts",
 }
-"""Fields of the training configuration that do not change the steps themselves (the last three: but for rounding)."""
+"""Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
+rounding). Numbers of images are those of the labels, which `check_data` compares."""
 
 
 def config_of_run(run: Path) -> RunConfig:

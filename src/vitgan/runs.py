@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+import numpy as np
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
@@ -188,7 +189,7 @@ def restore(trainer: Trainer, run: Path, config: RunConfig) -> None:
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
-    """A conditional model gets as many classes as the store has; one that has its number keeps it.
+    """A conditional model gets as many classes as the store has, and their shares; one that has its number keeps it.
 
     Raises:
         UserError: If the model is conditional and the store has no labels, or more classes than the model.
@@ -203,7 +204,8 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     classes = model.num_classes or store.label_count
     if store.label_count > classes:
         raise UserError(f"the images in {config.data} have {store.label_count} classes, the model {classes}")
-    model = model.model_copy(update={"conditional": True, "num_classes": classes})
+    counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
+    model = model.model_copy(update={"conditional": True, "num_classes": classes, "class_counts": counts})
     return config.model_copy(update={"model": model})
 
 

@@ -116,6 +116,27 @@ def test_every_seed_is_a_run_of_its_own(plan: Plan, tmp_path: Path) -> None:
     assert row["FD-lite0 at 0.008 kimg"] == f"{sum(scores) / 2:.1f} ({scores[0]:.1f} to {scores[1]:.1f})"
 
 
+def test_a_conditional_row_goes_on(plan: Plan, tmp_path: Path) -> None:
+    """Its run knows the number of its classes, which the suite's base does not."""
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "images" / name, 15)
+    prepare(ImageFolder(tmp_path / "images"), tmp_path / "store", resolution=8, workers=0)
+    model = replaced(plan.base.model, conditional=True)
+    base = replaced(plan.base, data=str(tmp_path / "store"), model=model)
+    suite = Suite("one", "", {"row": lambda config: config})
+    stopping: list[bool] = []
+
+    def hooks_for(row: str, config: RunConfig) -> Hooks:
+        return Hooks(on_step=lambda done, total: stopping.append(True), should_stop=lambda: bool(stopping))
+
+    plan = Plan(suite="one", kimg=0.016, evaluate_every_kimg=1000, base=base)
+    assert not run_suite(suite, plan, tmp_path / "out", hooks_for, lambda: bool(stopping))
+    assert run_suite(suite, plan, tmp_path / "out")
+    run = run_of_member(tmp_path / "out", members(suite, plan)[0])
+    assert run is not None
+    assert newest(run).name == "000000k016"
+
+
 def test_minutes_are_those_of_the_log() -> None:
     records: list[dict[str, float]] = [
         {"images": 600, "images_per_second": 10, "cpu_seconds": 30},

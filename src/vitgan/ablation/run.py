@@ -9,7 +9,6 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import read_model, write_json
 from vitgan.presets import replaced
-from vitgan.run_folder import check_resumable
 from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
@@ -95,7 +94,6 @@ def run_suite(
             continue
         hooks = hooks_for(member.name, config)
         if run is not None and latest_checkpoint(run) is not None:
-            check_resumable(run, config)
             train(with_time_left(config, run), resume=run, hooks=hooks)
         else:
             train(config, out=member.folder(folder), hooks=hooks)

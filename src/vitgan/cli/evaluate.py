@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitgan.data.store import ImageStore
     from vitgan.metrics import FeatureExtractor, Protocol
     from vitgan.metrics.image_sources import ImageSource
+    from vitgan.models.generator import Generator
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
 BUNDLED_DATA = "fashion-mnist"
@@ -90,7 +91,7 @@ def run(options: Arguments, source: Path) -> dict[str, Any]:
     store = open_reference(options.data, source)
     protocol.check_store(len(store), store.resolution, store.description.split)
     device = choose_device(options.device)
-    images = open_source(source, protocol, store, device, options.batch_size)
+    measured = open_source(source, protocol, store, device, options.batch_size)
     extractor = choose_extractor(protocol, options, device)
     if options.batch_size is not None:
         extractor = dataclasses.replace(extractor, batch_size=options.batch_size)
@@ -110,12 +111,14 @@ def run(options: Arguments, source: Path) -> dict[str, Any]:
     shown: list[Tensor] = []
     with progress_bar("Evaluating") as on_progress:
         result = evaluate(
-            remember_first(images, SHOWN_ROWS, shown),
+            remember_first(measured.images, SHOWN_ROWS, shown),
             reference,
             protocol,
             extractor,
+            patch_size=measured.patch_size,
             on_progress=on_progress,
         )
+    result["notes"] += measured.notes
     result |= {"source": str(name), "data": {"path": str(store.path), "sha256": store.description.sha256}}
     if options.neighbours is not None:
         indices = protocol.choose(len(store), protocol.reference_images)
@@ -150,10 +153,25 @@ def open_reference(data: str | None, source: Path) -> "ImageStore":
     return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
 
 
-def open_source(
-    path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int | None
-) -> Iterable["Tensor"]:
-    """As many images as the protocol measures, in batches (b, C, H, W) uint8."""
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is measured.
+
+    Attributes:
+        images: As many as the protocol asks for, in batches (b, C, H, W) uint8.
+        patch_size: Of the patches that seams are looked for between.
+        notes: What a reader of the figures must know about the images.
+    """
+
+    images: Iterable["Tensor"]
+    patch_size: int
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def open_source(path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int | None) -> Measured:
+    """The images of a model, store, folder, archive or .npz."""
+    from vitgan.metrics.evaluate import PATCH_SIZE
+
     if is_model(path):
         return generated_images(path, protocol, store.resolution, device, batch_size)
     source = open_images(path)
@@ -168,7 +186,7 @@ def open_source(
             f"protocol {protocol.name} measures {protocol.generated_images:,} images, {path} has {len(source):,}: "
             "make more, choose another protocol (--list-protocols), or pass your own as a .json file"
         )
-    return source.batches(protocol.choose(len(source), protocol.generated_images))
+    return Measured(source.batches(protocol.choose(len(source), protocol.generated_images)), PATCH_SIZE)
 
 
 def is_model(path: Path) -> bool:
@@ -178,8 +196,8 @@ def is_model(path: Path) -> bool:
 
 def generated_images(
     path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int | None
-) -> Iterator["Tensor"]:
-    """The protocol's images drawn from a trained generator, with its truncation and seed."""
+) -> Measured:
+    """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
     from vitgan.metrics import to_uint8
     from vitgan.pretrained import load
 
@@ -192,7 +210,20 @@ def generated_images(
     batches = generator.batches(
         protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
     )
-    return map(to_uint8, batches)
+    return Measured(map(to_uint8, batches), generator.patch_size, notes_on_classes(generator))
+
+
+def notes_on_classes(generator: "Generator") -> list[str]:
+    """How a conditional model's classes were drawn."""
+    if not generator.num_classes:
+        return []
+    if generator.class_counts is None:
+        return [
+            "all classes were drawn equally often: the model does not say how many images of each it was trained on"
+        ]
+    total = sum(generator.class_counts)
+    shares = ", ".join(f"{100 * count / total:.3g}%" for count in generator.class_counts)
+    return [f"classes were drawn in the shares of the training images: {shares}"]
 
 
 def open_images(path: Path) -> "ImageSource":
@@ -296,11 +327,13 @@ def print_result(result: dict[str, Any]) -> None:
 
     from vitgan.metrics import FIGURES
 
-    arrows = {"lower": "↓", "higher": "↑", "": ""}
-    table = Table("figure", "value", "better", title=f"{result['source']} against {result['data']['path']}")
-    table.columns[1].justify = "right"
+    arrows = {"lower": "↓", "higher": "↑", "real": "as real", "": ""}
+    table = Table("figure", "value", "real images", "better")
+    table.title = f"{result['source']} against {result['data']['path']}"
+    table.columns[1].justify = table.columns[2].justify = "right"
     for (name, value), figure in zip(result["figures"].items(), FIGURES.values(), strict=True):
-        table.add_row(name, f"{value:.5g}", arrows[figure.better])
+        real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
+        table.add_row(name, f"{value:.5g}", real, arrows[figure.better])
     console = Console()
     console.print(table)
     protocol = result["protocol"]
@@ -309,6 +342,11 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(
         f"{images['generated']:,} images against {images['reference']:,}; features {features['name']} "
         f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}",
+        highlight=False,
+    )
+    console.print(
+        f"pixels of {images['texture_generated']:,} against {images['texture_reference']:,} images, patches of "
+        f"{result['patch_size']}×{result['patch_size']}",
         highlight=False,
     )
     for note in result["notes"]:

@@ -29,7 +29,8 @@ class Arguments:
         model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         count: How many images.
         seed: Same seed, same images.
-        label: Class index of all images, for a conditional model; by default every class in turn.
+        label: Class index of all images, for a conditional model; by default every class in turn, as often
+            as in the training images.
         truncation: 1 for full variety; towards 0 for the most typical image.
         grid: Write all images into one picture.
         folder: Write each image as a PNG into this folder.

@@ -120,6 +120,7 @@ class ViTGenerator(Generator):
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
         super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles)
         self.config = config
+        self.patch_size = config.patch_size
         self.grid_size = resolution // config.patch_size
         equalized = config.equalized_lr
         self.mapping_network = MappingNetwork(
