@@ -41,9 +41,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what was written there takes its place when the block ends well.
 
     Raises:
-        UserError: If the place cannot be written to; what was there before is still there.
+        UserError: If the place cannot be written to; what was there before is still there, and no new folder is.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -53,6 +54,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        for folder in new_folders:
+            with suppress(OSError):
+                folder.rmdir()  # fails where the file is in it
 
 
 def write_json(path: Path, value: Any) -> None:

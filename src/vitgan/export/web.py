@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.export.onnx import example_inputs, open_session, write_graph
+from vitgan.export.onnx import check_difference, example_inputs, open_session, write_graph
 from vitgan.files import sha256, write_json
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
 from vitgan.models.generator import Generator
@@ -117,7 +117,8 @@ def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / "runtime").mkdir(parents=True)
-        difference = write_models(generator, temporary)
+        differences = write_models(generator, temporary)
+        check_difference(differences.max().item(), differences.mean().item())
         for name in PAGE_FILES:
             text = resources.files("vitgan.export").joinpath("page", name).read_text(encoding="utf-8")
             (temporary / name).write_text(text, encoding="utf-8")
@@ -131,7 +132,7 @@ def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return WebReport(folder, size / 1e6, difference)
+    return WebReport(folder, size / 1e6, differences.max().item())
 
 
 def page_description(generator: Generator, title: str) -> dict[str, object]:
@@ -149,8 +150,12 @@ def page_description(generator: Generator, title: str) -> dict[str, object]:
 
 
 @torch.no_grad()
-def write_models(generator: Generator, folder: Path) -> float:
-    """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx; returns the largest difference."""
+def write_models(generator: Generator, folder: Path) -> Tensor:
+    """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx.
+
+    Returns:
+        (values,): absolute differences of the images from PyTorch's.
+    """
     decoder = _decoder(generator)
     inputs = example_inputs(generator, 2, truncation=0.7)
     w = MappingGraph(generator)(**inputs)
@@ -164,14 +169,14 @@ def write_models(generator: Generator, folder: Path) -> float:
     made = open_session(folder / "synthesis.onnx").run(
         None, {"w": made_w[:, None].repeat(generator.num_styles, axis=1)}
     )
-    difference = (torch.from_numpy(made[0]) - generator.synthesis(styles["w"])).abs().max().item()
+    differences = (torch.from_numpy(made[0]) - generator.synthesis(styles["w"])).abs().flatten()
     if decoder is None:
-        return difference
+        return differences
     tokens = {"tokens": torch.from_numpy(made[1])}
     write_graph(ZoomGraph(decoder), tokens, folder / "zoom.onnx", ["images"])
     zoomed = open_session(folder / "zoom.onnx").run(None, {"tokens": made[1]})[0]
-    expected = ZoomGraph(decoder)(**tokens)
-    return max(difference, (torch.from_numpy(zoomed) - expected).abs().max().item())
+    of_zoom = (torch.from_numpy(zoomed) - ZoomGraph(decoder)(**tokens)).abs().flatten()
+    return torch.cat([differences, of_zoom])
 
 
 def _decoder(generator: Generator) -> ImplicitPatchDecoder | None:
