@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.export.onnx import check_difference, example_inputs, open_session, write_graph
 from vitgan.files import sha256, write_json
+from vitgan.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGenerator
@@ -31,6 +32,8 @@ RUNTIME_FILES = {
 """File in the package's folder `dist` -> SHA-256."""
 
 PAGE_FILES = ("index.html", "style.css", "app.js", "latents.js")
+WEB_PAGE = "web page"
+"""What a folder's marker (`vitgan.folders`) calls it."""
 ZOOM = 4
 NPM_SECONDS = 300
 
@@ -104,33 +107,24 @@ def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "
 
     Args:
         generator: The model, on the CPU.
-        folder: Where to; it must be new, empty, or an earlier page.
+        folder: Where to; it must be new, empty, or an earlier page as it was written (`vitgan.folders`).
         runtime: Folder with onnxruntime-web's files, from `find_runtime`.
         title: Shown on the page.
 
     Raises:
-        UserError: If the folder holds other things or cannot be written, or the model cannot be exported.
+        UserError: If the folder may not be replaced or cannot be written, the model cannot be exported, or its files draw
+            other images than PyTorch.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").is_file():
-        raise UserError(f"{folder} holds other files: choose a new folder for the page")
-    temporary = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        (temporary / "runtime").mkdir(parents=True)
-        differences = write_models(generator, temporary)
+    with new_folder(folder, WEB_PAGE) as place:
+        (place / "runtime").mkdir()
+        differences = write_models(generator, place)
         check_difference(differences.max().item(), differences.mean().item())
         for name in PAGE_FILES:
             text = resources.files("vitgan.export").joinpath("page", name).read_text(encoding="utf-8")
-            (temporary / name).write_text(text, encoding="utf-8")
+            (place / name).write_text(text, encoding="utf-8")
         for name in RUNTIME_FILES:
-            shutil.copyfile(runtime / name, temporary / "runtime" / name)
-        write_json(temporary / "model.json", page_description(generator, title))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    except OSError as error:
-        raise UserError(f"cannot write the page {folder}: {error.strerror or error}; choose another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copyfile(runtime / name, place / "runtime" / name)
+        write_json(place / "model.json", page_description(generator, title))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return WebReport(folder, size / 1e6, differences.max().item())
 
