@@ -13,15 +13,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vitgan.devices import find_device
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_model, write_json
-from vitgan.model_names import CONFIG, WEIGHTS, find_model
+from vitgan.folders import new_folder
+from vitgan.model_names import CONFIG, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
 from vitgan.weights import check_parameters, check_sizes, read_tensors, write_tensors
 
 Storage = Literal["float32", "float16"]
+MODEL_FOLDER = "model folder"
+"""What a folder's marker (`vitgan.folders`) calls it."""
 SMALL = 4096
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 """safetensors' names of the types that are loaded as float32."""
@@ -35,26 +39,31 @@ def save(generator: Generator, spec: GeneratorSpec, folder: str | Path, storage:
     Args:
         generator: The model.
         spec: Its description.
-        folder: Where to; its `config.json` and `model.safetensors` are replaced.
+        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.folders`).
         storage: "float16" halves the file: weights of more than 4096 values are rounded to 11 bits (a trained CIFAR-10
             model's images change by 0.02 of 255 on average, 6 at most); smaller ones, frequencies of positions among
             them, cost nothing and stay float32.
 
     Raises:
-        UserError: If the folder cannot be written.
+        UserError: If the folder may not be replaced or cannot be written.
     """
-    folder = Path(folder)
+    with new_folder(Path(folder), MODEL_FOLDER) as place:
+        write_model(generator, spec, place, storage)
+    return Path(folder)
+
+
+def write_model(generator: Generator, spec: GeneratorSpec, folder: Path, storage: Storage = "float32") -> None:
+    """Writes the two files of a model into a folder that is there; see `save`.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
     generator.update_w_mean()
     tensors = generator.state_dict()
     if storage == "float16":
         tensors = {n: t.half() if t.is_floating_point() and t.numel() > SMALL else t for n, t in tensors.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / WEIGHTS, tensors)
-        write_json(folder / CONFIG, spec.model_dump(mode="json"))
-    except OSError as error:
-        raise UserError(f"cannot write the model {folder}: {error.strerror}; choose another folder") from error
-    return folder
+    write_tensors(folder / WEIGHTS, tensors)
+    write_json(folder / CONFIG, spec.model_dump(mode="json"))
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
@@ -64,21 +73,17 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
         name: A model folder, a run folder (its newest whole checkpoint), a checkpoint folder, the name of a bundled
             model ("fashion-mnist"; `vitgan info` lists them), or a Hub repository "user/name", optionally
             "user/name@revision". An existing path comes first. The averaged weights are taken from a run.
-        device: Where to put it.
+        device: Where to put it: "cpu", "cuda", "cuda:1", "mps", or "auto".
 
     Raises:
         UserError: If there is no such model, its files are damaged or do not fit each other, its sizes are beyond what
             is loaded unasked, or the device is not there.
     """
+    place = find_device(str(device))
     weights, spec = locate(name)
     generator = build_unfilled(spec, weights)
     fill(generator, weights)
-    generator = generator.eval().requires_grad_(False)
-    try:
-        return generator.to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(one_line(f"the device {device} cannot be used: {reason}; choose cpu")) from error
+    return generator.eval().requires_grad_(False).to(place)
 
 
 def fill(generator: Generator, weights: Path) -> None:
@@ -162,9 +167,9 @@ def locate(name: str | Path) -> tuple[Path, GeneratorSpec]:
                 verify_checkpoint(newest)  # says what is wrong with it
             raise UserError(f"the run {path} has no whole checkpoint yet: let it train until its first one")
         return checkpoint / "generator_ema.safetensors", spec_of_run(path)
-    if path.parent.name == "checkpoints":
+    if (run := run_of_checkpoint(path)) is not None:
         verify_checkpoint(path)
-        return path / "generator_ema.safetensors", spec_of_run(path.parent.parent)
+        return path / "generator_ema.safetensors", spec_of_run(run)
     raise UserError(f"{path} is no model: expected {WEIGHTS} and {CONFIG}, or a run's checkpoints folder, in it")
 
 

@@ -103,6 +103,16 @@ def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) 
         run_suite(Suite("discriminator", "", {}), plan.model_copy(update={"kimg": 1.0}), tmp_path)
 
 
+def test_only_an_ablations_folder_is_written_to(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = {p: p.read_text() for p in tmp_path.iterdir()}
+    for folder in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError):
+            run_suite(SUITE, plan, folder)
+    assert {p: p.read_text() for p in tmp_path.iterdir()} == before
+
+
 def test_every_seed_is_a_run_of_its_own(plan: Plan, tmp_path: Path) -> None:
     suite = Suite("discriminator", "", {"plain": lambda base: base})
     plan = plan.model_copy(update={"seeds": (0, 3), "kimg": 0.008})
@@ -207,8 +217,11 @@ def test_the_modern_suite_ends_at_the_modern_preset() -> None:
     [
         ("sweep --kimg 1", "there is no suite 'sweep'"),
         ("discriminator", "pass --kimg, --minutes or --cpu-minutes"),
-        ("discriminator --kimg 0", "--kimg 0 is too little"),
-        ("discriminator --kimg 1 --evaluate-every-kimg 0", "--evaluate-every-kimg 0 is too little"),
+        ("discriminator --kimg 0", "--kimg: must be greater than 0"),
+        ("discriminator --kimg 1 --evaluate-every-kimg 0", "--evaluate-every-kimg: must be greater than 0"),
+        ("discriminator --kimg nan", "--kimg: must be"),
+        ("discriminator --minutes inf", "--minutes: must be"),
+        ("discriminator --kimg 1 --report-only --out nowhere", "no ablation in nowhere"),
         ("discriminator --kimg 1 --seeds 1 1", "one or more different numbers"),
         ("discriminator --kimg 1 --only nothing", "has no row 'nothing'"),
         ("discriminator --kimg 1 --base nothing", "unknown preset"),

@@ -148,8 +148,11 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: p
         (["wide", "--data", "real", "--protocol", "small.json"], "8×9, the store's are 8×8"),
         (["wide.npz", "--data", "real", "--protocol", "small.json"], "9×9, the store's are 8×8"),
         (["empty", "--data", "real", "--protocol", "small.json"], "no image was found"),
-        (["folder", "--data", "real", "--protocol", "small.json", "--device", "abacus"], "--device abacus"),
-        (["folder", "--data", "real", "--protocol", "small.json", "--batch-size", "0"], "--batch-size 0"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--device", "abacus"], "device abacus"),
+        (
+            ["folder", "--data", "real", "--protocol", "small.json", "--batch-size", "0"],
+            "--batch-size: must be at least 1",
+        ),
         (["folder", "--data", "real", "--protocol", "small.json", "--features", "vgg"], "vgg"),
         (["folder", "--data", "real", "--protocol", "small.json", "--feature", "lite0"], "--features"),
     ],

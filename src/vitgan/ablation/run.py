@@ -1,5 +1,6 @@
 """Runs the rows of a suite one after the other; what is done stays done."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
-from vitgan.files import read_model, write_json
+from vitgan.files import check_writable, read_model, write_json
 from vitgan.presets import replaced
 from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import read_metrics
+
+PLAN = "plan.json"
 
 
 class Plan(Config):
@@ -80,11 +83,12 @@ def run_suite(
     Raises:
         UserError: If the folder holds another ablation.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "plan.json"
-    if path.exists() and read_model(path, Plan, "ablation") != plan:
-        raise UserError(f"{folder} holds another ablation (see plan.json in it): choose another folder with --out")
-    write_json(path, plan.model_dump(mode="json"))
+    check_place(folder, plan)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PLAN, plan.model_dump(mode="json"))
+    except OSError as error:
+        raise UserError(f"cannot write the ablation {folder}: {error.strerror}; choose another --out") from error
     for member in members(suite, plan):
         if stopped():
             return False
@@ -98,6 +102,21 @@ def run_suite(
         else:
             train(config, out=member.folder(folder), hooks=hooks)
     return not stopped()
+
+
+def check_place(folder: Path, plan: Plan) -> None:
+    """Refuses a folder that is neither new nor empty nor this very ablation's.
+
+    Raises:
+        UserError: If it holds anything else, or cannot be written.
+    """
+    if (folder / PLAN).exists():
+        if read_model(folder / PLAN, Plan, "ablation") != plan:
+            raise UserError(f"{folder} holds another ablation (see {PLAN} in it): choose another folder with --out")
+    elif not os.path.lexists(folder):
+        check_writable(folder, "the ablation ")
+    elif not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one with --out")
 
 
 def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from vitgan.cli.arguments import parse
+from vitgan.cli.arguments import Device, OutputFile, PictureFile, parse
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 
@@ -33,7 +35,7 @@ EXAMPLE = """Measures FID and its relatives, always by a named protocol, which t
 example: vitgan evaluate runs/00000-cifar10 --data data/cifar10 --protocol cifar10-train-50k --json fid.json"""
 
 
-@dataclasses.dataclass
+@dataclass
 class Arguments:
     """What to measure, against what, and how.
 
@@ -57,10 +59,10 @@ class Arguments:
     protocol: str = "quick-5k"
     features: Literal["auto", "inception", "lite0", "lite2"] = "auto"
     inception_weights: Path | None = None
-    json: Path | None = None
-    neighbours: Path | None = None
-    device: str = "auto"
-    batch_size: int | None = None
+    json: OutputFile | None = None
+    neighbours: PictureFile | None = None
+    device: Device = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     cache: bool = True
     list_protocols: bool = False
 
@@ -81,16 +83,15 @@ def main(arguments: list[str]) -> None:
 
 def run(options: Arguments, source: Path) -> dict[str, Any]:
     """Measures `source` as the options say: what `vitgan.metrics.compare` returns, and the names of the two sides."""
+    from vitgan.devices import find_device
     from vitgan.metrics import evaluate, find_protocol, reference_statistics
     from vitgan.metrics.image_sources import ArrayImages
 
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size {options.batch_size} is too small: pass 1 or more")
     name, source = source, find_source(source)
     protocol = find_protocol(options.protocol)
     store = open_reference(options.data, source)
     protocol.check_store(len(store), store.resolution, store.description.split)
-    device = choose_device(options.device)
+    device = str(find_device(options.device))
     measured = open_source(source, protocol, store, device, options.batch_size)
     extractor = choose_extractor(protocol, options, device)
     if options.batch_size is not None:
@@ -142,9 +143,10 @@ def open_reference(data: str | None, source: Path) -> "ImageStore":
     """The store to measure against: `data`, or the data of the run that is measured."""
     from vitgan.data.bundled import bundled_fashion_mnist
     from vitgan.data.store import ImageStore
+    from vitgan.model_names import run_of_checkpoint
 
     if data is None:
-        run = source.parent.parent if source.parent.name == "checkpoints" else source
+        run = run_of_checkpoint(source) or source
         if not (run / "checkpoints").is_dir():
             raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
         from vitgan.run_folder import config_of_run
@@ -191,7 +193,12 @@ def open_source(path: Path, protocol: "Protocol", store: "ImageStore", device: s
 
 def is_model(path: Path) -> bool:
     """Whether `vitgan.pretrained.load` is the one to open this folder."""
-    return (path / "model.safetensors").exists() or (path / "checkpoints").is_dir() or path.parent.name == "checkpoints"
+    from vitgan.model_names import run_of_checkpoint
+
+    return (
+        any((path / name).exists() for name in ("model.safetensors", "checkpoints"))
+        or run_of_checkpoint(path) is not None
+    )
 
 
 def generated_images(
@@ -249,19 +256,6 @@ def open_images(path: Path) -> "ImageSource":
             raise UserError(f"{container.names[index]} in {path} cannot be read ({error}): make it again") from error
 
     return EncodedImages(container.names, read)
-
-
-def choose_device(name: str) -> str:
-    """The device of this name; "auto" is CUDA where there is one."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used here: pass cpu, or auto") from error
-    return name
 
 
 def choose_extractor(protocol: "Protocol", options: Arguments, device: str) -> "FeatureExtractor":

@@ -11,7 +11,7 @@ journal, so that a preparation that was killed can go on.
 import hashlib
 import io
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,9 +23,13 @@ from filelock import FileLock, Timeout
 from vitgan.data.description import FILE_NAME, DatasetDescription
 from vitgan.data.duplicates import find_duplicates, image_digests
 from vitgan.errors import UserError
+from vitgan.folders import MARKER, check_folder, install
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 JOURNAL, DIGESTS, LOCK = "journal.json", "digests.bin", "lock"
+PARTIAL_FILES = {IMAGES, LABELS, FILE_NAME, JOURNAL, f"{JOURNAL}.new", DIGESTS, LOCK, "labels.bin", MARKER, f".{MARKER}.part"}
+"""All that a store in the making holds; nothing else is ever removed with it."""
+STORE = "image store"
 BLOCK_BYTES = 1 << 22
 LISTED_DUPLICATES = 100
 
@@ -156,6 +160,8 @@ class StoreWriter:
         refuse_existing(self.path, overwrite)
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
+            if self._partial.is_symlink() or {file.name for file in self._partial.iterdir()} - PARTIAL_FILES:
+                raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another --out")
             self._lock = FileLock(self._partial / LOCK, timeout=0)
             self._lock.acquire()
             self._open_files()
@@ -224,7 +230,10 @@ class StoreWriter:
         """Removes everything written so far."""
         self._close_files()
         self._lock.release()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        with suppress(OSError):
+            for name in PARTIAL_FILES:
+                (self._partial / name).unlink(missing_ok=True)
+            self._partial.rmdir()
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -291,14 +300,9 @@ class StoreWriter:
             (self._partial / name).unlink(missing_ok=True)
 
     def _move_into_place(self) -> None:
-        """Renames; an old store goes only after the new one is complete."""
+        """An old store goes only after the new one is complete."""
         refuse_existing(self.path, self.overwrite)
-        old = self.path.with_name(f".{self.path.name}.old")
-        if self.path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self.path.rename(old)
-        self._partial.rename(self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        install(self._partial, self.path, STORE)
 
     def _close_files(self) -> None:
         for file in (self._images, self._labels, self._digests):
@@ -308,20 +312,15 @@ class StoreWriter:
 
 def partial_folder(path: Path) -> Path:
     """Where the store `path` is written before it is whole."""
-    path = path.absolute()
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - "." and ".." have no name
     return path.with_name(f".{path.name}.partial")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises a UserError unless a store may be written at `path`; only stores are ever overwritten."""
-    if not path.exists():
-        return
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not overwrite:
+    """Raises a UserError unless a store may be written at `path`; only unaltered stores are overwritten (`vitgan.folders`)."""
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
-    if not (path / FILE_NAME).is_file() or not (path / IMAGES).is_file():
-        raise UserError(f"{path} is not an image store, so --overwrite will not replace it: choose another --out")
+    check_folder(path, STORE)
 
 
 def store_bytes(count: int, channels: int, resolution: int, labelled: bool) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
+from vitgan.folders import add_file
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.fid import Gaussian
 from vitgan.metrics.position import Purpose, groups
@@ -161,6 +162,7 @@ def _save(file: Path, key: dict[str, Any], summary: ImageSummary) -> None:
             np.savez(stream, key=np.array(json.dumps(key)), shape=shape, **summary.state())  # pyright: ignore[reportArgumentType]
     except UserError:
         return  # a store on a read-only disk: computed anew next time
+    add_file(file.parent.parent, file)  # so that the store, which is ours, may still be replaced
 
 
 def _load(file: Path, key: dict[str, Any]) -> ImageSummary | None:

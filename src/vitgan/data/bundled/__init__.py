@@ -1,6 +1,5 @@
 """Images that travel inside the package, so that a first training needs neither a download nor a data set."""
 
-import shutil
 from pathlib import Path
 
 from filelock import FileLock
@@ -10,6 +9,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
+from vitgan.folders import MARKER, remove_named_files
 
 RESOLUTION = 32
 
@@ -33,7 +33,8 @@ def bundled_fashion_mnist(cache: str | Path | None = None) -> ImageStore:
             try:
                 return ImageStore.open(path)
             except UserError:  # not there, or damaged
-                shutil.rmtree(path, ignore_errors=True)
+                if (path / MARKER).exists():
+                    remove_named_files(path)
                 return prepare(FashionMnist(), path, resolution=RESOLUTION, workers=0)
     except OSError as error:
         raise UserError(f"cannot write the cache folder {folder} ({error.strerror}): set VITGAN_CACHE") from error
