@@ -11,10 +11,17 @@ from torch import Tensor
 from vitgan.errors import UserError
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, rounded, values outside clipped."""
-    scaled = (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
-    return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+def to_uint8(images: Tensor) -> Tensor:
+    """Images of any shape, float in [-1, 1] -> uint8; values outside are clipped.
+
+    The byte is the integer nearest to 127.5 x + 127.5 in float32, the even one of two that are equally near: 0.0 is 128.
+    """
+    return (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_array(images: Tensor) -> np.ndarray:
+    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, as files have them."""
+    return to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -30,7 +37,7 @@ def image_grid(images: Tensor | np.ndarray, columns: int | None = None, enlarge:
         columns: Images per row; None is the ceiling of sqrt(B).
         enlarge: Whole factor by which pixels are repeated, so that small images can be seen.
     """
-    array = to_uint8(images) if isinstance(images, Tensor) else images
+    array = to_array(images) if isinstance(images, Tensor) else images
     count, height, width, channels = array.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
