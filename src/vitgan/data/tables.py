@@ -46,7 +46,7 @@ def read_pairs(data: bytes, file: str, images: int) -> list[Pair] | None:
         UserError: It is damaged, too large, or its names or values are nothing that a label can be. The message says
             why, not what to do.
     """
-    if len(data) > (1 << 20) + images * BYTES_PER_IMAGE:
+    if len(data) > largest_table(images):
         raise UserError(f"it has {len(data):,} bytes, too many for a table of {images:,} images")
     try:
         text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
@@ -61,6 +61,11 @@ def read_pairs(data: bytes, file: str, images: int) -> list[Pair] | None:
         raise UserError(one_line(f"its entry {place} is not {expected}")) from error
     except (ValueError, RecursionError, csv.Error) as error:
         raise UserError(one_line(f"it cannot be read: {error}")) from error
+
+
+def largest_table(images: int) -> int:
+    """Bytes that a table of so many images may have."""
+    return (1 << 20) + images * BYTES_PER_IMAGE
 
 
 def read_rows(text: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from vitgan.data.labels import NO_LABEL, Labels, labels_of_folders, labels_of_va
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
 from vitgan.data.splits import Split, choose_split
-from vitgan.data.tables import assign, read_pairs
+from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
@@ -158,7 +158,8 @@ class ImageFolder(Source):
                 place = Path(file).resolve()
                 inside = place.is_relative_to(self.path.resolve())
                 folder = place.parent.relative_to(self.path.resolve()).as_posix() if inside else ""
-                data = place.read_bytes()
+                with place.open("rb") as opened:
+                    data = opened.read(largest_table(len(self._container.names)) + 1)
             elif file in self._container.names:
                 folder, data = file.rpartition("/")[0], self._read_table(file)
             else:
