@@ -12,10 +12,17 @@ from vitgan.files import whole_file
 from vitgan.pictures import check_picture, check_picture_size, grid_shape
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, rounded, values outside clipped."""
-    scaled = (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
-    return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+def to_uint8(images: Tensor) -> Tensor:
+    """Images of any shape, float in [-1, 1] -> uint8; values outside are clipped.
+
+    The byte is the integer nearest to 127.5 x + 127.5 in float32, the even one of two that are equally near: 0.0 is 128.
+    """
+    return (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_array(images: Tensor) -> np.ndarray:
+    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, as files have them."""
+    return to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -31,7 +38,7 @@ def image_grid(images: Tensor | np.ndarray, columns: int | None = None, enlarge:
         columns: Images per row; None is the ceiling of sqrt(B).
         enlarge: Whole factor by which pixels are repeated, so that small images can be seen.
     """
-    array = to_uint8(images) if isinstance(images, Tensor) else images
+    array = to_array(images) if isinstance(images, Tensor) else images
     count, height, width, channels = array.shape
     rows, columns = grid_shape(count, columns)
     check_picture_size(columns * width * enlarge, rows * height * enlarge)

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from vitgan.cli.evaluate import main, open_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.store import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
@@ -71,6 +73,54 @@ def test_all_homes_of_images_hold_the_same(place: Path) -> None:
         source = open_images(place / name)
         assert len(source) == COUNT
         assert np.array_equal(torch.cat(list(source.batches(np.arange(COUNT)))).numpy(), pixels(COUNT, seed=2)), name
+
+
+def awkward_files(folder: Path) -> None:
+    """Images that decoders differ on: EXIF rotation, transparency, a palette, 16 bits, grey, JPEG, an odd suffix."""
+    folder.mkdir()
+    for index, image in enumerate(pixels(8, seed=3)):
+        picture = Image.fromarray(image.transpose(1, 2, 0))
+        exif = Image.Exif()
+        exif[0x0112] = index + 1
+        picture.save(folder / f"{index}.exif.jpg", exif=exif)
+        layer = picture.copy()
+        layer.putalpha(Image.fromarray(image[0]))
+        layer.save(folder / f"{index}.alpha.png")
+        picture.quantize(7).save(folder / f"{index}.palette.gif")
+        picture.convert("L").save(folder / f"{index}.grey.pgm")
+        Image.fromarray(image[1].astype(np.uint16) * 257).save(folder / f"{index}.deep.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_are_decoded_as_the_store_of_them_was(tmp_path: Path, channels: int) -> None:
+    awkward_files(tmp_path / "in")
+    source = ImageFolder(tmp_path / "in")
+    store = prepare(source, tmp_path / "store", resolution=8, channels=channels, background="#204060", workers=0)
+    images = open_images(tmp_path / "in", channels, "#204060")
+    assert np.array_equal(torch.cat(list(images.batches(np.arange(len(images))))).numpy(), store.images)
+
+
+def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path: Path) -> None:
+    awkward_files(tmp_path / "in")
+    prepare(
+        ImageFolder(tmp_path / "in"),
+        tmp_path / "store",
+        resolution=8,
+        channels=1,
+        background="#204060",
+        workers=0,
+    )
+    options = ["--data", str(tmp_path / "store"), "--protocol", str(place / "small.json")]
+    main([str(tmp_path / "in"), *options, "--json", str(tmp_path / "result.json")])
+    assert abs(json.loads((tmp_path / "result.json").read_text())["figures"]["FD-lite0"]) < 1e-6
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a"])
+def test_files_that_cannot_be_decoded_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "1.png").write_bytes(png(pixels(1, seed=0)[0]))
+    (tmp_path / "2.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"2\.png in .* cannot be decoded"):
+        list(open_images(tmp_path).batches(np.arange(2)))
 
 
 def test_a_folder_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import vitgan
 from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.export.hub import export_hub, push, read_figures
-from vitgan.grid import to_uint8
+from vitgan.grid import to_array
 from vitgan.models.build import GeneratorSpec
 
 FIGURES = {
@@ -55,7 +55,7 @@ def test_the_samples_are_those_of_the_stored_weights(tmp_path: Path) -> None:
     folder = export_hub(make("vit"), SPEC, tmp_path / "m", storage="float16")
     with Image.open(folder / "samples.png") as grid:
         shown = np.asarray(grid)[:16, :16]
-    assert np.array_equal(shown, to_uint8(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
+    assert np.array_equal(shown, to_array(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
 
 
 def test_without_figures_the_card_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from toy_features import in_batches, toy_extractor, toy_images
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor, to_uint8
+from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.reference import reference_statistics
 from vitgan.metrics.summary import summarize
@@ -189,11 +189,6 @@ def test_a_reference_of_something_else_is_refused() -> None:
         evaluate([images], reference, dataclasses.replace(PROTOCOL, seed=1), extractor)
     with pytest.raises(ValueError, match="another protocol or extractor"):
         evaluate([images], reference, PROTOCOL, toy_extractor("other"))
-
-
-def test_conversion_to_bytes_rounds() -> None:
-    values = torch.tensor([-2.0, -1.0, -1 + 0.6 / 127.5, 0.0, 1.0, 3.0]).reshape(1, 1, 1, 6)
-    assert to_uint8(values).flatten().tolist() == [0, 0, 1, 128, 255, 255]
 
 
 def blurred(images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
 from vitgan.data.sources import fashion_mnist as fashion_mnist_source
 from vitgan.data.sources import lsun as lsun_source
-from vitgan.data.sources.folder import ImageFolder, Labels
+from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
@@ -57,14 +57,15 @@ FlatOutput = Annotated[Output, tyro.conf.arg(name="")]
 
 
 def folder(
-    output: FlatOutput, source: Path, split: str | None = None, labels: Labels = "auto", follow_links: bool = False
+    output: FlatOutput, source: Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
 ) -> None:
     """Your own images: a folder, zip or tar of image files; class folders become labels.
 
     Args:
         source: The folder, zip or tar (also StyleGAN's zips with dataset.json).
-        split: Only the images below the folder of this name, e.g. train; "all" for all.
-        labels: Where labels come from: class folders or dataset.json if they make sense (auto), or nowhere.
+        split: Only this split's images, e.g. train, or those below the folder of this name; "all" for all.
+        labels: Where labels come from: "folders" (class folders), "none", or a table of names and labels (JSON, JSON
+            Lines or CSV); "auto" takes dataset.json or class folders, and asks where it is in doubt.
         follow_links: Follow symbolic links that lead out of the folder.
     """
     _prepare(ImageFolder(source, split, labels, follow_links), output)
@@ -232,6 +233,8 @@ def _prepare(source: Source, output: Output) -> None:
     provenance = source.provenance
     where = f" ({provenance.url})" if provenance.url else ""
     print(f"{provenance.name}{where}; licence: {provenance.licence}")
+    print(f"split: {source.split or 'none'} ({source.split_from})")
+    _print_labels(source)
     print(f"{planned.images:,} images, {planned.framing}: at most {planned.bytes:,} bytes in {output.out}")
     try:
         with progress_bar("Preparing", unit="images") as on_progress:
@@ -255,6 +258,19 @@ def _prepare(source: Source, output: Output) -> None:
     preset = "quickstart" if store.channels == 1 else "cifar10-tiny"
     size = "" if store.resolution == 32 else f" --model.resolution {store.resolution}"
     print(f"next: vitgan train {preset} --data {store.path}{size}")
+
+
+def _print_labels(source: Source) -> None:
+    """Where labels come from, and how many images each class has."""
+    if source.labels is None:
+        print(f"labels: {source.labels_from}")
+        return
+    numbers = np.asarray(source.labels)
+    counts = np.bincount(numbers[numbers >= 0], minlength=len(source.label_names or ()))
+    sizes = f"{counts[counts > 0].min():,} to {counts.max():,} images each"
+    empty = f", {(counts == 0).sum():,} of them without images" if 0 in counts else ""
+    left_out = f"; {(numbers < 0).sum():,} images have none and are left out" if (numbers < 0).any() else ""
+    print(f"labels: {len(counts):,} classes from {source.labels_from}{empty}, {sizes}{left_out}")
 
 
 def _print_description(store: ImageStore) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from vitgan.metrics.image_sources import ImageSource
     from vitgan.models.generator import Generator
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
 BUNDLED_DATA = "fashion-mnist"
 CACHE_FOLDER = "evaluation"
 SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
@@ -176,7 +175,7 @@ def open_source(path: Path, protocol: "Protocol", store: "ImageStore", device: s
 
     if is_model(path):
         return generated_images(path, protocol, store.resolution, device, batch_size)
-    source = open_images(path)
+    source = open_images(path, store.channels, store.description.background)
     if source.size != (store.resolution, store.resolution):
         height, width = source.size
         raise UserError(
@@ -205,7 +204,7 @@ def generated_images(
     path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int | None
 ) -> Measured:
     """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
-    from vitgan.metrics import to_uint8
+    from vitgan.grid import to_uint8
     from vitgan.pretrained import load
 
     generator = load(path, device)
@@ -233,9 +232,11 @@ def notes_on_classes(generator: "Generator") -> list[str]:
     return [f"classes were drawn in the shares of the training images: {shares}"]
 
 
-def open_images(path: Path) -> "ImageSource":
-    """A store, an .npz, or a folder, zip or tar of image files."""
+def open_images(path: Path, channels: int = 3, background: str = "#ffffff") -> "ImageSource":
+    """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels."""
+    from vitgan.data.decode import decode_unframed
     from vitgan.data.sources.container import open_container
+    from vitgan.data.sources.folder import SUFFIXES
     from vitgan.data.sources.source import UnreadableImage
     from vitgan.data.store import ImageStore
     from vitgan.metrics.image_sources import ArrayImages, EncodedImages, NpzImages
@@ -244,7 +245,7 @@ def open_images(path: Path) -> "ImageSource":
         return ArrayImages(ImageStore.open(path).images)
     if path.suffix == ".npz":
         return NpzImages(path)
-    container = open_container(path, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
+    container = open_container(path, lambda name: name.lower().endswith(SUFFIXES))
     if container.refused:
         name, reason = container.refused[0]
         raise UserError(f"{name} in {path} cannot be read ({reason}): remove it or make it readable")
@@ -255,7 +256,13 @@ def open_images(path: Path) -> "ImageSource":
         except UnreadableImage as error:
             raise UserError(f"{container.names[index]} in {path} cannot be read ({error}): make it again") from error
 
-    return EncodedImages(container.names, read)
+    def decode(data: bytes, name: str) -> np.ndarray:
+        try:
+            return decode_unframed(data, channels, background)
+        except UnreadableImage as error:
+            raise UserError(f"{name} in {path} cannot be decoded ({error}): make it again, or remove it") from error
+
+    return EncodedImages(container.names, read, decode)
 
 
 def choose_extractor(protocol: "Protocol", options: Arguments, device: str) -> "FeatureExtractor":

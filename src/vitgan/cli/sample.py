@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
     import numpy as np
     import torch
 
-    from vitgan.grid import enlargement, to_uint8
+    from vitgan.grid import enlargement, to_array
     from vitgan.pictures import check_picture_size, grid_shape
     from vitgan.precision import choose_precision
     from vitgan.pretrained import load
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> None:
     batches, done = [], 0
     with progress_bar("Sampling") as on_progress, torch.autocast(kind, torch.bfloat16, enabled=bf16):
         for images in generator.batches(parsed.count, parsed.seed, parsed.truncation, labels, parsed.batch_size):
-            batches.append(to_uint8(images))
+            batches.append(to_array(images))
             done += len(images)
             on_progress(done, parsed.count)
     _write(np.concatenate(batches), parsed, generator.resolution)

@@ -31,6 +31,7 @@ class DatasetDescription(BaseModel):
         source: Name of the source: "cifar10", "folder", ...
         origin: File or folder that was read.
         split: Which part of the data set, where it has parts.
+        split_from: Where that comes from, in words.
         resolution: Height and width in pixels.
         channels: 1 (grey) or 3 (RGB).
         count: Number of images.
@@ -39,6 +40,7 @@ class DatasetDescription(BaseModel):
         sha256: Hex digest of the images' bytes in order (the array, not the file's header).
         labels_sha256: Hex digest of the labels' bytes (little-endian int64); None without labels.
         label_names: Name of each label 0, 1, ...; None where there are no names.
+        labels_from: Where labels come from, or why there are none, in words.
         skipped: The first skipped images with reasons; `skipped_count` counts all.
         converted: How many images needed what treatment ("alpha composited": 12, ...).
         duplicate_count: Images whose pixels equal an earlier image's, as stored.
@@ -53,6 +55,7 @@ class DatasetDescription(BaseModel):
     source: str
     origin: str = ""
     split: str | None = None
+    split_from: str = ""
     resolution: Annotated[int, Field(gt=0)]
     channels: Literal[1, 3]
     count: Annotated[int, Field(gt=0)]
@@ -61,6 +64,7 @@ class DatasetDescription(BaseModel):
     sha256: Digest
     labels_sha256: Digest | None = None
     label_names: list[str] | None = None
+    labels_from: str = ""
     skipped: list[SkippedImage] = []
     skipped_count: Count = 0
     converted: dict[str, Count] = {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.grid import to_uint8
+from vitgan.grid import to_array
 from vitgan.pictures import check_animation, check_picture_size
 
 CELL, GAP, TEXT = 96, 4, 13
@@ -18,7 +18,7 @@ CELL, GAP, TEXT = 96, 4, 13
 
 def picture(image: Tensor | np.ndarray, side: int = CELL) -> Image.Image:
     """(C, H, W) in [-1, 1], or (H, W, C) uint8, as RGB, pixels repeated until it is about `side` wide."""
-    array = to_uint8(image.unsqueeze(0))[0] if isinstance(image, Tensor) else image
+    array = to_array(image.unsqueeze(0))[0] if isinstance(image, Tensor) else image
     array = array.repeat(3, axis=2) if array.shape[2] == 1 else array
     enlarge = max(1, round(side / array.shape[1]))
     return Image.fromarray(np.ascontiguousarray(array.repeat(enlarge, axis=0).repeat(enlarge, axis=1)))

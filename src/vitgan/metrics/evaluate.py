@@ -209,8 +209,3 @@ def _notes(generated: ImageSummary, reference: ReferenceStatistics, extractor: F
             f"{FIGURES['frechet_distance_extrapolated'].name(extractor)} is uncertain"
         )
     return notes
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images (B, C, H, W), float in [-1, 1] -> uint8, rounded to the nearest as image files are."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -54,6 +54,8 @@ class Cifar10(Source):
     in_memory = True
     labelled = True
     label_names = LABEL_NAMES
+    labels_from = "CIFAR-10's own"
+    split_from = "CIFAR-10's own"
 
     def __init__(self, path: str | Path, split: Split = "train") -> None:
         self.split = split
@@ -62,6 +64,7 @@ class Cifar10(Source):
         batches = [_read_batch(container, name) for name in BATCHES[split]]
         self._images = np.concatenate([images for images, _ in batches])
         self._labels = np.concatenate([labels for _, labels in batches])
+        self.labels = self._labels
 
     def __len__(self) -> int:
         return len(self._images)

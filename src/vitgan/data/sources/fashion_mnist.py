@@ -50,6 +50,8 @@ class FashionMnist(Source):
     in_memory = True
     labelled = True
     label_names = LABEL_NAMES
+    labels_from = "Fashion-MNIST's own"
+    split_from = "Fashion-MNIST's own"
 
     def __init__(self, folder: str | Path | None = None, split: Literal["train", "test"] = "train") -> None:
         if folder is None:
@@ -64,6 +66,7 @@ class FashionMnist(Source):
             raise UserError(
                 f"{path}: images {self._images.shape} and labels {self._labels.shape} do not belong together"
             )
+        self.labels = self._labels
 
     def __len__(self) -> int:
         return len(self._images)
