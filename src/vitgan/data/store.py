@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from vitgan.data.description import FILE_NAME, DatasetDescription
 from vitgan.data.duplicates import find_duplicates, image_digests
 from vitgan.errors import UserError
+from vitgan.files import lock_file
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 JOURNAL, DIGESTS, LOCK = "journal.json", "digests.bin", "lock"
@@ -156,7 +157,7 @@ class StoreWriter:
         refuse_existing(self.path, overwrite)
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self._partial / LOCK, timeout=0)
+            self._lock = lock_file(self._partial / LOCK, timeout=0)
             self._lock.acquire()
             self._open_files()
         except Timeout as error:
