@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from vitgan.errors import UserError
@@ -111,6 +112,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON under a temporary name and renames it."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def lock_file(path: Path, timeout: float = -1) -> FileLock:
+    """A lock that the system frees when the process ends; not acquired yet. It waits for `timeout` seconds, -1 for ever.
+
+    On a file system without such locks acquiring it raises OSError: a file that stands for a lock would outlive a killed
+    process, or be taken from a living one.
+    """
+    return FileLock(path, timeout, fallback_to_soft=False)
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
-from vitgan.files import read_model, write_json
+from vitgan.files import lock_file, read_model, write_json
 from vitgan.schema import Config
 from vitgan.weights import check_sizes
 
@@ -24,12 +24,13 @@ def new_run(out: Path, config: RunConfig) -> Path:
     Raises:
         UserError: If the folder cannot be written.
     """
+    name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
     try:
         out.mkdir(parents=True, exist_ok=True)
-        numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
-        name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
-        run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
-        run.mkdir()
+        with lock_file(out / LOCK):  # another run may be looking for its number
+            numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
+            run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+            run.mkdir()
         write_json(run / "config.json", config.model_dump(mode="json"))
     except OSError as error:
         raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another with --out") from error
@@ -44,9 +45,9 @@ def lock_run(run: Path) -> FileLock:
     """
     if not run.is_dir():
         raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
-    lock = FileLock(run / LOCK)
+    lock = lock_file(run / LOCK, timeout=0)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire()
     except Timeout as error:
         raise UserError(f"another process is writing to the run {run}: wait until it ends, or stop it first") from error
     except (OSError, NotImplementedError) as error:

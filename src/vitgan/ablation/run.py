@@ -14,7 +14,7 @@ from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.hooks import Hooks
-from vitgan.training.log import read_metrics
+from vitgan.training.log import is_evaluation, read_metrics
 
 PLAN = "plan.json"
 
@@ -139,12 +139,14 @@ def run_of_member(folder: Path, member: Member) -> Path | None:
 
 
 def is_finished(run: Path, config: RunConfig) -> bool:
-    """Whether a run has used up one of its budgets."""
+    """Whether a run has used up one of its budgets, and was evaluated then."""
     if latest_checkpoint(run) is None:
         return False
     training = config.training
     records = read_metrics(run / "metrics.jsonl")
-    images = records[-1]["images"] if records else 0
+    if not records or not is_evaluation(records[-1]):
+        return False  # stopped before its last evaluation
+    images = records[-1]["images"]
     minutes, cpu_minutes = minutes_spent(records)
     return (
         images >= training.total_kimg * 1000

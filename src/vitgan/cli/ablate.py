@@ -11,7 +11,7 @@ from vitgan.ablation.report import write_report
 from vitgan.ablation.run import Plan, check_place, run_suite
 from vitgan.ablation.suites import SUITES, Suite, find_suite
 from vitgan.cli.arguments import Positive, Seed, parse
-from vitgan.cli.train import stop_on_signal
+from vitgan.cli.stopping import stop_on_signal
 from vitgan.cli.training_display import log_line
 from vitgan.commands import command
 from vitgan.config import RunConfig
@@ -119,7 +119,7 @@ def _train(suite: Suite, plan: Plan, folder: Path) -> bool:
 
         def hooks_for(name: str, config: RunConfig) -> Hooks:
             def on_log(record: dict[str, float]) -> None:
-                print(f"{name}: {log_line(record, config)}", file=sys.stderr, flush=True)
+                print(f"{name}: {log_line(record, config)}", file=sys.stderr)
 
             return Hooks(on_log=on_log, should_stop=lambda: bool(received))
 

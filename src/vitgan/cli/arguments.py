@@ -1,9 +1,12 @@
 """Command-line arguments through tyro, whose complaints become one line each."""
 
+import ast
 import contextlib
 import difflib
+import inspect
 import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -76,6 +79,17 @@ def parse(
     if unknown:
         raise UserError(_unknown(unknown[0], kind, prog, options))
     return parsed
+
+
+def restore_docstrings() -> None:
+    """Reads docstrings from the sources of what is imported of the package: they are the help, and `python -OO` has none."""
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("vitgan."):
+            tree = ast.parse(inspect.getsource(module))
+            module.__doc__ = ast.get_docstring(tree)
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    vars(module)[node.name].__doc__ = ast.get_docstring(node)
 
 
 def one_line(complaint: str, prog: str) -> str:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from vitgan.data.description import FILE_NAME, DatasetDescription
 from vitgan.data.duplicates import find_duplicates, image_digests
 from vitgan.errors import UserError
+from vitgan.files import lock_file
 from vitgan.folders import MARKER, check_folder, install
 
 IMAGES, LABELS = "images.npy", "labels.npy"
@@ -162,7 +163,7 @@ class StoreWriter:
             self._partial.mkdir(parents=True, exist_ok=True)
             if self._partial.is_symlink() or {file.name for file in self._partial.iterdir()} - PARTIAL_FILES:
                 raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another --out")
-            self._lock = FileLock(self._partial / LOCK, timeout=0)
+            self._lock = lock_file(self._partial / LOCK, timeout=0)
             self._lock.acquire()
             self._open_files()
         except Timeout as error:

@@ -248,7 +248,7 @@ class BestCheckpoint(Config):
 def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
     """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
 
-    It is written just before the checkpoint itself.
+    The checkpoint is there already.
     """
     best = best_checkpoint(run)
     if best is None or best.name != name or score < best.score:

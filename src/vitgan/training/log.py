@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 MAXIMUM_SUFFIX = "_max"
+EVALUATION = "evaluation/"
+"""Before the names of an evaluation's figures."""
 
 
 class Statistics:
@@ -95,6 +97,11 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if _images(line) < float("inf")]
+
+
+def is_evaluation(record: dict[str, float]) -> bool:
+    """Whether a record is an evaluation's."""
+    return any(name.startswith(EVALUATION) for name in record)
 
 
 def _images(line: str) -> float:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from filelock import FileLock
-
 from vitgan.data.cache import cache_folder
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
+from vitgan.files import lock_file
 from vitgan.folders import MARKER, remove_named_files
 
 RESOLUTION = 32
@@ -29,7 +28,7 @@ def bundled_fashion_mnist(cache: str | Path | None = None) -> ImageStore:
     path = folder / f"fashion-mnist-bundled-{RESOLUTION}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{path.name}.lock"):
+        with lock_file(folder / f".{path.name}.lock"):
             try:
                 return ImageStore.open(path)
             except UserError:  # not there, or damaged
