@@ -9,6 +9,7 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import read_model, write_json
 from vitgan.presets import replaced
+from vitgan.run_folder import DATA_RECORD, DataRecord, open_data
 from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
@@ -78,12 +79,13 @@ def run_suite(
         Whether all runs are finished.
 
     Raises:
-        UserError: If the folder holds another ablation.
+        UserError: If the folder holds another ablation, or its runs were trained on other images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "plan.json"
     if path.exists() and read_model(path, Plan, "ablation") != plan:
         raise UserError(f"{folder} holds another ablation (see plan.json in it): choose another folder with --out")
+    _check_data(suite, plan, folder)
     write_json(path, plan.model_dump(mode="json"))
     for member in members(suite, plan):
         if stopped():
@@ -98,6 +100,20 @@ def run_suite(
         else:
             train(config, out=member.folder(folder), hooks=hooks)
     return not stopped()
+
+
+def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
+    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
+    store = open_data(plan.base.data)
+    for member in members(suite, plan):
+        run = run_of_member(folder, member)
+        if run is not None and (run / DATA_RECORD).exists():
+            difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
+            if difference is not None:
+                raise UserError(
+                    f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
+                    "ablation began, or begin another with --out"
+                )
 
 
 def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:

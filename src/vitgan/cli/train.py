@@ -106,7 +106,7 @@ def _take_resume(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _train(config: RunConfig, out: Path, resume: Path | None) -> None:
-    open_store(config)  # says what is wrong with the data before anything is made
+    open_store(config, resume)  # says what is wrong with the data before anything is made
     with stop_on_signal() as received, training_display(config) as hooks:
         hooks.should_stop = lambda: bool(received)
         hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr, flush=True)
