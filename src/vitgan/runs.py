@@ -15,7 +15,6 @@ from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
 from vitgan.config import RunConfig
-from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.errors import ProcessError, UserError
@@ -23,7 +22,16 @@ from vitgan.files import one_line, write_json
 from vitgan.launch import launch
 from vitgan.models.generator import Generator
 from vitgan.precision import choose_precision
-from vitgan.run_folder import BUNDLED_DATA, DATA_RECORD, check_data, check_resumable, lock_run, new_run, record_of
+from vitgan.run_folder import (
+    DATA_RECORD,
+    VERIFIED_BYTES,
+    check_resumable,
+    data_of_run,
+    lock_run,
+    new_run,
+    open_data,
+    record_of,
+)
 from vitgan.training.checkpoint import (
     checkpoints,
     damaged_checkpoints,
@@ -63,7 +71,7 @@ def train(
     """
     config.check()
     processes = join_processes(config.training.device)
-    store = _on_every_process(processes, lambda: open_store(config))
+    store = _on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
     if config.training.batch_size % processes.num_processes:
         raise UserError(
@@ -198,7 +206,8 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
 
 def _make_resumable(run: Path, config: RunConfig, store: ImageStore, hooks: Hooks) -> None:
     check_resumable(run, config)
-    check_data(run, config, store)
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
     remove_leftovers(run)
     prune_checkpoints(run, config.training.keep_checkpoints)
     for problem in damaged_checkpoints(run):
@@ -272,13 +281,13 @@ def with_evaluation(
     return replace(hooks, evaluate=next(iter(measures), None), evaluate_every_kimg=config.evaluate_every_kimg)
 
 
-def open_store(config: RunConfig) -> ImageStore:
-    """The images that a run trains on.
+def open_store(config: RunConfig, resume: str | Path | None = None) -> ImageStore:
+    """The images that a run trains on; those that it began with if it goes on.
 
     Raises:
-        UserError: If there is no store, or its images do not fit the model.
+        UserError: If there is no store, it holds other images, or they do not fit the model.
     """
-    store = bundled_fashion_mnist() if config.data == BUNDLED_DATA else ImageStore.open(config.data)
+    store = open_data(config.data) if resume is None else data_of_run(Path(resume), config.data)
     found = f"{store.channels} channel(s) of {store.resolution}×{store.resolution}"
     if (store.channels, store.resolution) != (config.model.channels, config.model.resolution):
         raise UserError(

@@ -113,6 +113,25 @@ def test_only_an_ablations_folder_is_written_to(plan: Plan, tmp_path: Path) -> N
     assert {p: p.read_text() for p in tmp_path.iterdir()} == before
 
 
+def test_rows_on_other_images_are_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is another store in another folder."""
+    for project, count in (("here", 30), ("there", 31)):
+        images = ImageFolder(write_images(tmp_path / project / "images", count))
+        prepare(images, tmp_path / project / "store", resolution=8, workers=0)
+    plan = replaced(plan, base=replaced(plan.base, data="store"), kimg=0.008, evaluate_every_kimg=1000.0)
+    monkeypatch.chdir(tmp_path / "here")
+    stopping: list[bool] = []
+
+    def hooks_for(row: str, config: RunConfig) -> Hooks:
+        return Hooks(on_step=lambda done, total: stopping.append(True), should_stop=lambda: bool(stopping))
+
+    assert not run_suite(SUITE, plan, tmp_path / "out", hooks_for, lambda: bool(stopping))
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(UserError, match="other images"):
+        run_suite(SUITE, plan, tmp_path / "out")
+    assert len([member for member in members(SUITE, plan) if run_of_member(tmp_path / "out", member)]) == 1
+
+
 def test_every_seed_is_a_run_of_its_own(plan: Plan, tmp_path: Path) -> None:
     suite = Suite("discriminator", "", {"plain": lambda base: base})
     plan = plan.model_copy(update={"seeds": (0, 3), "kimg": 0.008})

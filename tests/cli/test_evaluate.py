@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from vitgan.cli.evaluate import main, open_images
+import vitgan
+from tiny import TINY_GENERATOR, newest, tiny_run
+from vitgan.cli.evaluate import main, notes_on_classes, open_images, open_reference
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.store import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
-from vitgan.pretrained import save
+from vitgan.pretrained import load, save
 
 COUNT = 40
 
@@ -181,6 +184,42 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: p
     printed = capsys.readouterr().out
     for word in ("cifar10-train-50k", "celeba64-test", "19,962", "quick-5k", "lite0"):
         assert word in printed
+
+
+def test_a_run_is_measured_against_its_own_images_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project, seed in (("here", 1), ("there", 2), ("nowhere", None)):
+        (tmp_path / project).mkdir()
+        if seed is not None:
+            write_store(tmp_path / project / "real", pixels(12, seed))
+    monkeypatch.chdir(tmp_path / "here")
+    run = vitgan.train(tiny_run("real", total_kimg=0.008), "runs").absolute()
+    for project in ("here", "there", "nowhere"):
+        monkeypatch.chdir(tmp_path / project)
+        for source in (run, newest(run)):
+            assert np.array_equal(open_reference(None, source).images, pixels(12, seed=1)), project
+    assert np.array_equal(open_reference(str(tmp_path / "there" / "real"), run).images, pixels(12, seed=2))
+
+    shutil.rmtree(tmp_path / "here" / "real")
+    write_store(tmp_path / "here" / "real", pixels(12, seed=3))  # prepared anew
+    for project in ("here", "there", "nowhere"):
+        monkeypatch.chdir(tmp_path / project)
+        with pytest.raises(UserError, match=r"other images .* --data") as error:
+            open_reference(None, run)
+        assert "\n" not in str(error.value)
+
+
+def test_how_classes_were_drawn_is_said(place: Path) -> None:
+    spec = GeneratorSpec(resolution=8, num_classes=3, class_counts=(30, 9, 1), generator=TINY_GENERATOR)
+    save(build_generator(spec, seed=0), spec, place / "uneven")
+    result = measured(place, "uneven")
+    assert "classes were drawn in the shares of the training images: 75%, 22.5%, 2.5%" in result["notes"]
+    assert result["patch_size"] == TINY_GENERATOR.patch_size
+    spec = spec.model_copy(update={"class_counts": None})
+    save(build_generator(spec, seed=0), spec, place / "unknown")
+    assert any("equally often" in note for note in notes_on_classes(load(place / "unknown")))
+    assert notes_on_classes(load(place / "model")) == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import check_writable, read_model, write_json
 from vitgan.presets import replaced
+from vitgan.run_folder import DATA_RECORD, DataRecord, open_data
 from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
@@ -81,9 +82,10 @@ def run_suite(
         Whether all runs are finished.
 
     Raises:
-        UserError: If the folder holds another ablation.
+        UserError: If the folder holds another ablation, or its runs were trained on other images.
     """
     check_place(folder, plan)
+    _check_data(suite, plan, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan.model_dump(mode="json"))
@@ -117,6 +119,20 @@ def check_place(folder: Path, plan: Plan) -> None:
         check_writable(folder, "the ablation ")
     elif not folder.is_dir() or any(folder.iterdir()):
         raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one with --out")
+
+
+def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
+    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
+    store = open_data(plan.base.data)
+    for member in members(suite, plan):
+        run = run_of_member(folder, member)
+        if run is not None and (run / DATA_RECORD).exists():
+            difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
+            if difference is not None:
+                raise UserError(
+                    f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
+                    "ablation began, or begin another with --out"
+                )
 
 
 def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:

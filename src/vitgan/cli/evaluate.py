@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from vitgan.metrics.image_sources import ImageSource
     from vitgan.models.generator import Generator
 
-BUNDLED_DATA = "fashion-mnist"
 CACHE_FOLDER = "evaluation"
 SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
 
@@ -140,18 +139,15 @@ def find_source(source: Path) -> Path:
 
 def open_reference(data: str | None, source: Path) -> "ImageStore":
     """The store to measure against: `data`, or the data of the run that is measured."""
-    from vitgan.data.bundled import bundled_fashion_mnist
-    from vitgan.data.store import ImageStore
     from vitgan.model_names import run_of_checkpoint
+    from vitgan.run_folder import data_of_run, open_data
 
-    if data is None:
-        run = run_of_checkpoint(source) or source
-        if not (run / "checkpoints").is_dir():
-            raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
-        from vitgan.run_folder import config_of_run
-
-        data = config_of_run(run).data
-    return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+    if data is not None:
+        return open_data(data)
+    run = run_of_checkpoint(source) or source
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
+    return data_of_run(run)
 
 
 @dataclasses.dataclass(frozen=True)
