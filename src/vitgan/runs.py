@@ -78,12 +78,7 @@ def train(
             f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "
             "processes: choose a multiple"
         )
-    share = config.training.batch_size // processes.num_processes
-    if share % (config.training.micro_batch_size or share):
-        raise UserError(
-            f"training.micro_batch_size {config.training.micro_batch_size} does not divide a process's share of the "
-            f"batch, {share} images: choose a size that does"
-        )
+    config.check_share(config.training.batch_size // processes.num_processes)
     run = _on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
     with _errors_in_one_line(run, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks or Hooks(), processes)

@@ -217,7 +217,7 @@ def test_discriminator_rows_are_cumulative() -> None:
 
 @pytest.mark.parametrize(("suite", "row"), [(suite, row) for suite in SUITES for row in SUITES[suite].rows])
 def test_rows_are_trainable_and_differ(suite: str, row: str) -> None:
-    """Each row can be built, and on a base with the paper's objective no other row of its suite is the same run."""
+    """Each row's players can be built, and on the base of a suite no other row is the same run."""
     base = replaced(cifar10_tiny(), objective=ObjectiveConfig())
     rows = {name: build(base) for name, build in SUITES[suite].rows.items()}
     rows[row].check()

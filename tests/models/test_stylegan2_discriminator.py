@@ -95,13 +95,15 @@ def test_minibatch_stddev_equals_the_slow_form_for_any_batch() -> None:
         torch.testing.assert_close(y[:, 3:], reference.minibatch_stddev(x, 4))
 
 
-def test_sets_of_whole_groups_do_not_see_each_other() -> None:
-    model = discriminator()
-    first, second = normal(8, 3, 16, 16), normal(6, 3, 16, 16, seed=1)
-    together = model(torch.cat([first, second]))
-    torch.testing.assert_close(together, torch.cat([model(first), model(second)]))
-    # Within a group they do: this is what the layer is for.
-    assert not torch.allclose(model(first)[0], model(torch.cat([first[:1], second[1:4]]))[0])
+@pytest.mark.parametrize("size", [1, 3, 4, 6, 8])
+def test_sets_do_not_see_each_other(size: int) -> None:
+    model = discriminator().double()
+    sets = [normal(size, 3, 16, 16, seed=seed).double() for seed in range(3)]
+    torch.testing.assert_close(
+        model(torch.cat(sets), num_sets=3), torch.cat([slow_logits(model, images) for images in sets])
+    )
+    if size > 1:  # within a group they do: this is what the layer is for
+        assert not torch.allclose(model(sets[0])[0], model(sets[0][:1])[0])
 
 
 @pytest.mark.parametrize("num_classes", [0, 3])

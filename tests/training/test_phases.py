@@ -13,6 +13,7 @@ from vitgan.losses import LOSSES
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.training.phases import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
@@ -29,7 +30,7 @@ class RecordingDiscriminator(Discriminator):
         self.seen: list[Tensor] = []
         self.labels: list[Tensor | None] = []
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         self.seen.append(images.detach().clone())
         self.labels.append(labels)
         return (images * self.weight + images**3 / 100).sum(dim=(1, 2, 3))
@@ -125,6 +126,28 @@ def test_only_penalised_views_are_differentiated_twice() -> None:
     parameters = StepRandomness(0, 0).augmentation("discriminator real", AugmentConfig(probability=1), 6, SIZE)
     torch.testing.assert_close(calls[1], augment(players.real, parameters, AugmentConfig(probability=1)))
     loss.backward()
+
+
+@pytest.mark.parametrize("batch", [1, 6, 8])
+@pytest.mark.parametrize("penalty", ["exact", "finite_difference"])
+def test_a_discriminator_that_compares_images_compares_those_of_one_view(penalty: str, batch: int) -> None:
+    """StyleGAN2's, in groups of 4: every view's logits are those that it has alone, and other fakes change no real one."""
+    config = ObjectiveConfig(r1_gamma=1, r2_gamma=1, wgan_gp=1, penalty=penalty)  # pyright: ignore[reportArgumentType]
+    torch.manual_seed(0)
+    discriminator = StyleGAN2Discriminator(StyleGAN2DiscriminatorConfig(channel_base=64), SIZE, 3)
+    objective = Objective(config, AugmentConfig())
+    real, fake = (normal(batch, 3, SIZE, SIZE, seed=seed, dtype=torch.float32) for seed in (1, 2))
+    logits = []
+    for factor in (1, 3):
+        views = objective.make_views(objective.terms, real, factor * fake, StepRandomness(0, 0))
+        views.run(discriminator, None)
+        for name, images in views.images.items():
+            torch.testing.assert_close(views.logits[name], discriminator(images), rtol=1e-4, atol=1e-5)
+        logits.append(views.logits)
+    for name in ("real", "real_augmented"):
+        torch.testing.assert_close(logits[0][name], logits[1][name], rtol=1e-4, atol=1e-5)
+        if batch > 1:
+            assert not torch.allclose(logits[0][name][:1], discriminator(real[:1]))  # within a view it does compare
 
 
 def test_labels_go_with_every_view() -> None:

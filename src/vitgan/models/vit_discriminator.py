@@ -143,7 +143,7 @@ class ViTDiscriminator(Discriminator):
             h = block(h)
         return maps
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         h = self.tokens(images)  # (B, 1 + L, dim)
         for block in self.blocks[:-1]:
             h = block(h)  # (B, 1 + L, dim)

@@ -103,7 +103,8 @@ class Views:
             names = [name for name, x in self.images.items() if x.requires_grad == penalised]
             if names:
                 images = torch.cat([self.images[name] for name in names])
-                logits = discriminator(images, labels.repeat(len(names)) if labels is not None else None)
+                view_labels = labels.repeat(len(names)) if labels is not None else None
+                logits = discriminator(images, view_labels, num_sets=len(names))
                 self.logits |= dict(zip(names, logits.chunk(len(names)), strict=True))
 
 
