@@ -7,6 +7,7 @@ import sys
 
 from vitgan import __version__
 from vitgan.allocator import keep_freed_memory
+from vitgan.commands import RECOMMENDED
 from vitgan.errors import UserError
 
 COMMANDS = {
@@ -21,10 +22,10 @@ COMMANDS = {
     "info": "show presets, runs and models",
 }
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   vitgan train quickstart
   vitgan data folder --source my_photos --resolution 32 --out data/mine
-  vitgan train cifar10-tiny --data data/mine
+  vitgan train {RECOMMENDED} --data data/mine
   vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
 
 
