@@ -2,6 +2,9 @@
 
 import shlex
 
+RECOMMENDED = "cifar10-tiny-modern"
+"""The preset for people's own colour images: the best recipe measured on a CPU (docs/results/recipes.md)."""
+
 
 def shell(*words: object) -> str:
     """The words of a command, quoted where a shell would split or read them."""

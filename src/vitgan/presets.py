@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from vitgan.commands import RECOMMENDED
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
@@ -258,6 +259,19 @@ def preset(name: str) -> RunConfig:
     dataset, _, variant = name.partition("-")
     base = vitgan(dataset)
     return replaced(VARIANTS[variant](base) if variant else base, preset=name)
+
+
+def recommended(resolution: int, channels: int) -> list[str]:
+    """The words behind `vitgan train` for images of a size: the best preset measured on a CPU, and what it must be told."""
+    name = "quickstart" if channels == 1 else RECOMMENDED
+    model = preset(name).model
+    assert isinstance(model.generator, ViTGeneratorConfig)
+    words = [name] if resolution == model.resolution else [name, "--model.resolution", str(resolution)]
+    if resolution % model.generator.patch_size:
+        divisors = [side for side in range(1, resolution + 1) if resolution % side == 0]
+        patch = min(divisors, key=lambda side: abs(side - resolution / 8))
+        words += ["--model.generator.patch-size", str(patch), "--model.discriminator.patch-size", str(patch)]
+    return words
 
 
 def summary(name: str) -> str:

@@ -1,6 +1,7 @@
 """Run folders: how a configuration becomes a run, and how a run goes on."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
+from vitgan.commands import command
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
@@ -188,13 +190,13 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
             raise
         raise ProcessError(
             f"process {processes.process_index} of {processes.num_processes} lost another one "
-            f"({one_line(str(error), 120)}): go on with the same command and --resume {run}"
+            f"({one_line(str(error), 120)}): go on with the same command and --resume {shlex.quote(str(run))}"
         ) from error
     except OSError as error:
         newest = latest_checkpoint(run)
         raise ProcessError(
             f"the run {run} cannot go on: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
-            f"mend that, then go on with `vitgan train --resume {run}` "
+            f"mend that, then go on with `{command('train', '--resume', run)}` "
             f"(newest whole checkpoint: {newest.name if newest else 'none'})"
         ) from error
 

@@ -7,9 +7,13 @@ import pytest
 
 import vitgan
 from tiny import newest, tiny_model, tiny_run, write_images
+from vitgan.cli.evaluate import is_model
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
+from vitgan.explore.attention import load_discriminator
+from vitgan.pretrained import locate
+from vitgan.provenance import provenance
 from vitgan.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -119,3 +123,29 @@ def test_leftovers_are_removed_by_their_names_one_by_one(run: Path, tmp_path: Pa
         ".000000k016.part",
         ".000000k016.part/notes",
     }
+
+
+def test_a_checkpoint_is_the_same_from_everywhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    folder, expected = newest(run), vitgan.load(run).sample(1)
+    (tmp_path / "best").symlink_to(folder)
+    shutil.copytree(run, tmp_path / "linked")
+    shutil.move(tmp_path / "linked" / "checkpoints", tmp_path / "large disk")
+    (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path / "large disk")
+    for place, name in (
+        (folder, "."),
+        (folder, "../" + folder.name),
+        (folder, "../.."),
+        (folder.parent, folder.name),
+        (folder.parent, f"./{folder.name}/"),
+        (run, "."),
+        (run, f"checkpoints/{folder.name}"),
+        (tmp_path, "best"),
+        (tmp_path, f"linked/checkpoints/{folder.name}"),
+        (tmp_path, "linked"),
+    ):
+        monkeypatch.chdir(place)
+        assert vitgan.load(name).sample(1).equal(expected), (place, name)
+        assert load_discriminator(Path(name)).training is False
+        assert is_model(Path(name))
+        assert provenance(locate(name)[0].parent).startswith("Preset")

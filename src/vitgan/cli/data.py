@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from vitgan.cli.progress import progress_bar
+from vitgan.commands import command
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
@@ -21,6 +22,7 @@ from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
 from vitgan.data.summary import class_counts, image_grid, value_histogram
 from vitgan.errors import UserError
+from vitgan.presets import recommended
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16
@@ -255,9 +257,8 @@ def _prepare(source: Source, output: Output) -> None:
         print("interrupted: the same command goes on where it was")
         raise
     _print_description(store)
-    preset = "quickstart" if store.channels == 1 else "cifar10-tiny"
-    size = "" if store.resolution == 32 else f" --model.resolution {store.resolution}"
-    print(f"next: vitgan train {preset} --data {store.path}{size}")
+    preset, *sizes = recommended(store.resolution, store.channels)
+    print(f"next: {command('train', preset, '--data', store.path, *sizes)}")
 
 
 def _print_labels(source: Source) -> None:

@@ -10,6 +10,7 @@ from vitgan import __version__
 from vitgan.allocator import keep_freed_memory
 from vitgan.cli.output import check_output, make_output_safe
 from vitgan.cli.stopping import stop_on_signal
+from vitgan.commands import RECOMMENDED
 from vitgan.errors import ProcessError, UserError
 from vitgan.launch import one_of_several, speaks
 
@@ -25,10 +26,10 @@ COMMANDS = {
     "info": "show presets, runs and models",
 }
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   vitgan train quickstart
   vitgan data folder --source my_photos --resolution 32 --out data/mine
-  vitgan train cifar10-tiny --data data/mine
+  vitgan train {RECOMMENDED} --data data/mine
   vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
 
 

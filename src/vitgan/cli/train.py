@@ -10,6 +10,7 @@ import tyro
 from vitgan.cli.arguments import parse
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.cli.training_display import training_display
+from vitgan.commands import RECOMMENDED, command
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.launch import speaks
@@ -18,12 +19,12 @@ from vitgan.presets import PRESETS, preset, summary
 from vitgan.run_folder import config_of_run
 from vitgan.runs import train
 
-USAGE = """usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
+USAGE = f"""usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
        vitgan train --resume RUN [--training.total-kimg KIMG]
 
 examples:
   vitgan train quickstart
-  vitgan train cifar10-tiny --data data/cifar10 --training.batch-size 64
+  vitgan train {RECOMMENDED} --data data/cifar10 --training.batch-size 64
   vitgan train cifar10 --model.discriminator.overlap 0 --dry-run
   vitgan train --resume runs/00000-quickstart --training.total-kimg 200
 
@@ -127,9 +128,9 @@ def _train(config: RunConfig, out: Path, resume: Path | None, received: list[int
         run = train(config, out, resume, hooks)
     grids = sorted((run / "samples").glob("*.png"))
     if received:
-        print(f"stopped and saved; go on with: vitgan train --resume {run}")
+        print(f"stopped and saved; go on with: {command('train', '--resume', run)}")
         sys.exit(128 + received[0])
     print(f"trained: {run}")
     if grids:
         print(f"images:  {grids[-1]}")
-    print(f"more:    vitgan sample {run} --count 64 --grid grid.png")
+    print(f"more:    {command('sample', run, '--count', 64, '--grid', 'grid.png')}")

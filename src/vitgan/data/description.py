@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vitgan.commands import command
 from vitgan.errors import UserError
 from vitgan.files import one_line
 
@@ -85,7 +86,7 @@ class DatasetDescription(BaseModel):
             return cls.model_validate_json(file.read_bytes())
         except (FileNotFoundError, NotADirectoryError) as error:
             if not store.exists():
-                message = f"there is no image store at {store}: prepare one with `vitgan data SOURCE --out {store}`"
+                message = f"there is no image store at {store}: prepare one with `{command('data', 'SOURCE', '--out', store)}`"
             else:
                 message = f"{store} is not an image store (no {FILE_NAME}): prepare one with `vitgan data`"
             raise UserError(message) from error

@@ -319,7 +319,7 @@ def partial_folder(path: Path) -> Path:
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raises a UserError unless a store may be written at `path`; only unaltered stores are overwritten (`vitgan.folders`)."""
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
         raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
     check_folder(path, STORE)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from vitgan.commands import command
 from vitgan.errors import UserError
 from vitgan.files import read_model, sha256, sync_folder, write_json
 from vitgan.schema import Config
@@ -83,7 +84,7 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
         newest = latest_checkpoint(run)
         raise UserError(
             f"cannot write the checkpoint {folder}: {error.strerror or error}; mend that, then go on with "
-            f"`vitgan train --resume {run}` (newest whole checkpoint: {newest.name if newest else 'none'})"
+            f"`{command('train', '--resume', run)}` (newest whole checkpoint: {newest.name if newest else 'none'})"
         ) from error
     return folder
 
