@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "run_folder": TRAINING | {"config", "data"},
     "provenance": TRAINING | {"config", "presets", "data", "run_folder", "model_names"},
-    "runs": TRAINING | {"config", "data", "evaluation", "run_folder"},
+    "runs": TRAINING | {"config", "data", "evaluation", "run_folder", "model_names", "pretrained"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.

@@ -17,6 +17,9 @@ class RunConfig(Config):
     """Name of the preset that the run began from."""
     data: str = "fashion-mnist"
     """Folder of an image store (made by `vitgan data`), or "fashion-mnist" for the bundled images."""
+    init_from: str | None = None
+    """Start from the weights of another run, or of a model that carries its networks, in place of random ones: optimisers
+    and counters are new. A path, a bundled model's name, or a Hub repository."""
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     augment: AugmentConfig = AugmentConfig()

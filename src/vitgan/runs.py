@@ -22,8 +22,10 @@ from vitgan.data.stream import ImageStream
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.launch import launch
+from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.precision import choose_precision
+from vitgan.pretrained import start_from
 from vitgan.run_folder import (
     DATA_RECORD,
     VERIFIED_BYTES,
@@ -81,6 +83,8 @@ def train(
             "processes: choose a multiple"
         )
     config.check_share(config.training.batch_size // processes.num_processes)
+    if config.init_from is not None and resume is None:
+        _on_every_process(processes, lambda: check_start(config))
     run = _on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
     with _errors_in_one_line(run, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks or Hooks(), processes)
@@ -96,6 +100,9 @@ def _train(
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     if resumes:
         restore(trainer, run, config)
+    elif config.init_from is not None:
+        state = trainer.state
+        start_from(config.init_from, state.generator, state.discriminator, state.generator_ema)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
@@ -108,6 +115,18 @@ def _train(
     trainer.fit(stream, hooks)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def check_start(config: RunConfig) -> None:
+    """Refuses `init_from` before anything is made if its networks are not those of the configuration.
+
+    Raises:
+        UserError: See `start_from`.
+    """
+    assert config.init_from is not None
+    spec, device = config.model.generator_spec(), "meta"
+    networks = build_generator(spec, device=device), build_discriminator(config.model, device=device)
+    start_from(config.init_from, *networks, build_generator(spec, device=device))
 
 
 def join_processes(device: str) -> PartialState:

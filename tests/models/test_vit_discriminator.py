@@ -8,6 +8,7 @@ from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.errors import UserError
 from vitgan.layers.attention import SelfAttention
+from vitgan.layers.patches import grid_positions
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.vit_discriminator import ViTDiscriminator
@@ -261,3 +262,30 @@ def test_conditional_discriminator_needs_labels_and_uses_them(tiny_model) -> Non
 def test_sizes_that_do_not_fit_are_refused(tiny_model, change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         discriminator(tiny_model, **change)
+
+
+def test_fine_detail_comes_in_as_further_channels(tiny_model) -> None:
+    """With it, patches are those of [x, s (x - blurred x)]; the blur is written out here."""
+    model = discriminator(tiny_model, fine_detail=3.0).double()
+    images = normal(2, 3, 12, 12)
+    blurred = torch.zeros_like(images)
+    for y in range(12):
+        for x in range(12):
+            for dy, weight_y in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+                for dx, weight_x in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+                    near = images[:, :, min(max(y + dy, 0), 11), min(max(x + dx, 0), 11)]
+                    blurred[:, :, y, x] += weight_y * weight_x * near
+    stacked = torch.cat([images, 3 * (images - blurred)], dim=1)
+    tokens = model.patch_embedding(stacked) + model.position_embedding(grid_positions(3).double())
+    torch.testing.assert_close(model.tokens(images)[:, 1:], tokens)
+
+
+def test_a_texture_that_a_patch_hides_moves_a_discriminator_that_is_given_detail(tiny_model) -> None:
+    """Nothing but detail differs: the logit's answer grows with the factor."""
+    images = normal(4, 3, 12, 12).float()
+    tile = 0.05 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(6, 6)
+    answers = []
+    for factor in (0.0, 8.0):
+        model = discriminator(tiny_model, fine_detail=factor)
+        answers.append((model.tokens(images + tile) - model.tokens(images)).norm().item())
+    assert answers[1] > 3 * answers[0]

@@ -69,6 +69,15 @@ def test_learning_rate_warms_up_linearly_and_differs_for_the_discriminator(tmp_p
     assert np.allclose(rates, [(0.1 * f, 0.01 * f) for f in factors])
 
 
+def test_learning_rates_fall_to_nothing_over_the_end_of_the_run(tmp_path: Path) -> None:
+    one = trainer(tiny_run("unused", learning_rate=0.01, lr_decay=0.5, total_kimg=0.04), tmp_path)
+    rates = []
+    for step in range(10):
+        one.step(images(), None, StepRandomness(0, step))
+        rates.append(one.state.generator_optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
+
+
 def test_bf16_keeps_master_weights_and_follows_float32(tmp_path: Path) -> None:
     exact, low = trainer(tiny_run("unused"), tmp_path), trainer(tiny_run("unused"), tmp_path, "bf16")
     a = exact.step(images(), None, StepRandomness(0, 0))

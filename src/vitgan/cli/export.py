@@ -67,6 +67,7 @@ class Hub:
         about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
         storage: float16 halves the file of weights; it is loaded as float32.
         name: What the card tells `vitgan.load` to open; default the repository of --push, else a path.
+        networks: Also hand on G and D as they were trained, so that others can train from there (`--init-from`).
         push: Also upload it to this Hub repository (user/name), private until you publish it.
         out: The folder; it must be new, empty, or a model folder as it was written.
     """
@@ -77,6 +78,7 @@ class Hub:
     about: str = ""
     storage: Literal["float32", "float16"] = "float32"
     name: str = ""
+    networks: bool = False
     push: str | None = None
     out: Path = Path("model")
 
@@ -106,6 +108,7 @@ def hub(options: Hub) -> None:
         options.name or options.push or "",
         provenance(weights.parent),
         options.about,
+        weights.parent if options.networks else None,
     )
     print(f"weights, configuration, samples and card: {folder}")
     if options.push:

@@ -11,7 +11,7 @@ from vitgan.folders import MARKER, new_folder
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
-from vitgan.pretrained import MODEL_FOLDER, Storage, load, write_model
+from vitgan.pretrained import MODEL_FOLDER, Storage, load, write_model, write_networks
 
 SAMPLES = 64
 
@@ -26,6 +26,7 @@ def export_hub(
     name: str = "",
     trained: str = "",
     about: str = "",
+    networks_of: Path | None = None,
 ) -> Path:
     """Writes model.safetensors, config.json, samples.png and README.md, the model card.
 
@@ -39,6 +40,7 @@ def export_hub(
         name: What the card tells `vitgan.load` to open; default a path.
         trained: Sentences for the card on how the model was trained; default none.
         about: Sentences for the card on what the model shows and cannot do; default none.
+        networks_of: A checkpoint whose G and D, as they were trained, go along (`vitgan.pretrained.write_networks`).
 
     Raises:
         UserError: If the folder may not be replaced or cannot be written, or the figures are no evaluation.
@@ -46,6 +48,8 @@ def export_hub(
     card = model_card(spec, figures, title or folder.resolve().name, name or "path/to/this/folder", trained, about)
     with new_folder(folder, MODEL_FOLDER) as place:
         write_model(generator, spec, place, storage)
+        if networks_of is not None:
+            write_networks(networks_of, place, storage)
         (place / "README.md").write_text(card, encoding="utf-8")
         stored = load(place).sample(SAMPLES)  # what others will get, in the stored precision
         save_image(image_grid(stored, enlarge=enlargement(generator.resolution)), place / "samples.png")
