@@ -28,7 +28,7 @@ LIBRARY = TRAINING | {
     "allocator",
     "run_folder",
     "provenance",
-    "folders",
+    "launch",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, images and numbers.
     "files": BASE,
     "devices": BASE,
+    "launch": BASE,
     "folders": BASE | {"files"},
     "pictures": BASE | {"files"},
     "grid": BASE | {"files", "pictures"},
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "run_folder": TRAINING | {"config", "data"},
     "provenance": TRAINING | {"config", "presets", "data", "run_folder", "model_names"},
-    "runs": TRAINING | {"config", "data", "evaluation", "run_folder", "model_names", "pretrained"},
+    "runs": TRAINING | {"launch", "config", "data", "evaluation", "run_folder", "model_names", "pretrained"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.

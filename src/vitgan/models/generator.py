@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -174,9 +173,9 @@ def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:
     The j-th image of a class with c images comes at the place (j - 1/2)/c, ties in order of the classes (the divisor
     method of Sainte-Laguë): label i does not depend on `count`, and shares vary less than if labels were drawn.
     """
-    images = np.array(class_counts, dtype=np.float64)
-    most = np.where(images > 0, np.ceil((count + len(images) / 2) * images / images.sum() + 0.5), 0).astype(np.int64)
-    classes = np.repeat(np.arange(len(images)), most)
-    turn = np.arange(len(classes)) - np.repeat(most.cumsum() - most, most)
-    order = np.argsort((turn + 0.5) / images[classes], kind="stable")
-    return torch.from_numpy(classes[order[:count]])
+    images = torch.tensor(class_counts, dtype=torch.float64)
+    most = ((count + len(images) / 2) * images / images.sum() + 0.5).ceil().long().where(images > 0, 0)
+    classes = torch.arange(len(images)).repeat_interleave(most)
+    turn = torch.arange(len(classes)) - (most.cumsum(0) - most).repeat_interleave(most)
+    order = ((turn + 0.5) / images[classes]).argsort(stable=True)
+    return classes[order[:count]]
