@@ -104,9 +104,9 @@ def celeba(
     """CelebA's aligned faces; --crop 178 (the default) or the older --crop 148.
 
     Args:
-        source: img_align_celeba or img_align_celeba.zip, or the Hub's Parquet files.
+        source: img_align_celeba or img_align_celeba.zip, what holds one of them, or the Hub's Parquet files.
         split: Which images, by the official partition.
-        partition: list_eval_partition.txt, if it is not beside the images.
+        partition: list_eval_partition.txt (or .csv), if it is not beside or above the images.
     """
     if holds_parquet(source):
         _prepare(ParquetImages(source, split, label_column="none", provenance=celeba_source.PROVENANCE), output)
@@ -125,7 +125,7 @@ def lsun(output: FlatOutput, source: Path, category: str = "bedroom", split: lsu
     if holds_parquet(source):
         _prepare(ParquetImages(source, split, label_column="none", provenance=lsun_source.PROVENANCE), output)
     else:
-        _prepare(lsun_source.Lsun(source, category, split or "train"), output)
+        _prepare(lsun_source.Lsun(source, category, split), output)
 
 
 def parquet(
@@ -141,7 +141,7 @@ def parquet(
         source: A Parquet file, or a folder with some.
         split: Which files, by their names, e.g. train; "all" for all.
         image_column: Column of encoded images, if there are several.
-        label_column: Column of class numbers; by default the Hub's class label; "none" for none.
+        label_column: Column of labels; by default the Hub's class label, or the one column called so; "none" for none.
     """
     _prepare(ParquetImages(source, split, image_column, label_column), output)
 
@@ -192,6 +192,9 @@ def show(
     """
     opened = ImageStore.open(store)
     _print_description(opened)
+    if opened.description.labels_from:
+        print(f"  split: {opened.description.split or 'none'} ({opened.description.split_from})")
+        print(f"  labels: {opened.description.labels_from}")
     _print_histogram(opened, seed)
     counts = class_counts(opened)
     for name, count in counts:

@@ -230,6 +230,8 @@ def _plain(value: Any) -> Any:
         if len(value) < 2 or any(entry not in (0, 1) for entry in value) or sum(value) != 1:
             raise UserError("a list of numbers is a label only if one of them is 1 and all others are 0")
         return value.index(1)
+    if isinstance(value, bytes):  # as some writers of tables store words
+        return value.decode("utf-8", "backslashreplace")
     if isinstance(value, float):
         if value != value or value == -1:
             return None

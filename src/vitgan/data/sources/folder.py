@@ -104,7 +104,7 @@ class ImageFolder(Source):
 
     def _decide(self, labels: str, chosen: Split) -> Labels:
         if labels == "none":
-            return Labels(None, None, "none, as asked")
+            return Labels(None, None, "none: not read")
         if labels not in ("auto", "folders"):
             return self._read_chosen_table(labels)
         given = self._read_tables() if labels == "auto" else []
