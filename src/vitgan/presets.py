@@ -123,18 +123,22 @@ def vanilla(base: RunConfig) -> RunConfig:
 
 
 def stylegan2d(base: RunConfig) -> RunConfig:
-    """ViTGAN's G with StyleGAN2's D: bCR 10/10, DiffAugment, and R1 0.1 as the authors' PyTorch code has it."""
+    """ViTGAN's G with StyleGAN2's D: bCR 10/10, DiffAugment, and the R1 of the authors' PyTorch code."""
     discriminator = StyleGAN2DiscriminatorConfig(channel_base=channel_base(base))
-    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, r1_gamma=0.1))
+    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, r1_gamma=AUTHORS_R1_GAMMA))
 
 
 def stylegan2(base: RunConfig) -> RunConfig:
-    """StyleGAN2, G and D, with bCR and DiffAugment as for ViTGAN, R1 0.1, path length and mixing off [choice]."""
+    """StyleGAN2, G and D, with bCR, DiffAugment and R1 as there, path length and mixing off [choice]."""
     return with_model(stylegan2d(base), generator=StyleGAN2GeneratorConfig(channel_base=channel_base(base)))
 
 
-def official(base: RunConfig) -> RunConfig:
-    """The authors' PyTorch recipe: ViTGAN G, StyleGAN2 D, R1 0.1 each step, bCR 1/1, warm-up, long average, flips."""
+AUTHORS_R1_GAMMA = 0.4
+"""The authors' PyTorch code has 0.1 for images in [0, 1], where the squared gradient is 4 times that of ours in [-1, 1]."""
+
+
+def authors_schedule(base: RunConfig) -> RunConfig:
+    """Our players under the authors' schedule: StyleGAN2 D, R1 each step, bCR 1/1, no scaling, warm-up, long average, flips."""
     training = replaced(
         base.training,
         batch_size=64,
@@ -143,8 +147,9 @@ def official(base: RunConfig) -> RunConfig:
         ema_half_life_images=1_000_000,
         horizontal_flip=True,
     )
-    objective = ObjectiveConfig(bcr_real=1, bcr_fake=1, r1_gamma=0.1)
-    return replaced(stylegan2d(base), objective=objective, training=training)
+    objective = ObjectiveConfig(bcr_real=1, bcr_fake=1, r1_gamma=AUTHORS_R1_GAMMA)
+    augmentation = replaced(base.augment, scaling=0.0)
+    return replaced(stylegan2d(base), objective=objective, augment=augmentation, training=training)
 
 
 def modern(base: RunConfig) -> RunConfig:
@@ -230,7 +235,7 @@ VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "vanilla": vanilla,
     "stylegan2d": stylegan2d,
     "stylegan2": stylegan2,
-    "official": official,
+    "authors-schedule": authors_schedule,
     "modern": modern,
 }
 

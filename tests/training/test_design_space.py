@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from reference.draws import normal
 from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
@@ -114,6 +115,17 @@ def test_every_variant_trains_at_small_size(tmp_path: Path, variant: str) -> Non
     base = with_model(tiny_run("unused"), generator, discriminator)
     config = VARIANTS[variant](base)
     take_steps(replaced(config, training=replaced(config.training, batch_size=4)), tmp_path)
+
+
+def test_the_authors_r1_is_theirs_of_images_between_0_and_1() -> None:
+    """0.1 / 2 ||∇_y D(2 y - 1)||² at y = (x + 1) / 2 is our weight times ||∇_x D(x)||²."""
+    config = VARIANTS["authors-schedule"](cifar10_tiny())
+    x = normal(1, 12).requires_grad_()
+    y = ((x.detach() + 1) / 2).requires_grad_()
+    (ours,) = torch.autograd.grad((x**3).sum(), x)
+    (theirs,) = torch.autograd.grad(((2 * y - 1) ** 3).sum(), y)
+    expected = 0.1 / 2 * theirs.square().sum().item()
+    assert config.objective.r1_gamma / 2 * ours.square().sum().item() == pytest.approx(expected)
 
 
 def test_variants_keep_the_size_of_their_base() -> None:
