@@ -85,6 +85,7 @@ DOUBTFUL = [
     (files("2021-05-03", "2021-05-04"), "years or dates"),
     (files("64x64", "128x128"), "sizes"),
     (files("images", "masks"), "images, masks may be no class"),
+    (files("JPEGImages", "SegmentationClass"), "may be no class"),
     (files("cats", "dogs", "unlabeled"), "unlabeled may be no class"),
     (files(*"0123456789abcdef"), "pieces of hashes"),
     (files(*(f"id{number}" for number in range(20)), count=1) + files("id3", first=9), "20 folders hold 24 images"),

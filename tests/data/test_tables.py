@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitgan.data.tables import assign, read_pairs
+from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
 
 ROUNDS = int(os.environ.get("VITGAN_FUZZ_ROUNDS", "1"))
@@ -38,14 +38,14 @@ PAIRS_JSON = '[["a.png", 0], ["b.png", 1]]'
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_forms_of_a_table(file: str, text: str, encoding: str) -> None:
-    assert read_pairs(text.encode(encoding), file, 2) == PAIRS
+    assert read_pairs(text.encode(encoding), file, largest_table(2)) == PAIRS
 
 
 def test_words_numbers_and_empty_cells() -> None:
     rows = b"file,label\na b.png,big cat\nc.png,007\nd.png,\ne.png,-1\nf.png,nan\n"
     values = ["big cat", "007", None, -1, None]
-    assert [value for _, value in read_pairs(rows, "t.csv", 5) or []] == values
-    assert read_pairs(b"my cat.png 3\n", "t.txt", 1) == [("my cat.png", 3)]
+    assert [value for _, value in read_pairs(rows, "t.csv", largest_table(5)) or []] == values
+    assert read_pairs(b"my cat.png 3\n", "t.txt", largest_table(1)) == [("my cat.png", 3)]
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def test_words_numbers_and_empty_cells() -> None:
     ],
 )
 def test_tables_of_another_kind_say_nothing(file: str, text: str) -> None:
-    assert read_pairs(text.encode(), file, 2) is None
+    assert read_pairs(text.encode(), file, largest_table(2)) is None
 
 
 def test_null_says_that_there_are_no_labels() -> None:
-    assert read_pairs(b'{"labels": null}', "t.json", 2) == []
+    assert read_pairs(b'{"labels": null}', "t.json", largest_table(2)) == []
 
 
 BAD = [
@@ -103,7 +103,7 @@ BAD = [
 @pytest.mark.parametrize(("file", "data"), BAD)
 def test_bad_tables_are_refused_in_one_line(file: str, data: bytes) -> None:
     with pytest.raises(UserError) as error:
-        read_pairs(data, file, 2)
+        read_pairs(data, file, largest_table(2))
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
 
@@ -121,7 +121,7 @@ def test_damaged_tables_are_read_or_refused() -> None:
         start = int(generator.integers(len(content)))
         content[start : start + int(generator.integers(4))] = generator.bytes(int(generator.integers(4)))
         try:
-            pairs = read_pairs(bytes(content), file, 9)
+            pairs = read_pairs(bytes(content), file, largest_table(9))
         except UserError as error:
             assert "\n" not in str(error)  # noqa: PT017 - one of several outcomes that are right
         else:

@@ -29,17 +29,17 @@ class Branches:
 
 def find_branches(names: list[str]) -> Branches:
     """Finds them from the images' names, with "/"."""
-    folders = [name.split("/")[:-1] for name in names]
+    above = [name.rpartition("/")[0] for name in names]
+    folders = {path: path.split("/") if path else [] for path in set(above)}
     trunk: list[str] = []
-    inside = [index for index, parts in enumerate(folders) if parts]
-    while len({folders[index][len(trunk)] for index in inside}) == 1:
+    inside = [path for path, parts in folders.items() if parts]
+    while len({folders[path][len(trunk)] for path in inside}) == 1:
         trunk.append(folders[inside[0]][len(trunk)])
-        inside = [index for index in inside if len(folders[index]) > len(trunk)]
+        inside = [path for path in inside if len(folders[path]) > len(trunk)]
     depth = len(trunk)
-    first, inner = [""] * len(names), [[] for _ in names]
-    for index in inside:
-        first[index], inner[index] = folders[index][depth], folders[index][depth + 1 :]
-    return Branches(trunk, first, inner)
+    first = dict.fromkeys(folders, "") | {path: folders[path][depth] for path in inside}
+    inner = {path: folders[path][depth + 1 :] for path in folders}
+    return Branches(trunk, [first[path] for path in above], [inner[path] for path in above])
 
 
 def listed(names: Iterable[str], longest: int = 10) -> str:

@@ -30,8 +30,9 @@ DOUBTFUL_NAMES = {
     r"\d+x\d+(px)?|\d+px": "sizes",
 }
 # A folder that is called so holds something else than a class.
-ROLES = {"images", "masks", "labels", "annotations", "gt", "groundtruth", "ground_truth", "thumbnails", "thumbs"}
-ROLES |= {"unlabeled", "unlabelled", "originals", "raw", "processed"}
+ROLES = {"images", "img", "imgs", "jpegimages", "leftimg8bit", "originals", "raw", "processed", "thumbnails", "thumbs"}
+ROLES |= {"masks", "labels", "annotations", "gt", "gtfine", "gtcoarse", "groundtruth", "segmentationclass", "depth"}
+ROLES |= {"segmentationobject", "unlabeled", "unlabelled"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def labels_of_folders(
     """
     tree = find_branches(names)
     found = tree.folders
-    every = [find_branches(part).folders for part in parts]
+    every = [find_branches(part).folders for part in parts] if len(parts) > 1 else []
     only = next((folder for folder in tree.trunk if any(folder in other for other in every)), None)
     if len(found) < 2 and only:  # this split has images of one class, another split of several
         tree, found = Branches([], [only] * len(names), []), {only}
@@ -120,7 +121,7 @@ def _doubt(found: set[str], tree: Branches, names: list[str]) -> str | None:
     if strays:
         lie = "image lies" if len(strays) == 1 else "images lie"
         return f"{len(strays):,} {lie} beside the folders {listed(found)}, the first is {printable(strays[0])}"
-    if roles := {name for name in found if name.lower().replace(" ", "_") in ROLES}:
+    if roles := {name for name in found if re.sub("[ _-]", "", name.lower()) in ROLES}:
         return f"{listed(roles)} may be no class"
     for pattern, meaning in DOUBTFUL_NAMES.items():
         if all(re.fullmatch(pattern, name.lower()) for name in found):

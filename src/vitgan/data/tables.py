@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, NoReturn
 
 from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
@@ -30,13 +30,13 @@ _pairs = TypeAdapter(Annotated[list[tuple[StrictStr, Value]], FailFast()])
 _mapping = TypeAdapter(Annotated[dict[StrictStr, Value], FailFast()])
 
 
-def read_pairs(data: bytes, file: str, images: int) -> list[Pair] | None:
+def read_pairs(data: bytes, file: str, largest: int) -> list[Pair] | None:
     """What a table says of images.
 
     Args:
         data: Its content.
         file: Its name: .json, .jsonl, .csv, .tsv, or anything else for lines of words.
-        images: How many images there are; the table may have 1 KiB for each, and 1 MiB.
+        largest: How many bytes it may have, see `largest_table`.
 
     Returns:
         (name, value) in the table's order; empty if it says that there are no values; None if it is a table of another
@@ -46,8 +46,8 @@ def read_pairs(data: bytes, file: str, images: int) -> list[Pair] | None:
         UserError: It is damaged, too large, or its names or values are nothing that a label can be. The message says
             why, not what to do.
     """
-    if len(data) > largest_table(images):
-        raise UserError(f"it has {len(data):,} bytes, too many for a table of {images:,} images")
+    if len(data) > largest:
+        raise UserError(f"it has more than {largest:,} bytes, too many for a table of these images")
     try:
         text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
         if file.lower().endswith(".json"):
@@ -64,7 +64,7 @@ def read_pairs(data: bytes, file: str, images: int) -> list[Pair] | None:
 
 
 def largest_table(images: int) -> int:
-    """Bytes that a table of so many images may have."""
+    """Bytes that a table of so many images may have: 1 KiB for each, and 1 MiB."""
     return (1 << 20) + images * BYTES_PER_IMAGE
 
 
@@ -97,9 +97,8 @@ def assign(pairs: list[Pair], names: list[str], folder: str = "") -> tuple[list[
     """
     listed = [_tidy(name) for name, _ in pairs]
     there = [_tidy(name) for name in names]
-    plain = not any("/" in name for name in listed)
     best: dict[int, int] = {}
-    for as_listed, as_there in _ways(listed, there, folder, plain):
+    for as_listed, as_there in _ways(listed, there, folder):
         found = _meet(as_listed, as_there)
         if len(found) > len(best):
             best = found
@@ -115,17 +114,15 @@ def assign(pairs: list[Pair], names: list[str], folder: str = "") -> tuple[list[
     return values, [pairs[position][0] for position in range(len(pairs)) if position not in best]
 
 
-def _ways(
-    listed: list[str], there: list[str], folder: str, plain: bool
-) -> Iterable[tuple[Iterable[str], Iterable[str]]]:
+def _ways(listed: list[str], there: list[str], folder: str) -> Iterator[tuple[list[str], list[str]]]:
     """Both sides' names, made comparable in one way after another."""
-    ways = [([f"{folder}/{name}" for name in listed], there), (listed, there)][not folder :]
-    ways.append((_without_common(listed), _without_common(there)))
-    if plain:
-        ways.append((listed, [name.rpartition("/")[2] for name in there]))
-    yield from ways
-    for one, other in ways:
-        yield [_stem(name) for name in one], [_stem(name) for name in other]
+    for shorten in (str, _stem):
+        if folder:
+            yield [shorten(f"{folder}/{name}") for name in listed], [shorten(name) for name in there]
+        yield [shorten(name) for name in listed], [shorten(name) for name in there]
+        yield [shorten(name) for name in _without_common(listed)], [shorten(name) for name in _without_common(there)]
+        if not any("/" in name for name in listed):
+            yield [shorten(name) for name in listed], [shorten(name.rpartition("/")[2]) for name in there]
 
 
 def _meet(listed: Iterable[str], there: Iterable[str]) -> dict[int, int]:
@@ -138,7 +135,8 @@ def _meet(listed: Iterable[str], there: Iterable[str]) -> dict[int, int]:
 
 
 def _tidy(name: str) -> str:
-    name = unicodedata.normalize("NFC", name.strip().replace("\\", "/"))
+    name = name.strip().replace("\\", "/")
+    name = name if name.isascii() else unicodedata.normalize("NFC", name)
     return name.removeprefix("./").lstrip("/")
 
 

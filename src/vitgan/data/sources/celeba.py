@@ -27,7 +27,7 @@ PROVENANCE = Provenance(
 )
 Split = Literal["train", "valid", "test", "all"]
 SPLITS = {"0": "train", "1": "valid", "2": "test"}
-IMAGES = 202_599
+LARGEST_PARTITION = largest_table(202_599)
 HEIGHT_AND_WIDTH = (218, 178)
 LOOKED_AT = 8
 ALIGNED, IN_THE_WILD = "img_align_celeba", "img_celeba"
@@ -99,7 +99,7 @@ class CelebA(Source):
         file = printable(str(found or inside[0]))
         try:
             data = _read_start(found) if found else self._container.read_named(inside[0])
-            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, IMAGES) or ()]
+            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
             if not pairs or not all(split for _, split in pairs):
                 raise UserError("expected lines such as '000001.jpg 0'")
             return file, pairs, *assign(pairs, [self._container.names[index] for index in self._indices])
@@ -122,7 +122,7 @@ def _read_start(file: Path) -> bytes:
     if not file.is_file():
         raise FileNotFoundError(ENOENT, "there is no such file")
     with file.open("rb") as opened:
-        return opened.read(largest_table(IMAGES) + 1)
+        return opened.read(LARGEST_PARTITION + 1)
 
 
 def _split(value: object) -> str:

@@ -72,6 +72,7 @@ class ImageFolder(Source):
         self.refused = [entry for entry in self._container.refused if not entry[0].lower().endswith(TABLE_SUFFIXES)]
         names = self._container.names
         self._indices = [index for index, name in enumerate(names) if name.lower().endswith(SUFFIXES)]
+        self._largest_table = largest_table(len(self._indices))
         if not self._indices:
             raise UserError(f"no images under {path}{self._why_none()} (looked for {', '.join(SUFFIXES)})")
         decided = self._decide(labels, self._choose_split(split, labels))
@@ -147,7 +148,7 @@ class ImageFolder(Source):
         values = []
         for name in tables:
             with suppress(UserError):  # damage there is no fault of this split
-                pairs = read_pairs(self._read_table(name), name, len(self._container.names))
+                pairs = read_pairs(self._read_table(name), name, self._largest_table)
                 values += [value for _, value in pairs or ()]
         return values
 
@@ -159,7 +160,7 @@ class ImageFolder(Source):
                 inside = place.is_relative_to(self.path.resolve())
                 folder = place.parent.relative_to(self.path.resolve()).as_posix() if inside else ""
                 with place.open("rb") as opened:
-                    data = opened.read(largest_table(len(self._container.names)) + 1)
+                    data = opened.read(self._largest_table + 1)
             elif file in self._container.names:
                 folder, data = file.rpartition("/")[0], self._read_table(file)
             else:
@@ -192,7 +193,7 @@ class ImageFolder(Source):
         file = printable(file)
         names = [self.item_name(index) for index in range(len(self))]
         try:
-            pairs = read_pairs(data, file, len(self._container.names))
+            pairs = read_pairs(data, file, self._largest_table)
             if not pairs:
                 return None if pairs is None else Labels(None, None, f"none: {file} says that there are none")
             decided = labels_of_values([*(value for _, value in pairs), *others], file)
