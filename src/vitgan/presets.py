@@ -138,7 +138,7 @@ AUTHORS_R1_GAMMA = 0.4
 
 
 def authors_schedule(base: RunConfig) -> RunConfig:
-    """Our networks, the authors' schedule: StyleGAN2 D, R1 each step, bCR 1/1, no scaling, warm-up, long average, flips."""
+    """The authors' schedule for ViTGAN's G, StyleGAN2's D: R1 each step, bCR 1/1, warm-up, long average, flips."""
     training = replaced(
         base.training,
         batch_size=64,

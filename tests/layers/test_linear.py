@@ -27,7 +27,7 @@ def test_equalized_convolution_equals_its_formula() -> None:
     nn.init.normal_(layer.get_parameter("bias"))
     x = normal(2, 3, 6, 6)
     weight = layer.weight * 0.1 * 2 / math.sqrt(27)
-    expected = F.conv2d(x, weight, layer.get_parameter("bias") * 0.1, stride=2, padding=1)
+    expected = F.conv2d(x, weight, layer.get_parameter("bias") * 0.1 * 2, stride=2, padding=1)
     torch.testing.assert_close(layer(x), expected)
 
 

@@ -256,6 +256,8 @@ def test_conditional_discriminator_needs_labels_and_uses_them(tiny_model) -> Non
     [
         ({"patch_size": 5}, "discriminator.patch_size 5 does not divide the resolution 12"),
         ({"num_heads": 3}, "discriminator.num_heads 3 does not divide discriminator.dim 8"),
+        ({"mlp_ratio": 0.06}, "discriminator.mlp_ratio 0.06 leaves the MLP of discriminator.dim 8 no hidden layer"),
+        ({"mlp_ratio": 0.09, "mlp": "swiglu"}, "discriminator.mlp_ratio 0.09 leaves"),
         ({"overlap": 5}, "discriminator.overlap 5 is more than the patch size 4"),
     ],
 )

@@ -143,6 +143,11 @@ def test_variants_keep_the_size_of_their_base() -> None:
         ("--objective.path-length 2 --model.generator.attention-kernel fused", "no second derivative"),
         ("--model.discriminator.patch-size 5", "discriminator.patch_size 5 does not divide the resolution 32"),
         ("--model.generator.num-heads 5", "generator.num_heads 5 does not divide"),
+        (
+            "--model.generator.mlp-ratio 0.001",
+            "generator.mlp_ratio 0.001 leaves the MLP of generator.dim 384 no hidden",
+        ),
+        ("--model.discriminator.mlp-ratio 0.001", "discriminator.mlp_ratio 0.001 leaves"),
         ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
         ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
         ("--augment.probability 0", "leaves DiffAugment and bCR nothing to do"),

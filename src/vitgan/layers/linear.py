@@ -55,15 +55,15 @@ class EqualizedLinear(EqualizedWeight):
             out_features: Size of the last dimension of the output.
             bias: Whether to add a learned bias.
             bias_init: Its initial value.
-            gain: Standard deviation of the effective weights times sqrt(in_features).
+            gain: Factor of the whole output: standard deviation of the effective weights times sqrt(in_features).
             lr_multiplier: Relative learning rate of weight and bias.
-            equalized: False stores the weights at their effective size over `lr_multiplier` (the ordinary form).
+            equalized: False stores weights and bias at their effective size over `lr_multiplier` (the ordinary form).
             weight_norm: "isn", "sn" or "none".
         """
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self._init_weight((out_features, in_features), equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier
+        self.bias_scale = lr_multiplier * (gain if equalized else 1.0)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / self.bias_scale)) if bias else None
 
     def effective_bias(self) -> Tensor | None:
@@ -104,7 +104,7 @@ class EqualizedConv2d(EqualizedWeight):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.stride, self.padding = stride, padding
         self._init_weight(shape, equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier
+        self.bias_scale = lr_multiplier * (gain if equalized else 1.0)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def effective_bias(self) -> Tensor | None:

@@ -15,7 +15,7 @@ from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, fi
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 from vitgan.models.discriminator import Discriminator
-from vitgan.models.vit_generator import check_vit_sizes
+from vitgan.models.vit_generator import check_mlp, check_vit_sizes
 from vitgan.schema import Config
 
 
@@ -31,7 +31,7 @@ class ViTDiscriminatorConfig(Config):
     depth: int = Field(default=4, ge=1)
     """Number of transformer blocks."""
     num_heads: int = Field(default=6, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Width of the MLP's hidden layer over `dim`."""
     patch_size: int = Field(default=4, ge=1)
     overlap: int | None = Field(default=None, ge=0)
@@ -104,9 +104,11 @@ class ViTDiscriminator(Discriminator):
         """Builds and initialises the discriminator (weights from torch's global generator).
 
         Raises:
-            UserError: If the patch does not divide the resolution, the heads the width, or the overlap exceeds the patch.
+            UserError: If the patch does not divide the resolution, the heads the width, the overlap exceeds the patch,
+                or the MLP has no width.
         """
         check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution)
+        check_mlp("discriminator", config.dim, config.mlp_ratio, config.mlp)
         if config.overlap_pixels > config.patch_size:
             raise UserError(
                 f"discriminator.overlap {config.overlap} is more than the patch size {config.patch_size}: "

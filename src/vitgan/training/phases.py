@@ -64,7 +64,7 @@ class ObjectiveConfig(Config):
     wgan_gp: float = Field(default=0.0, ge=0)
     """Weight of the WGAN-GP penalty, customarily 10."""
     lecam: float = Field(default=0.0, ge=0)
-    """Weight of LeCam regularisation."""
+    """Weight of LeCam regularisation, by its paper's equation; its code has a ReLU, and starts after 1,000 steps."""
     lecam_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of the running means of the logits that stays each step."""
     path_length: float = Field(default=0.0, ge=0)
