@@ -89,7 +89,7 @@ def _train(
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     if resumes:
-        restore(trainer, run, config)
+        _on_every_process(processes, lambda: restore(trainer, run, config))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
