@@ -99,10 +99,11 @@ def _train(
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     if resumes:
-        restore(trainer, run, config)
+        _on_every_process(processes, lambda: restore(trainer, run, config))
     elif config.init_from is not None:
-        state = trainer.state
-        start_from(config.init_from, state.generator, state.discriminator, state.generator_ema)
+        name, state = config.init_from, trainer.state
+        networks = state.generator, state.discriminator, state.generator_ema
+        _on_every_process(processes, lambda: start_from(name, *networks))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())

@@ -91,7 +91,8 @@ class Stopping:
             out = self.folder / f"start{number}"
             out.mkdir()
             kind = self.moments.choice((INT, TERM, HUP))
-            command = [sys.executable, "-m", "vitgan", *self.options, "--out", str(out)]
+            options = [*self.options, "--evaluate-every-kimg", "None", "--out", str(out)]  # that needs more images
+            command = [sys.executable, "-m", "vitgan", *options]
             environment = os.environ | ENVIRONMENT
             with (out / "log").open("w") as log:
                 process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

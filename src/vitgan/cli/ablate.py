@@ -95,12 +95,15 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"there is no ablation in {folder} to report: leave out --report-only, or pass its folder as --out"
         )
-    finished = parsed.report_only or _train(Suite(suite.name, suite.question, rows), plan, folder)
+    with stop_on_signal() as received:
+        finished = parsed.report_only or _train(Suite(suite.name, suite.question, rows), plan, folder, received)
     made_by = command("ablate", *(argument for argument in arguments if argument != "--report-only"))
     report = write_report(suite, plan, folder, made_by)
     print(f"report: {report}")
     if not finished:
         print("not all runs are finished; the same command goes on")
+    if received:
+        sys.exit(128 + received[0])
 
 
 def base_config(arguments: Arguments) -> RunConfig:
@@ -114,13 +117,11 @@ def base_config(arguments: Arguments) -> RunConfig:
     )
 
 
-def _train(suite: Suite, plan: Plan, folder: Path) -> bool:
-    with stop_on_signal() as received:
+def _train(suite: Suite, plan: Plan, folder: Path, received: list[int]) -> bool:
+    def hooks_for(name: str, config: RunConfig) -> Hooks:
+        def on_log(record: dict[str, float]) -> None:
+            print(f"{name}: {log_line(record, config)}", file=sys.stderr)
 
-        def hooks_for(name: str, config: RunConfig) -> Hooks:
-            def on_log(record: dict[str, float]) -> None:
-                print(f"{name}: {log_line(record, config)}", file=sys.stderr)
+        return Hooks(on_log=on_log, should_stop=lambda: bool(received))
 
-            return Hooks(on_log=on_log, should_stop=lambda: bool(received))
-
-        return run_suite(suite, plan, folder, hooks_for, lambda: bool(received))
+    return run_suite(suite, plan, folder, hooks_for, lambda: bool(received))

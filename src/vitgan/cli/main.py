@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from vitgan import __version__
@@ -47,6 +48,7 @@ def main() -> None:
     keep_freed_memory()
     make_output_safe()
     if not speaks():
+        warnings.simplefilter("ignore")
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process lives
     try:
         _run(sys.argv[1:])
