@@ -34,7 +34,8 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 torture: $(INSTALLED)
-	PYTHONPATH=tests $(BIN)/python -m reliability.torture --kills 200 --kills-of-two 12 --kills-of-preparation 40 --damages 5000
+	PYTHONPATH=tests $(BIN)/python -m reliability.torture --kills 200 --kills-of-two 12 --kills-of-preparation 40 \
+		--stops 60 --starts 20 --terminals 3000 --damages 5000
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache

@@ -5,7 +5,10 @@ generator does not suit (zoom without an implicit decoder, say) is left out. `--
 """
 
 import argparse
+import re
+import shlex
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +111,8 @@ def main() -> None:
     models = options.models or list(bundled_models())
     if not models and not options.run:
         sys.exit("make_gallery: there are no bundled models: name models, or a run with --run")
+    if strangers := what_the_page_does_not_name(options.docs, [*models, *([options.run] if options.run else [])]):
+        sys.exit(f"make_gallery: {strangers} was not made by this script: move it, or choose another place with --docs")
     (options.docs / PICTURES).mkdir(parents=True, exist_ok=True)
     text = [INTRODUCTION]
     for model in models:
@@ -118,6 +123,17 @@ def main() -> None:
     sys.exit(too_large(options.docs / PICTURES))
 
 
+def what_the_page_does_not_name(docs: Path, models: list[str]) -> Path | None:
+    """A file that would be overwritten though an earlier page does not show it; None if there is none."""
+    page = docs / "gallery.md"
+    before = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if page.exists() and not before.startswith(INTRODUCTION):
+        return page
+    shown = set(re.findall(rf"\]\({PICTURES}/([^)]+)\)", before))
+    names = {f"{name_of(model)}-{picture.file}" for model in models for picture in (*OF_EACH_MODEL, OF_THE_RUN)}
+    return next((docs / PICTURES / name for name in sorted(names - shown) if (docs / PICTURES / name).exists()), None)
+
+
 def name_of(model: str) -> str:
     """The last part of a path or name."""
     return Path(model.split("@")[0]).name
@@ -125,24 +141,18 @@ def name_of(model: str) -> str:
 
 def entries(model: str, pictures: "list[Picture] | tuple[Picture, ...]", docs: Path) -> Iterator[str]:
     """Makes a model's pictures; yields their Markdown."""
-    place = docs / PICTURES
-    photo = place / f"{name_of(model)}-photo.png"
     for picture in pictures:
-        out = place / f"{name_of(model)}-{picture.file}"
-        command = picture.command.format(model=model, out=out, photo=photo)
-        try:
-            if "{photo}" in picture.command:
-                dispatch(PHOTO.format(model=model, photo=photo).split())
-            dispatch(command.split())
-        except UserError as error:
-            print(f"left out: {picture.title} of {model}: {error}")
-            continue
-        finally:
-            photo.unlink(missing_ok=True)
-            for beside in (f"{out.stem}-layers.png", f"{out.stem}-discriminator.png", f"{out.stem}.safetensors"):
-                (place / beside).unlink(missing_ok=True)
+        out = docs / PICTURES / f"{name_of(model)}-{picture.file}"
+        with tempfile.TemporaryDirectory() as place:
+            words = {"model": model, "out": str(out), "photo": str(Path(place) / "photo.png")}
+            try:
+                for command in [PHOTO, picture.command] if "{photo}" in picture.command else [picture.command]:
+                    dispatch([word.format(**words) for word in command.split()])
+            except UserError as error:
+                print(f"left out: {picture.title} of {model}: {error}")
+                continue
         commands = [PHOTO, picture.command] if "{photo}" in picture.command else [picture.command]
-        shown = "\nvitgan ".join(commands).format(model=model, out=picture.file, photo="photo.png")
+        shown = "\nvitgan ".join(commands).format(model=shlex.quote(model), out=picture.file, photo="photo.png")
         yield (
             f"### {picture.title}\n\n{picture.caption}\n\n![{picture.title} of {name_of(model)}]({PICTURES}/{out.name})\n\n"
             f"```bash\nvitgan {shown}\n```\n"

@@ -145,8 +145,27 @@ def test_strengths_have_the_stated_ranges_and_are_uniform_in_them() -> None:
         assert shifts.tolist() == list(range(-4, 5))  # 0.125 of 32 pixels, both ways
         assert (counts / 20_000 - 1 / 9).abs().max() < 0.018
         centres, counts = p.cutout_centre[:, axis].unique(return_counts=True)
-        assert centres.tolist() == list(range(32))
-        assert (counts / 20_000 - 1 / 32).abs().max() < 0.01
+        assert centres.tolist() == list(range(33))  # of an even side: the right border too
+        assert (counts / 20_000 - 1 / 33).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("resolution", [4, 5, 12, 20, 32])
+@pytest.mark.parametrize("share", [0.1, 0.125, 0.3, 0.5, 1.0])
+def test_sizes_in_pixels_and_places_of_the_square_are_diffaugments(resolution: int, share: float) -> None:
+    """`int(x + 0.5)`, and offsets from 0 to R - side % 2: every square of its loop over clamped rows and columns."""
+    config = AugmentConfig(probability=1, cutout=share, translation=share)
+    p = draw(config, 4000, resolution, rng())
+    side = reach = int(resolution * share + 0.5)
+    assert sorted(set(p.cutout_centre.flatten().tolist())) == list(range(resolution + 1 - side % 2))
+    assert sorted(set(p.shift.flatten().tolist())) == list(range(-reach, reach + 1))
+    for offset in range(resolution + 1 - side % 2):
+        expected = torch.ones(1, 1, resolution, resolution)
+        for i in range(side):
+            for j in range(side):
+                x, y = (min(max(k + offset - side // 2, 0), resolution - 1) for k in (i, j))
+                expected[0, 0, y, x] = 0
+        centre = torch.full((1, 2), float(offset))
+        assert torch.equal(cut_out(torch.ones_like(expected), centre, share), expected)
 
 
 def test_operations_can_be_turned_off_one_by_one() -> None:

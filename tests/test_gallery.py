@@ -57,6 +57,19 @@ def test_pictures_stand_beside_their_commands(
     assert len(re.findall("^vitgan ", text, re.MULTILINE)) == len(shown) + 1  # one for the photo that is inverted
 
 
+def test_what_another_hand_made_is_not_overwritten(
+    gallery: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("gallery.md", f"{gallery.PICTURES}/shirts-mix.png"):
+        file = tmp_path / Path(name).stem / name
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+        end = run(gallery, monkeypatch, "shirts", "--docs", tmp_path / Path(name).stem)
+        assert file.name in str(end)
+        assert file.read_text() == "mine"
+        assert [p for p in (tmp_path / Path(name).stem).rglob("*") if p.is_file()] == [file]
+
+
 def test_all_ways_of_looking_are_in_it(gallery: ModuleType) -> None:
     commands = [picture.command for picture in (*gallery.OF_EACH_MODEL, gallery.OF_THE_RUN)]
     assert {command.split()[1] for command in commands if command.startswith("explore")} == set(WAYS)

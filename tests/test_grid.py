@@ -1,18 +1,34 @@
 """Bytes and grids, pixel by pixel."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from vitgan.errors import UserError
-from vitgan.grid import enlargement, image_grid, save_image, to_pil, to_uint8
+from vitgan.grid import enlargement, image_grid, save_image, to_array, to_pil, to_uint8
 
 
 def test_bytes_to_floats_and_back_is_the_identity() -> None:
     values = torch.arange(256, dtype=torch.uint8)
     images = (values.float() / 127.5 - 1).view(1, 1, 16, 16)
     assert np.array_equal(to_uint8(images).ravel(), values.numpy())
+
+
+def test_the_byte_is_the_nearest_and_the_even_one_of_two() -> None:
+    """Against exact fractions, near the middle between two bytes above all."""
+    middles = (torch.arange(256) - 0.5) / 127.5 - 1
+    steps = torch.arange(-3, 4)[:, None] * 2**-24
+    random = torch.rand(2000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    values = torch.cat([(middles + steps).flatten().clamp(-1, 1), random])
+    for value, byte in zip(values.tolist(), to_uint8(values).tolist(), strict=True):
+        exact = (Fraction(value) + 1) * Fraction(255, 2)
+        assert abs(byte - exact) <= Fraction(1, 2) + Fraction(1, 2**16)
+    assert to_uint8(torch.zeros(())).item() == 128
+    float32 = values.numpy() * np.float32(127.5) + np.float32(127.5)
+    assert np.array_equal(to_uint8(values).numpy(), np.rint(float32).astype(np.uint8))
 
 
 def test_floats_are_rounded_to_the_nearest_byte_and_clipped() -> None:
@@ -24,7 +40,7 @@ def test_bytes_have_channels_last_and_may_come_from_any_float() -> None:
     images = torch.full((2, 3, 4, 5), -1.0)
     images[1, 2, 3, 4] = 1.0
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
-        array = to_uint8(images.to(dtype).requires_grad_())
+        array = to_array(images.to(dtype).requires_grad_())
         assert array.shape == (2, 4, 5, 3)
         assert array.dtype == np.uint8
         assert np.argwhere(array).tolist() == [[1, 3, 4, 2]]
@@ -56,7 +72,7 @@ def test_grid_holds_each_image_in_its_place_and_white_after_the_last(
 
 def test_grid_of_floats_equals_that_of_their_bytes() -> None:
     images = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert np.array_equal(np.asarray(image_grid(images)), np.asarray(image_grid(to_uint8(images))))
+    assert np.array_equal(np.asarray(image_grid(images)), np.asarray(image_grid(to_array(images))))
 
 
 def test_small_images_are_enlarged_to_about_64_pixels() -> None:

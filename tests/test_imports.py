@@ -10,10 +10,10 @@ import vitgan
 
 ROOT = Path(vitgan.__file__).parent
 
-BASE = {"errors", "schema"}
+BASE = {"errors", "schema", "commands"}
 MODELS = BASE | {"allocator", "layers", "models"}
 ARITHMETIC = {"losses", "regularizers", "augment"}
-TRAINING = MODELS | ARITHMETIC | {"files", "grid", "weights", "precision", "training"}
+TRAINING = MODELS | ARITHMETIC | {"files", "folders", "pictures", "devices", "grid", "weights", "precision", "training"}
 LIBRARY = TRAINING | {
     "data",
     "metrics",
@@ -28,11 +28,13 @@ LIBRARY = TRAINING | {
     "allocator",
     "run_folder",
     "provenance",
+    "launch",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
     "errors": set(),
+    "commands": set(),
     "allocator": set(),
     "schema": set(),
     "losses": set(),
@@ -40,15 +42,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "augment": {"schema"},
     # Files, images and numbers.
     "files": BASE,
-    "grid": BASE,
+    "devices": BASE,
+    "launch": BASE,
+    "folders": BASE | {"files"},
+    "pictures": BASE | {"files"},
+    "grid": BASE | {"files", "pictures"},
     "weights": BASE | {"files"},
     "precision": BASE,
     # Networks know of no training, data or files.
     "layers": BASE | {"layers"},
     "models": MODELS,
     # Images: neither knows a model. A metric sees a callable that yields images.
-    "data": BASE | {"files", "data"},
-    "metrics": BASE | {"files", "metrics"},
+    "data": BASE | {"files", "folders", "data"},
+    "metrics": BASE | {"files", "folders", "metrics"},
     # The loop is handed hooks; it does not evaluate.
     "training": TRAINING,
     "config": TRAINING,
@@ -60,8 +66,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "run_folder": TRAINING | {"config", "data"},
-    "provenance": TRAINING | {"config", "presets", "data", "run_folder"},
-    "runs": TRAINING | {"config", "data", "evaluation", "run_folder"},
+    "provenance": TRAINING | {"config", "presets", "data", "run_folder", "model_names"},
+    "runs": TRAINING | {"launch", "config", "data", "evaluation", "run_folder", "model_names", "pretrained"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.

@@ -33,7 +33,7 @@ def saved(folder: Path) -> Path:
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
-    assert sorted(path.name for path in one.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in one.iterdir()) == [".vitgan.json", "config.json", "model.safetensors"]
     for path in one.iterdir():
         assert path.read_bytes() == (two / path.name).read_bytes()
 

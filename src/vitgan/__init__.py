@@ -4,9 +4,15 @@ The public names, each listed once; they are imported when first used, so that `
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# Nothing leaves the machine unasked: onnxruntime and the Hub's client report on their use unless told not to, and read
+# these when they are imported. A value that is set already stays.
+for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ[_switch] = os.environ.get(_switch) or "1"
 
 if TYPE_CHECKING:
     from vitgan.config import RunConfig

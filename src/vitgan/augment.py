@@ -43,7 +43,7 @@ class AugmentParameters(NamedTuple):
     shift: Tensor
     """(B, 2), whole pixels to the right and down; neutral 0."""
     cutout_centre: Tensor
-    """(B, 2), x and y in pixels, infinite where nothing is cut."""
+    """(B, 2), x and y of the first pixel to the right of and below the centre, infinite where nothing is cut."""
 
     def to(self, device: torch.device | str) -> "AugmentParameters":
         return AugmentParameters(*(p.to(device) for p in self))
@@ -67,10 +67,10 @@ def draw(config: AugmentConfig, count: int, resolution: int, rng: torch.Generato
     saturation = uniform(count) * 2
     contrast = uniform(count) + 0.5
     scale = (1 + config.scaling) ** (uniform(count) * 2 - 1)
-    reach = round(config.translation * resolution)
+    reach = _pixels(config.translation, resolution)
     shift = torch.floor(uniform(count, 2) * (2 * reach + 1)) - reach
-    # The square may hang over the border, as in DiffAugment: its centre is any pixel of the image.
-    centre = torch.floor(uniform(count, 2) * resolution)
+    # The square may hang over the border, as in DiffAugment; an even one has its centre between pixels, the border included.
+    centre = torch.floor(uniform(count, 2) * (resolution + 1 - _pixels(config.cutout, resolution) % 2))
     color, cut = color & config.color, cut & (config.cutout > 0)
     return AugmentParameters(
         brightness=torch.where(color, brightness, 0.0),
@@ -115,13 +115,18 @@ def scale_and_shift(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def cut_out(images: Tensor, centre: Tensor, size: float) -> Tensor:
     """Sets a square of side `size` · resolution around each centre (B, 2) to 0."""
-    side = round(size * images.shape[2])
+    side = _pixels(size, images.shape[2])
     pixels = torch.arange(images.shape[2], device=images.device)
     # First pixel of the square: centre - side // 2, so that exactly `side` pixels are covered away from the border.
     offset = pixels - (centre.unsqueeze(2) - side // 2)  # (B, 2, size)
     inside = (offset >= 0) & (offset < side)
     cut = inside[:, 1].unsqueeze(2) & inside[:, 0].unsqueeze(1)  # (B, H, W)
     return images.masked_fill(cut.unsqueeze(1), 0.0)
+
+
+def _pixels(share: float, resolution: int) -> int:
+    """A share of the image size in pixels, halves up as in DiffAugment."""
+    return int(share * resolution + 0.5)
 
 
 def _hat_matrix(size: int, scale: Tensor, shift: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ class RunConfig(Config):
     """Name of the preset that the run began from."""
     data: str = "fashion-mnist"
     """Folder of an image store (made by `vitgan data`), or "fashion-mnist" for the bundled images."""
+    init_from: str | None = None
+    """Start from the weights of another run, or of a model that carries its networks, in place of random ones: optimisers
+    and counters are new. A path, a bundled model's name, or a Hub repository."""
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -55,14 +58,35 @@ class RunConfig(Config):
             )
         self._check_step()
 
+    def check_share(self, share: int) -> None:
+        """Refuses what would make the update another one than the whole batch's.
+
+        Args:
+            share: Images of the batch that one process has.
+
+        Raises:
+            UserError: If micro-batches do not divide the share, or a group of D's minibatch standard deviation is split.
+        """
+        batch, micro = self.training.batch_size, self.training.micro_batch_size
+        if micro is not None and share % micro:
+            raise UserError(
+                f"training.micro_batch_size {micro} does not divide a process's share of the batch, {share} images: "
+                "choose a size that does"
+            )
+        # A batch smaller than a group is one group, as in StyleGAN2.
+        group = min(getattr(self.model.discriminator, "minibatch_stddev_group", 1), batch)
+        if (micro or share) % group:
+            part = f"training.micro_batch_size {micro}" if micro else f"training.batch_size {batch}"
+            of = f", {share} images for each process," if share != batch and not micro else ""
+            raise UserError(
+                f"{part}{of} is no multiple of model.discriminator.minibatch_stddev_group {group}, images that D compares: "
+                "change one of the two"
+            )
+
     def _check_step(self) -> None:
         objective, training = self.objective, self.training
         size = training.micro_batch_size
-        if size is not None and training.batch_size % size:
-            raise UserError(
-                f"training.micro_batch_size {size} does not divide training.batch_size {training.batch_size}: "
-                "choose a size that does"
-            )
+        self.check_share(training.batch_size)
         averages = [name for name in ("lecam", "path_length") if getattr(objective, name)]
         if size is not None and averages:
             raise UserError(

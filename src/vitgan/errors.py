@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line that says what was wrong, what was expected and what to do. The command line prints it
     without a traceback and ends with exit code 2; library callers may catch it.
     """
+
+
+class ProcessError(UserError):
+    """What only one of several processes of a run knows, so that it says it itself."""

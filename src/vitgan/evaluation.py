@@ -6,7 +6,8 @@ import torch
 
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
-from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics, to_uint8
+from vitgan.grid import to_uint8
+from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics
 from vitgan.metrics.image_sources import ArrayImages
 from vitgan.models.generator import Generator
 from vitgan.training.hooks import Evaluation
@@ -35,12 +36,8 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
 
     def measure(generator: Generator) -> Evaluation:
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
-        result = evaluate(map(to_uint8, images), reference, protocol, extractor)
+        result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
         chosen = result["score"]
-        figures: dict[str, float] = {
-            name: value for name, value in result["figures"].items() if isinstance(value, int | float)
-        }
-        score = chosen["value"] if chosen["better"] == "lower" else -chosen["value"]
-        return Evaluation(figures=figures, name=chosen["name"], score=score)
+        return Evaluation(figures=result["figures"], name=chosen["name"], score=chosen["value"])
 
     return measure

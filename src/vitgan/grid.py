@@ -1,6 +1,5 @@
 """Images for the eye: conversion to bytes, and grids."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,21 @@ from PIL import Image
 from torch import Tensor
 
 from vitgan.errors import UserError
+from vitgan.files import whole_file
+from vitgan.pictures import check_picture, check_picture_size, grid_shape
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, rounded, values outside clipped."""
-    scaled = (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255)
-    return scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+def to_uint8(images: Tensor) -> Tensor:
+    """Images of any shape, float in [-1, 1] -> uint8; values outside are clipped.
+
+    The byte is the integer nearest to 127.5 x + 127.5 in float32, the even one of two that are equally near: 0.0 is 128.
+    """
+    return (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_array(images: Tensor) -> np.ndarray:
+    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, as files have them."""
+    return to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -30,10 +38,10 @@ def image_grid(images: Tensor | np.ndarray, columns: int | None = None, enlarge:
         columns: Images per row; None is the ceiling of sqrt(B).
         enlarge: Whole factor by which pixels are repeated, so that small images can be seen.
     """
-    array = to_uint8(images) if isinstance(images, Tensor) else images
+    array = to_array(images) if isinstance(images, Tensor) else images
     count, height, width, channels = array.shape
-    columns = columns or int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
+    rows, columns = grid_shape(count, columns)
+    check_picture_size(columns * width * enlarge, rows * height * enlarge)
     canvas = np.full((rows * columns, height, width, channels), 255, np.uint8)
     canvas[:count] = array
     canvas = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
@@ -50,16 +58,12 @@ def save_image(image: Image.Image, path: Path) -> None:
     """Writes an image under a temporary name and renames it.
 
     Raises:
-        UserError: If the file cannot be written or its ending names no image format.
+        UserError: If the file cannot be written, its ending names no image format, or the format cannot hold it.
     """
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(temporary)
-        temporary.replace(path)
-    except (OSError, ValueError) as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write the image {path}: {error}; choose another path (for example grid.png)"
-        ) from error
+    check_picture(path)
+    check_picture_size(image.width, image.height, path)
+    with whole_file(path) as temporary:
+        try:
+            image.save(temporary)
+        except ValueError as error:
+            raise UserError(f"cannot write the image {path}: {error}; choose another format (.png)") from error

@@ -13,6 +13,14 @@ BUNDLED_MODELS = Path(__file__).parent / "models" / "bundled"
 HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
+def run_of_checkpoint(path: Path) -> Path | None:
+    """The run that a checkpoint's folder lies in, however it is named from here ("." in it, a link); None for others."""
+    for place in (Path(os.path.abspath(path)), path.resolve()):  # noqa: PTH100 - `checkpoints` itself may be a link
+        if place.parent.name == "checkpoints":
+            return place.parent.parent
+    return None
+
+
 def find_model(name: str | Path, endpoint: str | None = None) -> Path:
     """The folder or file that a name stands for; a Hub repository is fetched into the Hub's own cache.
 

@@ -10,18 +10,24 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from vitgan.devices import find_device
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_model, regular_size, write_json
-from vitgan.model_names import CONFIG, WEIGHTS, find_model
+from vitgan.folders import new_folder
+from vitgan.model_names import CONFIG, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
 from vitgan.weights import check_parameters, check_sizes, read_tensors, write_tensors
 
 Storage = Literal["float32", "float16"]
+MODEL_FOLDER = "model folder"
+"""What a folder's marker (`vitgan.folders`) calls it."""
+NETWORKS = "networks.safetensors"
+"""Beside a model's averaged generator: G and D as they were trained, for `init_from`."""
 SMALL = 4096
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 """safetensors' names of the types that are loaded as float32."""
@@ -35,26 +41,50 @@ def save(generator: Generator, spec: GeneratorSpec, folder: str | Path, storage:
     Args:
         generator: The model.
         spec: Its description.
-        folder: Where to; its `config.json` and `model.safetensors` are replaced.
+        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.folders`).
         storage: "float16" halves the file: weights of more than 4096 values are rounded to 11 bits (a trained CIFAR-10
             model's images change by 0.02 of 255 on average, 6 at most); smaller ones, frequencies of positions among
             them, cost nothing and stay float32.
 
     Raises:
-        UserError: If the folder cannot be written.
+        UserError: If the folder may not be replaced or cannot be written.
     """
-    folder = Path(folder)
+    with new_folder(Path(folder), MODEL_FOLDER) as place:
+        write_model(generator, spec, place, storage)
+    return Path(folder)
+
+
+def write_model(generator: Generator, spec: GeneratorSpec, folder: Path, storage: Storage = "float32") -> None:
+    """Writes the two files of a model into a folder that is there; see `save`.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
     generator.update_w_mean()
-    tensors = generator.state_dict()
-    if storage == "float16":
-        tensors = {n: t.half() if t.is_floating_point() and t.numel() > SMALL else t for n, t in tensors.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / WEIGHTS, tensors)
-        write_json(folder / CONFIG, spec.model_dump(mode="json"))
-    except OSError as error:
-        raise UserError(f"cannot write the model {folder}: {error.strerror}; choose another folder") from error
-    return folder
+    write_tensors(folder / WEIGHTS, _stored(generator.state_dict(), storage))
+    write_json(folder / CONFIG, spec.model_dump(mode="json"))
+
+
+def write_networks(checkpoint: Path, folder: Path, storage: Storage = "float32") -> None:
+    """Writes a checkpoint's G and D as one file, so that others can go on training from the model (`init_from`).
+
+    Raises:
+        UserError: If the checkpoint has no networks, or they cannot be read.
+        OSError: If the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    for network in ("generator", "discriminator"):
+        file = checkpoint / f"{network}.safetensors"
+        if not file.exists():
+            raise UserError(f"{checkpoint} has no {file.name}: pass a run or one of its checkpoints")
+        tensors |= {f"{network}.{name}": tensor for name, tensor in read_tensors(file).items()}
+    write_tensors(folder / NETWORKS, _stored(tensors, storage))
+
+
+def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    if storage == "float32":
+        return tensors
+    return {n: t.half() if t.is_floating_point() and t.numel() > SMALL else t for n, t in tensors.items()}
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
@@ -64,37 +94,36 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
         name: A model folder, a run folder (its newest whole checkpoint), a checkpoint folder, the name of a bundled
             model ("fashion-mnist"; `vitgan info` lists them), or a Hub repository "user/name", optionally
             "user/name@revision". An existing path comes first. The averaged weights are taken from a run.
-        device: Where to put it.
+        device: Where to put it: "cpu", "cuda", "cuda:1", "mps", or "auto".
 
     Raises:
         UserError: If there is no such model, its files are damaged or do not fit each other, its sizes are beyond what
             is loaded unasked, or the device is not there.
     """
+    place = find_device(str(device))
     weights, spec = locate(name)
     generator = build_unfilled(spec, weights)
     fill(generator, weights)
-    generator = generator.eval().requires_grad_(False)
-    try:
-        return generator.to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(one_line(f"the device {device} cannot be used: {reason}; choose cpu")) from error
+    return generator.eval().requires_grad_(False).to(place)
 
 
-def fill(generator: Generator, weights: Path) -> None:
-    """Gives a generator on "meta" the weights of a file that fits it exactly, but for halves where it has float32.
+def fill(module: nn.Module, weights: Path) -> None:
+    """Gives a module the weights of a file that fits it exactly, but for halves where it has float32.
+
+    One on "meta" gets the file's tensors as its own; in another they are copied, wherever it is.
 
     Raises:
         UserError: If the file cannot be read, is damaged, or holds other names, shapes or types.
     """
-    expected = generator.state_dict()
+    expected = module.state_dict()
     halves = _halves(weights)
     stored = {
         name: tensor.to(halves.get(name, tensor.dtype)) if tensor.dtype == torch.float32 else tensor
         for name, tensor in expected.items()
     }
     tensors = read_tensors(weights, stored)
-    generator.load_state_dict({n: tensor.to(expected[n].dtype) for n, tensor in tensors.items()}, assign=True)
+    unfilled = any(tensor.is_meta for tensor in expected.values())
+    module.load_state_dict({n: tensor.to(expected[n].dtype) for n, tensor in tensors.items()}, assign=unfilled)
 
 
 def _halves(weights: Path) -> dict[str, torch.dtype]:
@@ -105,6 +134,34 @@ def _halves(weights: Path) -> dict[str, torch.dtype]:
     except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
         raise UserError(one_line(f"cannot read the weights {weights}: {error}")) from error
     return {name: HALVES[kind] for name, kind in types.items() if kind in HALVES}
+
+
+def start_from(name: str, generator: nn.Module, discriminator: nn.Module, generator_ema: nn.Module) -> None:
+    """Gives G, D and the averaged G the weights of another training, nothing else of it.
+
+    Args:
+        name: A run (its newest whole checkpoint), a checkpoint, or a model folder that carries its networks.
+        generator: G of the run that starts, of the same sizes as the other's.
+        discriminator: Its D.
+        generator_ema: Its averaged G.
+
+    Raises:
+        UserError: If there is no such model, it has the averaged generator alone, or its networks are of other sizes.
+    """
+    weights, _ = locate(name)
+    folder = weights.parent
+    networks = {"generator": generator, "discriminator": discriminator}
+    if weights.name == WEIGHTS and not (folder / NETWORKS).exists():
+        raise UserError(
+            f"{name} has the averaged generator alone, and training needs a discriminator: start from a run, or from a "
+            "model exported with `vitgan export hub --networks`"
+        )
+    fill(generator_ema, weights)
+    if weights.name == WEIGHTS:
+        fill(nn.ModuleDict(networks), folder / NETWORKS)
+    else:
+        for network, module in networks.items():
+            fill(module, folder / f"{network}.safetensors")
 
 
 class _ShapesOnly(TorchFunctionMode):
@@ -163,9 +220,9 @@ def locate(name: str | Path) -> tuple[Path, GeneratorSpec]:
                 verify_checkpoint(newest)  # says what is wrong with it
             raise UserError(f"the run {path} has no whole checkpoint yet: let it train until its first one")
         return checkpoint / "generator_ema.safetensors", spec_of_run(path)
-    if path.parent.name == "checkpoints":
+    if (run := run_of_checkpoint(path)) is not None:
         verify_checkpoint(path)
-        return path / "generator_ema.safetensors", spec_of_run(path.parent.parent)
+        return path / "generator_ema.safetensors", spec_of_run(run)
     raise UserError(f"{path} is no model: expected {WEIGHTS} and {CONFIG}, or a run's checkpoints folder, in it")
 
 

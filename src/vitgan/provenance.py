@@ -7,14 +7,17 @@ from typing import Any
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import read_model
+from vitgan.model_names import run_of_checkpoint
 from vitgan.presets import preset
 from vitgan.run_folder import DATA_RECORD, DataRecord, config_of_run
+from vitgan.training.checkpoint import NAME
 from vitgan.training.log import read_metrics
 
 NOT_THE_MODEL = (
     "data",
     "evaluate_every_kimg",
     "protocol",
+    "model.class_counts",
     "training.total_kimg",
     "training.seed",
     "training.precision",
@@ -31,12 +34,13 @@ NOT_THE_MODEL_ENDINGS = ("_every_kimg", "max_minutes", "max_cpu_minutes", "keep_
 
 def provenance(checkpoint: Path) -> str:
     """A paragraph on how a checkpoint was trained; nothing where `checkpoint` is no folder of a run's checkpoint."""
-    if checkpoint.parent.name != "checkpoints":
+    run = run_of_checkpoint(checkpoint)
+    name = checkpoint.resolve().name
+    if run is None or not NAME.fullmatch(name):
         return ""
-    run = checkpoint.parent.parent
     config = config_of_run(run)
     training = config.training
-    images = int(checkpoint.name.replace("k", ""))
+    images = int(name.replace("k", ""))
     records = [record for record in read_metrics(run / "metrics.jsonl") if record["images"] <= images]
     steps = max((int(record["step"]) for record in records), default=0)
     hours = sum(record.get("cpu_seconds", 0.0) for record in records) / 3600

@@ -53,7 +53,8 @@ def interpolation_penalty(logits: Tensor, images: Tensor, target: float = 1.0) -
 def lecam(real_logits: Tensor, fake_logits: Tensor, real_average: Tensor, fake_average: Tensor) -> Tensor:
     """mean (D(x) - a_F)² + mean (D(G(z)) - a_R)², a_R and a_F being running means of the logits (Tseng et al. 2021).
 
-    ViTGAN reports that it helps, and leaves it out of its ablations.
+    ViTGAN reports that it helps, and leaves it out of its ablations. This is the paper's equation from the first step on;
+    its authors' code squares relu(D(x) - a_F) and relu(a_R - D(G(z))) instead, and starts after 1,000 steps.
     """
     return (real_logits - fake_average).square().mean() + (fake_logits - real_average).square().mean()
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vitgan.config import RunConfig
+from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
-from vitgan.files import read_model, write_json
+from vitgan.files import lock_file, read_model, write_json
 from vitgan.schema import Config
 from vitgan.weights import check_sizes
 
@@ -24,12 +25,13 @@ def new_run(out: Path, config: RunConfig) -> Path:
     Raises:
         UserError: If the folder cannot be written.
     """
+    name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
     try:
         out.mkdir(parents=True, exist_ok=True)
-        numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
-        name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
-        run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
-        run.mkdir()
+        with lock_file(out / LOCK):  # another run may be looking for its number
+            numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
+            run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+            run.mkdir()
         write_json(run / "config.json", config.model_dump(mode="json"))
     except OSError as error:
         raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another with --out") from error
@@ -44,9 +46,9 @@ def lock_run(run: Path) -> FileLock:
     """
     if not run.is_dir():
         raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
-    lock = FileLock(run / LOCK)
+    lock = lock_file(run / LOCK, timeout=0)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire()
     except Timeout as error:
         raise UserError(f"another process is writing to the run {run}: wait until it ends, or stop it first") from error
     except (OSError, NotImplementedError) as error:
@@ -61,29 +63,69 @@ class DataRecord(Config):
     count: int
     sha256: str
     labels_sha256: str | None = None
+    path: str | None = None
+    """Where the store was, absolute: the configuration's path may be relative to a folder that is another today."""
+
+    def difference(self, store: ImageStore) -> str | None:
+        """What a store holds instead of these images, in words; None if it holds them."""
+        found = record_of(store)
+        if (found.count, found.sha256) != (self.count, self.sha256):
+            return f"other images (SHA-256 {found.sha256[:12]}…; another store, or changed since the run began)"
+        return None if found.labels_sha256 == self.labels_sha256 else "these images with other labels"
 
 
 def record_of(store: ImageStore) -> DataRecord:
     """The record of a store, from its description."""
     description = store.description
-    return DataRecord(count=description.count, sha256=description.sha256, labels_sha256=description.labels_sha256)
+    return DataRecord(
+        count=description.count,
+        sha256=description.sha256,
+        labels_sha256=description.labels_sha256,
+        path=str(store.path.absolute()),
+    )
 
 
-def check_data(run: Path, config: RunConfig, store: ImageStore) -> None:
-    """Refuses to go on with other images than the run began with.
+def open_data(data: str) -> ImageStore:
+    """The store in the folder `data`, or the bundled one of that name.
 
     Raises:
-        UserError: If the store was prepared anew with other images, or (up to 1 GiB) its bytes are not those described.
+        UserError: If there is none.
     """
-    if (run / DATA_RECORD).exists():
-        record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
-        if record != record_of(store):
-            raise UserError(
-                f"the images in {config.data} changed since the run {run} began (SHA-256 {record.sha256[:12]}…, now "
-                f"{store.description.sha256[:12]}…): prepare them as they were, or start a new run"
-            )
-    if store.images.nbytes <= VERIFIED_BYTES:
-        store.verify()
+    return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+
+
+def data_of_run(run: Path, data: str | None = None) -> ImageStore:
+    """The images that a run began with.
+
+    Args:
+        run: The run's folder.
+        data: Where to look for them; default: under the path in its configuration, seen from here, then where they were
+            when it began.
+
+    Raises:
+        UserError: If they are in none of these places.
+    """
+    recorded = config_of_run(run).data
+    if not (run / DATA_RECORD).exists():
+        return open_data(data or recorded)
+    record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
+    places = [data or recorded]
+    if data in (None, recorded) and record.path and Path(recorded).absolute() != Path(record.path):
+        places.append(record.path)
+    problems = []
+    for place in places:
+        try:
+            store = open_data(place)
+        except UserError as error:
+            problems.append(str(error).partition(": prepare")[0])
+            continue
+        if (difference := record.difference(store)) is None:
+            return store
+        problems.append(f"{place} holds {difference}")
+    raise UserError(
+        f"the images of the run {run} (SHA-256 {record.sha256[:12]}…) were not found: {'; '.join(problems)}: "
+        "pass their store with --data"
+    )
 
 
 FREE_ON_RESUME = {
@@ -103,8 +145,10 @@ FREE_ON_RESUME = {
     "micro_batch_size",
     "checkpoint_activations",
     "compile",
+    "model.class_counts",
 }
-"""Fields of the training configuration that do not change the steps themselves (the last three: but for rounding)."""
+"""Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
+rounding). Numbers of images are those of the labels, which `data_of_run` compares."""
 
 
 def config_of_run(run: Path) -> RunConfig:

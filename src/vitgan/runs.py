@@ -1,25 +1,41 @@
 """Run folders: how a configuration becomes a run, and how a run goes on."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+import numpy as np
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
+from vitgan.commands import command
 from vitgan.config import RunConfig
-from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.errors import UserError
+from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
+from vitgan.launch import launch
+from vitgan.models.build import build_discriminator, build_generator
+from vitgan.models.generator import Generator
 from vitgan.precision import choose_precision
-from vitgan.run_folder import BUNDLED_DATA, DATA_RECORD, check_data, check_resumable, lock_run, new_run, record_of
+from vitgan.pretrained import start_from
+from vitgan.run_folder import (
+    DATA_RECORD,
+    VERIFIED_BYTES,
+    check_resumable,
+    data_of_run,
+    lock_run,
+    new_run,
+    open_data,
+    record_of,
+)
 from vitgan.training.checkpoint import (
     checkpoints,
     damaged_checkpoints,
@@ -29,7 +45,7 @@ from vitgan.training.checkpoint import (
     remove_leftovers,
     verify_checkpoint,
 )
-from vitgan.training.hooks import Hooks
+from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
@@ -58,21 +74,17 @@ def train(
         UserError: If the data, the folders or the checkpoint do not fit.
     """
     config.check()
-    store = open_store(config)
+    processes = join_processes(config.training.device)
+    store = _on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
-    cpu = config.training.device == "cpu"
-    processes = PartialState(cpu=cpu)
     if config.training.batch_size % processes.num_processes:
         raise UserError(
             f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "
             "processes: choose a multiple"
         )
-    share = config.training.batch_size // processes.num_processes
-    if share % (config.training.micro_batch_size or share):
-        raise UserError(
-            f"training.micro_batch_size {config.training.micro_batch_size} does not divide a process's share of the "
-            f"batch, {share} images: choose a size that does"
-        )
+    config.check_share(config.training.batch_size // processes.num_processes)
+    if config.init_from is not None and resume is None:
+        _on_every_process(processes, lambda: check_start(config))
     run = _on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
     with _errors_in_one_line(run, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks or Hooks(), processes)
@@ -84,22 +96,82 @@ def _train(
 ) -> None:
     if resumes:
         _on_main_process(processes, lambda: _make_resumable(run, config, store, hooks))
-    accelerator = make_accelerator(config, run)
+    accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     if resumes:
-        restore(trainer, run, config)
+        _on_every_process(processes, lambda: restore(trainer, run, config))
+    elif config.init_from is not None:
+        name, state = config.init_from, trainer.state
+        networks = state.generator, state.discriminator, state.generator_ema
+        _on_every_process(processes, lambda: start_from(name, *networks))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
         write_json(run / "config.json", config.model_dump(mode="json"))
     accelerator.init_trackers("tensorboard")
-    hooks = with_evaluation(hooks, config, store, accelerator)
+    hooks = with_evaluation(hooks, config, store, processes, accelerator.device)
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
     )
     trainer.fit(stream, hooks)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def check_start(config: RunConfig) -> None:
+    """Refuses `init_from` before anything is made if its networks are not those of the configuration.
+
+    Raises:
+        UserError: See `start_from`.
+    """
+    assert config.init_from is not None
+    spec, device = config.model.generator_spec(), "meta"
+    networks = build_generator(spec, device=device), build_discriminator(config.model, device=device)
+    start_from(config.init_from, *networks, build_generator(spec, device=device))
+
+
+def join_processes(device: str) -> PartialState:
+    """Meets the other processes of the run, on GPUs if each has one, else on the CPU by gloo.
+
+    Raises:
+        UserError: If the launcher's environment is incomplete, or the processes do not meet.
+    """
+    started = launch()
+    if not torch.distributed.is_initialized():
+        PartialState._reset_state()  # of an earlier run in this process
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    if started.processes > 1 and not cpu:
+        cpu = torch.accelerator.current_accelerator() == torch.device("mps")  # has no collectives
+        if not cpu and started.here > (count := torch.accelerator.device_count()):
+            raise UserError(
+                f"{started.here} processes cannot share the {count} GPU(s) of this machine: start as many as it has, "
+                "or pass --training.device cpu"
+            )
+    try:
+        processes = PartialState(cpu=cpu)
+    except (RuntimeError, ValueError) as error:
+        raise ProcessError(
+            f"the processes do not meet: {one_line(str(error), 200)}; start them with torchrun"
+        ) from error
+    if processes.num_processes != started.processes:
+        raise UserError(
+            f"{started.processes} processes were started, but only {processes.num_processes} would work together: "
+            "pass --training.device cpu, or start one"
+        )
+    return processes
+
+
+def _on_every_process(processes: PartialState, action: Callable[[], Result]) -> Result:
+    """Does it on every process; where one fails, all get its UserError."""
+    result, failure = None, None
+    try:
+        result = action()
+    except UserError as error:
+        failure = error
+    failure = next((error for error in gather_object([failure]) if error is not None), None)
+    if failure is not None:
+        raise failure
+    return cast(Result, result)
 
 
 def _on_main_process(processes: PartialState, action: Callable[[], Result]) -> Result:
@@ -136,22 +208,23 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
     except RuntimeError as error:
         if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
             raise
-        raise UserError(
+        raise ProcessError(
             f"process {processes.process_index} of {processes.num_processes} lost another one "
-            f"({one_line(str(error), 120)}): go on with the same command and --resume {run}"
+            f"({one_line(str(error), 120)}): go on with the same command and --resume {shlex.quote(str(run))}"
         ) from error
     except OSError as error:
         newest = latest_checkpoint(run)
-        raise UserError(
+        raise ProcessError(
             f"the run {run} cannot go on: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
-            f"mend that, then go on with `vitgan train --resume {run}` "
+            f"mend that, then go on with `{command('train', '--resume', run)}` "
             f"(newest whole checkpoint: {newest.name if newest else 'none'})"
         ) from error
 
 
 def _make_resumable(run: Path, config: RunConfig, store: ImageStore, hooks: Hooks) -> None:
     check_resumable(run, config)
-    check_data(run, config, store)
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
     remove_leftovers(run)
     prune_checkpoints(run, config.training.keep_checkpoints)
     for problem in damaged_checkpoints(run):
@@ -159,9 +232,9 @@ def _make_resumable(run: Path, config: RunConfig, store: ImageStore, hooks: Hook
             hooks.on_notice(f"passed over: {problem}")
 
 
-def make_accelerator(config: RunConfig, run: Path) -> Accelerator:
-    """Processes, device, precision and trackers."""
-    cpu = config.training.device == "cpu"
+def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> Accelerator:
+    """Precision and trackers, on the processes' devices."""
+    cpu = processes.device == torch.device("cpu")
     precision = choose_precision(config.training.precision, cpu)
     # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
     AcceleratorState._reset_state()
@@ -188,7 +261,7 @@ def restore(trainer: Trainer, run: Path, config: RunConfig) -> None:
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
-    """A conditional model gets as many classes as the store has; one that has its number keeps it.
+    """A conditional model gets as many classes as the store has, and their shares; one that has its number keeps it.
 
     Raises:
         UserError: If the model is conditional and the store has no labels, or more classes than the model.
@@ -203,29 +276,35 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     classes = model.num_classes or store.label_count
     if store.label_count > classes:
         raise UserError(f"the images in {config.data} have {store.label_count} classes, the model {classes}")
-    model = model.model_copy(update={"conditional": True, "num_classes": classes})
+    counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
+    model = model.model_copy(update={"conditional": True, "num_classes": classes, "class_counts": counts})
     return config.model_copy(update={"model": model})
 
 
-def with_evaluation(hooks: Hooks, config: RunConfig, store: ImageStore, accelerator: Accelerator) -> Hooks:
-    """The hooks, with the evaluation that the configuration asks for."""
+def with_evaluation(
+    hooks: Hooks, config: RunConfig, store: ImageStore, processes: PartialState, device: torch.device
+) -> Hooks:
+    """The hooks, with the evaluation that the configuration asks for; it measures on the main process."""
     if config.evaluate_every_kimg is None:
         return hooks
-    measure = None
-    if accelerator.is_main_process:
+    measures: list[Callable[[Generator], Evaluation]] = []
+
+    def make() -> None:
         from vitgan.evaluation import evaluation_of_run
 
-        measure = evaluation_of_run(config, store, accelerator.device)
-    return replace(hooks, evaluate=measure, evaluate_every_kimg=config.evaluate_every_kimg)
+        measures.append(evaluation_of_run(config, store, device))
+
+    _on_main_process(processes, make)
+    return replace(hooks, evaluate=next(iter(measures), None), evaluate_every_kimg=config.evaluate_every_kimg)
 
 
-def open_store(config: RunConfig) -> ImageStore:
-    """The images that a run trains on.
+def open_store(config: RunConfig, resume: str | Path | None = None) -> ImageStore:
+    """The images that a run trains on; those that it began with if it goes on.
 
     Raises:
-        UserError: If there is no store, or its images do not fit the model.
+        UserError: If there is no store, it holds other images, or they do not fit the model.
     """
-    store = bundled_fashion_mnist() if config.data == BUNDLED_DATA else ImageStore.open(config.data)
+    store = open_data(config.data) if resume is None else data_of_run(Path(resume), config.data)
     found = f"{store.channels} channel(s) of {store.resolution}×{store.resolution}"
     if (store.channels, store.resolution) != (config.model.channels, config.model.resolution):
         raise UserError(

@@ -31,6 +31,7 @@ from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.costs import model_costs
 from vitgan.presets import cifar10_tiny, modern, replaced, stylegan2, stylegan2d, with_model
 from vitgan.training.hooks import Hooks
+from vitgan.training.phases import ObjectiveConfig
 
 SUITE = Suite("discriminator", SUITES["discriminator"].question, dict(list(SUITES["discriminator"].rows.items())[-2:]))
 
@@ -102,6 +103,35 @@ def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) 
         run_suite(Suite("discriminator", "", {}), plan.model_copy(update={"kimg": 1.0}), tmp_path)
 
 
+def test_only_an_ablations_folder_is_written_to(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = {p: p.read_text() for p in tmp_path.iterdir()}
+    for folder in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError):
+            run_suite(SUITE, plan, folder)
+    assert {p: p.read_text() for p in tmp_path.iterdir()} == before
+
+
+def test_rows_on_other_images_are_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is another store in another folder."""
+    for project, count in (("here", 30), ("there", 31)):
+        images = ImageFolder(write_images(tmp_path / project / "images", count))
+        prepare(images, tmp_path / project / "store", resolution=8, workers=0)
+    plan = replaced(plan, base=replaced(plan.base, data="store"), kimg=0.008, evaluate_every_kimg=1000.0)
+    monkeypatch.chdir(tmp_path / "here")
+    stopping: list[bool] = []
+
+    def hooks_for(row: str, config: RunConfig) -> Hooks:
+        return Hooks(on_step=lambda done, total: stopping.append(True), should_stop=lambda: bool(stopping))
+
+    assert not run_suite(SUITE, plan, tmp_path / "out", hooks_for, lambda: bool(stopping))
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(UserError, match="other images"):
+        run_suite(SUITE, plan, tmp_path / "out")
+    assert len([member for member in members(SUITE, plan) if run_of_member(tmp_path / "out", member)]) == 1
+
+
 def test_every_seed_is_a_run_of_its_own(plan: Plan, tmp_path: Path) -> None:
     suite = Suite("discriminator", "", {"plain": lambda base: base})
     plan = plan.model_copy(update={"seeds": (0, 3), "kimg": 0.008})
@@ -113,6 +143,27 @@ def test_every_seed_is_a_run_of_its_own(plan: Plan, tmp_path: Path) -> None:
     [row] = csv.DictReader((tmp_path / "report.csv").open())
     scores = sorted(run.score()[1][-1] for run in runs)
     assert row["FD-lite0 at 0.008 kimg"] == f"{sum(scores) / 2:.1f} ({scores[0]:.1f} to {scores[1]:.1f})"
+
+
+def test_a_conditional_row_goes_on(plan: Plan, tmp_path: Path) -> None:
+    """Its run knows the number of its classes, which the suite's base does not."""
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "images" / name, 15)
+    prepare(ImageFolder(tmp_path / "images"), tmp_path / "store", resolution=8, workers=0)
+    model = replaced(plan.base.model, conditional=True)
+    base = replaced(plan.base, data=str(tmp_path / "store"), model=model)
+    suite = Suite("one", "", {"row": lambda config: config})
+    stopping: list[bool] = []
+
+    def hooks_for(row: str, config: RunConfig) -> Hooks:
+        return Hooks(on_step=lambda done, total: stopping.append(True), should_stop=lambda: bool(stopping))
+
+    plan = Plan(suite="one", kimg=0.016, evaluate_every_kimg=1000, base=base)
+    assert not run_suite(suite, plan, tmp_path / "out", hooks_for, lambda: bool(stopping))
+    assert run_suite(suite, plan, tmp_path / "out")
+    run = run_of_member(tmp_path / "out", members(suite, plan)[0])
+    assert run is not None
+    assert newest(run).name == "000000k016"
 
 
 def test_minutes_are_those_of_the_log() -> None:
@@ -166,8 +217,9 @@ def test_discriminator_rows_are_cumulative() -> None:
 
 @pytest.mark.parametrize(("suite", "row"), [(suite, row) for suite in SUITES for row in SUITES[suite].rows])
 def test_rows_are_trainable_and_differ(suite: str, row: str) -> None:
-    """Each row's players can be built, and no other row of its suite is the same run."""
-    rows = {name: build(cifar10_tiny()) for name, build in SUITES[suite].rows.items()}
+    """Each row's players can be built, and on the base of a suite no other row is the same run."""
+    base = replaced(cifar10_tiny(), objective=ObjectiveConfig())
+    rows = {name: build(base) for name, build in SUITES[suite].rows.items()}
     rows[row].check()
     build_generator(rows[row].model.generator_spec(), device="meta")
     build_discriminator(rows[row].model, device="meta")
@@ -184,8 +236,11 @@ def test_the_modern_suite_ends_at_the_modern_preset() -> None:
     [
         ("sweep --kimg 1", "there is no suite 'sweep'"),
         ("discriminator", "pass --kimg, --minutes or --cpu-minutes"),
-        ("discriminator --kimg 0", "--kimg 0 is too little"),
-        ("discriminator --kimg 1 --evaluate-every-kimg 0", "--evaluate-every-kimg 0 is too little"),
+        ("discriminator --kimg 0", "--kimg: must be greater than 0"),
+        ("discriminator --kimg 1 --evaluate-every-kimg 0", "--evaluate-every-kimg: must be greater than 0"),
+        ("discriminator --kimg nan", "--kimg: must be"),
+        ("discriminator --minutes inf", "--minutes: must be"),
+        ("discriminator --kimg 1 --report-only --out nowhere", "no ablation in nowhere"),
         ("discriminator --kimg 1 --seeds 1 1", "one or more different numbers"),
         ("discriminator --kimg 1 --only nothing", "has no row 'nothing'"),
         ("discriminator --kimg 1 --base nothing", "unknown preset"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data.samples import encoded, make_store, random_pixels, write_image
 from vitgan.cli.data import main
+from vitgan.data.prepare import prepare
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 
@@ -33,6 +34,53 @@ def test_a_folder_becomes_a_store_with_a_summary(tmp_path, capsys):
     assert f"--data {tmp_path / 'store'}" in printed
 
 
+def test_what_is_taken_is_said_before_the_work_and_recorded(tmp_path, capsys, monkeypatch):
+    for number, name in enumerate(["Train/cat/1.png", "Train/dog/2.png", "Train/dog/3.png", "Test/cat/4.png"]):
+        write_image(tmp_path / "in" / name, number)
+    arguments = ["folder", "--source", str(tmp_path / "in"), "--resolution", "8", "--out", str(tmp_path / "store")]
+    with pytest.raises(UserError, match="holds the splits Test, Train: choose one with --split"):
+        main(arguments)
+    said = []
+    monkeypatch.setattr(
+        "vitgan.cli.data.prepare",
+        lambda *given, **options: said.append(capsys.readouterr().out) or prepare(*given, **options),
+    )
+    main([*arguments, "--split", "train"])
+    assert "split: train (the folder Train)" in said[0]
+    assert "labels: 2 classes from class folders (cat, dog), 1 to 2 images each" in said[0]
+    description = ImageStore.open(tmp_path / "store").description
+    assert (description.split, description.split_from) == ("train", "the folder Train")
+    assert description.labels_from == "class folders (cat, dog)"
+    capsys.readouterr()
+    main(["show", str(tmp_path / "store")])
+    assert "labels: class folders (cat, dog)" in capsys.readouterr().out
+
+
+def test_labels_are_settled_by_an_option(tmp_path, capsys):
+    for number, name in enumerate(["cat/1.png", "cat/2.png", "dog/3.png", "stray.png"]):
+        write_image(tmp_path / "in" / name, number)
+    table = tmp_path / "breeds.csv"
+    table.write_text("file,label\n1.png,pug\n2.png,beagle\n3.png,pug\nstray.png,boxer\n")
+    arguments = [
+        "folder",
+        "--source",
+        str(tmp_path / "in"),
+        "--resolution",
+        "8",
+        "--overwrite",
+        "--out",
+        str(tmp_path / "s"),
+    ]
+    with pytest.raises(UserError, match="--labels folders, --labels none"):
+        main(arguments)
+    assert not (tmp_path / "s").exists()
+    for labels, expected in (("folders", [0, 0, 1]), ("none", None), (str(table), [2, 0, 2, 1])):
+        main([*arguments, "--labels", labels])
+        found = ImageStore.open(tmp_path / "s").labels
+        assert (None if found is None else found.tolist()) == expected
+    assert "; 1 images have none and are left out" in capsys.readouterr().out
+
+
 def describe(path):
     description = ImageStore.open(path).description
     return description.source, description.split, description.count, description.resolution
@@ -52,7 +100,7 @@ def test_hub_copies_keep_their_data_sets_customs(tmp_path, source, column, split
     hub_file(tmp_path / "hub" / f"{split or 'train'}-00000-of-00001.parquet", column)
     arguments = [source, "--source", str(tmp_path / "hub"), "--out", str(tmp_path / "store")]
     main(arguments + (["--split", split] if split else []))
-    assert describe(tmp_path / "store") == (source, split, 3, resolution)
+    assert describe(tmp_path / "store") == (source, split or "train", 3, resolution)
 
 
 def test_any_parquet_lsun_and_celeba(tmp_path):

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from vitgan.cli.evaluate import main, open_images
+import vitgan
+from tiny import TINY_GENERATOR, newest, tiny_run
+from vitgan.cli.evaluate import main, notes_on_classes, open_images, open_reference
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.store import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
-from vitgan.pretrained import save
+from vitgan.pretrained import load, save
 
 COUNT = 40
 
@@ -71,6 +76,54 @@ def test_all_homes_of_images_hold_the_same(place: Path) -> None:
         source = open_images(place / name)
         assert len(source) == COUNT
         assert np.array_equal(torch.cat(list(source.batches(np.arange(COUNT)))).numpy(), pixels(COUNT, seed=2)), name
+
+
+def awkward_files(folder: Path) -> None:
+    """Images that decoders differ on: EXIF rotation, transparency, a palette, 16 bits, grey, JPEG, an odd suffix."""
+    folder.mkdir()
+    for index, image in enumerate(pixels(8, seed=3)):
+        picture = Image.fromarray(image.transpose(1, 2, 0))
+        exif = Image.Exif()
+        exif[0x0112] = index + 1
+        picture.save(folder / f"{index}.exif.jpg", exif=exif)
+        layer = picture.copy()
+        layer.putalpha(Image.fromarray(image[0]))
+        layer.save(folder / f"{index}.alpha.png")
+        picture.quantize(7).save(folder / f"{index}.palette.gif")
+        picture.convert("L").save(folder / f"{index}.grey.pgm")
+        Image.fromarray(image[1].astype(np.uint16) * 257).save(folder / f"{index}.deep.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_are_decoded_as_the_store_of_them_was(tmp_path: Path, channels: int) -> None:
+    awkward_files(tmp_path / "in")
+    source = ImageFolder(tmp_path / "in")
+    store = prepare(source, tmp_path / "store", resolution=8, channels=channels, background="#204060", workers=0)
+    images = open_images(tmp_path / "in", channels, "#204060")
+    assert np.array_equal(torch.cat(list(images.batches(np.arange(len(images))))).numpy(), store.images)
+
+
+def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path: Path) -> None:
+    awkward_files(tmp_path / "in")
+    prepare(
+        ImageFolder(tmp_path / "in"),
+        tmp_path / "store",
+        resolution=8,
+        channels=1,
+        background="#204060",
+        workers=0,
+    )
+    options = ["--data", str(tmp_path / "store"), "--protocol", str(place / "small.json")]
+    main([str(tmp_path / "in"), *options, "--json", str(tmp_path / "result.json")])
+    assert abs(json.loads((tmp_path / "result.json").read_text())["figures"]["FD-lite0"]) < 1e-6
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a"])
+def test_files_that_cannot_be_decoded_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "1.png").write_bytes(png(pixels(1, seed=0)[0]))
+    (tmp_path / "2.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"2\.png in .* cannot be decoded"):
+        list(open_images(tmp_path).batches(np.arange(2)))
 
 
 def test_a_folder_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +186,42 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: p
         assert word in printed
 
 
+def test_a_run_is_measured_against_its_own_images_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project, seed in (("here", 1), ("there", 2), ("nowhere", None)):
+        (tmp_path / project).mkdir()
+        if seed is not None:
+            write_store(tmp_path / project / "real", pixels(12, seed))
+    monkeypatch.chdir(tmp_path / "here")
+    run = vitgan.train(tiny_run("real", total_kimg=0.008), "runs").absolute()
+    for project in ("here", "there", "nowhere"):
+        monkeypatch.chdir(tmp_path / project)
+        for source in (run, newest(run)):
+            assert np.array_equal(open_reference(None, source).images, pixels(12, seed=1)), project
+    assert np.array_equal(open_reference(str(tmp_path / "there" / "real"), run).images, pixels(12, seed=2))
+
+    shutil.rmtree(tmp_path / "here" / "real")
+    write_store(tmp_path / "here" / "real", pixels(12, seed=3))  # prepared anew
+    for project in ("here", "there", "nowhere"):
+        monkeypatch.chdir(tmp_path / project)
+        with pytest.raises(UserError, match=r"other images .* --data") as error:
+            open_reference(None, run)
+        assert "\n" not in str(error.value)
+
+
+def test_how_classes_were_drawn_is_said(place: Path) -> None:
+    spec = GeneratorSpec(resolution=8, num_classes=3, class_counts=(30, 9, 1), generator=TINY_GENERATOR)
+    save(build_generator(spec, seed=0), spec, place / "uneven")
+    result = measured(place, "uneven")
+    assert "classes were drawn in the shares of the training images: 75%, 22.5%, 2.5%" in result["notes"]
+    assert result["patch_size"] == TINY_GENERATOR.patch_size
+    spec = spec.model_copy(update={"class_counts": None})
+    save(build_generator(spec, seed=0), spec, place / "unknown")
+    assert any("equally often" in note for note in notes_on_classes(load(place / "unknown")))
+    assert notes_on_classes(load(place / "model")) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -148,8 +237,11 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: p
         (["wide", "--data", "real", "--protocol", "small.json"], "8×9, the store's are 8×8"),
         (["wide.npz", "--data", "real", "--protocol", "small.json"], "9×9, the store's are 8×8"),
         (["empty", "--data", "real", "--protocol", "small.json"], "no image was found"),
-        (["folder", "--data", "real", "--protocol", "small.json", "--device", "abacus"], "--device abacus"),
-        (["folder", "--data", "real", "--protocol", "small.json", "--batch-size", "0"], "--batch-size 0"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--device", "abacus"], "device abacus"),
+        (
+            ["folder", "--data", "real", "--protocol", "small.json", "--batch-size", "0"],
+            "--batch-size: must be at least 1",
+        ),
         (["folder", "--data", "real", "--protocol", "small.json", "--features", "vgg"], "vgg"),
         (["folder", "--data", "real", "--protocol", "small.json", "--feature", "lite0"], "--features"),
     ],

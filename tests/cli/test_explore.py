@@ -53,8 +53,9 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
     photo = tmp_path / "photo.png"
     main(["interpolate", model, "--seeds", "5", "6", "--steps", "1", "--out", str(photo)])
     out = tmp_path / "out.png"
-    main(["invert", model, str(photo), "--steps", "2", "--out", str(out)])
-    styles = load_file(tmp_path / "out.safetensors")["styles"]
+    found = tmp_path / "found.safetensors"
+    main(["invert", model, str(photo), "--steps", "2", "--out", str(out), "--styles-out", str(found)])
+    styles = load_file(found)["styles"]
     image = load(model).synthesis(styles)[0].clamp(-1, 1)
     with Image.open(out) as sheet:
         pixels = np.asarray(sheet).astype(int)
@@ -84,25 +85,65 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["zom"], "did you mean 'zoom'"),
         (["mix", "nowhere"], "no model or run at nowhere"),
-        (["zoom", "MODEL", "--factors", "0"], "1 or more"),
+        (["zoom", "MODEL", "--factors", "0"], "at least 1"),
+        (["zoom", "MODEL", "--largest", "nan"], "--largest"),
+        (["zoom", "MODEL", "--largest", "0"], "at least 1"),
+        (["zoom", "MODEL", "--centre", "nan", "2"], "--centre"),
+        (["zoom", "MODEL", "--frames", "10000", "--size", "4096", "--out", "a.gif"], "too large"),
+        (["interpolate", "MODEL", "--size", "0"], "at least 8"),
+        (["interpolate", "MODEL", "--frames-per-second", "0"], "--frames-per-second"),
+        (["interpolate", "MODEL", "--truncation", "1e308"], "at most"),
+        (["truncate", "MODEL", "--psis", "1", "nan"], "--psis"),
+        (["directions", "MODEL", "--amounts", "inf"], "--amounts"),
+        (["directions", "MODEL", "--count", "0"], "at least 1"),
+        (["invert", "MODEL", "MODEL", "--perceptual-weight", "nan"], "--perceptual-weight"),
+        (["invert", "MODEL", "MODEL", "--styles-out", "a.png"], r"\.safetensors"),
+        (["mix", "MODEL", "--out", "."], "folder"),
+        (["mix", "MODEL", "--layers-out", "a"], "ending"),
+        (["attention", "MODEL", "--discriminator-out", "d.png"], "no discriminator"),
+        (["grow", "MODEL", "--count", "0"], "at least 1"),
         (["interpolate", "MODEL", "--out", "a.avi"], r"\.gif"),
         (["interpolate", "MODEL", "--label", "1"], "unconditional"),
         (["attention", "MODEL", "--queries", "99"], "0 to 15"),
         (["invert", "MODEL", "nowhere.png"], "cannot read the photo"),
         (["invert", "MODEL"], "which photo"),
-        (["mix", "MODEL", "--early", "-1"], "out of range"),
+        (["mix", "MODEL", "--early", "-1"], "at least 0"),
+        (["mix", "MODEL", "--device", "meta"], "cannot be used here"),
         (["mix", "MODEL", "--device", "abacus"], "cannot be used here"),
         (["directions", "MODEL", "--amounts"], "at least one"),
-        (["zoom", "MODEL", "--frames", "0", "--out", "a.gif"], "at least one frame"),
+        (["zoom", "MODEL", "--frames", "0", "--out", "a.gif"], "at least 1"),
         (["grow", "MODEL"], "no whole checkpoints"),
         (["truncate", "MODEL", "--psi", "0"], "perhaps you meant --psis"),
     ],
 )
-def test_mistakes_are_one_line(model: str, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_mistakes_are_one_line_and_leave_nothing(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     given = [model if a == "MODEL" else a for a in arguments]
     with pytest.raises(UserError, match=message) as error:
         main(given)
     assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_that_nobody_named_replace_none(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the usual name nor one beside it."""
+    monkeypatch.chdir(tmp_path)
+    mine = ["mix.png", "truncate.png", "directions.png", "zoom.png", "attention.png", "interpolate.gif", "grow.gif"]
+    beside = ["a-layers.png", "a-discriminator.png", "a.safetensors"]
+    for name in (*mine, "invert.png", *beside):
+        Path(name).write_text("mine")
+    for name in mine:
+        with pytest.raises(UserError, match="there already"):
+            main([Path(name).stem, model])
+    with pytest.raises(UserError, match="there already"):
+        main(["invert", model, "a.safetensors"])
+    main(["mix", model, "--early", "0", "--late", "1", "--out", "a.png"])
+    main(["attention", model, "--out", "a.png"])
+    main(["invert", model, "a.png", "--steps", "1", "--out", "a.png"])
+    assert {Path(name).read_text() for name in (*mine, "invert.png", *beside)} == {"mine"}
+    assert len(list(tmp_path.iterdir())) == len(mine) + 1 + len(beside) + 1
 
 
 def test_queries_are_spread() -> None:

@@ -1,5 +1,6 @@
 """`vitgan sample` beyond the whole way on the command line (test_main): precision, labels, start-up."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,16 +49,62 @@ def test_a_label_makes_all_images_of_one_class(model: str, tmp_path: Path) -> No
         ("--count 0", "at least 1"),
         ("--batch-size 0", "at least 1"),
         ("--enlarge 0", "at least 1"),
-        ("--seed -1", "out of range"),
+        ("--seed -1", "at least 0"),
+        ("--seed 9223372036854775808", "less than"),
+        ("--truncation nan", "--truncation"),
+        ("--truncation 1e308", "at most 10"),
+        ("--truncation -inf", "--truncation"),
+        ("--enlarge 100000", "at most"),
+        ("--count 999999999999", "at most"),
+        ("--count 250000 --enlarge 64 --grid g.png", "too large"),
+        ("--grid g", "ending"),
+        ("--grid .", "folder"),
+        ("--grid g.png --npz g.png", "same file"),
+        ("--folder s --grid s/g.png", "lies in"),
+        ("--npz /dev/null", "regular file"),
+        ("--grid /proc/nowhere/g.png", "cannot write"),
+        ("--folder /proc/nowhere", "cannot write"),
         ("--label 3", "choose 0 to 2"),
         ("--device abacus", "cannot be used"),
+        ("--device meta", "cannot be used"),
+        ("--device ''", "cannot be used"),
         ("--precision float8", "float8"),
     ],
 )
-def test_mistakes_are_one_line(model: str, options: str, message: str) -> None:
+def test_mistakes_are_one_line_and_leave_nothing(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as error:
-        main([model, *options.split()])
+        main([model, *shlex.split(options)])
     assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_set_of_images_takes_the_place_of_the_first(model: str, tmp_path: Path) -> None:
+    for count in (5, 3):
+        main([model, "--count", str(count), "--folder", str(tmp_path / "s")])
+        assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == [f"{i:06d}.png" for i in range(count)]
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def test_other_images_are_left_alone(model: str, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "000000.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="holds other files"):
+        main([model, "--count", "2", "--folder", str(tmp_path / "s")])
+    assert [(p.name, p.read_bytes()) for p in (tmp_path / "s").iterdir()] == [("000000.png", b"mine")]
+
+
+def test_a_picture_that_nobody_named_replaces_none(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    main([model, "--count", "1"])
+    first = Path("samples.png").read_bytes()
+    with pytest.raises(UserError, match="there already"):
+        main([model, "--count", "4"])
+    assert Path("samples.png").read_bytes() == first
+    main([model, "--count", "4", "--grid", "samples.png"])
+    assert Path("samples.png").read_bytes() != first
 
 
 def test_help_shows_an_example_without_importing_torch() -> None:

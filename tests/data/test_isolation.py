@@ -31,6 +31,14 @@ def test_the_processes_leave_interruption_to_this_one():
         assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
 
 
+def test_path_of_temporary_files_may_be_long(tmp_path: Path):
+    """Longer than the path of a socket can be."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    code = "from vitgan.data.isolation import run_isolated; assert run_isolated(pow, 2, 10) == 1024"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(folder)}, check=True, timeout=60)
+
+
 PARENT = """
     import os, sys, time
     from vitgan.data.isolation import start_processes

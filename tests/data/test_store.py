@@ -34,7 +34,12 @@ def test_what_is_written_is_what_numpy_and_hashlib_read(tmp_path):
     assert isinstance(store.images, np.memmap)
     assert np.array_equal(store.images[4], images[4])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["store"]
-    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == ["dataset.json", "images.npy", "labels.npy"]
+    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == [
+        ".vitgan.json",
+        "dataset.json",
+        "images.npy",
+        "labels.npy",
+    ]
 
 
 def test_unlabelled_store_has_no_labels(tmp_path):
@@ -98,7 +103,7 @@ def test_an_existing_folder_is_refused_and_only_a_store_is_overwritten(tmp_path)
 
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="not an image store"):
+    with pytest.raises(UserError, match="holds other files"):
         writer_for(tmp_path / "precious", overwrite=True)
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "mine"
 

@@ -10,7 +10,7 @@ import vitgan
 from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.export.hub import export_hub, push, read_figures
-from vitgan.grid import to_uint8
+from vitgan.grid import to_array
 from vitgan.models.build import GeneratorSpec
 
 FIGURES = {
@@ -26,7 +26,13 @@ def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
     generator = make("vit")
     (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
     folder = export_hub(generator, SPEC, tmp_path / "my-model", read_figures(tmp_path / "figures.json"))
-    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "samples.png"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        ".vitgan.json",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "samples.png",
+    ]
     assert torch.equal(vitgan.load(folder).sample(2), generator.sample(2))
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n")
@@ -49,7 +55,7 @@ def test_the_samples_are_those_of_the_stored_weights(tmp_path: Path) -> None:
     folder = export_hub(make("vit"), SPEC, tmp_path / "m", storage="float16")
     with Image.open(folder / "samples.png") as grid:
         shown = np.asarray(grid)[:16, :16]
-    assert np.array_equal(shown, to_uint8(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
+    assert np.array_equal(shown, to_array(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
 
 
 def test_without_figures_the_card_says_so(tmp_path: Path) -> None:
@@ -80,7 +86,10 @@ def test_push_uploads_the_folder_privately(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     assert push(tmp_path, "me/shirts") == "https://hub/me/shirts"
     assert calls[0] == ("me/shirts", {"exist_ok": True, "private": True})
-    assert calls[1] == ("upload", {"repo_id": "me/shirts", "folder_path": str(tmp_path)})
+    assert calls[1] == (
+        "upload",
+        {"repo_id": "me/shirts", "folder_path": str(tmp_path), "ignore_patterns": [".vitgan.json"]},
+    )
 
 
 def test_a_refused_push_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

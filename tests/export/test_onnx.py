@@ -1,15 +1,31 @@
 import importlib.util
+import math
 import shutil
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
-from generators import make
+import vitgan
+from generators import KINDS, make
 from vitgan.errors import UserError
-from vitgan.export.onnx import export_onnx, lower_precision, measure, open_session
+from vitgan.export import onnx as exporting
+from vitgan.export.onnx import (
+    BOUNDS,
+    OnnxReport,
+    Precision,
+    export_onnx,
+    join_kept_operators,
+    lower_precision,
+    measure,
+    open_session,
+)
+from vitgan.model_names import bundled_models
+from vitgan.models.generator import Generator
 
-pytestmark = pytest.mark.skipif(
+needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
     reason="the extra onnx is not installed",
 )
@@ -20,8 +36,10 @@ def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitgan.export.onnx.TIMED_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("kind", ["vit", "stylegan2"])
-def test_equals_pytorch_at_any_batch(tmp_path: Path, kind: str) -> None:
+@needs_onnx
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_pytorch_at_any_batch_and_in_lower_precision(tmp_path: Path, kind: str) -> None:
+    """All rewrites of one float32 file, compared with PyTorch; int8 also where a processor has no instruction for it."""
     classes = 3 if kind == "vit" else 0
     generator, path = make(kind, classes), tmp_path / "g.onnx"
     report = export_onnx(generator, path)
@@ -36,19 +54,79 @@ def test_equals_pytorch_at_any_batch(tmp_path: Path, kind: str) -> None:
         images = torch.from_numpy(session.run(["images"], inputs)[0])
         torch.testing.assert_close(images, generator(z, labels, 0.6), atol=1e-4, rtol=0)
     assert [p.name for p in tmp_path.iterdir()] == ["g.onnx"]
-
-
-def test_lower_precision_is_smaller_and_near(tmp_path: Path) -> None:
-    """Both rewrites of one float32 file, compared with PyTorch; int8 also where a processor has no instruction for it."""
-    generator = make("vit")
-    export_onnx(generator, tmp_path / "float32.onnx")
-    for precision, largest, mean in (("float16", 0.02, 0.002), ("int8", 0.3, 0.02)):
-        path = shutil.copyfile(tmp_path / "float32.onnx", tmp_path / f"{precision}.onnx")
-        lower_precision(path, precision)  # pyright: ignore[reportArgumentType]
-        report = measure(generator, path)
+    lower_precisions: list[tuple[Precision, float, float]] = [("float16", 0.02, 0.002), ("int8", 0.3, 0.03)]
+    for precision, largest, mean in lower_precisions:
+        lower = shutil.copyfile(path, tmp_path / f"{precision}.onnx")
+        lower_precision(lower, precision)
+        report = measure(generator, lower)
         assert 0 < report.mean_difference < report.largest_difference < largest
         assert report.mean_difference < mean
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", bundled_models())
+def test_trained_models_are_themselves_in_float16(tmp_path: Path, name: str) -> None:
+    """Their activations are large: squares of them do not fit float16."""
+    generator = vitgan.load(name)
+    path = tmp_path / "half.onnx"
+    assert export_onnx(generator, path, "float16").path == path
+    z = torch.randn(4, generator.z_dim, generator=torch.Generator().manual_seed(1))
+    made = open_session(path).run(None, {"z": z.numpy(), "truncation": np.ones(1, np.float32)})[0]
+    assert (torch.from_numpy(made) - generator(z)).abs().max() < 0.03
+
+
+@needs_onnx
+def test_float16_keeps_squares_beyond_its_range() -> None:
+    import onnxruntime
+    from onnx import TensorProto, helper
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    value = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"}
+    two = helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["a"]),  # becomes float16
+        helper.make_node("Pow", ["a", "two"], ["b"]),
+        helper.make_node("Sqrt", ["b"], ["c"]),
+        helper.make_node("Add", ["c", "x"], ["y"]),  # becomes float16
+    ]
+    graph = helper.make_graph(nodes, "g", [value["x"]], [value["y"]], [two])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    half = convert_float_to_float16(model, keep_io_types=True, op_block_list=["Pow", "Sqrt"])
+    join_kept_operators(half)
+    x = np.array([1, 200, 600, 2000], np.float32)
+    made = onnxruntime.InferenceSession(half.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(np.asarray(made), 3 * x, rtol=2e-3)
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+@pytest.mark.parametrize(("largest", "mean"), [(2.0, 0.4), (0.0, 0.4), (2.0, 0.0), (math.nan, math.nan)])
+def test_a_file_that_draws_something_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, largest: float, mean: float
+) -> None:
+    def write(module: object, inputs: object, path: Path, **options: object) -> None:
+        path.write_bytes(b"a grey picture")
+
+    def measured(generator: Generator, path: Path) -> OnnxReport:
+        return OnnxReport(path, 1.0, largest, mean, 1.0, 1.0)
+
+    monkeypatch.setattr(exporting, "write_graph", write)
+    monkeypatch.setattr(exporting, "lower_precision", lambda path, precision: None)
+    monkeypatch.setattr(exporting, "measure", measured)
+    before = tmp_path / "g.onnx"
+    before.write_bytes(b"an older, good one")
+    for path in (before, tmp_path / "new" / "g.onnx"):
+        with pytest.raises(UserError, match="nothing was written") as error:
+            export_onnx(make("vit"), path, precision)
+        assert "\n" not in str(error.value)
+    assert before.read_bytes() == b"an older, good one"
+    assert [p.name for p in tmp_path.iterdir()] == ["g.onnx"]
+
+
+def test_the_bounds_are_smaller_than_a_grey_picture() -> None:
+    """A constant picture differs from a model's images by 0.35 or more on average."""
+    assert all(bound.mean < 0.2 for bound in BOUNDS.values())
+    assert BOUNDS.keys() == set(get_args(Precision))
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,12 +68,15 @@ def test_the_pages_models_make_pytorchs_images(tmp_path: Path, runtime: Path, ki
 
 
 def test_a_page_is_replaced_but_nothing_else_is(tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "write_models", lambda generator, folder: 0.0)  # slow, and tested above
+    monkeypatch.setattr(web, "write_models", lambda generator, folder: torch.zeros(1))  # slow, and tested above
     folder = tmp_path / "page"
     export_web(make("vit"), folder, runtime)
-    (folder / "left-over").write_text("")
     export_web(make("vit"), folder, runtime)
-    assert {p.name for p in folder.iterdir()} == {*PAGE_FILES, "model.json", "runtime"}
+    assert {p.name for p in folder.iterdir()} == {*PAGE_FILES, "model.json", "runtime", ".vitgan.json"}
+    (folder / "notes").write_text("mine")
+    with pytest.raises(UserError, match="'notes'"):
+        export_web(make("vit"), folder, runtime)
+    assert (folder / "notes").read_text() == "mine"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds other files"):

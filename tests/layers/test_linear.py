@@ -27,7 +27,7 @@ def test_equalized_convolution_equals_its_formula() -> None:
     nn.init.normal_(layer.get_parameter("bias"))
     x = normal(2, 3, 6, 6)
     weight = layer.weight * 0.1 * 2 / math.sqrt(27)
-    expected = F.conv2d(x, weight, layer.get_parameter("bias") * 0.1, stride=2, padding=1)
+    expected = F.conv2d(x, weight, layer.get_parameter("bias") * 0.1 * 2, stride=2, padding=1)
     torch.testing.assert_close(layer(x), expected)
 
 
@@ -75,9 +75,10 @@ def modulated(demodulate: bool, equalized: bool = True) -> ModulatedLinear:
 
 @pytest.mark.parametrize("equalized", [True, False])
 @pytest.mark.parametrize("demodulate", [True, False])
-def test_modulated_linear_equals_one_weight_matrix_per_style(demodulate: bool, equalized: bool) -> None:
+@pytest.mark.parametrize("pixels", [2, 6])  # fewer and more than outputs: the style multiplies the smaller factor
+def test_modulated_linear_equals_one_weight_matrix_per_style(pixels: int, demodulate: bool, equalized: bool) -> None:
     layer = modulated(demodulate, equalized)
-    x, style = normal(3, 6, 5), normal(3, 5, seed=1)
+    x, style = normal(3, pixels, 5), normal(3, 5, seed=1)
     weight = layer.weight / math.sqrt(5) if equalized else layer.weight
     expected = [
         reference.modulated_linear(x_t, weight, layer.bias, s, demodulate) for x_t, s in zip(x, style, strict=True)

@@ -15,13 +15,21 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from toy_features import in_batches, toy_extractor, toy_images
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor, to_uint8
+from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.reference import reference_statistics
 from vitgan.metrics.summary import summarize
+from vitgan.metrics.texture import TextureStatistics, fine_detail, power_in_patch, seam
 
 PROTOCOL = Protocol(
-    "test", "", generated_images=600, splits=3, manifold_images=200, kernel_subsets=4, kernel_subset_size=100
+    "test",
+    "",
+    generated_images=600,
+    splits=3,
+    manifold_images=200,
+    kernel_subsets=4,
+    kernel_subset_size=100,
+    texture_images=80,
 )
 
 
@@ -59,16 +67,20 @@ def test_the_distance_equals_torchmetrics_with_the_same_features() -> None:
 def test_figures_do_not_depend_on_how_images_arrive() -> None:
     real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
     results = [toy_result(generated, real, PROTOCOL, *sizes)["figures"] for sizes in ((600,), (1, 7, 64))]
-    assert results[0] == results[1]
+    assert results[0] == pytest.approx(results[1], rel=1e-12)
 
 
 def test_processes_share_the_work() -> None:
     real, generated, extractor = toy_images(300, seed=1), toy_images(600, seed=2), toy_extractor()
     settings: dict[str, Any] = {"splits": PROTOCOL.splits, "kept": PROTOCOL.kept_features, "seed": PROTOCOL.seed}
-    first = summarize([generated[:256]], extractor, count=256, **settings)
-    second = summarize([generated[256:]], extractor, count=344, first_position=256, **settings)
+    places = PROTOCOL.choose(600, PROTOCOL.texture_images)
+    first_texture, second_texture = TextureStatistics(4), TextureStatistics(4)
+    first = summarize(first_texture.watching([generated[:256]], places), extractor, count=256, **settings)
+    rest = second_texture.watching([generated[256:]], places - 256)
+    second = summarize(rest, extractor, count=344, first_position=256, **settings)
     first.merge(second)
-    merged = compare(first, reference_of(real, extractor), PROTOCOL, extractor)["figures"]
+    first_texture.merge(second_texture)
+    merged = compare(first, first_texture, reference_of(real, extractor), PROTOCOL, extractor)["figures"]
     assert merged == pytest.approx(toy_result(generated, real)["figures"], rel=1e-6)
 
 
@@ -92,7 +104,7 @@ def test_train_against_test_is_near_zero_after_correction() -> None:
     for seed in range(6):
         figures = toy_result(toy_images(400, seed=2 * seed), toy_images(400, seed=2 * seed + 1))["figures"]
         plain.append(figures["FD-toy"])
-        corrected.append(figures["FD-infinity-toy"])
+        corrected.append(figures["FD-extrapolated-toy"])
     assert min(plain) > 0
     assert abs(np.mean(corrected)) < 0.2 * np.mean(plain)
 
@@ -100,7 +112,11 @@ def test_train_against_test_is_near_zero_after_correction() -> None:
 def test_report_is_complete_and_plain_json() -> None:
     result = toy_result(toy_images(600), toy_images(90, seed=1))
     assert json.loads(json.dumps(result)) == result
-    assert list(result["figures"]) == [f"{figure.general}-toy" for figure in FIGURES.values()]
+    assert list(result["figures"]) == [
+        figure.general + ("-toy" if figure.features else "") for figure in FIGURES.values()
+    ]
+    assert list(result["real"]) == ["near-copies-toy", "seam", "repeat-share", "spectrum-distance"]
+    assert result["patch_size"] == 4
     assert result["score"] == {"name": "FD-toy", "value": result["figures"]["FD-toy"], "better": "lower"}
     assert result["protocol"] == PROTOCOL.to_dict()
     assert result["images"] == {
@@ -108,6 +124,8 @@ def test_report_is_complete_and_plain_json() -> None:
         "reference": 90,
         "kernel_subset_size": 90,
         "manifold_images": 90,
+        "texture_generated": 80,
+        "texture_reference": 80,
     }
     assert any("not with a FID" in note for note in result["notes"])
 
@@ -116,14 +134,52 @@ def test_only_the_papers_network_makes_fids() -> None:
     real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
     extractor = dataclasses.replace(toy_extractor("inception"), paper_comparable=True)
     result = evaluate([generated], reference_of(real, extractor), PROTOCOL, extractor)
-    assert list(result["figures"]) == [figure.official for figure in FIGURES.values()]
+    names = list(result["figures"])
+    assert names[:6] == ["FID", "FID-extrapolated", "KID", "KID-std", "IS", "IS-std"]
+    # The field measures these with another network, so they never stand alone.
+    assert names[6:10] == ["precision-inception", "recall-inception", "density-inception", "coverage-inception"]
     assert result["score"]["name"] == "FID"
     assert result["notes"] == []
 
 
+def test_pixels_are_those_of_images_drawn_from_all_places() -> None:
+    """Images come sorted as folders do: the last quarter alone is made of flat patches."""
+    real, smooth = toy_images(300, seed=1), toy_images(600, seed=2)
+    blocks = smooth[450:, :, ::4, ::4].repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    generated = torch.cat([smooth[:450], blocks])
+    result = toy_result(generated, real, PROTOCOL, 1, 50)
+    places = PROTOCOL.choose(600, 80)
+    assert (places >= 450).sum() > 10
+    drawn = seam(power_in_patch(fine_detail(generated[torch.from_numpy(places)]), 4))
+    assert result["figures"]["seam"] == pytest.approx(drawn, rel=1e-9)
+    assert result["figures"]["seam"] > 1.1 * seam(power_in_patch(fine_detail(generated[:80]), 4))
+    assert result["figures"]["spectrum-distance"] > 3 * result["real"]["spectrum-distance"]
+
+
+def test_the_patch_is_the_generators() -> None:
+    extractor, real = toy_extractor(), toy_images(300, seed=1)
+    blocks = toy_images(600, seed=2)[:, :, ::2, ::2].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    reference = reference_of(real, extractor)
+    for patch_size in (2, 4):
+        result = evaluate([blocks], reference, PROTOCOL, extractor, patch_size=patch_size)
+        assert result["patch_size"] == patch_size
+        expected = seam(power_in_patch(fine_detail(real[torch.from_numpy(PROTOCOL.choose(300, 80))]), patch_size))
+        assert result["real"]["seam"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_copies_of_real_images_are_found() -> None:
+    real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
+    honest = toy_result(generated, real)
+    generated[::3] = real[:200]
+    copied = toy_result(generated, real)["figures"]["near-copies-toy"]
+    assert honest["figures"]["near-copies-toy"] < 0.1
+    assert copied > honest["figures"]["near-copies-toy"] + 0.15  # a third, of which two thirds lie in the sample
+    assert honest["real"]["near-copies-toy"] == 0.01
+
+
 def test_few_images_for_many_features_are_noted() -> None:
     result = toy_result(toy_images(600), toy_images(20, seed=1))
-    assert any("FD-infinity-toy is uncertain" in note for note in result["notes"])
+    assert any("FD-extrapolated-toy is uncertain" in note for note in result["notes"])
 
 
 def test_a_reference_of_something_else_is_refused() -> None:
@@ -133,11 +189,6 @@ def test_a_reference_of_something_else_is_refused() -> None:
         evaluate([images], reference, dataclasses.replace(PROTOCOL, seed=1), extractor)
     with pytest.raises(ValueError, match="another protocol or extractor"):
         evaluate([images], reference, PROTOCOL, toy_extractor("other"))
-
-
-def test_conversion_to_bytes_rounds() -> None:
-    values = torch.tensor([-2.0, -1.0, -1 + 0.6 / 127.5, 0.0, 1.0, 3.0]).reshape(1, 1, 1, 6)
-    assert to_uint8(values).flatten().tolist() == [0, 0, 1, 128, 255, 255]
 
 
 def blurred(images: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import vitgan.allocator
 from generators import KINDS, make
 from vitgan.models.build import GeneratorSpec, build_generator
-from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH
+from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH, W_MEAN_SAMPLES, classes_in_turn, draw_latents
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 
@@ -21,6 +22,21 @@ def test_an_image_does_not_depend_on_the_batch_it_is_made_in(kind: str) -> None:
         again = generator.sample(40, seed=7, truncation=0.8, batch_size=batch_size)
         torch.testing.assert_close(again, chosen, atol=1e-5, rtol=0)
     torch.testing.assert_close(generator.sample(5, seed=7, truncation=0.8), chosen[:5], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_styles_and_images_are_float32_under_autocast(kind: str) -> None:
+    """The mapping gives the very styles; the image's values are not those that bf16 has."""
+    generator = make(kind, num_classes=3)
+    z, labels = draw_latents(16, generator.z_dim, seed=0), torch.arange(16) % 3
+    w = generator.mapping(z, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(generator.mapping(z, labels), w)
+        images = generator.synthesis(generator.styles(w))
+    assert images.dtype == torch.float32
+    assert (images != images.bfloat16().float()).float().mean() > 0.9
+    exact = generator.synthesis(generator.styles(w))
+    assert (images - exact).square().mean().sqrt() < 0.05 * exact.std()
 
 
 def test_the_chosen_batch_is_the_one_that_is_used() -> None:
@@ -59,3 +75,46 @@ def test_a_batch_fits_the_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch, 
     assert 1 <= batch <= LARGEST_BATCH
     assert batch == 1 or batch * image * CUDA_SHARE <= free
     assert batch == LARGEST_BATCH or 2 * batch * image * CUDA_SHARE > free
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (70, 20, 10), (5, 0, 3), (1000, 1), (7,), tuple(range(1, 60))])
+def test_classes_come_in_their_shares_however_many_are_drawn(counts: tuple[int, ...]) -> None:
+    labels = classes_in_turn(1500, counts)
+    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    for count in (1, 2, 3, 10, 77, 1500):
+        assert torch.equal(classes_in_turn(count, counts), labels[:count])
+        drawn = labels[:count].bincount(minlength=len(counts))
+        assert (drawn - count * shares).abs().max() < 1  # as near as whole numbers come
+        assert (drawn[shares == 0] == 0).all()
+
+
+def test_equal_classes_come_in_turn() -> None:
+    assert classes_in_turn(7, (5000, 5000, 5000)).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert make("vit", num_classes=3).labels(4).tolist() == [0, 1, 2, 0]  # pyright: ignore[reportOptionalMemberAccess]
+    assert make("vit").labels(4) is None
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_everything_that_is_drawn_has_the_shares_of_the_training_images(kind: str) -> None:
+    counts = (90, 9, 1)
+    spec = GeneratorSpec(resolution=16, num_classes=3, class_counts=counts, generator=KINDS[kind])
+    generator = build_generator(spec, seed=1).eval().requires_grad_(False)
+    expected = classes_in_turn(20, counts)
+    assert expected.bincount().tolist() == [18, 2]
+    torch.testing.assert_close(generator.sample(20, seed=3), generator.sample(20, seed=3, labels=expected))
+    together = torch.cat(list(generator.batches(20, seed=3, batch_size=7)))
+    torch.testing.assert_close(together, generator.sample(20, seed=3, labels=expected), atol=1e-5, rtol=0)
+
+    generator.update_w_mean()
+    z = draw_latents(W_MEAN_SAMPLES, generator.z_dim, seed=0)
+    mean = torch.zeros(generator.w_dim)
+    for label, count in enumerate(counts):  # by all latents of each class, which differ little from a share of them
+        mean += generator.mapping(z, torch.full((len(z),), label)).mean(dim=0) * count / 100
+    spread = generator.mapping(z, torch.zeros(len(z), dtype=torch.long)).std()
+    assert (generator.w_mean - mean).abs().max() < 0.05 * spread
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (0, 0, 0), (1, -1, 3), (1, 2, 1 << 60)])
+def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="class_counts"):
+        GeneratorSpec(num_classes=3, class_counts=counts)

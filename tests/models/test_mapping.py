@@ -1,5 +1,7 @@
 """The mapping network against its slow form."""
 
+import math
+
 import pytest
 import torch
 
@@ -18,6 +20,23 @@ def test_mapping_equals_the_slow_form(num_classes: int, lr_multiplier: float) ->
     w = network(z, labels)
     assert w.shape == (4, 5)
     torch.testing.assert_close(w, reference.mapping(p, z, labels, lr_multiplier))
+
+
+def test_weights_and_biases_learn_at_stylegan2s_rates() -> None:
+    """A step of Adam moves a stored weight and bias by its rate: sqrt(2) lr_multiplier of it in the layer's output."""
+    network = MappingNetwork(6, 5, num_layers=1, lr_multiplier=0.01).double()
+    z = normal(1, 6)
+    x = z / z.square().mean().sqrt()
+    before = network(z)
+    with torch.no_grad():
+        network.get_parameter("layers.0.bias").add_(0.1)
+    # StyleGAN2: sqrt(2) lrelu(0.01 (W x / sqrt(6) + b))
+    slope = torch.where(before > 0, 1.0, 0.2).double() * math.sqrt(2) * 0.01
+    torch.testing.assert_close(network(z) - before, slope * 0.1, rtol=1e-6, atol=1e-9)
+    with torch.no_grad():
+        network.get_parameter("layers.0.bias").sub_(0.1)
+        network.get_parameter("layers.0.weight").add_(0.01)
+    torch.testing.assert_close(network(z) - before, slope * 0.01 * x.sum() / math.sqrt(6), rtol=1e-6, atol=1e-9)
 
 
 def test_the_latents_length_does_not_matter() -> None:

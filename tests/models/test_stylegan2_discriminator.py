@@ -95,13 +95,15 @@ def test_minibatch_stddev_equals_the_slow_form_for_any_batch() -> None:
         torch.testing.assert_close(y[:, 3:], reference.minibatch_stddev(x, 4))
 
 
-def test_sets_of_whole_groups_do_not_see_each_other() -> None:
-    model = discriminator()
-    first, second = normal(8, 3, 16, 16), normal(6, 3, 16, 16, seed=1)
-    together = model(torch.cat([first, second]))
-    torch.testing.assert_close(together, torch.cat([model(first), model(second)]))
-    # Within a group they do: this is what the layer is for.
-    assert not torch.allclose(model(first)[0], model(torch.cat([first[:1], second[1:4]]))[0])
+@pytest.mark.parametrize("size", [1, 3, 4, 6, 8])
+def test_sets_do_not_see_each_other(size: int) -> None:
+    model = discriminator().double()
+    sets = [normal(size, 3, 16, 16, seed=seed).double() for seed in range(3)]
+    torch.testing.assert_close(
+        model(torch.cat(sets), num_sets=3), torch.cat([slow_logits(model, images) for images in sets])
+    )
+    if size > 1:  # within a group they do: this is what the layer is for
+        assert not torch.allclose(model(sets[0])[0], model(sets[0][:1])[0])
 
 
 @pytest.mark.parametrize("num_classes", [0, 3])
@@ -135,6 +137,20 @@ def test_logits_are_float32_and_close_under_autocast() -> None:
         logits = model(images)
     assert logits.dtype == torch.float32
     assert (logits - model(images)).abs().max() < 0.05 * model(images).abs().max()
+
+
+def test_everything_from_4x4_on_is_float32_under_autocast() -> None:
+    """As in StyleGAN2-ADA: minibatch statistics, convolution and both layers of what the last block gave, by hand."""
+    model = discriminator(16)
+    given: list[torch.Tensor] = []
+    model.blocks[-1].register_forward_hook(lambda module, arguments, output: given.append(output.double()))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(normal(8, 3, 16, 16))
+    p = {name: value.double() for name, value in model.state_dict().items()}
+    x = torch.cat([given[0], reference.minibatch_stddev(given[0], TINY.minibatch_stddev_group)], dim=1)
+    x = reference.leaky_relu(reference.conv(p, "conv", x, padding=1)).flatten(1)
+    expected = reference.linear(p, "out", reference.leaky_relu(reference.linear(p, "hidden", x)))[:, 0]
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_labels_change_a_conditional_logit() -> None:

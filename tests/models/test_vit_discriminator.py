@@ -8,6 +8,7 @@ from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.errors import UserError
 from vitgan.layers.attention import SelfAttention
+from vitgan.layers.patches import grid_positions
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.vit_discriminator import ViTDiscriminator
@@ -198,6 +199,40 @@ def test_double_backward_for_r1(tiny_model) -> None:
     assert torch.autograd.gradgradcheck(logit, patch)
 
 
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("normalization", ["layer", "rms"])
+def test_what_makes_the_logit_is_float32_under_autocast(tiny_model, normalization: str, num_classes: int) -> None:
+    """Norm, head and projection of what the last block gave, by hand in float64."""
+    model = perturb(discriminator(tiny_model, num_classes, normalization=normalization), size=1.0)
+    update_spectral_norms(model, steps=50)
+    images, labels = normal(64, 3, 12, 12, dtype=torch.float32), torch.arange(64) % 3
+    given: list[Tensor] = []
+    model.blocks[-1].register_forward_hook(lambda module, arguments, output: given.append(output[:, 0].double()))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(images, labels if num_classes else None)
+    assert logits.dtype == torch.float32
+    p = {name: value.double() for name, value in model.state_dict().items()}
+
+    def product(name: str, y: Tensor) -> Tensor:
+        vectors = [p[f"{name}.weight_norm.{side}_vector"] for side in ("left", "right")]
+        weight = p[f"{name}.weight"]
+        return y @ (weight * p[f"{name}.weight_norm.target_sigma"] / (vectors[0] @ weight @ vectors[1])).t()
+
+    y = reference.plain_norm(p, "norm", given[0])
+    expected = product("head", y)[:, 0] + p["head.bias"]
+    if num_classes:
+        expected = expected + product("class_embedding", y)[torch.arange(64), labels]
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_large_logits_of_many_images_differ_in_bf16(tiny_model) -> None:
+    """Around 5 bf16 has steps of 1/32: a head in bf16 would give a handful of values."""
+    model = discriminator(tiny_model)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model.head.bias.fill_(5.0)  # pyright: ignore[reportCallIssue, reportArgumentType, reportOptionalMemberAccess]
+        assert model(normal(256, 3, 12, 12, dtype=torch.float32)).unique().numel() > 240
+
+
 def test_bf16_logits_are_float32_and_near(tiny_model) -> None:
     model = discriminator(tiny_model)
     images = normal(8, 3, 12, 12, dtype=torch.float32)
@@ -221,9 +256,38 @@ def test_conditional_discriminator_needs_labels_and_uses_them(tiny_model) -> Non
     [
         ({"patch_size": 5}, "discriminator.patch_size 5 does not divide the resolution 12"),
         ({"num_heads": 3}, "discriminator.num_heads 3 does not divide discriminator.dim 8"),
+        ({"mlp_ratio": 0.06}, "discriminator.mlp_ratio 0.06 leaves the MLP of discriminator.dim 8 no hidden layer"),
+        ({"mlp_ratio": 0.09, "mlp": "swiglu"}, "discriminator.mlp_ratio 0.09 leaves"),
         ({"overlap": 5}, "discriminator.overlap 5 is more than the patch size 4"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(tiny_model, change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         discriminator(tiny_model, **change)
+
+
+def test_fine_detail_comes_in_as_further_channels(tiny_model) -> None:
+    """With it, patches are those of [x, s (x - blurred x)]; the blur is written out here."""
+    model = discriminator(tiny_model, fine_detail=3.0).double()
+    images = normal(2, 3, 12, 12)
+    blurred = torch.zeros_like(images)
+    for y in range(12):
+        for x in range(12):
+            for dy, weight_y in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+                for dx, weight_x in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+                    near = images[:, :, min(max(y + dy, 0), 11), min(max(x + dx, 0), 11)]
+                    blurred[:, :, y, x] += weight_y * weight_x * near
+    stacked = torch.cat([images, 3 * (images - blurred)], dim=1)
+    tokens = model.patch_embedding(stacked) + model.position_embedding(grid_positions(3).double())
+    torch.testing.assert_close(model.tokens(images)[:, 1:], tokens)
+
+
+def test_a_texture_that_a_patch_hides_moves_a_discriminator_that_is_given_detail(tiny_model) -> None:
+    """Nothing but detail differs: the logit's answer grows with the factor."""
+    images = normal(4, 3, 12, 12).float()
+    tile = 0.05 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(6, 6)
+    answers = []
+    for factor in (0.0, 8.0):
+        model = discriminator(tiny_model, fine_detail=factor)
+        answers.append((model.tokens(images + tile) - model.tokens(images)).norm().item())
+    assert answers[1] > 3 * answers[0]

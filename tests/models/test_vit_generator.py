@@ -10,7 +10,7 @@ from reference.draws import normal, perturb
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import Generator, draw_latents
-from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
+from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator, ViTGeneratorConfig
 
 
 @pytest.fixture
@@ -86,6 +86,24 @@ def test_every_variant_equals_its_slow_form_and_trains(tiny_model, variant: dict
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 1e-8, name
+
+
+@pytest.mark.parametrize("equalized", [True, False])
+def test_a_gated_generator_starts_almost_as_a_plain_one(equalized: bool) -> None:
+    """At the presets' proportions: gates are positive and near 1, and every block's output is near that without gates."""
+    config = ViTGeneratorConfig(dim=96, num_heads=3, z_dim=96, w_dim=96, inr_dim=96, gated=True, equalized_lr=equalized)
+    generator = build_generator(GeneratorSpec(generator=config))
+    w = generator.mapping(normal(64, 96, dtype=torch.float32))
+    h = normal(64, 64, 96, seed=1, dtype=torch.float32)
+    for block in generator.get_submodule("blocks").children():
+        assert isinstance(block, GeneratorBlock)
+        assert block.gates is not None
+        gates = block.gates(w)
+        assert gates.min() > 0
+        assert 0.01 < (gates - 1).square().mean().sqrt() < 0.25
+        gated, block.gates = block(h, w), None
+        plain = block(h, w)
+        assert (gated - plain).square().mean().sqrt() < 0.2 * plain.std()
 
 
 def test_only_the_implicit_decoder_zooms(generator: ViTGenerator, tiny_model) -> None:
@@ -227,6 +245,8 @@ def test_double_backward_reaches_the_latent(generator: ViTGenerator) -> None:
     [
         ({"patch_size": 5}, "patch_size 5 does not divide the resolution 12: choose one of 2, 3, 4, 6"),
         ({"num_heads": 3}, "num_heads 3 does not divide generator.dim 8"),
+        ({"mlp_ratio": 0.06}, "generator.mlp_ratio 0.06 leaves the MLP of generator.dim 8 no hidden layer"),
+        ({"mlp_ratio": 0.09, "mlp": "swiglu"}, "generator.mlp_ratio 0.09 leaves"),
         ({"gated": True, "latent_mapping": "add"}, "needs generator.latent_mapping sln"),
         ({"patch_size": 6, "pixel_mapping": "conv"}, "patch_size 6 is no power of two"),
     ],

@@ -66,9 +66,9 @@ def join_heads(x: Tensor) -> Tensor:
 # The generator (§3.3).
 
 
-def equalized(p: Weights, name: str, x: Tensor, gain: float = 1.0, lr_multiplier: float = 1.0) -> Tensor:
+def equalized(p: Weights, name: str, x: Tensor, lr_multiplier: float = 1.0) -> Tensor:
     """W x + b with the learning rate equalised: W is stored with unit variance."""
-    weight = p[f"{name}.weight"] * (gain * lr_multiplier / math.sqrt(p[f"{name}.weight"].shape[1]))
+    weight = p[f"{name}.weight"] * (lr_multiplier / math.sqrt(p[f"{name}.weight"].shape[1]))
     y = x @ weight.t()
     return y + p[f"{name}.bias"] * lr_multiplier if f"{name}.bias" in p else y
 
@@ -77,7 +77,7 @@ def mapping(p: Weights, z: Tensor, lr_multiplier: float) -> Tensor:
     """w = MLP(z / rms(z))."""
     w = z / torch.sqrt((z**2).mean(dim=1, keepdim=True) + 1e-8)
     for i in range(sum(name.startswith("mapping_network.layers.") and name.endswith(".weight") for name in p)):
-        w = F.leaky_relu(equalized(p, f"mapping_network.layers.{i}", w, math.sqrt(2), lr_multiplier), 0.2)
+        w = math.sqrt(2) * F.leaky_relu(equalized(p, f"mapping_network.layers.{i}", w, lr_multiplier), 0.2)
     return w
 
 
@@ -214,7 +214,7 @@ def draw_augmentation(count: int, resolution: int, rng: torch.Generator) -> Augm
         contrast=sometimes(uniform(0.5, 1.5), 1.0),
         scale=sometimes(torch.exp(uniform(-math.log(1.25), math.log(1.25))), 1.0),
         shift=sometimes(torch.floor(uniform(-reach, reach + 1, 2)), 0.0),
-        cutout_centre=sometimes(torch.floor(uniform(0, resolution, 2)), torch.inf),
+        cutout_centre=sometimes(torch.floor(uniform(0, resolution + 1, 2)), torch.inf),  # of a square of even side
     )
 
 

@@ -83,9 +83,8 @@ def mapping(p: Parameters, prefix: str, z: Tensor | None, labels: Tensor | None,
         parts.append(normalize(columns + p[f"{prefix}.class_embedding.bias"]))
     x = torch.cat(parts, dim=1)
     for i in range(sum(name.startswith(f"{prefix}.layers.") and name.endswith(".weight") for name in p)):
-        weight = p[f"{prefix}.layers.{i}.weight"] * lr_multiplier * math.sqrt(2 / x.shape[1])  # gain in the weight
-        x = x @ weight.t() + p[f"{prefix}.layers.{i}.bias"] * lr_multiplier
-        x = torch.where(x > 0, x, 0.2 * x)
+        weight = p[f"{prefix}.layers.{i}.weight"] * lr_multiplier / math.sqrt(x.shape[1])
+        x = leaky_relu(x @ weight.t() + p[f"{prefix}.layers.{i}.bias"] * lr_multiplier)
     return x
 
 

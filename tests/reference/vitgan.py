@@ -149,15 +149,15 @@ def implicit_patches(p: Parameters, name: str, tokens: Tensor, size: int, freque
 
 
 def mapping(p: Parameters, z: Tensor, labels: Tensor | None, lr_multiplier: float) -> Tensor:
-    """z (B, z_dim) -> w (B, w_dim): layers drawn with variance 2 / fan_in."""
+    """z (B, z_dim) -> w (B, w_dim): StyleGAN2's layers, sqrt(2) lrelu(W x + b)."""
     x, name = pixel_norm(z), "mapping_network"
     if labels is not None:
         weight = p[f"{name}.class_embedding.weight"]
         columns = [weight[:, label] / math.sqrt(weight.shape[1]) for label in labels]
         x = torch.cat([x, pixel_norm(torch.stack(columns) + p[f"{name}.class_embedding.bias"])], dim=1)
     for i in range(sum(key.startswith(f"{name}.layers.") and key.endswith(".weight") for key in p)):
-        weight = p[f"{name}.layers.{i}.weight"] * lr_multiplier * math.sqrt(2 / x.shape[1])
-        x = leaky_relu(x @ weight.t() + p[f"{name}.layers.{i}.bias"] * lr_multiplier)
+        weight = p[f"{name}.layers.{i}.weight"] * lr_multiplier / math.sqrt(x.shape[1])
+        x = leaky_relu(x @ weight.t() + p[f"{name}.layers.{i}.bias"] * lr_multiplier) * math.sqrt(2)
     return x
 
 

@@ -5,19 +5,24 @@ A job trains or prepares; it may be told to end itself by SIGKILL after some sec
 on a file, and writes down what it was doing into a file that outlives it.
 """
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @dataclass
@@ -25,8 +30,13 @@ class Job:
     """What a child does.
 
     Attributes:
-        action: "train" or "prepare".
+        action: "train", "prepare", or "command": the command line.
         folder: Where: a run's parent and log, or the store's.
+        arguments: Of the command.
+        streams: What the command's standard output and error are: one of STREAMS.
+        encoding: Theirs.
+        environment: What else the command finds in its environment; None removes a name.
+        patience: Seconds that the command waits for a reader.
         config: Of the run, as JSON.
         resume: A run folder to go on with.
         evaluate_every_kimg: Measure the generator this often.
@@ -34,6 +44,8 @@ class Job:
         kill_phase: End by SIGKILL `kill_seconds` after such a phase began, at its n-th time.
         kill_entry: That n.
         kill_operation: End by SIGKILL just before the n-th operation on a file below `folder`.
+        signals: What is sent instead of SIGKILL, one after the other; 0 closes the terminal.
+        limit_seconds: A child that takes longer hangs, and ends by SIGALRM.
         processes: How many processes share the work.
         port: Where they meet.
     """
@@ -41,12 +53,19 @@ class Job:
     action: str
     folder: str
     config: dict[str, Any] = field(default_factory=dict)
+    arguments: list[str] = field(default_factory=list)
+    streams: str = "file"
+    encoding: str = "utf-8"
+    environment: dict[str, str | None] = field(default_factory=dict)
+    patience: float = 0.1
     resume: str | None = None
     evaluate_every_kimg: float = float("inf")
     kill_seconds: float | None = None
     kill_phase: str | None = None
     kill_entry: int = 1
     kill_operation: int | None = None
+    signals: list[int] = field(default_factory=lambda: [int(signal.SIGKILL)])
+    limit_seconds: int = 120
     processes: int = 1
     port: int = 0
 
@@ -55,8 +74,8 @@ class Children:
     """The server's other end. Use it as a context manager."""
 
     def __enter__(self) -> "Children":
-        path = os.pathsep.join([str(Path(__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": path}
+        paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         command = [sys.executable, "-m", "reliability.children"]
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -89,8 +108,10 @@ def serve() -> None:
     # So that no child spends its life on imports; optimisers import the compiler.
     import torch._dynamo  # noqa: F401
 
+    import vitgan.cli.train
     import vitgan.data.prepare
     import vitgan.data.sources.folder
+    import vitgan.evaluation
     import vitgan.runs  # noqa: F401
 
     for line in sys.stdin:
@@ -121,8 +142,11 @@ def run_and_exit(job: Job, rank: int) -> None:
             group |= {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": job.processes}
             os.environ.update({name: str(value) for name, value in group.items()})
         arm(job, folder)
-        (train if job.action == "train" else prepare_images)(job, folder)
+        signal.alarm(job.limit_seconds)
+        {"train": train, "prepare": prepare_images, "command": command}[job.action](job, folder)
         code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
     except BaseException as error:
         from vitgan.errors import UserError
 
@@ -133,21 +157,29 @@ def run_and_exit(job: Job, rank: int) -> None:
 
             traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream:
+                stream.flush()
         os._exit(code)
 
 
-def die_after(seconds: float) -> None:
-    """Ends this process by SIGKILL in a while."""
-    threading.Thread(target=lambda: (time.sleep(seconds), os.kill(os.getpid(), signal.SIGKILL)), daemon=True).start()
+def die_after(seconds: float, signals: list[int]) -> None:
+    """Sends this process its signals in a while."""
+
+    def die() -> None:
+        time.sleep(seconds)
+        for number in signals:
+            os.kill(os.getpid(), number) if number else os.close(_terminals[0])
+            time.sleep(0.01)
+
+    threading.Thread(target=die, daemon=True).start()
 
 
 def arm(job: Job, folder: Path) -> None:
     """Sets the moment of death."""
 
     if job.kill_seconds is not None and job.kill_phase is None:
-        die_after(job.kill_seconds)
+        die_after(job.kill_seconds, job.signals)
     if job.kill_operation is not None:
         left = job.kill_operation
 
@@ -177,7 +209,7 @@ def noting(job: Job, phase: str, function: Any) -> Any:
         note(folder, phase)
         entries += 1
         if job.kill_phase == phase and job.kill_entry == entries and job.kill_seconds is not None:
-            die_after(job.kill_seconds)
+            die_after(job.kill_seconds, job.signals)
         try:
             return function(*arguments, **options)
         finally:
@@ -186,25 +218,114 @@ def noting(job: Job, phase: str, function: Any) -> Any:
     return run
 
 
-def train(job: Job, folder: Path) -> None:
-    """Trains, or goes on."""
-    from vitgan.config import RunConfig
-    from vitgan.runs import train
-    from vitgan.training.hooks import Evaluation, Hooks
+def note_phases(job: Job) -> None:
+    """Makes the parts of a training tell what they are."""
+    import vitgan.runs
     from vitgan.training.loop import Trainer
     from vitgan.training.step import GanStep
 
     phases = ((GanStep, "__call__", "step"), (Trainer, "save", "checkpoint"), (Trainer, "_log", "log"))
-    for owner, method, phase in (*phases, (Trainer, "_write_samples", "samples")):
+    phases = (*phases, (Trainer, "_write_samples", "samples"), (Trainer, "__post_init__", "building"))
+    for owner, method, phase in (*phases, (vitgan.runs, "join_processes", "start")):
         setattr(owner, method, noting(job, phase, getattr(owner, method)))
 
-    def evaluate(generator: Evaluated) -> Evaluation:
-        score = abs(generator.sample(200).mean().item())
-        return Evaluation({"brightness": score}, "brightness", score)
 
-    hooks = Hooks(evaluate=noting(job, "evaluation", evaluate), evaluate_every_kimg=job.evaluate_every_kimg)
-    note(folder, "start")
+def brightness(generator: Evaluated) -> Any:
+    """An evaluation that takes no time."""
+    from vitgan.training.hooks import Evaluation
+
+    score = abs(generator.sample(200).mean().item())
+    return Evaluation({"brightness": score}, "brightness", score)
+
+
+def train(job: Job, folder: Path) -> None:
+    """Trains, or goes on."""
+    from vitgan.config import RunConfig
+    from vitgan.runs import train
+    from vitgan.training.hooks import Hooks
+
+    note_phases(job)
+    hooks = Hooks(evaluate=noting(job, "evaluation", brightness), evaluate_every_kimg=job.evaluate_every_kimg)
     train(RunConfig.model_validate(job.config), folder, job.resume, hooks)
+
+
+def command(job: Job, folder: Path) -> None:
+    """What the `vitgan` command does, in other surroundings; files that it makes go to `folder`/files."""
+    import vitgan.cli.output
+    import vitgan.evaluation
+    from vitgan.cli.main import main
+
+    note_phases(job)
+    vitgan.evaluation.evaluation_of_run = lambda *_: noting(job, "evaluation", brightness)
+    vitgan.cli.output.PATIENCE_SECONDS = job.patience
+    for name, value in job.environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    sys.argv = ["vitgan", *job.arguments]
+    STREAMS[job.streams]()
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = None if job.streams == "closed" else open(number, "w", encoding=job.encoding, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    main()
+
+
+def _lead_to(descriptor: int) -> None:
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+def _no_reader() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    _lead_to(writing)
+
+
+def _no_reading() -> None:
+    _, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    _lead_to(writing)
+
+
+_terminals: list[int] = []
+
+
+def _terminal(columns: int = 80, *, read: bool = True) -> None:
+    """A terminal of this process's own; when it is closed the process gets SIGHUP."""
+    outer, inner = os.openpty()
+    _terminals.append(outer)
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    os.setsid()
+    fcntl.ioctl(inner, termios.TIOCSCTTY, 0)
+    log = os.dup(1)
+    _lead_to(inner)
+    os.close(inner)
+
+    def attend() -> None:
+        with suppress(OSError):  # until it is closed
+            while True:
+                os.write(log, os.read(outer, 4096))
+
+    if read:
+        threading.Thread(target=attend, daemon=True).start()
+
+
+STREAMS: dict[str, Callable[[], Any]] = {
+    "file": lambda: None,
+    "full": lambda: _lead_to(os.open("/dev/full", os.O_WRONLY)),
+    "gone": _no_reader,
+    "blocked": _no_reading,
+    "closed": lambda: (os.close(1), os.close(2)),
+    "terminal": _terminal,
+    "narrow terminal": lambda: _terminal(columns=3),
+    "stopped terminal": lambda: _terminal(read=False),
+}
 
 
 def prepare_images(job: Job, folder: Path) -> None:

@@ -1,13 +1,16 @@
 """Disks, folders, devices and stores that fail: one clear line each, and nothing that was whole is lost."""
 
 import errno
+import fcntl
 import io
 import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,11 @@ import vitgan.files
 from reliability.torture import content
 from tiny import newest, tiny_run, write_images
 from vitgan.cli.main import dispatch
+from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.run_folder import LOCK
+from vitgan.run_folder import LOCK, new_run
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
 from vitgan.training.hooks import Hooks
 
@@ -186,6 +190,42 @@ def test_damaged_checkpoint_is_told_and_all_damaged_name_the_file(run: Path, sto
         (folder / "generator.safetensors").write_bytes(b"")
     assert "generator.safetensors is damaged" in refused("train", "--resume", str(run))
     assert "generator.safetensors is damaged" in refused("sample", str(run))
+
+
+def test_runs_that_start_at_the_same_instant_get_numbers_of_their_own(store: str, tmp_path: Path) -> None:
+    config = tiny_run(store)
+    together = threading.Barrier(8)
+
+    def start(number: int) -> str:
+        together.wait()
+        return new_run(tmp_path, config.model_copy(update={"preset": ("cifar10", "lsun128")[number % 2]})).name
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(6):
+            list(threads.map(start, range(8)))
+    numbers = sorted(int(path.parent.name[:5]) for path in tmp_path.glob("*/config.json"))
+    assert numbers == list(range(48))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_refused(
+    run: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Rather than guarded by a file that a killed process leaves behind."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = sorted(run.iterdir())
+    assert "cannot lock the run" in refused("train", "--resume", str(run))
+    assert sorted(run.iterdir()) == before
+    with pytest.raises(UserError, match="cannot make a run folder"):
+        vitgan.train(tiny_run(store), tmp_path / "runs")
+    with pytest.raises(UserError, match="cannot write"):
+        prepare(ImageFolder(write_images(tmp_path / "images")), tmp_path / "store", resolution=8, workers=0)
+    with pytest.raises(UserError, match="cannot write the cache folder"):
+        bundled_fashion_mnist(tmp_path / "cache")
 
 
 def test_second_process_on_a_run_is_refused(run: Path) -> None:

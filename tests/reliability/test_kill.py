@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tiny import TINY_OVERRIDES, newest, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.run_folder import config_of_run
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    with Children() as running:
-        yield running
 
 
 def test_killed_training_equals_uninterrupted(children: Children, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,10 @@ from reliability.children import ENVIRONMENT, Children, Job
 from tiny import TINY_OVERRIDES, newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.errors import UserError
+from vitgan.runs import join_processes
 
 RUN = "00000-store"
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    with Children() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +80,7 @@ def test_rank_killed_under_torchrun_ends_the_other_in_bounded_time(
         "train",
         "cifar10-tiny",
     ]
-    options = [*TINY_OVERRIDES, "--training.device", "cpu", "--training.trackers", "--data", store]
+    options = [*TINY_OVERRIDES, "--training.trackers", "--data", store]
     options += ["--training.total-kimg", "1000", "--out", str(tmp_path)]
     log = tmp_path / "output"
     with log.open("w") as output:
@@ -101,7 +96,8 @@ def test_rank_killed_under_torchrun_ends_the_other_in_bounded_time(
         assert len(workers) == 2
         os.kill(workers[1], signal.SIGKILL)
         assert process.wait(timeout=60) != 0
-        assert "lost another one" in log.read_text()
+        assert [path.name for path in tmp_path.glob("0*")] == [run.name]
+        assert "process 0 of 2 lost another one" in log.read_text()
         assert f"--resume {run}" in log.read_text()
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     finally:
@@ -111,8 +107,63 @@ def test_rank_killed_under_torchrun_ends_the_other_in_bounded_time(
     from vitgan.run_folder import config_of_run
 
     config = config_of_run(run).model_dump(mode="json")
+    assert config["training"]["device"] == "auto"
     config["training"]["total_kimg"] = images / 1000
     (tmp_path / "resumed").mkdir()
     job = Job("train", str(tmp_path / "resumed"), config, resume=str(run), processes=2, port=free_port())
     assert children.run(job) == [0, 0], (tmp_path / "resumed" / "log0").read_text()
     assert int(newest(run).name.replace("k", "")) == images
+
+
+def in_two(children: Children, folder: Path, *arguments: str) -> tuple[list[int], list[str]]:
+    """Exit codes and outputs of two processes of the command line."""
+    folder.mkdir()
+    job = Job("command", str(folder), arguments=[*arguments], processes=2, port=free_port())
+    codes = children.run(job)
+    return codes, [(folder / f"log{rank}").read_text() for rank in range(2)]
+
+
+def test_two_processes_make_one_run_of_which_one_speaks(children: Children, store: str, tmp_path: Path) -> None:
+    """Where there is no GPU, and nobody has said so."""
+    options = ["train", "cifar10-tiny", *TINY_OVERRIDES, "--data", store, "--out", str(tmp_path / "runs")]
+    codes, logs = in_two(children, tmp_path / "log", *options)
+    assert codes == [0, 0], logs
+    assert len(list((tmp_path / "runs").glob("0*"))) == 1
+    assert logs[0].count("trained: ") == 1
+    assert logs[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "cifar10-tiny", *TINY_OVERRIDES, "--training.batch-size", "15"], "cannot be shared by 2 processes"),
+        (["train", "cifar10-tiny", *TINY_OVERRIDES, "--data", "nowhere"], "no image store at nowhere"),
+        (["train", "cifar10-tiny", "--training.seed", "-1"], "greater than or equal to 0"),
+        (["sample", "fashion-mnist"], "work for one process"),
+        (["nothing"], "unknown command"),
+    ],
+)
+def test_mistake_of_two_processes_is_told_once(
+    children: Children, store: str, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    if "--data" not in arguments and arguments[0] == "train":
+        arguments = [*arguments, "--data", store]
+    extra = ["--out", str(tmp_path / "runs")] if arguments[0] == "train" else []
+    codes, logs = in_two(children, tmp_path / "log", *arguments, *extra)
+    assert codes == [2, 2], logs
+    assert message in logs[0]
+    assert logs[0].count("\n") == 1
+    assert logs[1] == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_gpus_that_are_too_few_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="2 processes cannot share the 1 GPU"):
+        join_processes("auto")

@@ -45,6 +45,14 @@ class Figures:
         self.errors += [f"{where}: {name} is left over" for name in actual.keys() - expected.keys()]
         self.differences += [f"{where}: {n}" for n in expected.keys() & actual.keys() if expected[n] != actual[n]]
 
+    def add(self, other: "Figures") -> None:
+        """Counts what another torture found too."""
+        self.kills += other.kills
+        self.resumes, self.runs = self.resumes + other.resumes, self.runs + other.runs
+        self.differences += other.differences
+        self.lost += other.lost
+        self.errors += other.errors
+
     def faults(self) -> list[str]:
         return self.differences + self.lost + self.errors
 
@@ -218,20 +226,28 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of training at one process")
     parser.add_argument("--kills-of-two", type=int, default=10, help="of training at two processes")
     parser.add_argument("--kills-of-preparation", type=int, default=20)
+    parser.add_argument("--stops", type=int, default=20, help="trainings that are told to end, three times each")
+    parser.add_argument("--starts", type=int, default=5, help="trainings that are told to end while they begin")
+    parser.add_argument("--terminals", type=int, default=200, help="commands in odd terminals")
     parser.add_argument("--damages", type=int, default=1000, help="damaged inputs, over all kinds")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    from reliability.signals import stop_trainings  # they compare as this module does
+    from reliability.terminals import fuzz_terminals
+
     with tempfile.TemporaryDirectory() as folder, Children() as children:
         torture = Torture(Path(folder), children, arguments.seed)
         torture.training(arguments.kills)
         torture.training(arguments.kills_of_two, processes=2)
         torture.preparation(arguments.kills_of_preparation)
         torture.preparation(arguments.kills_of_preparation, changes=True)
+        figures = torture.figures
+        figures.add(stop_trainings(Path(folder) / "stops", children, arguments.seed, arguments.stops, arguments.starts))
+        figures.add(fuzz_terminals(Path(folder) / "terminals", children, arguments.seed, arguments.terminals))
         faults = damaged_inputs(arguments.damages, Path(folder), arguments.seed)
-    figures = torture.figures
     for phase, count in figures.kills.most_common():
-        print(f"killed in {phase:<12} {count:>5}")
-    print(f"kills {figures.kills.total()}, resumes {figures.resumes}, runs {figures.runs}")
+        print(f"ended in {phase:<40} {count:>5}")
+    print(f"ends {figures.kills.total()}, resumes {figures.resumes}, runs {figures.runs}")
     print(f"differences {len(figures.differences)}, files lost {len(figures.lost)}, errors {len(figures.errors)}")
     faults += figures.faults()
     print("\n".join(faults))

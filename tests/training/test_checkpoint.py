@@ -7,10 +7,21 @@ import pytest
 
 import vitgan
 from tiny import newest, tiny_model, tiny_run, write_images
+from vitgan.cli.evaluate import is_model
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.training.checkpoint import checkpoint_name, latest_checkpoint, verify_checkpoint
+from vitgan.explore.attention import load_discriminator
+from vitgan.pretrained import locate
+from vitgan.provenance import provenance
+from vitgan.training.checkpoint import (
+    checkpoint_name,
+    checkpoints,
+    latest_checkpoint,
+    prune_checkpoints,
+    remove_leftovers,
+    verify_checkpoint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +82,70 @@ def test_not_a_model(tmp_path: Path) -> None:
         vitgan.load(tmp_path / "nothing")
     with pytest.raises(UserError, match="is no model"):
         vitgan.load(tmp_path)
+
+
+def test_pruning_removes_checkpoints_and_nothing_that_somebody_put_there(tmp_path: Path) -> None:
+    prepare(ImageFolder(write_images(tmp_path / "images")), tmp_path / "store", resolution=8, workers=0)
+    run = vitgan.train(tiny_run(str(tmp_path / "store"), total_kimg=0.032, keep_checkpoints=0), tmp_path / "runs")
+    first, second, third, last = checkpoints(run)
+    (first / "notes.txt").write_text("mine")
+    shutil.copytree(second, second.with_name("000000k016-best"))
+    shutil.copytree(second, second.with_name("000000k001"))  # looks like one of ours
+    shutil.move(third, tmp_path / "elsewhere")
+    third.symlink_to(tmp_path / "elsewhere")
+    kept = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.parent != second}
+    prune_checkpoints(run, 1)
+    assert not second.exists()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == kept
+    assert third.is_symlink()
+    assert last.is_dir()
+
+
+def test_leftovers_are_removed_by_their_names_one_by_one(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    place = copy / "checkpoints"
+    before = set(place.rglob("*"))
+    for name in (".000000k012.part", ".000000k004.removed.part"):
+        (place / name).mkdir()
+        for file in ("generator.safetensors", ".optimizers.safetensors.part"):
+            (place / name / file).write_text("half")
+    (place / ".my1k2.part").mkdir()
+    (place / ".my1k2.part" / "generator.safetensors").write_text("mine")
+    (place / ".000000k016.part").mkdir()
+    (place / ".000000k016.part" / "notes").write_text("mine")
+    remove_leftovers(copy)
+    left = {p.relative_to(place).as_posix() for p in place.rglob("*")} - {
+        p.relative_to(place).as_posix() for p in before
+    }
+    assert left == {
+        ".my1k2.part",
+        ".my1k2.part/generator.safetensors",
+        ".000000k016.part",
+        ".000000k016.part/notes",
+    }
+
+
+def test_a_checkpoint_is_the_same_from_everywhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    folder, expected = newest(run), vitgan.load(run).sample(1)
+    (tmp_path / "best").symlink_to(folder)
+    shutil.copytree(run, tmp_path / "linked")
+    shutil.move(tmp_path / "linked" / "checkpoints", tmp_path / "large disk")
+    (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path / "large disk")
+    for place, name in (
+        (folder, "."),
+        (folder, "../" + folder.name),
+        (folder, "../.."),
+        (folder.parent, folder.name),
+        (folder.parent, f"./{folder.name}/"),
+        (run, "."),
+        (run, f"checkpoints/{folder.name}"),
+        (tmp_path, "best"),
+        (tmp_path, f"linked/checkpoints/{folder.name}"),
+        (tmp_path, "linked"),
+    ):
+        monkeypatch.chdir(place)
+        assert vitgan.load(name).sample(1).equal(expected), (place, name)
+        assert load_discriminator(Path(name)).training is False
+        assert is_model(Path(name))
+        assert provenance(locate(name)[0].parent).startswith("Preset")

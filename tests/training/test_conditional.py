@@ -1,16 +1,23 @@
 """Class-conditional training: labels reach both players, every pair of players can do it, and sampling chooses a class."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import vitgan
+import vitgan.evaluation
 from tiny import newest, tiny_run, write_images
 from vitgan.cli.main import dispatch
+from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
+from vitgan.grid import to_uint8
+from vitgan.models.generator import classes_in_turn
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 
@@ -65,3 +72,66 @@ def test_images_without_labels_are_refused(tmp_path: Path) -> None:
     config = config.model_copy(update={"model": config.model.model_copy(update={"conditional": True})})
     with pytest.raises(UserError, match="have no labels"):
         vitgan.train(config, tmp_path / "runs")
+
+
+def conditional(store: str, **training: object) -> RunConfig:
+    config = tiny_run(store, **training)
+    return config.model_copy(update={"model": config.model.model_copy(update={"conditional": True})})
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """18, 5 and 1 images of three classes."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for name, count in (("cat", 18), ("dog", 5), ("fox", 1)):
+        write_images(folder / "images" / name, count)
+    prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
+def test_a_model_knows_the_shares_of_its_classes_in_all_its_homes(uneven: str, tmp_path: Path) -> None:
+    run = vitgan.train(conditional(uneven, total_kimg=0.008), tmp_path / "runs")
+    dispatch(["export", "hub", str(run), "--out", str(tmp_path / "model")])
+    for home in (run, newest(run), tmp_path / "model"):
+        generator = vitgan.load(home)
+        assert generator.class_counts == (18, 5, 1), home
+        labels = generator.labels(24)
+        assert labels is not None
+        assert labels.bincount().tolist() == [18, 5, 1]
+    mean = generator.w_mean.clone()
+    generator.update_w_mean()
+    torch.testing.assert_close(generator.w_mean, mean)
+
+
+def test_a_run_that_noted_no_shares_goes_on_and_notes_them(uneven: str, tmp_path: Path) -> None:
+    run = vitgan.train(conditional(uneven, total_kimg=0.008), tmp_path)
+    file = run / "config.json"
+    config = json.loads(file.read_text())
+    del config["model"]["class_counts"]
+    file.write_text(json.dumps(config))
+    assert vitgan.load(run).class_counts is None
+    vitgan.train(conditional(uneven, total_kimg=0.012), resume=run)
+    assert vitgan.load(run).class_counts == (18, 5, 1)
+
+
+def test_evaluations_draw_classes_in_the_shares_of_the_images(
+    uneven: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the images that reach the measurement, not of labels asked for."""
+    drawn: list[Tensor] = []
+
+    def evaluate(images: Iterator[Tensor], *arguments: object, **options: object) -> dict[str, object]:
+        drawn.append(torch.cat(list(images)))
+        return {"figures": {}, "score": {"name": "FD", "value": 1.0}}
+
+    fields = {"name": "tiny", "purpose": "", "features": "lite0", "generated_images": 24, "splits": 2}
+    fields |= {"least_store_images": 20, "manifold_images": 20, "kernel_subsets": 2, "kernel_subset_size": 8}
+    (tmp_path / "tiny.json").write_text(json.dumps(fields))
+    monkeypatch.setattr(vitgan.evaluation, "evaluate", evaluate)
+    config = conditional(uneven, total_kimg=0.008)
+    config = config.model_copy(update={"evaluate_every_kimg": 1.0, "protocol": str(tmp_path / "tiny.json")})
+    generator = vitgan.load(vitgan.train(config, tmp_path / "runs"))
+    expected = to_uint8(generator.sample(24, labels=classes_in_turn(24, (18, 5, 1))))
+    assert (drawn[0].int() - expected.int()).abs().max() <= 1
+    even = to_uint8(generator.sample(24, labels=torch.arange(24) % 3))
+    assert (even.int() - expected.int()).abs().max() > 1

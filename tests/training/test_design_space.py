@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from reference.draws import normal
 from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
@@ -116,6 +117,17 @@ def test_every_variant_trains_at_small_size(tmp_path: Path, variant: str) -> Non
     take_steps(replaced(config, training=replaced(config.training, batch_size=4)), tmp_path)
 
 
+def test_the_authors_r1_is_theirs_of_images_between_0_and_1() -> None:
+    """0.1 / 2 ||∇_y D(2 y - 1)||² at y = (x + 1) / 2 is our weight times ||∇_x D(x)||²."""
+    config = VARIANTS["authors-schedule"](cifar10_tiny())
+    x = normal(1, 12).requires_grad_()
+    y = ((x.detach() + 1) / 2).requires_grad_()
+    (ours,) = torch.autograd.grad((x**3).sum(), x)
+    (theirs,) = torch.autograd.grad(((2 * y - 1) ** 3).sum(), y)
+    expected = 0.1 / 2 * theirs.square().sum().item()
+    assert config.objective.r1_gamma / 2 * ours.square().sum().item() == pytest.approx(expected)
+
+
 def test_variants_keep_the_size_of_their_base() -> None:
     for variant in VARIANTS.values():
         model = variant(cifar10_tiny()).model
@@ -131,6 +143,11 @@ def test_variants_keep_the_size_of_their_base() -> None:
         ("--objective.path-length 2 --model.generator.attention-kernel fused", "no second derivative"),
         ("--model.discriminator.patch-size 5", "discriminator.patch_size 5 does not divide the resolution 32"),
         ("--model.generator.num-heads 5", "generator.num_heads 5 does not divide"),
+        (
+            "--model.generator.mlp-ratio 0.001",
+            "generator.mlp_ratio 0.001 leaves the MLP of generator.dim 384 no hidden",
+        ),
+        ("--model.discriminator.mlp-ratio 0.001", "discriminator.mlp_ratio 0.001 leaves"),
         ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
         ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
         ("--augment.probability 0", "leaves DiffAugment and bCR nothing to do"),

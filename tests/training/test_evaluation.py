@@ -7,12 +7,15 @@ import pytest
 from safetensors.torch import load_file
 
 import vitgan
+from reliability.torture import content
 from tiny import newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
+from vitgan.models.generator import Generator
 from vitgan.training.checkpoint import best_checkpoint, checkpoints, remember_best
 from vitgan.training.hooks import Evaluation, Hooks
+from vitgan.training.log import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,34 @@ def test_best_checkpoint_outlives_newer_ones(store: str, tmp_path: Path) -> None
     best = best_checkpoint(run)
     assert best is not None
     assert (best.checkpoint, best.score) == ("000000k008", 1.0)
+
+
+@pytest.mark.parametrize("images", [12, 24])
+def test_evaluation_that_a_stop_ends_is_made_up_for(store: str, tmp_path: Path, images: int) -> None:
+    """In the middle of a run and at its end; the checkpoint is written before, so that nothing waits for figures."""
+    config, asked = tiny_run(store, keep_checkpoints=1), False
+
+    def evaluate(generator: Generator) -> Evaluation:
+        nonlocal asked
+        asked = asked or (newest(run).name, stops) == (f"000000k{images:03d}", True)
+        score = generator.sample(8).mean().item()
+        return Evaluation({"mean": score}, "mean", score)
+
+    def hooks() -> Hooks:
+        return Hooks(evaluate=evaluate, evaluate_every_kimg=0.012, should_stop=lambda: asked)
+
+    run, stops = tmp_path / "whole" / "00000-store", False
+    vitgan.train(config, tmp_path / "whole", hooks=hooks())
+    expected = content(run)
+    run, stops = tmp_path / "parts" / "00000-store", True
+    vitgan.train(config, tmp_path / "parts", hooks=hooks())
+    assert asked
+    assert newest(run).name == f"000000k{images:03d}"
+    evaluated = [r["images"] for r in read_metrics(run / "metrics.jsonl") if "evaluation/mean" in r]
+    assert images not in evaluated
+    stops = asked = False
+    vitgan.train(config, resume=run, hooks=hooks())
+    assert content(run) == expected
 
 
 def test_scores_of_another_figure_are_not_compared(tmp_path: Path) -> None:

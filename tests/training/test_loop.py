@@ -1,5 +1,6 @@
 """The trainer's own arithmetic: gradients, learning rate, flips, what is logged, precision."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import GeneralTracker
 
 from tiny import tiny_run
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.precision import choose_precision
+from vitgan.training.hooks import Hooks
 from vitgan.training.log import MetricsFile, Statistics, read_metrics
 from vitgan.training.loop import Trainer
 from vitgan.training.randomness import StepRandomness
@@ -66,6 +69,15 @@ def test_learning_rate_warms_up_linearly_and_differs_for_the_discriminator(tmp_p
     assert np.allclose(rates, [(0.1 * f, 0.01 * f) for f in factors])
 
 
+def test_learning_rates_fall_to_nothing_over_the_end_of_the_run(tmp_path: Path) -> None:
+    one = trainer(tiny_run("unused", learning_rate=0.01, lr_decay=0.5, total_kimg=0.04), tmp_path)
+    rates = []
+    for step in range(10):
+        one.step(images(), None, StepRandomness(0, step))
+        rates.append(one.state.generator_optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
+
+
 def test_bf16_keeps_master_weights_and_follows_float32(tmp_path: Path) -> None:
     exact, low = trainer(tiny_run("unused"), tmp_path), trainer(tiny_run("unused"), tmp_path, "bf16")
     a = exact.step(images(), None, StepRandomness(0, 0))
@@ -105,6 +117,42 @@ def test_metrics_file_keeps_what_was_and_drops_what_will_be_redone(tmp_path: Pat
         file.append({"images": images_seen})
     MetricsFile(path, 8)
     assert read_metrics(path) == [{"images": 4}, {"images": 8}]
+
+
+class Broken(GeneralTracker):
+    """A service that was there at the start."""
+
+    name = "broken"
+    requires_logging_directory = False
+    tracker = None
+
+    def __init__(self) -> None:
+        self.told = 0
+        super().__init__()
+
+    def store_init_configuration(self, values: dict) -> None: ...
+
+    def log(self, values: dict, step: int | None = None, **options: object) -> None:
+        self.told += 1
+        raise BrokenPipeError("nobody listens")
+
+
+def test_tracker_that_fails_ends_no_run(tmp_path: Path) -> None:
+    one, broken, notices = trainer(tiny_run("unused", total_kimg=0.012), tmp_path), Broken(), []
+    one.accelerator.trackers = [broken]
+    (tmp_path / "samples").mkdir()
+    batch = np.zeros((4, 3, 8, 8), np.uint8)
+
+    class Zeros:
+        def batches(self, images_seen: int) -> Generator[tuple[np.ndarray, None]]:
+            while True:
+                yield batch, None
+
+    assert one.fit(Zeros(), Hooks(on_notice=notices.append))
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
+    assert broken.told == 1
+    assert len(notices) == 1
+    assert "nobody listens" in notices[0]
 
 
 def test_precision_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,19 @@
 """The GAN step with players that record what they see: who gets which images, weights and gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
+from reference import naive
 from reference.draws import normal
 from vitgan.augment import AugmentConfig, augment
 from vitgan.losses import LOSSES
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.training.phases import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
@@ -26,7 +30,7 @@ class RecordingDiscriminator(Discriminator):
         self.seen: list[Tensor] = []
         self.labels: list[Tensor | None] = []
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         self.seen.append(images.detach().clone())
         self.labels.append(labels)
         return (images * self.weight + images**3 / 100).sum(dim=(1, 2, 3))
@@ -122,6 +126,28 @@ def test_only_penalised_views_are_differentiated_twice() -> None:
     parameters = StepRandomness(0, 0).augmentation("discriminator real", AugmentConfig(probability=1), 6, SIZE)
     torch.testing.assert_close(calls[1], augment(players.real, parameters, AugmentConfig(probability=1)))
     loss.backward()
+
+
+@pytest.mark.parametrize("batch", [1, 6, 8])
+@pytest.mark.parametrize("penalty", ["exact", "finite_difference"])
+def test_a_discriminator_that_compares_images_compares_those_of_one_view(penalty: str, batch: int) -> None:
+    """StyleGAN2's, in groups of 4: every view's logits are those that it has alone, and other fakes change no real one."""
+    config = ObjectiveConfig(r1_gamma=1, r2_gamma=1, wgan_gp=1, penalty=penalty)  # pyright: ignore[reportArgumentType]
+    torch.manual_seed(0)
+    discriminator = StyleGAN2Discriminator(StyleGAN2DiscriminatorConfig(channel_base=64), SIZE, 3)
+    objective = Objective(config, AugmentConfig())
+    real, fake = (normal(batch, 3, SIZE, SIZE, seed=seed, dtype=torch.float32) for seed in (1, 2))
+    logits = []
+    for factor in (1, 3):
+        views = objective.make_views(objective.terms, real, factor * fake, StepRandomness(0, 0))
+        views.run(discriminator, None)
+        for name, images in views.images.items():
+            torch.testing.assert_close(views.logits[name], discriminator(images), rtol=1e-4, atol=1e-5)
+        logits.append(views.logits)
+    for name in ("real", "real_augmented"):
+        torch.testing.assert_close(logits[0][name], logits[1][name], rtol=1e-4, atol=1e-5)
+        if batch > 1:
+            assert not torch.allclose(logits[0][name][:1], discriminator(real[:1]))  # within a view it does compare
 
 
 def test_labels_go_with_every_view() -> None:
@@ -232,20 +258,46 @@ def test_processes_and_micro_batches_count_the_images_of_all() -> None:
     assert StepRandomness(0, 7, rank=1, world_size=2).share(2, 4).images_before(8) == whole
 
 
+def augmented_by_hand(source: str, images: Tensor) -> Tensor:
+    """T(x) of step 0 in float64, written literally."""
+    drawn = StepRandomness(0, 0).augmentation(
+        f"discriminator {source}", AugmentConfig(probability=1), len(images), SIZE
+    )
+    return naive.diffaugment(images.double(), naive.Augmentation(*(value.double() for value in drawn)))
+
+
 @pytest.mark.parametrize("diffaugment", [True, False])
-def test_exact_penalties_are_those_of_the_images_that_d_sees(diffaugment: bool) -> None:
-    """D's gradient is w + 3 x² / 100 by hand."""
+def test_exact_penalties_are_taken_at_the_images_through_the_augmentation(diffaugment: bool) -> None:
+    """||J_T(x)^T (w + 3 T(x)² / 100)||² with T's Jacobian column by column: T is affine in x."""
     players = Players(PLAIN.model_copy(update={"r1_gamma": 4.0, "r2_gamma": 6.0, "diffaugment": diffaugment}))
     loss, parts = players.discriminator_loss()
-    real, fake = players.views()
-    weight = players.discriminator.weight.detach()
-    expected = [(weight + 3 * x**2 / 100).square().sum(dim=(1, 2, 3)).mean().item() for x in (real, fake)]
-    assert parts["loss/r1"].item() == pytest.approx(expected[0], rel=1e-4)
-    assert parts["loss/r2"].item() == pytest.approx(expected[1], rel=1e-4)
-    total = parts["loss/adversarial"].item() + 4 / 2 * expected[0] + 6 / 2 * expected[1]
+    weight = players.discriminator.weight.detach().double()
+    pixels = torch.eye(3 * SIZE * SIZE, dtype=torch.float64).view(-1, 1, 3, SIZE, SIZE)
+    expected = {}
+    for source, x in (("real", players.real), ("fake", players.fakes("discriminator"))):
+        apply = partial(augmented_by_hand, source) if diffaugment else Tensor.double
+        seen, columns = apply(x), torch.stack([apply(x + pixel) for pixel in pixels]) - apply(x)  # (pixels, B, C, H, W)
+        gradient = (columns * (weight + 3 * seen**2 / 100)).sum(dim=(2, 3, 4))  # (pixels, B)
+        expected[source] = gradient.square().sum(dim=0).mean().item()
+    assert parts["loss/r1"].item() == pytest.approx(expected["real"], rel=1e-4)
+    assert parts["loss/r2"].item() == pytest.approx(expected["fake"], rel=1e-4)
+    total = parts["loss/adversarial"].item() + 4 / 2 * expected["real"] + 6 / 2 * expected["fake"]
     assert loss.item() == pytest.approx(total, rel=1e-4)
     loss.backward()
     assert players.discriminator.weight.grad is not None
+
+
+@pytest.mark.parametrize("source", ["real", "fake"])
+def test_finite_differences_add_noise_to_the_images_before_the_augmentation(source: str) -> None:
+    """T(x) and T(x + s n), the same T: a cut square hides the noise too."""
+    change = {"r1_gamma" if source == "real" else "r2_gamma": 2.0, "diffaugment": True}
+    players = Players(PLAIN.model_copy(update=change | {"penalty": "finite_difference", "penalty_noise": 0.05}))
+    players.discriminator_loss()
+    x = players.real if source == "real" else players.fakes("discriminator")
+    clean, noisy = players.views()[0 if source == "real" else 1], players.views()[2]
+    noise = StepRandomness(0, 0).normal(f"penalty noise {source}_augmented_noisy", *x.shape)
+    torch.testing.assert_close(clean.double(), augmented_by_hand(source, x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(noisy.double(), augmented_by_hand(source, x + 0.05 * noise), rtol=1e-4, atol=1e-5)
 
 
 def test_finite_difference_views_carry_noise_of_the_stated_size() -> None:

@@ -100,6 +100,32 @@ def test_images_may_move_but_not_change(store: str, tmp_path: Path) -> None:
         vitgan.train(tiny_run(str(tmp_path / "others"), total_kimg=0.028), resume=run)
 
 
+def test_a_run_finds_its_images_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration says "store", which is another store, or none, elsewhere."""
+    for project, count in (("here", 12), ("there", 7), ("nowhere", 0)):
+        (tmp_path / project).mkdir()
+        monkeypatch.chdir(tmp_path / project)
+        if count:
+            prepare(ImageFolder(write_images(Path("images"), count)), "store", resolution=8, workers=0)
+    monkeypatch.chdir(tmp_path / "here")
+    run = vitgan.train(tiny_run("store", total_kimg=0.008), "runs").absolute()
+    record = (run / "data.json").read_bytes()
+    for kimg, project in ((0.012, "there"), (0.016, "nowhere")):
+        monkeypatch.chdir(tmp_path / project)
+        vitgan.train(tiny_run("store", total_kimg=kimg), resume=run)
+        assert (run / "data.json").read_bytes() == record
+    assert newest(run).name == "000000k016"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="changed since the run"):  # named by the user, so nothing else is taken for it
+        vitgan.train(tiny_run("there/store", total_kimg=0.02), resume=run)
+    (tmp_path / "here" / "store").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="--data") as error:
+        vitgan.train(tiny_run("store", total_kimg=0.02), resume=run)
+    assert "\n" not in str(error.value)
+    vitgan.train(tiny_run("moved", total_kimg=0.02), resume=run)
+    assert newest(run).name == "000000k020"
+
+
 def test_memory_may_be_saved_on_resume(store: str, tmp_path: Path) -> None:
     """The same update but for rounding, so a run may go on where there is less memory."""
     run = vitgan.train(tiny_run(store), tmp_path, hooks=stop_after(3))

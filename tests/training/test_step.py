@@ -65,6 +65,50 @@ def test_micro_batches_make_the_update_of_the_whole_batch(tiny_model, objective,
     assert_same(trained(tiny_model, objective, tmp_path, micro_batch_size=size), whole)
 
 
+@pytest.mark.parametrize("objective", [PAPER, RELATIVISTIC], ids=["paper", "relativistic"])
+def test_micro_batches_of_whole_groups_make_the_same_update_with_minibatch_statistics(
+    tiny_model, objective, tmp_path
+) -> None:
+    model = tiny_model.model_copy(
+        update={"resolution": 16, "discriminator": StyleGAN2DiscriminatorConfig(channel_base=64)}
+    )
+    whole = trained(model, objective, tmp_path)
+    assert_same(trained(model, objective, tmp_path, micro_batch_size=4), whole)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "message"),
+    [
+        (8, 4, 2, ""),
+        (2, None, 1, ""),  # one smaller group, as in StyleGAN2
+        (8, None, 2, ""),
+        (6, None, 1, "training.batch_size 6 is no multiple of"),
+        (8, 2, 1, "training.micro_batch_size 2 is no multiple of"),
+        (8, 1, 1, "training.micro_batch_size 1 is no multiple of"),
+        (2, 1, 1, "training.micro_batch_size 1 is no multiple of"),
+        (8, None, 4, "training.batch_size 8, 2 images for each process, is no multiple of"),
+        (2, None, 2, "training.batch_size 2, 1 images for each process, is no multiple of"),
+        (16, 4, 8, "training.micro_batch_size 4 does not divide"),
+    ],
+)
+def test_shares_that_split_a_group_of_compared_images_are_refused(batch, micro, processes, message) -> None:
+    training = TrainingConfig(batch_size=batch, micro_batch_size=micro)
+    discriminator = StyleGAN2DiscriminatorConfig(channel_base=64)
+    config = RunConfig(model=ModelConfig(discriminator=discriminator), training=training)
+
+    def refusal() -> str:
+        try:
+            config.check()
+            config.check_share(batch // processes)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    assert refusal().startswith(message) if message else refusal() == ""
+    assert "\n" not in refusal()
+    RunConfig(training=training).check()  # a ViT compares nothing
+
+
 @pytest.mark.parametrize("objective", [PAPER, EXACT_PENALTIES], ids=["paper", "exact"])
 def test_recomputed_activations_change_nothing(tiny_model, objective, tmp_path) -> None:
     plain = trained(tiny_model, objective, tmp_path)

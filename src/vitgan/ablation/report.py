@@ -16,6 +16,20 @@ from vitgan.models.costs import model_costs
 
 Rows = dict[str, list[MemberResult]]
 
+FIGURES = (
+    ("KD", 3),
+    ("IS", 2),
+    ("precision", 2),
+    ("recall", 2),
+    ("density", 2),
+    ("coverage", 2),
+    ("near-copies", 3),
+    ("seam", 2),
+    ("repeat-share", 3),
+    ("spectrum-distance", 1),
+)
+"""Figures beside the score, each with its digits."""
+
 
 def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
     """Writes report.md, report.csv, curves.png and grids.png into `folder`; returns the Markdown file."""
@@ -76,7 +90,7 @@ def figures(runs: list[MemberResult]) -> dict[str, str]:
         "kimg": over_seeds([run.kimg for run in runs], 1),
         "CPU min": over_seeds([run.cpu_minutes([run.kimg])[0] for run in runs], 1),
     }
-    for name, digits in (("KD", 3), ("IS", 2), ("precision", 2), ("recall", 2), ("coverage", 2)):
+    for name, digits in FIGURES:
         row[name] = over_seeds([run.figure(name) for run in runs], digits)
 
     def of_log(key: str, summary: Callable[[list[float]], float]) -> list[float | None]:

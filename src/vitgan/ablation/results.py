@@ -46,7 +46,7 @@ class MemberResult:
 
     def figure(self, name: str) -> float | None:
         """The last value of an evaluation's figure, whichever features it was measured by ("precision-lite0")."""
-        pattern = re.compile(rf"evaluation/{name}(-(?!std|infinity)\w+)?")
+        pattern = re.compile(rf"evaluation/{name}(-(?!std|extrapolated)[\w-]+)?")
         values = [value for record in self.records for key, value in record.items() if pattern.fullmatch(key)]
         return values[-1] if values else None
 
@@ -58,9 +58,8 @@ class MemberResult:
     @property
     def score_key(self) -> str | None:
         """Name of the logged Fréchet distance."""
-        keys = [k for r in self.records for k in r if k.startswith(("evaluation/FD-", "evaluation/FID"))]
-        plain = [k for k in keys if "infinity" not in k]
-        return plain[0] if plain else None
+        keys = (key for record in self.records for key in record)
+        return next((key for key in keys if re.fullmatch(r"evaluation/(FID|FD-(?!extrapolated)[\w-]+)", key)), None)
 
     def score(self, in_time: bool = False) -> Curve:
         """(thousands of images, or minutes of the processor; Fréchet distance) of the evaluations."""

@@ -1,5 +1,6 @@
 """Runs the rows of a suite one after the other; what is done stays done."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,16 @@ from pathlib import Path
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
-from vitgan.files import read_model, write_json
+from vitgan.files import check_writable, read_model, write_json
 from vitgan.presets import replaced
-from vitgan.run_folder import check_resumable
+from vitgan.run_folder import DATA_RECORD, DataRecord, open_data
 from vitgan.runs import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.hooks import Hooks
-from vitgan.training.log import read_metrics
+from vitgan.training.log import is_evaluation, read_metrics
+
+PLAN = "plan.json"
 
 
 class Plan(Config):
@@ -79,13 +82,15 @@ def run_suite(
         Whether all runs are finished.
 
     Raises:
-        UserError: If the folder holds another ablation.
+        UserError: If the folder holds another ablation, or its runs were trained on other images.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "plan.json"
-    if path.exists() and read_model(path, Plan, "ablation") != plan:
-        raise UserError(f"{folder} holds another ablation (see plan.json in it): choose another folder with --out")
-    write_json(path, plan.model_dump(mode="json"))
+    check_place(folder, plan)
+    _check_data(suite, plan, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PLAN, plan.model_dump(mode="json"))
+    except OSError as error:
+        raise UserError(f"cannot write the ablation {folder}: {error.strerror}; choose another --out") from error
     for member in members(suite, plan):
         if stopped():
             return False
@@ -95,11 +100,39 @@ def run_suite(
             continue
         hooks = hooks_for(member.name, config)
         if run is not None and latest_checkpoint(run) is not None:
-            check_resumable(run, config)
             train(with_time_left(config, run), resume=run, hooks=hooks)
         else:
             train(config, out=member.folder(folder), hooks=hooks)
     return not stopped()
+
+
+def check_place(folder: Path, plan: Plan) -> None:
+    """Refuses a folder that is neither new nor empty nor this very ablation's.
+
+    Raises:
+        UserError: If it holds anything else, or cannot be written.
+    """
+    if (folder / PLAN).exists():
+        if read_model(folder / PLAN, Plan, "ablation") != plan:
+            raise UserError(f"{folder} holds another ablation (see {PLAN} in it): choose another folder with --out")
+    elif not os.path.lexists(folder):
+        check_writable(folder, "the ablation ")
+    elif not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one with --out")
+
+
+def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
+    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
+    store = open_data(plan.base.data)
+    for member in members(suite, plan):
+        run = run_of_member(folder, member)
+        if run is not None and (run / DATA_RECORD).exists():
+            difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
+            if difference is not None:
+                raise UserError(
+                    f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
+                    "ablation began, or begin another with --out"
+                )
 
 
 def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:
@@ -122,12 +155,14 @@ def run_of_member(folder: Path, member: Member) -> Path | None:
 
 
 def is_finished(run: Path, config: RunConfig) -> bool:
-    """Whether a run has used up one of its budgets."""
+    """Whether a run has used up one of its budgets, and was evaluated then."""
     if latest_checkpoint(run) is None:
         return False
     training = config.training
     records = read_metrics(run / "metrics.jsonl")
-    images = records[-1]["images"] if records else 0
+    if not records or not is_evaluation(records[-1]):
+        return False  # stopped before its last evaluation
+    images = records[-1]["images"]
     minutes, cpu_minutes = minutes_spent(records)
     return (
         images >= training.total_kimg * 1000

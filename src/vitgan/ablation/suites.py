@@ -27,7 +27,7 @@ Row = Callable[[RunConfig], RunConfig]
 
 PLAIN_OBJECTIVE = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0)
 R1_GAMMA = 0.1
-"""R1's gamma in the rows that have it: the authors' PyTorch code's."""
+"""R1's gamma in the rows that have it [choice]."""
 
 
 @dataclass(frozen=True)

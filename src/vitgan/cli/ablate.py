@@ -1,19 +1,19 @@
 """`vitgan ablate SUITE`: a table of runs that differ in one thing, and its report."""
 
-import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic.dataclasses import dataclass
 
 from vitgan.ablation.report import write_report
-from vitgan.ablation.run import Plan, run_suite
+from vitgan.ablation.run import Plan, check_place, run_suite
 from vitgan.ablation.suites import SUITES, Suite, find_suite
-from vitgan.cli.arguments import parse
-from vitgan.cli.train import stop_on_signal
+from vitgan.cli.arguments import Positive, Seed, parse
+from vitgan.cli.stopping import stop_on_signal
 from vitgan.cli.training_display import log_line
+from vitgan.commands import command
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.presets import preset, replaced
@@ -52,12 +52,12 @@ class Arguments:
     suite: Annotated[str, tyro.conf.Positional]
     base: str = "cifar10-tiny"
     data: str | None = None
-    kimg: float | None = None
-    minutes: float | None = None
-    cpu_minutes: float | None = None
-    evaluate_every_kimg: float | None = None
+    kimg: Positive | None = None
+    minutes: Positive | None = None
+    cpu_minutes: Positive | None = None
+    evaluate_every_kimg: Positive | None = None
     protocol: str = "quick-5k"
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     out: Path | None = None
     only: tuple[str, ...] = ()
     paper_objective: bool = True
@@ -77,11 +77,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"suite {suite.name} has no row {unknown[0]!r}: its rows are {', '.join(suite.rows)}")
     if parsed.kimg is None and parsed.minutes is None and parsed.cpu_minutes is None:
         raise UserError("an ablation needs a budget for each run: pass --kimg, --minutes or --cpu-minutes")
-    for name in ("kimg", "minutes", "cpu_minutes", "evaluate_every_kimg"):
-        value = getattr(parsed, name)
-        if value is not None and value <= 0:
-            raise UserError(f"--{name.replace('_', '-')} {value:g} is too little: pass a number above 0")
-    if not parsed.seeds or len(set(parsed.seeds)) < len(parsed.seeds) or min(parsed.seeds) < 0:
+    if not parsed.seeds or len(set(parsed.seeds)) < len(parsed.seeds):
         raise UserError("--seeds needs one or more different numbers from 0: --seeds 0 1")
     folder = parsed.out or Path("runs") / f"ablate-{suite.name}"
     plan = Plan(
@@ -94,12 +90,20 @@ def main(arguments: list[str]) -> None:
         base=base_config(parsed),
     )
     rows = {name: row for name, row in suite.rows.items() if not parsed.only or name in parsed.only}
-    finished = parsed.report_only or _train(Suite(suite.name, suite.question, rows), plan, folder)
-    command = shlex.join(["vitgan", "ablate", *(a for a in arguments if a != "--report-only")])  # what makes the rows
-    report = write_report(suite, plan, folder, command)
+    check_place(folder, plan)
+    if parsed.report_only and not folder.is_dir():
+        raise UserError(
+            f"there is no ablation in {folder} to report: leave out --report-only, or pass its folder as --out"
+        )
+    with stop_on_signal() as received:
+        finished = parsed.report_only or _train(Suite(suite.name, suite.question, rows), plan, folder, received)
+    made_by = command("ablate", *(argument for argument in arguments if argument != "--report-only"))
+    report = write_report(suite, plan, folder, made_by)
     print(f"report: {report}")
     if not finished:
         print("not all runs are finished; the same command goes on")
+    if received:
+        sys.exit(128 + received[0])
 
 
 def base_config(arguments: Arguments) -> RunConfig:
@@ -113,13 +117,11 @@ def base_config(arguments: Arguments) -> RunConfig:
     )
 
 
-def _train(suite: Suite, plan: Plan, folder: Path) -> bool:
-    with stop_on_signal() as received:
+def _train(suite: Suite, plan: Plan, folder: Path, received: list[int]) -> bool:
+    def hooks_for(name: str, config: RunConfig) -> Hooks:
+        def on_log(record: dict[str, float]) -> None:
+            print(f"{name}: {log_line(record, config)}", file=sys.stderr)
 
-        def hooks_for(name: str, config: RunConfig) -> Hooks:
-            def on_log(record: dict[str, float]) -> None:
-                print(f"{name}: {log_line(record, config)}", file=sys.stderr, flush=True)
+        return Hooks(on_log=on_log, should_stop=lambda: bool(received))
 
-            return Hooks(on_log=on_log, should_stop=lambda: bool(received))
-
-        return run_suite(suite, plan, folder, hooks_for, lambda: bool(received))
+    return run_suite(suite, plan, folder, hooks_for, lambda: bool(received))

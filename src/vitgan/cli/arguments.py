@@ -1,17 +1,49 @@
 """Command-line arguments through tyro, whose complaints become one line each."""
 
+import ast
 import contextlib
 import difflib
+import inspect
 import io
 import re
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import tyro
+from pydantic import AfterValidator, Field
 
+from vitgan.devices import check_device_name
 from vitgan.errors import UserError
+from vitgan.files import check_file
+from vitgan.pictures import check_animation, check_picture
 
 Parsed = TypeVar("Parsed")
+
+# What values an option takes. Options are dataclasses of pydantic's, so that each value is checked before any work is done.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Index = Annotated[int, Field(ge=0, lt=2**31)]
+Truncation = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FramesPerSecond = Annotated[float, Field(ge=0.1, le=100)]
+Device = Annotated[str, AfterValidator(check_device_name)]
+OutputFile = Annotated[Path, AfterValidator(lambda path: check_file(path))]
+PictureFile = Annotated[Path, AfterValidator(check_picture)]
+AnimationFile = Annotated[Path, AfterValidator(check_animation)]
+"""A still .png too."""
+
+
+def chosen_file(given: Path | None, usual: str, option: str = "--out") -> Path:
+    """The file that was asked for, else the usual one, which nobody asked for by name and which therefore replaces nothing.
+
+    Raises:
+        UserError: If the usual one is there or cannot be made.
+    """
+    if given is None and Path(usual).exists():
+        raise UserError(f"{usual} is there already: pass {option} {usual} to replace it, or {option} with another name")
+    return given or check_file(Path(usual))
 
 
 def parse(
@@ -49,14 +81,35 @@ def parse(
     return parsed
 
 
+def restore_docstrings() -> None:
+    """Reads docstrings from the sources of what is imported of the package: they are the help, and `python -OO` has none."""
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("vitgan."):
+            tree = ast.parse(inspect.getsource(module))
+            module.__doc__ = ast.get_docstring(tree)
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    vars(module)[node.name].__doc__ = ast.get_docstring(node)
+
+
 def one_line(complaint: str, prog: str) -> str:
     """tyro's boxed complaint without the box and the pointers to documentation, as one line."""
     lines = [line.strip("│╭╰╮╯─- \t") for line in complaint.split("Argument helptext")[0].splitlines()]
-    text = " ".join(line for line in lines if line and "full helptext" not in line)
+    text = " ".join(" ".join(line for line in lines if line and "full helptext" not in line).split())
     text = re.sub(r"For further information visit \S+", "", text)
     text = re.sub(r"\s*\[type=[^\]]*input_value=([^,\]]*)[^\]]*\]", r" (got \1)", text)
+    text = text.replace("Input should be greater than or equal to", "must be at least")
+    text = text.replace("Input should be less than or equal to", "must be at most").replace("Input should", "must")
     text = re.sub(r"^(Value error|Parsing error|Missing argument|Required options?)\s+", "", text)
+    text = re.sub(r"^Error parsing ([\w.]+): \d+ validation errors? for \w+ ([\w.]+)", _option, text)
     return f"{' '.join(text.split())}; see `{prog} --help`"
+
+
+def _option(match: re.Match[str]) -> str:
+    """pydantic's "seeds.1", the second of several values, as what stands on the command line: "--seeds"."""
+    section = match[1].removeprefix("config").removeprefix(".") if match[1].startswith("config") else ""
+    name = re.sub(r"\.\d+$", "", match[2]).replace("_", "-")
+    return f"--{section}.{name}:" if section else f"--{name}:"
 
 
 def _unknown(option: str, kind: Any, prog: str, options: dict[str, Any]) -> str:

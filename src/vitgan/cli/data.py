@@ -11,17 +11,19 @@ import numpy as np
 import tyro
 
 from vitgan.cli.progress import progress_bar
+from vitgan.commands import command
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
 from vitgan.data.sources import fashion_mnist as fashion_mnist_source
 from vitgan.data.sources import lsun as lsun_source
-from vitgan.data.sources.folder import ImageFolder, Labels
+from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
 from vitgan.data.summary import class_counts, image_grid, value_histogram
 from vitgan.errors import UserError
+from vitgan.presets import recommended
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16
@@ -58,14 +60,15 @@ FlatOutput = Annotated[Output, tyro.conf.arg(name="")]
 
 
 def folder(
-    output: FlatOutput, source: Path, split: str | None = None, labels: Labels = "auto", follow_links: bool = False
+    output: FlatOutput, source: Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
 ) -> None:
     """Your own images: a folder, zip or tar of image files; class folders become labels.
 
     Args:
         source: The folder, zip or tar (also StyleGAN's zips with dataset.json).
-        split: Only the images below the folder of this name, e.g. train; "all" for all.
-        labels: Where labels come from: class folders or dataset.json if they make sense (auto), or nowhere.
+        split: Only this split's images, e.g. train, or those below the folder of this name; "all" for all.
+        labels: Where labels come from: "folders" (class folders), "none", or a table of names and labels (JSON, JSON
+            Lines or CSV); "auto" takes dataset.json or class folders, and asks where it is in doubt.
         follow_links: Follow symbolic links that lead out of the folder.
     """
     _prepare(ImageFolder(source, split, labels, follow_links), output)
@@ -102,9 +105,9 @@ def celeba(
     """CelebA's aligned faces; --crop 178 (the default) or the older --crop 148.
 
     Args:
-        source: img_align_celeba or img_align_celeba.zip, or the Hub's Parquet files.
+        source: img_align_celeba or img_align_celeba.zip, what holds one of them, or the Hub's Parquet files.
         split: Which images, by the official partition.
-        partition: list_eval_partition.txt, if it is not beside the images.
+        partition: list_eval_partition.txt (or .csv), if it is not beside or above the images.
     """
     if holds_parquet(source):
         _prepare(ParquetImages(source, split, label_column="none", provenance=celeba_source.PROVENANCE), output)
@@ -123,7 +126,7 @@ def lsun(output: FlatOutput, source: Path, category: str = "bedroom", split: lsu
     if holds_parquet(source):
         _prepare(ParquetImages(source, split, label_column="none", provenance=lsun_source.PROVENANCE), output)
     else:
-        _prepare(lsun_source.Lsun(source, category, split or "train"), output)
+        _prepare(lsun_source.Lsun(source, category, split), output)
 
 
 def parquet(
@@ -139,7 +142,7 @@ def parquet(
         source: A Parquet file, or a folder with some.
         split: Which files, by their names, e.g. train; "all" for all.
         image_column: Column of encoded images, if there are several.
-        label_column: Column of class numbers; by default the Hub's class label; "none" for none.
+        label_column: Column of labels; by default the Hub's class label, or the one column called so; "none" for none.
     """
     _prepare(ParquetImages(source, split, image_column, label_column), output)
 
@@ -190,6 +193,9 @@ def show(
     """
     opened = ImageStore.open(store)
     _print_description(opened)
+    if opened.description.labels_from:
+        print(f"  split: {opened.description.split or 'none'} ({opened.description.split_from})")
+        print(f"  labels: {opened.description.labels_from}")
     _print_histogram(opened, seed)
     counts = class_counts(opened)
     for name, count in counts:
@@ -233,6 +239,8 @@ def _prepare(source: Source, output: Output) -> None:
     provenance = source.provenance
     where = f" ({provenance.url})" if provenance.url else ""
     print(f"{provenance.name}{where}; licence: {provenance.licence}")
+    print(f"split: {source.split or 'none'} ({source.split_from})")
+    _print_labels(source)
     print(f"{planned.images:,} images, {planned.framing}: at most {planned.bytes:,} bytes in {output.out}")
     try:
         with progress_bar("Preparing", unit="images") as on_progress:
@@ -254,9 +262,21 @@ def _prepare(source: Source, output: Output) -> None:
         print("interrupted: the same command goes on where it was")
         raise
     _print_description(store)
-    preset = "quickstart" if store.channels == 1 else "cifar10-tiny"
-    size = "" if store.resolution == 32 else f" --model.resolution {store.resolution}"
-    print(f"next: vitgan train {preset} --data {store.path}{size}")
+    preset, *sizes = recommended(store.resolution, store.channels)
+    print(f"next: {command('train', preset, '--data', store.path, *sizes)}")
+
+
+def _print_labels(source: Source) -> None:
+    """Where labels come from, and how many images each class has."""
+    if source.labels is None:
+        print(f"labels: {source.labels_from}")
+        return
+    numbers = np.asarray(source.labels)
+    counts = np.bincount(numbers[numbers >= 0], minlength=len(source.label_names or ()))
+    sizes = f"{counts[counts > 0].min():,} to {counts.max():,} images each"
+    empty = f", {(counts == 0).sum():,} of them without images" if 0 in counts else ""
+    left_out = f"; {(numbers < 0).sum():,} images have none and are left out" if (numbers < 0).any() else ""
+    print(f"labels: {len(counts):,} classes from {source.labels_from}{empty}, {sizes}{left_out}")
 
 
 def _print_description(store: ImageStore) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from vitgan.cli.arguments import parse
+from vitgan.cli.arguments import Device, OutputFile, PictureFile, parse
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
     from vitgan.data.store import ImageStore
     from vitgan.metrics import FeatureExtractor, Protocol
     from vitgan.metrics.image_sources import ImageSource
+    from vitgan.models.generator import Generator
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
-BUNDLED_DATA = "fashion-mnist"
 CACHE_FOLDER = "evaluation"
 SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
 
@@ -32,7 +33,7 @@ EXAMPLE = """Measures FID and its relatives, always by a named protocol, which t
 example: vitgan evaluate runs/00000-cifar10 --data data/cifar10 --protocol cifar10-train-50k --json fid.json"""
 
 
-@dataclasses.dataclass
+@dataclass
 class Arguments:
     """What to measure, against what, and how.
 
@@ -56,10 +57,10 @@ class Arguments:
     protocol: str = "quick-5k"
     features: Literal["auto", "inception", "lite0", "lite2"] = "auto"
     inception_weights: Path | None = None
-    json: Path | None = None
-    neighbours: Path | None = None
-    device: str = "auto"
-    batch_size: int | None = None
+    json: OutputFile | None = None
+    neighbours: PictureFile | None = None
+    device: Device = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     cache: bool = True
     list_protocols: bool = False
 
@@ -80,17 +81,16 @@ def main(arguments: list[str]) -> None:
 
 def run(options: Arguments, source: Path) -> dict[str, Any]:
     """Measures `source` as the options say: what `vitgan.metrics.compare` returns, and the names of the two sides."""
+    from vitgan.devices import find_device
     from vitgan.metrics import evaluate, find_protocol, reference_statistics
     from vitgan.metrics.image_sources import ArrayImages
 
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size {options.batch_size} is too small: pass 1 or more")
     name, source = source, find_source(source)
     protocol = find_protocol(options.protocol)
     store = open_reference(options.data, source)
     protocol.check_store(len(store), store.resolution, store.description.split)
-    device = choose_device(options.device)
-    images = open_source(source, protocol, store, device, options.batch_size)
+    device = str(find_device(options.device))
+    measured = open_source(source, protocol, store, device, options.batch_size)
     extractor = choose_extractor(protocol, options, device)
     if options.batch_size is not None:
         extractor = dataclasses.replace(extractor, batch_size=options.batch_size)
@@ -110,12 +110,14 @@ def run(options: Arguments, source: Path) -> dict[str, Any]:
     shown: list[Tensor] = []
     with progress_bar("Evaluating") as on_progress:
         result = evaluate(
-            remember_first(images, SHOWN_ROWS, shown),
+            remember_first(measured.images, SHOWN_ROWS, shown),
             reference,
             protocol,
             extractor,
+            patch_size=measured.patch_size,
             on_progress=on_progress,
         )
+    result["notes"] += measured.notes
     result |= {"source": str(name), "data": {"path": str(store.path), "sha256": store.description.sha256}}
     if options.neighbours is not None:
         indices = protocol.choose(len(store), protocol.reference_images)
@@ -137,26 +139,39 @@ def find_source(source: Path) -> Path:
 
 def open_reference(data: str | None, source: Path) -> "ImageStore":
     """The store to measure against: `data`, or the data of the run that is measured."""
-    from vitgan.data.bundled import bundled_fashion_mnist
-    from vitgan.data.store import ImageStore
+    from vitgan.model_names import run_of_checkpoint
+    from vitgan.run_folder import data_of_run, open_data
 
-    if data is None:
-        run = source.parent.parent if source.parent.name == "checkpoints" else source
-        if not (run / "checkpoints").is_dir():
-            raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
-        from vitgan.run_folder import config_of_run
-
-        data = config_of_run(run).data
-    return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+    if data is not None:
+        return open_data(data)
+    run = run_of_checkpoint(source) or source
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{source} says nothing about real images: pass the store to measure against with --data")
+    return data_of_run(run)
 
 
-def open_source(
-    path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int | None
-) -> Iterable["Tensor"]:
-    """As many images as the protocol measures, in batches (b, C, H, W) uint8."""
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is measured.
+
+    Attributes:
+        images: As many as the protocol asks for, in batches (b, C, H, W) uint8.
+        patch_size: Of the patches that seams are looked for between.
+        notes: What a reader of the figures must know about the images.
+    """
+
+    images: Iterable["Tensor"]
+    patch_size: int
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def open_source(path: Path, protocol: "Protocol", store: "ImageStore", device: str, batch_size: int | None) -> Measured:
+    """The images of a model, store, folder, archive or .npz."""
+    from vitgan.metrics.evaluate import PATCH_SIZE
+
     if is_model(path):
         return generated_images(path, protocol, store.resolution, device, batch_size)
-    source = open_images(path)
+    source = open_images(path, store.channels, store.description.background)
     if source.size != (store.resolution, store.resolution):
         height, width = source.size
         raise UserError(
@@ -168,19 +183,24 @@ def open_source(
             f"protocol {protocol.name} measures {protocol.generated_images:,} images, {path} has {len(source):,}: "
             "make more, choose another protocol (--list-protocols), or pass your own as a .json file"
         )
-    return source.batches(protocol.choose(len(source), protocol.generated_images))
+    return Measured(source.batches(protocol.choose(len(source), protocol.generated_images)), PATCH_SIZE)
 
 
 def is_model(path: Path) -> bool:
     """Whether `vitgan.pretrained.load` is the one to open this folder."""
-    return (path / "model.safetensors").exists() or (path / "checkpoints").is_dir() or path.parent.name == "checkpoints"
+    from vitgan.model_names import run_of_checkpoint
+
+    return (
+        any((path / name).exists() for name in ("model.safetensors", "checkpoints"))
+        or run_of_checkpoint(path) is not None
+    )
 
 
 def generated_images(
     path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int | None
-) -> Iterator["Tensor"]:
-    """The protocol's images drawn from a trained generator, with its truncation and seed."""
-    from vitgan.metrics import to_uint8
+) -> Measured:
+    """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
+    from vitgan.grid import to_uint8
     from vitgan.pretrained import load
 
     generator = load(path, device)
@@ -192,12 +212,27 @@ def generated_images(
     batches = generator.batches(
         protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
     )
-    return map(to_uint8, batches)
+    return Measured(map(to_uint8, batches), generator.patch_size, notes_on_classes(generator))
 
 
-def open_images(path: Path) -> "ImageSource":
-    """A store, an .npz, or a folder, zip or tar of image files."""
+def notes_on_classes(generator: "Generator") -> list[str]:
+    """How a conditional model's classes were drawn."""
+    if not generator.num_classes:
+        return []
+    if generator.class_counts is None:
+        return [
+            "all classes were drawn equally often: the model does not say how many images of each it was trained on"
+        ]
+    total = sum(generator.class_counts)
+    shares = ", ".join(f"{100 * count / total:.3g}%" for count in generator.class_counts)
+    return [f"classes were drawn in the shares of the training images: {shares}"]
+
+
+def open_images(path: Path, channels: int = 3, background: str = "#ffffff") -> "ImageSource":
+    """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels."""
+    from vitgan.data.decode import decode_unframed
     from vitgan.data.sources.container import open_container
+    from vitgan.data.sources.folder import SUFFIXES
     from vitgan.data.sources.source import UnreadableImage
     from vitgan.data.store import ImageStore
     from vitgan.metrics.image_sources import ArrayImages, EncodedImages, NpzImages
@@ -206,7 +241,7 @@ def open_images(path: Path) -> "ImageSource":
         return ArrayImages(ImageStore.open(path).images)
     if path.suffix == ".npz":
         return NpzImages(path)
-    container = open_container(path, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
+    container = open_container(path, lambda name: name.lower().endswith(SUFFIXES))
     if container.refused:
         name, reason = container.refused[0]
         raise UserError(f"{name} in {path} cannot be read ({reason}): remove it or make it readable")
@@ -217,20 +252,13 @@ def open_images(path: Path) -> "ImageSource":
         except UnreadableImage as error:
             raise UserError(f"{container.names[index]} in {path} cannot be read ({error}): make it again") from error
 
-    return EncodedImages(container.names, read)
+    def decode(data: bytes, name: str) -> np.ndarray:
+        try:
+            return decode_unframed(data, channels, background)
+        except UnreadableImage as error:
+            raise UserError(f"{name} in {path} cannot be decoded ({error}): make it again, or remove it") from error
 
-
-def choose_device(name: str) -> str:
-    """The device of this name; "auto" is CUDA where there is one."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used here: pass cpu, or auto") from error
-    return name
+    return EncodedImages(container.names, read, decode)
 
 
 def choose_extractor(protocol: "Protocol", options: Arguments, device: str) -> "FeatureExtractor":
@@ -296,11 +324,13 @@ def print_result(result: dict[str, Any]) -> None:
 
     from vitgan.metrics import FIGURES
 
-    arrows = {"lower": "↓", "higher": "↑", "": ""}
-    table = Table("figure", "value", "better", title=f"{result['source']} against {result['data']['path']}")
-    table.columns[1].justify = "right"
+    arrows = {"lower": "↓", "higher": "↑", "real": "as real", "": ""}
+    table = Table("figure", "value", "real images", "better")
+    table.title = f"{result['source']} against {result['data']['path']}"
+    table.columns[1].justify = table.columns[2].justify = "right"
     for (name, value), figure in zip(result["figures"].items(), FIGURES.values(), strict=True):
-        table.add_row(name, f"{value:.5g}", arrows[figure.better])
+        real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
+        table.add_row(name, f"{value:.5g}", real, arrows[figure.better])
     console = Console()
     console.print(table)
     protocol = result["protocol"]
@@ -309,6 +339,11 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(
         f"{images['generated']:,} images against {images['reference']:,}; features {features['name']} "
         f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}",
+        highlight=False,
+    )
+    console.print(
+        f"pixels of {images['texture_generated']:,} against {images['texture_reference']:,} images, patches of "
+        f"{result['patch_size']}×{result['patch_size']}",
         highlight=False,
     )
     for note in result["notes"]:

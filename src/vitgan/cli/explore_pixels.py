@@ -1,19 +1,23 @@
 """`vitgan explore` where it is about pixels and patches: zoom, attention, inversion of photos."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from vitgan.cli.explore_styles import Common, OfModel
+from vitgan.cli.arguments import AnimationFile, Index, OutputFile, PictureFile, Seed, chosen_file
+from vitgan.cli.explore_styles import Common, Frames, OfModel, Size
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+Pixel = Annotated[float, Field(ge=0, le=4096)]
 
 
 @dataclass
@@ -27,16 +31,17 @@ class Zoom(Common):
         largest: Magnification of the video at its far end.
         frames: Of the video.
         size: Pixels of a video frame.
-        out: A .png of stills beside bicubic, or a .gif, .webp or .mp4 of a smooth zoom into the first seed.
+        out: A .png of stills beside bicubic (by default zoom.png), or a .gif, .webp or .mp4 of a smooth zoom into the first
+            seed.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2)
-    factors: tuple[int, ...] = (2, 4, 8)
-    centre: tuple[float, float] | None = None
-    largest: float = 8.0
-    frames: int = 60
-    size: int = 256
-    out: Path = Path("zoom.png")
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    factors: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (2, 4, 8)
+    centre: tuple[Pixel, Pixel] | None = None
+    largest: Annotated[float, Field(ge=1, le=1000)] = 8.0
+    frames: Frames = 60
+    size: Size = 256
+    out: AnimationFile | None = None
 
 
 def zoom(options: Zoom) -> None:
@@ -47,19 +52,23 @@ def zoom(options: Zoom) -> None:
     from vitgan.explore import zoom as zooming
     from vitgan.explore.invert import psnr
     from vitgan.explore.latents import styles_of_seeds
-    from vitgan.explore.sheet import check_animation_name, picture, save_animation, sheet
+    from vitgan.explore.sheet import picture, save_animation, sheet
     from vitgan.grid import save_image
+    from vitgan.pictures import check_animation_size, check_picture_size
 
+    out = chosen_file(options.out, "zoom.png")
+    check_animation_size(options.frames, options.size, options.size)
     generator = options.generator()
+    pixels = generator.resolution * max(options.factors, default=1)
+    check_picture_size(pixels * len(options.seeds), pixels)
     styles = generator.styles(styles_of_seeds(generator, options.seeds, options.truncation, options.label))
-    if options.out.suffix.lower() != ".png":
-        check_animation_name(options.out)
+    if out.suffix.lower() != ".png":
         with progress_bar("Zooming", unit="frames") as on_progress:
             frames = zooming.zoom_frames(
                 generator, styles[:1], options.frames, options.largest, options.size, options.centre, on_progress
             )
-            save_animation((picture(f[0], options.size) for f in frames), options.out, frames_per_second=20)
-        print(f"{options.frames} frames: {options.out}")
+            save_animation((picture(f[0], options.size) for f in frames), out, frames_per_second=20)
+        print(f"{options.frames} frames: {out}")
         return
     plain = zooming.zoom(generator, styles, 1)
     columns, titles = [plain], ["plain"]
@@ -72,8 +81,8 @@ def zoom(options: Zoom) -> None:
             f"factor {factor}: its mean over {factor}×{factor} pixels has PSNR {similarity:.1f} dB against the plain image"
         )
     rows = [[column[index] for column in columns] for index in range(len(options.seeds))]
-    save_image(sheet(rows, titles, [f"seed {s}" for s in options.seeds], side=generator.resolution * 8), options.out)
-    print(f"zooms: {options.out}")
+    save_image(sheet(rows, titles, [f"seed {s}" for s in options.seeds], side=generator.resolution * 8), out)
+    print(f"zooms: {out}")
 
 
 @dataclass
@@ -83,12 +92,14 @@ class Attention(Common):
     Attributes:
         seed: The image.
         queries: Patches that attend, numbered row by row from the top left; default five spread over the image.
-        out: A .png for the generator; beside it NAME-discriminator.png, where MODEL is a run or checkpoint.
+        out: A picture for the generator; by default attention.png.
+        discriminator_out: Another picture, for the discriminator; MODEL must be a run or checkpoint.
     """
 
-    seed: int = 0
-    queries: tuple[int, ...] = ()
-    out: Path = Path("attention.png")
+    seed: Seed = 0
+    queries: tuple[Index, ...] = ()
+    out: PictureFile | None = None
+    discriminator_out: PictureFile | None = None
 
 
 def attention(options: Attention) -> None:
@@ -98,26 +109,25 @@ def attention(options: Attention) -> None:
     """
     from vitgan.explore.attention import discriminator_attention, generator_attention, load_discriminator
     from vitgan.explore.latents import render, styles_of_seeds
-    from vitgan.model_names import WEIGHTS, find_model
+    from vitgan.model_names import find_model
 
+    out = chosen_file(options.out, "attention.png")
+    discriminator = load_discriminator(find_model(options.model)) if options.discriminator_out else None
     generator = options.generator()
     styles = generator.styles(styles_of_seeds(generator, [options.seed], options.truncation, options.label))
     maps = [m[0].mean(0) for m in generator_attention(generator, styles)]
     image = render(generator, styles)[0]
     queries = options.queries or spread_queries(len(maps[0]))
-    if max(queries) >= len(maps[0]) or min(queries) < 0:
+    if max(queries) >= len(maps[0]):
         raise UserError(f"patch {max(queries)} is out of range: the generator has patches 0 to {len(maps[0]) - 1}")
-    save_attention(image, maps, list(queries), 0, options.out)
-    print(f"the generator's attention, a column per block: {options.out}")
-    home = find_model(options.model)
-    if (home / WEIGHTS).exists():
-        print("a model folder has no discriminator: pass the run to see its attention too")
+    save_attention(image, maps, list(queries), 0, out)
+    print(f"the generator's attention, a column per block: {out}")
+    if discriminator is None or options.discriminator_out is None:
         return
-    judged = discriminator_attention(load_discriminator(home).to(image.device), image.unsqueeze(0))
+    judged = discriminator_attention(discriminator.to(image.device), image.unsqueeze(0))
     maps = [m[0].mean(0) for m in judged]
-    second = options.out.with_name(f"{options.out.stem}-discriminator{options.out.suffix}")
-    save_attention(image, maps, [None, *spread_queries(len(maps[0]) - 1)], 1, second)
-    print(f"the discriminator's, the class token first: {second}")
+    save_attention(image, maps, [None, *spread_queries(len(maps[0]) - 1)], 1, options.discriminator_out)
+    print(f"the discriminator's, the class token first: {options.discriminator_out}")
 
 
 def spread_queries(tokens: int) -> tuple[int, ...]:
@@ -153,15 +163,17 @@ class Invert(OfModel):
         steps: Gradient steps.
         seed: Of the random starts.
         perceptual_weight: Weight of the features' term; 0 compares pixels alone.
-        out: A .png: the target beside the result. The styles go to NAME.safetensors beside it.
+        out: A picture, the target beside the result; by default invert.png.
+        styles_out: A .safetensors file for the styles that were found.
     """
 
     picture: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")] = Path()
     space: Literal["w", "w+"] = "w+"
-    steps: int = 300
-    seed: int = 0
-    perceptual_weight: float = 0.1
-    out: Path = Path("invert.png")
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 300
+    seed: Seed = 0
+    perceptual_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.1
+    out: PictureFile | None = None
+    styles_out: OutputFile | None = None
 
 
 def invert(options: Invert) -> None:
@@ -175,11 +187,15 @@ def invert(options: Invert) -> None:
     from vitgan.data.sources.source import UnreadableImage
     from vitgan.explore.invert import invert as find_styles
     from vitgan.explore.sheet import sheet
+    from vitgan.files import check_file, whole_file
     from vitgan.grid import save_image
     from vitgan.weights import write_tensors
 
     if options.picture == Path():
         raise UserError("which photo? pass it behind the model: vitgan explore invert MODEL photo.jpg")
+    out = chosen_file(options.out, "invert.png")
+    if options.styles_out is not None:
+        check_file(options.styles_out, ending=".safetensors")
     generator = options.generator()
     try:
         encoded = options.picture.read_bytes()
@@ -199,13 +215,12 @@ def invert(options: Invert) -> None:
             seed=options.seed,
             on_progress=on_progress,
         )
-    save_image(sheet([[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256), options.out)
-    styles = options.out.with_suffix(".safetensors")
-    try:
-        write_tensors(styles, {"styles": found.styles})
-    except OSError as error:
-        raise UserError(f"cannot write the styles {styles}: {error.strerror}; choose another path") from error
-    print(f"PSNR {found.psnr:.2f} dB: {options.out}; styles (1, layers, w_dim): {styles}")
+    save_image(sheet([[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256), out)
+    print(f"PSNR {found.psnr:.2f} dB: {out}")
+    if options.styles_out is not None:
+        with whole_file(options.styles_out) as temporary:
+            write_tensors(temporary, {"styles": found.styles})
+        print(f"styles (1, layers, w_dim): {options.styles_out}")
 
 
 def perceptual_features(device: "torch.device") -> "Callable[[Tensor], Tensor]":

@@ -1,15 +1,31 @@
 """`vitgan explore` where it is about latents and styles: walks, mixtures, truncation, directions, history."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from vitgan.cli.arguments import (
+    AnimationFile,
+    Count,
+    Device,
+    FramesPerSecond,
+    Index,
+    PictureFile,
+    Seed,
+    Truncation,
+    chosen_file,
+)
 from vitgan.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from vitgan.models.generator import Generator
+
+Amount = Annotated[float, Field(ge=-100, le=100)]
+Size = Annotated[int, Field(ge=8, le=4096)]
+Frames = Annotated[int, Field(ge=1, le=10_000)]
 
 
 @dataclass
@@ -22,14 +38,13 @@ class OfModel:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    device: str = "cpu"
+    device: Device = "cpu"
 
     def generator(self) -> "Generator":
         """The model on its device."""
-        from vitgan.cli.evaluate import choose_device
         from vitgan.pretrained import load
 
-        return load(self.model, choose_device(self.device))
+        return load(self.model, self.device)
 
 
 @dataclass
@@ -40,7 +55,7 @@ class OfClass(OfModel):
         label: Class index of a conditional model (0 by default).
     """
 
-    label: int | None = None
+    label: Index | None = None
 
 
 @dataclass
@@ -51,7 +66,7 @@ class Common(OfClass):
         truncation: psi of the truncation trick: 1 is the plain model, less is more typical.
     """
 
-    truncation: float = 1.0
+    truncation: Truncation = 1.0
 
 
 @dataclass
@@ -66,17 +81,17 @@ class Interpolate(Common):
         loop: Return to the first image.
         frames_per_second: Of the animation.
         size: About how many screen pixels a frame is wide.
-        out: A .gif, .webp or .mp4 animation, or a .png strip.
+        out: A .gif, .webp or .mp4 animation, or a .png strip; by default interpolate.gif.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
-    steps: int = 30
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3)
+    steps: Frames = 30
     space: Literal["z", "w"] = "z"
     way: Literal["spherical", "linear"] = "spherical"
     loop: bool = True
-    frames_per_second: float = 20
-    size: int = 256
-    out: Path = Path("interpolate.gif")
+    frames_per_second: FramesPerSecond = 20
+    size: Size = 256
+    out: AnimationFile | None = None
 
 
 def interpolate(options: Interpolate) -> None:
@@ -85,12 +100,12 @@ def interpolate(options: Interpolate) -> None:
     example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3 --out walk.gif
     """
     from vitgan.explore.interpolate import interpolate as walk
-    from vitgan.explore.sheet import check_animation_name, picture, save_animation, sheet
+    from vitgan.explore.sheet import picture, save_animation, sheet
     from vitgan.grid import save_image
+    from vitgan.pictures import check_animation_size
 
-    still = options.out.suffix.lower() == ".png"
-    if not still:
-        check_animation_name(options.out)
+    out = chosen_file(options.out, "interpolate.gif")
+    check_animation_size(len(options.seeds) * options.steps, options.size, options.size)
     generator = options.generator()
     with progress_bar("Interpolating") as on_progress:
         frames = walk(
@@ -104,15 +119,15 @@ def interpolate(options: Interpolate) -> None:
             options.label,
             on_progress,
         )
-    if still:
+    if out.suffix.lower() == ".png":
         legs = [list(frames[start : start + options.steps]) for start in range(0, len(frames), options.steps)]
         ends = zip(options.seeds, [*options.seeds[1:], options.seeds[0]], strict=True)
         titles = [f"seed {a} to {b}" for a, b in ends][: len(legs)]
         whole = [leg for leg in legs if len(leg) == options.steps]
-        save_image(sheet(whole, row_titles=titles[: len(whole)]), options.out)
+        save_image(sheet(whole, row_titles=titles[: len(whole)]), out)
     else:
-        save_animation((picture(f, options.size) for f in frames), options.out, options.frames_per_second)
-    print(f"{len(frames)} frames: {options.out}")
+        save_animation((picture(f, options.size) for f in frames), out, options.frames_per_second)
+    print(f"{len(frames)} frames: {out}")
 
 
 @dataclass
@@ -123,13 +138,15 @@ class Mix(Common):
         early: Seeds whose styles the early layers take, a row each.
         late: Seeds whose styles the late layers take, a column each.
         layer: First layer that follows the late seeds; default the last.
-        out: A .png; beside it, NAME-layers.png shows the first pair mixed at every layer.
+        out: The grid; by default mix.png.
+        layers_out: Another picture: the first pair mixed at every layer.
     """
 
-    early: tuple[int, ...] = (0, 1, 2, 3)
-    late: tuple[int, ...] = (10, 11, 12, 13, 14)
-    layer: int | None = None
-    out: Path = Path("mix.png")
+    early: tuple[Seed, ...] = (0, 1, 2, 3)
+    late: tuple[Seed, ...] = (10, 11, 12, 13, 14)
+    layer: Index | None = None
+    out: PictureFile | None = None
+    layers_out: PictureFile | None = None
 
 
 def mix(options: Mix) -> None:
@@ -142,18 +159,21 @@ def mix(options: Mix) -> None:
     from vitgan.explore.sheet import sheet
     from vitgan.grid import save_image
 
+    out = chosen_file(options.out, "mix.png")
     generator = options.generator()
     with progress_bar("Mixing") as on_progress:
         grid = mixtures(
             generator, options.early, options.late, options.layer, options.truncation, options.label, on_progress
         )
     titles = ["early \\ late", *(f"seed {s}" for s in options.late)]
-    save_image(sheet([list(r) for r in grid], titles, ["", *(f"seed {s}" for s in options.early)]), options.out)
+    save_image(sheet([list(r) for r in grid], titles, ["", *(f"seed {s}" for s in options.early)]), out)
+    print(f"mixtures: {out}")
+    if options.layers_out is None:
+        return
     strip = crossover(generator, options.early[0], options.late[0], options.truncation, options.label)
-    second = options.out.with_name(f"{options.out.stem}-layers{options.out.suffix}")
     titles = [f"layer {k}" for k in range(len(strip))]
-    save_image(sheet([list(strip)], titles, [f"seed {options.late[0]} to {options.early[0]}"]), second)
-    print(f"mixtures: {options.out}\nthe first pair at every layer: {second}")
+    save_image(sheet([list(strip)], titles, [f"seed {options.late[0]} to {options.early[0]}"]), options.layers_out)
+    print(f"the first pair at every layer: {options.layers_out}")
 
 
 @dataclass
@@ -163,12 +183,12 @@ class Truncate(OfClass):
     Attributes:
         seeds: Images, a row each.
         psis: Values of psi, a column each.
-        out: A .png.
+        out: A picture; by default truncate.png.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
-    psis: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-    out: Path = Path("truncate.png")
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3)
+    psis: tuple[Truncation, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+    out: PictureFile | None = None
 
 
 def truncate(options: Truncate) -> None:
@@ -180,11 +200,12 @@ def truncate(options: Truncate) -> None:
     from vitgan.explore.truncate import truncate as at_each_psi
     from vitgan.grid import save_image
 
+    out = chosen_file(options.out, "truncate.png")
     with progress_bar("Truncating") as on_progress:
         grid = at_each_psi(options.generator(), options.seeds, options.psis, options.label, on_progress)
     titles = [f"psi {p:g}" for p in options.psis]
-    save_image(sheet([list(r) for r in grid], titles, [f"seed {s}" for s in options.seeds]), options.out)
-    print(f"truncations: {options.out}")
+    save_image(sheet([list(r) for r in grid], titles, [f"seed {s}" for s in options.seeds]), out)
+    print(f"truncations: {out}")
 
 
 @dataclass
@@ -195,13 +216,13 @@ class Directions(Common):
         seed: The image that is moved.
         count: Directions, strongest first, a row each.
         amounts: Steps along them, in units of the styles' spread, a column each.
-        out: A .png.
+        out: A picture; by default directions.png.
     """
 
-    seed: int = 0
-    count: int = 6
-    amounts: tuple[float, ...] = (-1, -0.5, -0.25, 0, 0.25, 0.5, 1)
-    out: Path = Path("directions.png")
+    seed: Seed = 0
+    count: Count = 6
+    amounts: tuple[Amount, ...] = (-1, -0.5, -0.25, 0, 0.25, 0.5, 1)
+    out: PictureFile | None = None
 
 
 def directions(options: Directions) -> None:
@@ -213,15 +234,14 @@ def directions(options: Directions) -> None:
     from vitgan.explore.sheet import sheet
     from vitgan.grid import save_image
 
+    out = chosen_file(options.out, "directions.png")
     generator = options.generator()
     found = find_directions(generator, options.count)
     with progress_bar("Moving") as on_progress:
         grid = edit(generator, options.seed, found, options.amounts, options.truncation, options.label, on_progress)
     rows = [f"{k + 1} ({strength:.2g})" for k, strength in enumerate(found.strengths.tolist())]
-    save_image(
-        sheet([list(r) for r in grid], [f"{a:+g}" if a else "plain" for a in options.amounts], rows), options.out
-    )
-    print(f"{options.count} directions (strength in brackets): {options.out}")
+    save_image(sheet([list(r) for r in grid], [f"{a:+g}" if a else "plain" for a in options.amounts], rows), out)
+    print(f"{options.count} directions (strength in brackets): {out}")
 
 
 @dataclass
@@ -234,15 +254,15 @@ class Grow:
         seed: Of the latents.
         truncation: psi of the truncation trick.
         frames_per_second: Of the animation.
-        out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint.
+        out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint; by default grow.gif.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    count: int = 16
-    seed: int = 0
-    truncation: float = 1.0
-    frames_per_second: float = 2
-    out: Path = Path("grow.gif")
+    count: Annotated[int, Field(ge=1, le=1024)] = 16
+    seed: Seed = 0
+    truncation: Truncation = 1.0
+    frames_per_second: FramesPerSecond = 2
+    out: AnimationFile | None = None
 
 
 def grow(options: Grow) -> None:
@@ -251,21 +271,19 @@ def grow(options: Grow) -> None:
     example: vitgan explore grow runs/00000-quickstart --count 16 --out grow.gif
     """
     from vitgan.explore.grow import grow as history
-    from vitgan.explore.sheet import captioned, check_animation_name, save_animation, sheet
+    from vitgan.explore.sheet import captioned, save_animation, sheet
     from vitgan.grid import enlargement, image_grid, save_image
 
-    still = options.out.suffix.lower() == ".png"
-    if not still:
-        check_animation_name(options.out)
+    out = chosen_file(options.out, "grow.gif")
     with progress_bar("Growing", unit="checkpoints") as on_progress:
         ages = list(history(options.run, options.count, options.seed, options.truncation, on_progress))
     names = [f"{int(age.name.replace('k', '')):,} images" for age in ages]
-    if still:
-        save_image(sheet([list(age.images) for age in ages], row_titles=names, side=64), options.out)
+    if out.suffix.lower() == ".png":
+        save_image(sheet([list(age.images) for age in ages], row_titles=names, side=64), out)
     else:
         enlarge = enlargement(ages[0].images.shape[-1])
         frames = [
             captioned(image_grid(age.images, enlarge=enlarge), name) for age, name in zip(ages, names, strict=True)
         ]
-        save_animation([*frames, *frames[-1:] * 3], options.out, options.frames_per_second)  # the end stays a while
-    print(f"{len(ages)} checkpoints: {options.out}")
+        save_animation([*frames, *frames[-1:] * 3], out, options.frames_per_second)  # the end stays a while
+    print(f"{len(ages)} checkpoints: {out}")

@@ -3,14 +3,17 @@
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from pydantic.dataclasses import dataclass
 
-from vitgan.cli.arguments import parse
+from vitgan.cli.arguments import OutputFile, chosen_file, parse
+from vitgan.commands import shell
 from vitgan.errors import UserError
+from vitgan.files import check_file
+from vitgan.folders import check_folder
 
 
 @dataclass
@@ -20,12 +23,12 @@ class Onnx:
     Attributes:
         model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         precision: float32; float16 (half the file); int8 (weights of matrix products, quantised dynamically).
-        out: The file.
+        out: The file; by default generator.onnx.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     precision: Literal["float32", "float16", "int8"] = "float32"
-    out: Path = Path("generator.onnx")
+    out: OutputFile | None = None
 
 
 def onnx(options: Onnx) -> None:
@@ -35,13 +38,14 @@ def onnx(options: Onnx) -> None:
 
     Inputs are z (B, z_dim), truncation (1,) and, for conditional models, labels (B,).
     """
-    from vitgan.export.onnx import export_onnx
+    from vitgan.export.onnx import export_onnx, require_onnx
     from vitgan.pretrained import load
 
-    if options.out.suffix != ".onnx":
-        raise UserError(f"{options.out} must end in .onnx")
+    out = check_file(chosen_file(options.out, "generator.onnx"), ending=".onnx")
+    require_onnx()
+    generator = load(options.model)
     print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
-    report = export_onnx(load(options.model), options.out, options.precision)
+    report = export_onnx(generator, out, options.precision)
     print(f"{options.precision}, {report.megabytes:.1f} MB: {report.path}")
     print(
         f"images in [-1, 1] differ from PyTorch's by at most {report.largest_difference:.2g}, "
@@ -63,8 +67,9 @@ class Hub:
         about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
         storage: float16 halves the file of weights; it is loaded as float32.
         name: What the card tells `vitgan.load` to open; default the repository of --push, else a path.
+        networks: Also hand on G and D as they were trained, so that others can train from there (`--init-from`).
         push: Also upload it to this Hub repository (user/name), private until you publish it.
-        out: The folder.
+        out: The folder; it must be new, empty, or a model folder as it was written.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -73,6 +78,7 @@ class Hub:
     about: str = ""
     storage: Literal["float32", "float16"] = "float32"
     name: str = ""
+    networks: bool = False
     push: str | None = None
     out: Path = Path("model")
 
@@ -82,11 +88,15 @@ def hub(options: Hub) -> None:
 
     example: vitgan export hub runs/00000-quickstart --figures fid.json --out my-model
     """
-    from vitgan.export.hub import export_hub, push, read_figures
-    from vitgan.pretrained import load, locate
+    from vitgan.export.hub import check_push, export_hub, figures_table, push, read_figures
+    from vitgan.pretrained import MODEL_FOLDER, load, locate
     from vitgan.provenance import provenance
 
+    check_folder(options.out, MODEL_FOLDER)
     figures = read_figures(options.figures) if options.figures else None
+    figures_table(figures)  # says what is wrong with them
+    if options.push:
+        check_push(options.push)
     weights, spec = locate(options.model)
     folder = export_hub(
         load(options.model),
@@ -98,6 +108,7 @@ def hub(options: Hub) -> None:
         options.name or options.push or "",
         provenance(weights.parent),
         options.about,
+        weights.parent if options.networks else None,
     )
     print(f"weights, configuration, samples and card: {folder}")
     if options.push:
@@ -112,7 +123,7 @@ class Web:
         model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
         title: Of the page; default the model's name.
-        out: The folder.
+        out: The folder; it must be new, empty, or an earlier page as it was written.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -127,16 +138,20 @@ def web(options: Web) -> None:
     example: vitgan export web runs/00000-quickstart --out web
     """
     from vitgan.data.cache import cache_folder
-    from vitgan.export.web import export_web, find_runtime
+    from vitgan.export.onnx import require_onnx
+    from vitgan.export.web import WEB_PAGE, export_web, find_runtime
     from vitgan.pretrained import load
 
+    check_folder(options.out, WEB_PAGE)
+    require_onnx()
     generator = load(options.model)
+    runtime = find_runtime(cache_folder(), options.runtime)
     print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
     title = options.title or Path(options.model).resolve().name
-    report = export_web(generator, options.out, find_runtime(cache_folder(), options.runtime), title)
+    report = export_web(generator, options.out, runtime, title)
     print(f"{report.megabytes:.1f} MB: {report.folder}")
     print(f"images in [-1, 1] differ from PyTorch's by at most {report.largest_difference:.2g}")
-    print(f"look at it: python -m http.server --bind 127.0.0.1 --directory {report.folder}")
+    print(f"look at it: {shell('python', '-m', 'http.server', '--bind', '127.0.0.1', '--directory', report.folder)}")
 
 
 KINDS: dict[str, tuple[type, Callable[[Any], None]]] = {"onnx": (Onnx, onnx), "hub": (Hub, hub), "web": (Web, web)}

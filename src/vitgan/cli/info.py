@@ -1,5 +1,6 @@
 """`vitgan info`: presets, runs and models, with what they cost."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ import tyro
 
 from vitgan.cli.arguments import parse
 from vitgan.errors import UserError
+from vitgan.files import one_line
 from vitgan.model_names import WEIGHTS, bundled_models, find_model
 from vitgan.models.build import GeneratorSpec, ModelConfig
 from vitgan.models.costs import model_costs
@@ -55,7 +57,7 @@ def main(arguments: list[str]) -> None:
         print(f"preset {parsed.name}: {summary(parsed.name)}")
         _show_model(preset(parsed.name).model)
         if parsed.name in bundled_models():
-            print(f"\nbundled model {parsed.name}: trained with it")
+            print(f"\nbundled model of the same name ({parsed.name}):")
             _show_folder(bundled_models()[parsed.name])
         return
     try:
@@ -112,6 +114,8 @@ def _show_folder(path: Path) -> None:
     card = weights.with_name("README.md")
     if card.is_file() and weights.name == WEIGHTS:
         print(f"its card: {card}")
+        if training := re.search(r"^## Training\n\n(.+)$", card.read_text("utf-8", "replace"), re.MULTILINE):
+            print(f"its training: {one_line(training[1])}")
     _show_generator(spec)
 
 

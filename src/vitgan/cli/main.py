@@ -4,10 +4,16 @@ import difflib
 import importlib
 import os
 import sys
+import warnings
+from pathlib import Path
 
 from vitgan import __version__
 from vitgan.allocator import keep_freed_memory
-from vitgan.errors import UserError
+from vitgan.cli.output import check_output, make_output_safe
+from vitgan.cli.stopping import stop_on_signal
+from vitgan.commands import RECOMMENDED
+from vitgan.errors import ProcessError, UserError
+from vitgan.launch import one_of_several, speaks
 
 COMMANDS = {
     "data": "prepare images for training: your own folder, CIFAR-10, Fashion-MNIST, ...",
@@ -21,29 +27,48 @@ COMMANDS = {
     "info": "show presets, runs and models",
 }
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   vitgan train quickstart
   vitgan data folder --source my_photos --resolution 32 --out data/mine
-  vitgan train cifar10-tiny --data data/mine
+  vitgan train {RECOMMENDED} --data data/mine
   vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
 
 
+RUNS = ("train", "ablate")
+"""Commands that print the way to what they made: a run is no failure because nobody could be told."""
+
+
 def main() -> None:
-    """Entry point of the command line; ends the process with 0, 2 for a user's error, 130/143 when interrupted."""
+    """Entry point of the command line.
+
+    Ends the process with 0, 2 for a user's error, 128 and the signal's number when it was asked to end.
+    """
     # OpenMP's default is to wait for other threads by spinning, which is many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
+    make_output_safe()
+    if not speaks():
+        warnings.simplefilter("ignore")
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process lives
     try:
-        dispatch(sys.argv[1:])
+        _run(sys.argv[1:])
     except UserError as error:
-        print(f"vitgan: {error}", file=sys.stderr)
+        if speaks() or isinstance(error, ProcessError):
+            print(f"vitgan: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        dispatch(arguments)
+    except SystemExit as end:
+        if end.code:
+            raise
+    if arguments[:1] not in ([name] for name in RUNS):
+        check_output()
 
 
 def dispatch(arguments: list[str]) -> None:
@@ -51,6 +76,7 @@ def dispatch(arguments: list[str]) -> None:
 
     Raises:
         UserError: If there is no such command, or the command says so.
+        SystemExit: If it was asked to end.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -63,7 +89,21 @@ def dispatch(arguments: list[str]) -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"unknown command {name!r}: {hint}commands are {', '.join(COMMANDS)} (`vitgan --help`)")
-    importlib.import_module(f"vitgan.cli.{name}").main(rest)
+    if name != "train" and one_of_several():
+        raise UserError(f"`vitgan {name}` is work for one process: start it without torchrun")
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the working directory is gone ({error.strerror}): change to another") from error
+    with stop_on_signal() as received:  # an import that is interrupted says that a library is broken
+        command = importlib.import_module(f"vitgan.cli.{name}")
+    if received:
+        sys.exit(128 + received[0])
+    if sys.flags.optimize > 1:
+        from vitgan.cli.arguments import restore_docstrings
+
+        restore_docstrings()
+    command.main(rest)
 
 
 def usage() -> str:

@@ -1,5 +1,6 @@
 """Progress of long work: a bar with rate and time left on a terminal, plain lines in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,11 @@ OnProgress = Callable[[int, int], None]
 LOG_INTERVAL_SECONDS = 15.0
 
 
+def draws_bars() -> bool:
+    """Whether standard error is a terminal that can draw a line anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
 @contextmanager
 def progress_bar(title: str, unit: str = "images") -> Iterator[OnProgress]:
     """Yields a callable `(done, total)` that draws progress on standard error.
@@ -18,7 +24,7 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[OnProgress]:
         title: What is being done, e.g. "Preparing".
         unit: What is counted; the rate is shown in this unit per second.
     """
-    if sys.stderr.isatty():
+    if draws_bars():
         with _terminal_bar(title, unit) as on_progress:
             yield on_progress
     else:
@@ -53,6 +59,6 @@ def _log_lines(title: str, unit: str) -> OnProgress:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate else 0.0
-        print(f"{title}: {done:,}/{total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+        print(f"{title}: {done:,}/{total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left", file=sys.stderr)
 
     return on_progress

@@ -1,19 +1,24 @@
 """`vitgan sample MODEL`: images from a trained generator."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from vitgan.cli.arguments import parse
+from vitgan.cli.arguments import Count, Device, Index, OutputFile, PictureFile, Seed, Truncation, chosen_file, parse
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
+from vitgan.folders import check_folder, new_folder
 from vitgan.model_names import find_model
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+IMAGE_SET = "set of images"
+"""What a folder's marker (`vitgan.folders`) calls it."""
 
 EXAMPLE = """Makes images with a trained generator.
 
@@ -29,30 +34,49 @@ class Arguments:
         model: A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.
         count: How many images.
         seed: Same seed, same images.
-        label: Class index of all images, for a conditional model; by default every class in turn.
+        label: Class index of all images, for a conditional model; by default every class in turn, as often
+            as in the training images.
         truncation: 1 for full variety; towards 0 for the most typical image.
-        grid: Write all images into one picture.
-        folder: Write each image as a PNG into this folder.
+        grid: Write all images into one picture; samples.png where nothing else is asked for.
+        folder: Write each image as a PNG into this folder; it must be new, empty, or hold such a set as it was written.
         npz: Write all images as one array (count, H, W, C) uint8, under the name "images".
         enlarge: Whole factor by which a grid's pixels are repeated; by default small images are brought to 64 pixels.
         batch_size: Images made at once; default: what is fast for the model and device.
         precision: float32; bf16 is up to twice as fast where the processor computes it, and changes images a little
             (half a step of 255 on average, more in places); auto takes bf16 there.
-        device: Where to compute: cpu, cuda, mps.
+        device: Where to compute: auto, cpu, cuda, mps.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    count: int = 64
-    seed: int = 0
-    label: int | None = None
-    truncation: float = 1.0
-    grid: Path | None = None
+    count: Count = 64
+    seed: Seed = 0
+    label: Index | None = None
+    truncation: Truncation = 1.0
+    grid: PictureFile | None = None
     folder: Path | None = None
-    npz: Path | None = None
-    enlarge: int | None = None
-    batch_size: int | None = None
+    npz: OutputFile | None = None
+    enlarge: Annotated[int, Field(ge=1, le=64)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     precision: Literal["float32", "bf16", "auto"] = "float32"
-    device: str = "cpu"
+    device: Device = "cpu"
+
+    def check_outputs(self) -> None:
+        """Settles where images go.
+
+        Raises:
+            UserError: If one place is named twice, or cannot be written or replaced.
+        """
+        if self.grid is None and self.folder is None and self.npz is None:
+            self.grid = chosen_file(None, "samples.png", "--grid")
+        files = [file.absolute() for file in (self.grid, self.npz) if file is not None]
+        if len(set(files)) < len(files):
+            raise UserError("--grid and --npz are the same file: choose another for one of them")
+        if self.folder is not None:
+            if any(self.folder.absolute() in (file, *file.parents) for file in files):
+                raise UserError(
+                    "--grid or --npz lies in --folder, which holds single images only: choose another place"
+                )
+            check_folder(self.folder, IMAGE_SET)
 
 
 def main(arguments: list[str]) -> None:
@@ -62,31 +86,29 @@ def main(arguments: list[str]) -> None:
         UserError: If the model cannot be opened, a value is out of range, or a file cannot be written.
     """
     parsed = parse(Arguments, arguments, "vitgan sample", EXAMPLE)
-    if parsed.count < 1 or (parsed.batch_size is not None and parsed.batch_size < 1):
-        raise UserError("--count and --batch-size must be at least 1")
-    if parsed.enlarge is not None and parsed.enlarge < 1:
-        raise UserError("--enlarge must be at least 1")
-    if not 0 <= parsed.seed < 2**63:
-        raise UserError(f"--seed {parsed.seed} is out of range: choose a whole number from 0 to 2^63 - 1")
-    if parsed.grid is None and parsed.folder is None and parsed.npz is None:
-        parsed.grid = Path("samples.png")
+    parsed.check_outputs()
     folder = find_model(parsed.model)
     # Imported when the arguments are known to be right: torch takes longer than all the rest.
     import numpy as np
     import torch
 
-    from vitgan.grid import to_uint8
+    from vitgan.grid import enlargement, to_array
+    from vitgan.pictures import check_picture_size, grid_shape
     from vitgan.precision import choose_precision
     from vitgan.pretrained import load
 
     generator = load(folder, parsed.device)
     labels = _labels(parsed, generator.num_classes)
-    kind = torch.device(parsed.device).type
+    if parsed.grid is not None:
+        rows, columns = grid_shape(parsed.count)
+        side = generator.resolution * (parsed.enlarge or enlargement(generator.resolution))
+        check_picture_size(columns * side, rows * side, parsed.grid)
+    kind = generator.w_mean.device.type
     bf16 = choose_precision(parsed.precision, cpu=kind == "cpu") == "bf16"
     batches, done = [], 0
     with progress_bar("Sampling") as on_progress, torch.autocast(kind, torch.bfloat16, enabled=bf16):
         for images in generator.batches(parsed.count, parsed.seed, parsed.truncation, labels, parsed.batch_size):
-            batches.append(to_uint8(images))
+            batches.append(to_array(images))
             done += len(images)
             on_progress(done, parsed.count)
     _write(np.concatenate(batches), parsed, generator.resolution)
@@ -107,6 +129,7 @@ def _labels(arguments: Arguments, num_classes: int) -> "Tensor | None":
 def _write(images: "np.ndarray", arguments: Arguments, resolution: int) -> None:
     import numpy as np
 
+    from vitgan.files import whole_file
     from vitgan.grid import enlargement, image_grid, save_image, to_pil
 
     if arguments.grid is not None:
@@ -114,12 +137,11 @@ def _write(images: "np.ndarray", arguments: Arguments, resolution: int) -> None:
         save_image(image_grid(images, enlarge=enlarge), arguments.grid)
         print(f"grid of {len(images)} images: {arguments.grid}")
     if arguments.folder is not None:
-        for index, image in enumerate(images):
-            save_image(to_pil(image), arguments.folder / f"{index:06d}.png")
+        with new_folder(arguments.folder, IMAGE_SET) as place:
+            for index, image in enumerate(images):
+                save_image(to_pil(image), place / f"{index:06d}.png")
         print(f"{len(images)} images in {arguments.folder}")
     if arguments.npz is not None:
-        try:
-            np.savez_compressed(arguments.npz, images=images)
-        except OSError as error:
-            raise UserError(f"cannot write {arguments.npz}: {error.strerror}; choose another path") from error
+        with whole_file(arguments.npz) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, images=images)
         print(f"{len(images)} images: {arguments.npz}")

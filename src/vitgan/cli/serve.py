@@ -2,11 +2,12 @@
 
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from vitgan.cli.arguments import parse
 
@@ -29,7 +30,7 @@ class Arguments:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    port: int = 8000
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     page: bool = True
     runtime: Path | None = None
 
@@ -38,19 +39,22 @@ def main(arguments: list[str]) -> None:
     """Runs `vitgan serve ARGUMENTS` until it is interrupted."""
     options = parse(Arguments, arguments, "vitgan serve", DESCRIPTION)
     from vitgan.data.cache import cache_folder
+    from vitgan.export.onnx import require_onnx
     from vitgan.export.serve import make_server
     from vitgan.export.web import export_web, find_runtime
     from vitgan.pretrained import load
 
+    if options.page:
+        require_onnx()
     generator = load(options.model)
     with tempfile.TemporaryDirectory() as place:
-        folder = None
-        if options.page:
-            folder = Path(place) / "web"
-            print("preparing the page: some seconds", file=sys.stderr, flush=True)
-            export_web(
-                generator, folder, find_runtime(cache_folder(), options.runtime), Path(options.model).resolve().name
-            )
-        with make_server(generator, folder, options.port) as server:
+        folder = Path(place) / "web" if options.page else None
+        with make_server(
+            generator, folder, options.port
+        ) as server:  # a port that is taken is known before the page is made
+            if folder is not None:
+                print("preparing the page: some seconds", file=sys.stderr, flush=True)
+                runtime = find_runtime(cache_folder(), options.runtime)
+                export_web(generator, folder, runtime, Path(options.model).resolve().name)
             print(f"serving on http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
             server.serve_forever()

@@ -1,31 +1,30 @@
 """`vitgan train PRESET`: a preset, overrides, and a run."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import tyro
 
 from vitgan.cli.arguments import parse
+from vitgan.cli.stopping import stop_on_signal
 from vitgan.cli.training_display import training_display
+from vitgan.commands import RECOMMENDED, command
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
+from vitgan.launch import speaks
 from vitgan.models.costs import model_costs
 from vitgan.presets import PRESETS, preset, summary
 from vitgan.run_folder import config_of_run
-from vitgan.runs import open_store, train
+from vitgan.runs import train
 
-USAGE = """usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
+USAGE = f"""usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
        vitgan train --resume RUN [--training.total-kimg KIMG]
 
 examples:
   vitgan train quickstart
-  vitgan train cifar10-tiny --data data/cifar10 --training.batch-size 64
+  vitgan train {RECOMMENDED} --data data/cifar10 --training.batch-size 64
   vitgan train cifar10 --model.discriminator.overlap 0 --dry-run
   vitgan train --resume runs/00000-quickstart --training.total-kimg 200
 
@@ -53,7 +52,13 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         UserError: If the preset, the run, the data or the folders do not fit.
+        SystemExit: With 128 and the signal's number if it was asked to end.
     """
+    with stop_on_signal() as received:
+        _main(arguments, received)
+
+
+def _main(arguments: list[str], received: list[int]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE + "\n".join(f"  {name:<21} {summary(name)}" for name in PRESETS))
         return
@@ -70,7 +75,7 @@ def main(arguments: list[str]) -> None:
     if parsed.dry_run:
         print(describe(parsed.config))
         return
-    _train(parsed.config, parsed.out, resume)
+    _train(parsed.config, parsed.out, resume, received)
 
 
 def describe(config: RunConfig) -> str:
@@ -105,36 +110,27 @@ def _take_resume(arguments: list[str]) -> tuple[list[str], Path | None]:
     return arguments, None
 
 
-def _train(config: RunConfig, out: Path, resume: Path | None) -> None:
-    open_store(config)  # says what is wrong with the data before anything is made
-    with stop_on_signal() as received, training_display(config) as hooks:
-        hooks.should_stop = lambda: bool(received)
-        hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr, flush=True)
+def _train(config: RunConfig, out: Path, resume: Path | None, received: list[int]) -> None:
+    told = False
+
+    def should_stop() -> bool:
+        nonlocal told
+        if received and not told and speaks():
+            print("\nstopping: saving a checkpoint (Ctrl-C again to end at once)", file=sys.stderr)
+            told = True
+        return bool(received)
+
+    if received:
+        sys.exit(128 + received[0])
+    with training_display(config) as hooks:
+        hooks.should_stop = should_stop
+        hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr)
         run = train(config, out, resume, hooks)
     grids = sorted((run / "samples").glob("*.png"))
     if received:
-        print(f"stopped and saved; go on with: vitgan train --resume {run}")
+        print(f"stopped and saved; go on with: {command('train', '--resume', run)}")
         sys.exit(128 + received[0])
     print(f"trained: {run}")
     if grids:
         print(f"images:  {grids[-1]}")
-    print(f"more:    vitgan sample {run} --count 64 --grid grid.png")
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that a step can end and be saved; a second one ends the process at once."""
-    received: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        print("\nfinishing this step and saving (once more to stop at once)", file=sys.stderr)
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    print(f"more:    {command('sample', run, '--count', 64, '--grid', 'grid.png')}")

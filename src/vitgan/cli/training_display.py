@@ -1,11 +1,12 @@
 """What a person sees while a run trains: a bar with the figures that matter, or plain lines in a log."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vitgan.cli.progress import draws_bars
 from vitgan.config import RunConfig
+from vitgan.launch import speaks
 from vitgan.training.hooks import Hooks
 
 FIGURES = {
@@ -21,13 +22,13 @@ FIGURES = {
 @contextmanager
 def training_display(config: RunConfig) -> Iterator[Hooks]:
     """Hooks that show a run's progress on standard error; silent on all processes but the first."""
-    if os.environ.get("RANK", "0") != "0":
+    if not speaks():
         yield Hooks()
-    elif sys.stderr.isatty():
+    elif draws_bars():
         with _terminal(config) as hooks:
             yield hooks
     else:
-        yield Hooks(on_log=lambda record: print(log_line(record, config), file=sys.stderr, flush=True))
+        yield Hooks(on_log=lambda record: print(log_line(record, config), file=sys.stderr))
 
 
 def figures(record: dict[str, float]) -> str:

@@ -74,9 +74,27 @@ def decode(image: bytes | np.ndarray, framing: Framing) -> tuple[np.ndarray, lis
     """
     notes: list[str] = []
     pixels = _open(image, notes) if isinstance(image, bytes) else Image.fromarray(image)
-    pixels = _frame(_in_mode(pixels, framing, notes), framing, notes)
-    array = np.asarray(pixels)
-    return (array[None] if framing.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))), notes
+    pixels = _in_mode(pixels, framing.channels, framing.background, notes)
+    return _channels_first(_frame(pixels, framing, notes)), notes
+
+
+def decode_unframed(image: bytes, channels: int, background: str) -> np.ndarray:
+    """Encoded bytes -> (C, H, W) uint8, as `decode` does it, but neither cropped nor resized.
+
+    Args:
+        image: Encoded bytes.
+        channels: 1 or 3.
+        background: Colour under transparent images.
+
+    Raises:
+        UnreadableImage: As `decode`.
+    """
+    return _channels_first(_in_mode(_open(image, []), channels, background, []))
+
+
+def _channels_first(image: Image.Image) -> np.ndarray:
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def _open(data: bytes, notes: list[str]) -> Image.Image:
@@ -109,9 +127,9 @@ def _open(data: bytes, notes: list[str]) -> Image.Image:
     return upright
 
 
-def _in_mode(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Image:
+def _in_mode(image: Image.Image, channels: int, background: str, notes: list[str]) -> Image.Image:
     """RGB or L, whatever it was."""
-    wanted = "L" if framing.channels == 1 else "RGB"
+    wanted = "L" if channels == 1 else "RGB"
     if image.mode == wanted and "transparency" not in image.info:
         return image
     try:
@@ -125,7 +143,7 @@ def _in_mode(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Im
             layer = image.convert("RGBA")
             if layer.getchannel("A").getextrema() != (255, 255):
                 notes.append("alpha composited")
-                canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(framing.background, "RGBA"))
+                canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(background, "RGBA"))
                 layer = Image.alpha_composite(canvas, layer)
             return layer.convert("RGB").convert(wanted)
         if image.mode in ("CMYK", "YCCK", "LAB", "HSV"):

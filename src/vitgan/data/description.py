@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from vitgan.commands import command
+from vitgan.data.labels import LARGEST_CLASS_COUNT
 from vitgan.data.sources.source import printable
 from vitgan.errors import UserError
 from vitgan.files import read_model
 from vitgan.schema import Config
 
 FILE_NAME = "dataset.json"
-LARGEST_LABEL = (1 << 20) - 1
+LARGEST_LABEL = LARGEST_CLASS_COUNT - 1
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -34,6 +36,7 @@ class DatasetDescription(Config):
         source: Name of the source: "cifar10", "folder", ...
         origin: File or folder that was read.
         split: Which part of the data set, where it has parts.
+        split_from: Where that comes from, in words.
         resolution: Height and width in pixels.
         channels: 1 (grey) or 3 (RGB).
         count: Number of images.
@@ -42,6 +45,7 @@ class DatasetDescription(Config):
         sha256: Hex digest of the images' bytes in order (the array, not the file's header).
         labels_sha256: Hex digest of the labels' bytes (little-endian int64); None without labels.
         label_names: Name of each label 0, 1, ...; None where there are no names.
+        labels_from: Where labels come from, or why there are none, in words.
         skipped: The first skipped images with reasons; `skipped_count` counts all.
         converted: How many images needed what treatment ("alpha composited": 12, ...).
         duplicate_count: Images whose pixels equal an earlier image's, as stored.
@@ -54,6 +58,7 @@ class DatasetDescription(Config):
     source: Line
     origin: Line = ""
     split: Line | None = None
+    split_from: Line = ""
     resolution: Annotated[int, Field(gt=0, le=4096)]
     channels: Literal[1, 3]
     count: Annotated[int, Field(gt=0)]
@@ -62,6 +67,7 @@ class DatasetDescription(Config):
     sha256: Digest
     labels_sha256: Digest | None = None
     label_names: Annotated[list[Line], Field(max_length=LARGEST_LABEL + 1)] | None = None
+    labels_from: Line = ""
     skipped: list[SkippedImage] = []
     skipped_count: Count = 0
     converted: dict[Line, Count] = {}
@@ -78,7 +84,9 @@ class DatasetDescription(Config):
             UserError: The folder is missing or is no store.
         """
         if not store.exists():
-            raise UserError(f"there is no image store at {store}: prepare one with `vitgan data SOURCE --out {store}`")
+            raise UserError(
+                f"there is no image store at {store}: prepare one with `{command('data', 'SOURCE', '--out', store)}`"
+            )
         if not (store / FILE_NAME).exists():
             raise UserError(f"{store} is not an image store (no {FILE_NAME}): prepare one with `vitgan data`")
         return read_model(store / FILE_NAME, cls, "store")

@@ -7,10 +7,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from vitgan.data.cache import cache_folder
 from vitgan.errors import UserError
+from vitgan.files import lock_file
 
 BLOCK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 30
@@ -41,7 +40,7 @@ def download(
     part = file.with_name(file.name + ".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{file.name}.lock"):
+        with lock_file(folder / f".{file.name}.lock"):
             if file.is_file() and _digest(file, checksum) == checksum:
                 if on_progress:
                     on_progress(file.stat().st_size, file.stat().st_size)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import Any
 
+LONGEST_TEMPORARY_FOLDER = 64  # of the 104 to 108 bytes of a socket's path, 32 are multiprocessing's
 PRELOADED = ["__main__", "vitgan.data.pool"]
 
 
@@ -24,8 +26,11 @@ def start_processes(count: int, start: Callable[..., None] | None = None, *argum
         count: How many.
         start: Is called with `arguments` in each of them first.
     """
-    # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit. The faster
+    # "forkserver" listens at a path below the folder of temporary files, and a socket's path is short.
+    serves = "forkserver" in multiprocessing.get_all_start_methods()
+    short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY_FOLDER
+    method = "forkserver" if serves and short else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(PRELOADED)
     return ProcessPoolExecutor(count, context, _start, (start, arguments))

@@ -10,24 +10,28 @@ journal, so that a preparation that was killed can go on.
 
 import hashlib
 import io
-import shutil
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import Field
 
 from vitgan.data.description import FILE_NAME, LARGEST_LABEL, DatasetDescription, Digest
 from vitgan.data.duplicates import find_duplicates, image_digests
 from vitgan.errors import UserError
-from vitgan.files import read_array, read_model, regular_size, write_bytes
+from vitgan.files import lock_file, read_array, read_model, regular_size, write_bytes
+from vitgan.folders import MARKER, check_folder, install
 from vitgan.schema import Config
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 JOURNAL, DIGESTS, LOCK = "journal.json", "digests.bin", "lock"
+PARTIAL_FILES = {IMAGES, LABELS, FILE_NAME, JOURNAL, f".{JOURNAL}.part", DIGESTS, LOCK, "labels.bin", MARKER, f".{MARKER}.part"}
+"""All that a store in the making holds; nothing else is ever removed with it."""
+STORE = "image store"
 BLOCK_BYTES = 1 << 22
 LISTED_DUPLICATES = 100
 
@@ -180,7 +184,9 @@ class StoreWriter:
         refuse_existing(self.path, overwrite)
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self._partial / LOCK, timeout=0)
+            if self._partial.is_symlink() or {file.name for file in self._partial.iterdir()} - PARTIAL_FILES:
+                raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another --out")
+            self._lock = lock_file(self._partial / LOCK, timeout=0)
             self._lock.acquire()
             useless = self._take_up()
             if useless:
@@ -267,7 +273,10 @@ class StoreWriter:
         """Removes everything written so far."""
         self._close_files()
         self._lock.release()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        with suppress(OSError):
+            for name in PARTIAL_FILES:
+                (self._partial / name).unlink(missing_ok=True)
+            self._partial.rmdir()
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -338,14 +347,9 @@ class StoreWriter:
             (self._partial / name).unlink(missing_ok=True)
 
     def _move_into_place(self) -> None:
-        """Renames; an old store goes only after the new one is complete."""
+        """An old store goes only after the new one is complete."""
         refuse_existing(self.path, self.overwrite)
-        old = self.path.with_name(f".{self.path.name}.old")
-        if self.path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self.path.rename(old)
-        self._partial.rename(self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        install(self._partial, self.path, STORE)
 
     def _close_files(self) -> None:
         for part in self._parts:
@@ -375,20 +379,15 @@ class _Part:
 
 def partial_folder(path: Path) -> Path:
     """Where the store `path` is written before it is whole."""
-    path = path.absolute()
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - "." and ".." have no name
     return path.with_name(f".{path.name}.partial")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises a UserError unless a store may be written at `path`; only stores are ever overwritten."""
-    if not path.exists():
-        return
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not overwrite:
+    """Raises a UserError unless a store may be written at `path`; only unaltered stores are overwritten (`vitgan.folders`)."""
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
         raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
-    if not (path / FILE_NAME).is_file() or not (path / IMAGES).is_file():
-        raise UserError(f"{path} is not an image store, so --overwrite will not replace it: choose another --out")
+    check_folder(path, STORE)
 
 
 def store_bytes(count: int, channels: int, resolution: int, labelled: bool) -> int:

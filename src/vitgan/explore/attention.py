@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import read_model
+from vitgan.model_names import run_of_checkpoint
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
@@ -60,13 +61,13 @@ def load_discriminator(path: Path) -> Discriminator:
     Raises:
         UserError: If there is none: a model folder holds the generator only.
     """
-    run = path.parent.parent if path.parent.name == "checkpoints" else path
-    checkpoint = path if run != path else latest_checkpoint(path)
+    run = run_of_checkpoint(path)
+    checkpoint = latest_checkpoint(path) if run is None else path
     if checkpoint is None or not (checkpoint / "discriminator.safetensors").is_file():
         raise UserError(
             f"{path} has no discriminator: pass a run or a checkpoint, a model folder holds the generator only"
         )
-    config = read_model(run / "config.json", ModelConfig, "run", ("model",))
+    config = read_model((run or path) / "config.json", ModelConfig, "run", ("model",))
     discriminator = build_discriminator(config, device="meta")
     load_weights(discriminator, checkpoint / "discriminator.safetensors")
     return discriminator.eval().requires_grad_(False)

@@ -67,8 +67,7 @@ def find_directions(generator: Generator, count: int) -> Directions:
 def style_spread(generator: Generator) -> float:
     """Root mean square distance of a style from the mean style, over 2,000 latents of a fixed seed."""
     z = draw_latents(SPREAD_SAMPLES, generator.z_dim, seed=1).to(generator.w_mean.device)
-    labels = torch.arange(SPREAD_SAMPLES, device=z.device) % generator.num_classes if generator.num_classes else None
-    w = generator.mapping(z, labels)
+    w = generator.mapping(z, generator.labels(SPREAD_SAMPLES))
     return (w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
 
 

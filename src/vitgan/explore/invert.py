@@ -104,7 +104,6 @@ def invert(
 def _nearest_start(generator: Generator, target: Tensor, seed: int) -> Tensor:
     """(1, 1, w_dim): the style, of 256 random ones and the mean, whose image has the smallest squared error."""
     z = draw_latents(STARTS, generator.z_dim, seed).to(target.device)
-    labels = torch.arange(STARTS, device=z.device) % generator.num_classes if generator.num_classes else None
-    w = torch.cat([generator.w_mean.unsqueeze(0), generator.mapping(z, labels)])
+    w = torch.cat([generator.w_mean.unsqueeze(0), generator.mapping(z, generator.labels(STARTS))])
     errors = [(generator.synthesis(generator.styles(part)) - target).square().mean((1, 2, 3)) for part in w.split(32)]
     return w[torch.cat(errors).argmin()].view(1, 1, -1)

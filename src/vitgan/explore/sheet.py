@@ -10,15 +10,15 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.grid import to_uint8
+from vitgan.grid import to_array
+from vitgan.pictures import check_animation, check_picture_size
 
 CELL, GAP, TEXT = 96, 4, 13
-ANIMATIONS = (".gif", ".webp", ".mp4")
 
 
 def picture(image: Tensor | np.ndarray, side: int = CELL) -> Image.Image:
     """(C, H, W) in [-1, 1], or (H, W, C) uint8, as RGB, pixels repeated until it is about `side` wide."""
-    array = to_uint8(image.unsqueeze(0))[0] if isinstance(image, Tensor) else image
+    array = to_array(image.unsqueeze(0))[0] if isinstance(image, Tensor) else image
     array = array.repeat(3, axis=2) if array.shape[2] == 1 else array
     enlarge = max(1, round(side / array.shape[1]))
     return Image.fromarray(np.ascontiguousarray(array.repeat(enlarge, axis=0).repeat(enlarge, axis=1)))
@@ -45,6 +45,7 @@ def sheet(
     top = TEXT + 2 * GAP if column_titles else 0
     columns = max(map(len, pictures))
     size = (left + columns * (width + GAP) + GAP, top + len(pictures) * (height + GAP) + GAP)
+    check_picture_size(*size)
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(column_titles):
@@ -67,19 +68,13 @@ def captioned(image: Image.Image, text: str) -> Image.Image:
     return canvas
 
 
-def check_animation_name(path: Path) -> None:
-    """Refuses a name whose ending says no animation, before work is done for it."""
-    if path.suffix.lower() not in ANIMATIONS:
-        raise UserError(f"{path} names no animation: end it in {', '.join(ANIMATIONS)}")
-
-
 def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second: float = 30) -> None:
     """Writes GIF, WebP or MP4 (H.264), endless where the format can say so, under a temporary name and renames it.
 
     Raises:
         UserError: If the ending is another, the file cannot be written, or MP4's package is absent.
     """
-    check_animation_name(path)
+    check_animation(path)
     if not frames_per_second > 0:
         raise UserError(f"{frames_per_second} frames per second: pass more than 0")
     pictures = [frame.convert("RGB") for frame in frames]
@@ -101,11 +96,9 @@ def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second:
 
 
 def _write_mp4(pictures: list[Image.Image], path: Path, frames_per_second: float) -> None:
-    try:
-        import av
-    except ImportError as error:
-        raise UserError("MP4 needs the package av: pip install av, or write a .gif or .webp") from error
     from fractions import Fraction
+
+    import av
 
     # H.264 in the colour format that players expect has even sides.
     width, height = (side - side % 2 for side in pictures[0].size)

@@ -1,14 +1,17 @@
 """A model folder for others: weights, configuration, sample grid and a card; also as a Hub repository."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from vitgan.commands import command
 from vitgan.errors import UserError
-from vitgan.files import read_json
+from vitgan.files import one_line, read_json
+from vitgan.folders import MARKER, new_folder
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
-from vitgan.pretrained import Storage, load, save
+from vitgan.pretrained import MODEL_FOLDER, Storage, load, write_model, write_networks
 
 SAMPLES = 64
 
@@ -23,32 +26,33 @@ def export_hub(
     name: str = "",
     trained: str = "",
     about: str = "",
+    networks_of: Path | None = None,
 ) -> Path:
     """Writes model.safetensors, config.json, samples.png and README.md, the model card.
 
     Args:
         generator: The model.
         spec: Its description.
-        folder: Where to; existing files of these names are replaced.
+        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.folders`).
         figures: What `vitgan evaluate --json` wrote, for the card's table.
         title: Of the card; default the folder's name.
         storage: Of the weights, see `vitgan.save`.
         name: What the card tells `vitgan.load` to open; default a path.
         trained: Sentences for the card on how the model was trained; default none.
         about: Sentences for the card on what the model shows and cannot do; default none.
+        networks_of: A checkpoint whose G and D, as they were trained, go along (`vitgan.pretrained.write_networks`).
 
     Raises:
-        UserError: If the folder cannot be written or the figures are no evaluation.
+        UserError: If the folder may not be replaced or cannot be written, or the figures are no evaluation.
     """
     card = model_card(spec, figures, title or folder.resolve().name, name or "path/to/this/folder", trained, about)
-    try:
-        save(generator, spec, folder, storage)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write the folder {folder}: {error.strerror or error}; choose another") from error
-    stored = load(folder).sample(SAMPLES)  # what others will get, in the stored precision
-    grid = image_grid(stored, enlarge=enlargement(generator.resolution))
-    save_image(grid, folder / "samples.png")
+    with new_folder(folder, MODEL_FOLDER) as place:
+        write_model(generator, spec, place, storage)
+        if networks_of is not None:
+            write_networks(networks_of, place, storage)
+        (place / "README.md").write_text(card, encoding="utf-8")
+        stored = load(place).sample(SAMPLES)  # what others will get, in the stored precision
+        save_image(image_grid(stored, enlarge=enlargement(generator.resolution)), place / "samples.png")
     return folder
 
 
@@ -93,11 +97,11 @@ A {kind} generator of {images}{classes}.{about and f" {about}"}
 ```python
 import vitgan
 
-generator = vitgan.load("{name}")
+generator = vitgan.load({json.dumps(name, ensure_ascii=False)})
 images = generator.sample(64, seed=0, truncation=1.0)  # (64, {spec.channels}, {spec.resolution}, {spec.resolution})
 ```
 
-or `vitgan sample {name} --count 64 --grid grid.png`. The grid above is that of seed 0.
+or `{command("sample", name, "--count", 64, "--grid", "grid.png")}`. The grid above is that of seed 0.
 
 ## Sizes
 
@@ -135,6 +139,30 @@ def read_figures(path: Path) -> dict[str, Any]:
     return read_json(path, "figures")
 
 
+def check_push(repository: str) -> None:
+    """Refuses a repository that `push` could not upload to, before there is anything to upload.
+
+    Raises:
+        UserError: If its name is none, nobody is logged in, it is another's, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+        known = HfApi().whoami()
+        own = {known["name"], *(organisation["name"] for organisation in known.get("orgs", []))}
+    except Exception as error:  # whatever a network does to the Hub's client
+        raise _refused(
+            repository, error, "nothing was written; log in with `hf auth login`, or leave out --push"
+        ) from error
+    owner, _, _ = repository.rpartition("/")
+    if owner and owner not in own:
+        raise UserError(
+            f"cannot push to {repository}: you are {known['name']}, who may not write there; choose your own"
+        )
+
+
 def push(folder: Path, repository: str) -> str:
     """Uploads a folder to a Hub repository, made if need be (private); returns its address.
 
@@ -142,13 +170,16 @@ def push(folder: Path, repository: str) -> str:
         UserError: If the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         api = HfApi()
         address = api.create_repo(repository, exist_ok=True, private=True)
-        api.upload_folder(repo_id=repository, folder_path=str(folder))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot push to {repository}: {reason}; the folder {folder} is whole, try again") from error
+        api.upload_folder(repo_id=repository, folder_path=str(folder), ignore_patterns=[MARKER])
+    except Exception as error:  # whatever a network does to the Hub's client
+        raise _refused(repository, error, f"the folder {folder} is whole, try again") from error
     return str(address)
+
+
+def _refused(repository: str, error: Exception, advice: str) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(one_line(f"cannot push to {repository}: {reason}; {advice}"))

@@ -61,7 +61,7 @@ class Handler(SimpleHTTPRequestHandler):
                 self.send_error(HTTPStatus.NOT_FOUND, "no page is served: see /api/info")
             else:
                 super().do_GET()
-        except BadRequest as error:
+        except (BadRequest, UserError) as error:
             self.send_error(HTTPStatus.BAD_REQUEST, str(error))
 
     def do_HEAD(self) -> None:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.export.onnx import example_inputs, open_session, write_graph
+from vitgan.export.onnx import check_difference, example_inputs, open_session, write_graph
 from vitgan.files import sha256, write_json
+from vitgan.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGenerator
@@ -31,6 +32,8 @@ RUNTIME_FILES = {
 """File in the package's folder `dist` -> SHA-256."""
 
 PAGE_FILES = ("index.html", "style.css", "app.js", "latents.js")
+WEB_PAGE = "web page"
+"""What a folder's marker (`vitgan.folders`) calls it."""
 ZOOM = 4
 NPM_SECONDS = 300
 
@@ -104,34 +107,26 @@ def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "
 
     Args:
         generator: The model, on the CPU.
-        folder: Where to; it must be new, empty, or an earlier page.
+        folder: Where to; it must be new, empty, or an earlier page as it was written (`vitgan.folders`).
         runtime: Folder with onnxruntime-web's files, from `find_runtime`.
         title: Shown on the page.
 
     Raises:
-        UserError: If the folder holds other things or cannot be written, or the model cannot be exported.
+        UserError: If the folder may not be replaced or cannot be written, the model cannot be exported, or its files draw
+            other images than PyTorch.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").is_file():
-        raise UserError(f"{folder} holds other files: choose a new folder for the page")
-    temporary = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        (temporary / "runtime").mkdir(parents=True)
-        difference = write_models(generator, temporary)
+    with new_folder(folder, WEB_PAGE) as place:
+        (place / "runtime").mkdir()
+        differences = write_models(generator, place)
+        check_difference(differences.max().item(), differences.mean().item())
         for name in PAGE_FILES:
             text = resources.files("vitgan.export").joinpath("page", name).read_text(encoding="utf-8")
-            (temporary / name).write_text(text, encoding="utf-8")
+            (place / name).write_text(text, encoding="utf-8")
         for name in RUNTIME_FILES:
-            shutil.copyfile(runtime / name, temporary / "runtime" / name)
-        write_json(temporary / "model.json", page_description(generator, title))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    except OSError as error:
-        raise UserError(f"cannot write the page {folder}: {error.strerror or error}; choose another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copyfile(runtime / name, place / "runtime" / name)
+        write_json(place / "model.json", page_description(generator, title))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return WebReport(folder, size / 1e6, difference)
+    return WebReport(folder, size / 1e6, differences.max().item())
 
 
 def page_description(generator: Generator, title: str) -> dict[str, object]:
@@ -149,8 +144,12 @@ def page_description(generator: Generator, title: str) -> dict[str, object]:
 
 
 @torch.no_grad()
-def write_models(generator: Generator, folder: Path) -> float:
-    """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx; returns the largest difference."""
+def write_models(generator: Generator, folder: Path) -> Tensor:
+    """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx.
+
+    Returns:
+        (values,): absolute differences of the images from PyTorch's.
+    """
     decoder = _decoder(generator)
     inputs = example_inputs(generator, 2, truncation=0.7)
     w = MappingGraph(generator)(**inputs)
@@ -164,14 +163,14 @@ def write_models(generator: Generator, folder: Path) -> float:
     made = open_session(folder / "synthesis.onnx").run(
         None, {"w": made_w[:, None].repeat(generator.num_styles, axis=1)}
     )
-    difference = (torch.from_numpy(made[0]) - generator.synthesis(styles["w"])).abs().max().item()
+    differences = (torch.from_numpy(made[0]) - generator.synthesis(styles["w"])).abs().flatten()
     if decoder is None:
-        return difference
+        return differences
     tokens = {"tokens": torch.from_numpy(made[1])}
     write_graph(ZoomGraph(decoder), tokens, folder / "zoom.onnx", ["images"])
     zoomed = open_session(folder / "zoom.onnx").run(None, {"tokens": made[1]})[0]
-    expected = ZoomGraph(decoder)(**tokens)
-    return max(difference, (torch.from_numpy(zoomed) - expected).abs().max().item())
+    of_zoom = (torch.from_numpy(zoomed) - ZoomGraph(decoder)(**tokens)).abs().flatten()
+    return torch.cat([differences, of_zoom])
 
 
 def _decoder(generator: Generator) -> ImplicitPatchDecoder | None:

@@ -79,7 +79,8 @@ class SelfAttention(nn.Module):
                 return EqualizedConv2d(dim, dim, 3, padding=1, **options)
             return EqualizedLinear(dim, dim, **options)
 
-        # A bias of all keys changes nothing: it cancels in the distances, and adds the same to each score of a softmax.
+        # A bias of all keys cancels in the distances, and adds the same to each score of a softmax, so there is none. (It
+        # would count under QK-norm, where it is left out as well [choice].)
         self.projections = nn.ModuleDict(
             {name: projection(gain, name not in ("k", "qk")) for name, gain in gains.items()}
         )

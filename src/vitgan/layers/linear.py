@@ -55,15 +55,15 @@ class EqualizedLinear(EqualizedWeight):
             out_features: Size of the last dimension of the output.
             bias: Whether to add a learned bias.
             bias_init: Its initial value.
-            gain: Standard deviation of the effective weights times sqrt(in_features).
+            gain: Factor of the whole output: standard deviation of the effective weights times sqrt(in_features).
             lr_multiplier: Relative learning rate of weight and bias.
-            equalized: False stores the weights at their effective size over `lr_multiplier` (the ordinary form).
+            equalized: False stores weights and bias at their effective size over `lr_multiplier` (the ordinary form).
             weight_norm: "isn", "sn" or "none".
         """
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self._init_weight((out_features, in_features), equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier
+        self.bias_scale = lr_multiplier * (gain if equalized else 1.0)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / self.bias_scale)) if bias else None
 
     def effective_bias(self) -> Tensor | None:
@@ -104,7 +104,7 @@ class EqualizedConv2d(EqualizedWeight):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.stride, self.padding = stride, padding
         self._init_weight(shape, equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier
+        self.bias_scale = lr_multiplier * (gain if equalized else 1.0)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def effective_bias(self) -> Tensor | None:
@@ -137,8 +137,8 @@ def side_by_side(layers: Sequence[EqualizedLinear], x: Tensor) -> tuple[Tensor, 
 class ModulatedLinear(EqualizedWeight):
     """A linear layer whose weight each style rescales, as in StyleGAN2 (Karras et al. 2020) and CIPS, per token.
 
-    For a style s the weight is W'_ok = W_ok s_k, demodulated to W''_ok = W'_ok / sqrt(sum_k W'_ok² + eps). No weight matrix
-    per token is ever formed: the input is multiplied by s before one shared product and the output divided afterwards.
+    For a style s the weight is W'_ok = W_ok s_k, demodulated to W''_ok = W'_ok / sqrt(sum_k W'_ok² + eps). The
+    demodulation divides the output; s multiplies what is smaller, a weight for each token or the input of a shared product.
     """
 
     def __init__(self, in_features: int, out_features: int, demodulate: bool = True, equalized: bool = True) -> None:
@@ -154,7 +154,10 @@ class ModulatedLinear(EqualizedWeight):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x (T, P, in_features), style (T, in_features) -> (T, P, out_features)."""
-        return self._finish(F.linear(x * style.unsqueeze(1), self.effective_weight()), style)
+        weight, style_row = self.effective_weight(), style.unsqueeze(1)
+        if self.out_features < x.shape[1]:
+            return self._finish(torch.bmm(x, (weight * style_row).transpose(1, 2)), style)
+        return self._finish(F.linear(x * style_row, weight), style)
 
     def forward_shared(self, features: Tensor, style: Tensor) -> Tensor:
         """The same for one `features` (P, in_features) shared by all styles (T, in_features) -> (T, P, out_features).

@@ -26,7 +26,7 @@ class Mlp(nn.Module):
         equalized: bool = True,
     ) -> None:
         super().__init__()
-        hidden = round(dim * mlp_ratio * (2 / 3 if kind == "swiglu" else 1))
+        hidden = hidden_width(dim, mlp_ratio, kind)
         self.mlp_in = EqualizedLinear(dim, hidden, equalized=equalized, weight_norm=weight_norm)
         self.gate = (
             EqualizedLinear(dim, hidden, equalized=equalized, weight_norm=weight_norm) if kind == "swiglu" else None
@@ -40,3 +40,8 @@ class Mlp(nn.Module):
     def _gated(self, x: Tensor, gate_layer: EqualizedLinear) -> Tensor:
         gate, hidden = side_by_side([gate_layer, self.mlp_in], x)  # (..., hidden) each
         return F.silu(gate) * hidden
+
+
+def hidden_width(dim: int, mlp_ratio: float, kind: MlpKind) -> int:
+    """Width of the hidden layer."""
+    return round(dim * mlp_ratio * (2 / 3 if kind == "swiglu" else 1))

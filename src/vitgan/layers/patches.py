@@ -39,6 +39,17 @@ class OverlappingPatchEmbedding(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
 
+def fine_detail(images: Tensor) -> Tensor:
+    """Images minus their 1-2-1 blur in both directions, in their own precision: (B, C, H, W) -> (B, C, H, W).
+
+    Outside the image its border is repeated, so that a flat image has none.
+    """
+    row = torch.tensor([0.25, 0.5, 0.25], device=images.device, dtype=images.dtype)
+    kernel = torch.outer(row, row).expand(images.shape[1], 1, 3, 3)
+    with full_precision(images):
+        return images - F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=images.shape[1])
+
+
 class FourierFeatures(nn.Module):
     """sin(W p + b) of positions p in [-1, 1]²: E_pos of tokens and E_fou of pixels (ViTGAN §3.3).
 

@@ -1,4 +1,7 @@
-"""From token embeddings to pixels, three ways (ViTGAN §3.3): linear, implicit neural representation, convolutional."""
+"""From token embeddings to pixels, three ways (ViTGAN §3.3): linear, implicit neural representation, convolutional.
+
+The layer that makes the image computes in float32 under autocast too: bf16 has but 128 values between 0.5 and 1.
+"""
 
 import itertools
 import math
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.layers.linear import EqualizedLinear, ModulatedLinear
 from vitgan.layers.patches import FourierFeatures, grid_positions, unpatch
+from vitgan.layers.precision import full_precision
 from vitgan.layers.resample import ModulatedConv2d, leaky_relu
 
 INITIAL_CONTRAST = 0.3
@@ -58,7 +62,10 @@ class ImplicitPatchDecoder(nn.Module):
         hidden = self.layer1.forward_shared(features, self.style1(tokens))  # (T, P², hidden)
         # In place, for this is the largest tensor of the model; the gain goes into the style that multiplies it anyway.
         hidden = F.leaky_relu_(hidden, 0.2)
-        pixels = self.layer2(hidden, self.style2(tokens) * math.sqrt(2))  # (T, P², C)
+        style = self.style2(tokens) * math.sqrt(2)
+        with full_precision(hidden):
+            dtype = self.layer2.weight.dtype
+            pixels = self.layer2(hidden.to(dtype), style.to(dtype))  # (T, P², C)
         return unpatch(pixels.unflatten(0, (batch, length)), self.grid_size)
 
 
@@ -72,7 +79,9 @@ class LinearPatchDecoder(nn.Module):
 
     def forward(self, y: Tensor, w: Tensor) -> Tensor:
         """y (B, L, dim) -> images (B, C, H, W); w (B, w_dim) is not looked at."""
-        return unpatch(self.linear(y).unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
+        with full_precision(y):
+            pixels = self.linear(y.to(self.linear.weight.dtype))  # (B, L, P² · C)
+        return unpatch(pixels.unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
 
 
 class ConvolutionalPatchDecoder(nn.Module):
@@ -109,4 +118,5 @@ class ConvolutionalPatchDecoder(nn.Module):
         x = y.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))  # (B, dim, H/P, W/P)
         for layer in self.layers:
             x = leaky_relu(layer(x, w), gain=1.0)  # (B, width, 2h, 2w)
-        return self.to_image(x, w)
+        with full_precision(x):
+            return self.to_image(x.to(self.to_image.weight.dtype), w)

@@ -1,6 +1,6 @@
 """Figures for generated images, each with the protocol that it was measured by."""
 
-from vitgan.metrics.evaluate import FIGURES, compare, evaluate, to_uint8
+from vitgan.metrics.evaluate import FIGURES, compare, evaluate
 from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
 from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
@@ -21,5 +21,4 @@ __all__ = [
     "merge_across_processes",
     "reference_statistics",
     "summarize",
-    "to_uint8",
 ]

@@ -10,44 +10,56 @@ from torch import Tensor
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.fid import extrapolated_distance, frechet_distance
 from vitgan.metrics.kid import kernel_distance
-from vitgan.metrics.precision_recall import manifold_figures
+from vitgan.metrics.precision_recall import NEAR, manifold_figures
 from vitgan.metrics.protocol import Protocol
 from vitgan.metrics.reference import ReferenceStatistics, fit_gaussians, fit_manifold
 from vitgan.metrics.summary import ImageSummary, summarize
+from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure's names and direction.
+    """A figure's name and direction.
 
     Attributes:
-        official: Its name with the features that papers use.
-        general: Its name with others, to which the features' name is added.
-        better: "lower", "higher", or "" where neither is better.
+        general: Its name, to which the features' name is added.
+        better: "lower", "higher", "real" where the real images' own value is best, or "" where there is no better.
+        official: Its name with the features that papers use for it, if Inception's are these.
+        features: Whether it is one of features, not of pixels.
     """
 
-    official: str
     general: str
     better: str
+    official: str = ""
+    features: bool = True
 
     def name(self, extractor: FeatureExtractor) -> str:
         """How reports call it: "FID", or "FD-lite0", never one for the other."""
-        return self.official if extractor.paper_comparable else f"{self.general}-{extractor.name}"
+        if not self.features:
+            return self.general
+        official = self.official if extractor.paper_comparable else ""
+        return official or f"{self.general}-{extractor.name}"
 
 
 FIGURES = {
-    "frechet_distance": Figure("FID", "FD", "lower"),
-    "frechet_distance_infinity": Figure("FID-infinity", "FD-infinity", "lower"),
-    "kernel_distance": Figure("KID", "KD", "lower"),
-    "kernel_distance_std": Figure("KID-std", "KD-std", ""),
-    "inception_score": Figure("IS", "IS", "higher"),
-    "inception_score_std": Figure("IS-std", "IS-std", ""),
-    "precision": Figure("precision", "precision", "higher"),
-    "recall": Figure("recall", "recall", "higher"),
-    "density": Figure("density", "density", "higher"),
-    "coverage": Figure("coverage", "coverage", "higher"),
+    "frechet_distance": Figure("FD", "lower", "FID"),
+    "frechet_distance_extrapolated": Figure("FD-extrapolated", "lower", "FID-extrapolated"),
+    "kernel_distance": Figure("KD", "lower", "KID"),
+    "kernel_distance_std": Figure("KD-std", "", "KID-std"),
+    "inception_score": Figure("IS", "higher", "IS"),
+    "inception_score_std": Figure("IS-std", "", "IS-std"),
+    "precision": Figure("precision", "higher"),  # papers measure these four with VGG16
+    "recall": Figure("recall", "higher"),
+    "density": Figure("density", "higher"),
+    "coverage": Figure("coverage", "higher"),
+    "near_copies": Figure("near-copies", "lower"),
+    "seam": Figure("seam", "real", features=False),
+    "repeat_share": Figure("repeat-share", "real", features=False),
+    "spectrum_distance": Figure("spectrum-distance", "lower", features=False),
 }
 SCORE = FIGURES["frechet_distance"]
+PATCH_SIZE = 4
+"""Of the patches that seams are looked for between, where the generator has none of its own."""
 
 
 def evaluate(
@@ -56,6 +68,7 @@ def evaluate(
     protocol: Protocol,
     extractor: FeatureExtractor,
     *,
+    patch_size: int = PATCH_SIZE,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Measures generated images; leaves every global random state as it is.
@@ -65,6 +78,7 @@ def evaluate(
         reference: Of the same protocol and extractor, from `reference_statistics`.
         protocol: What is measured, and how.
         extractor: Which features.
+        patch_size: The generator's, for the figures of texture.
         on_progress: Called with (images done, images in all).
 
     Returns:
@@ -73,8 +87,10 @@ def evaluate(
     Raises:
         ValueError: Too few images, or a reference that does not belong to protocol and extractor.
     """
+    texture = TextureStatistics(patch_size)
+    looked_at = protocol.choose(protocol.generated_images, protocol.texture_images)
     summary = summarize(
-        images,
+        texture.watching(images, looked_at),
         extractor,
         splits=protocol.splits,
         kept=protocol.kept_features,
@@ -82,17 +98,22 @@ def evaluate(
         count=protocol.generated_images,
         on_progress=on_progress,
     )
-    return compare(summary, reference, protocol, extractor)
+    return compare(summary, texture, reference, protocol, extractor)
 
 
 def compare(
-    generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol, extractor: FeatureExtractor
+    generated: ImageSummary,
+    texture: TextureStatistics,
+    reference: ReferenceStatistics,
+    protocol: Protocol,
+    extractor: FeatureExtractor,
 ) -> dict[str, Any]:
-    """All figures of a summary, e.g. one merged from several processes, against the reference.
+    """All figures of images, e.g. of statistics merged from several processes, against the reference.
 
     Returns:
-        A dictionary ready for JSON: "figures" (name -> value), "score" (the figure to choose checkpoints by: name,
-        value, and that lower is better), "protocol", "features", "images" (the numbers really used), "notes".
+        A dictionary ready for JSON: "figures" (name -> value), "real" (the same of the real images, for figures that
+        have it), "score" (the figure to choose checkpoints by: name, value, and that lower is better), "protocol",
+        "features", "images" (the numbers really used), "patch_size", "notes".
 
     Raises:
         ValueError: The reference does not belong to protocol and extractor.
@@ -106,14 +127,20 @@ def compare(
             | _scores(generated)
             | _manifolds(generated, reference, protocol)
         )
+    real_texture, spread = reference.texture(protocol, texture.patch_size)
+    values |= _texture(texture) | {"spectrum_distance": spectrum_distance(texture.spectrum, real_texture.spectrum)}
+    real = {"near_copies": NEAR} | _texture(real_texture) | {"spectrum_distance": spread}
     figures = {figure.name(extractor): values[key] for key, figure in FIGURES.items()}
     name = SCORE.name(extractor)
     return {
         "figures": figures,
+        "real": {FIGURES[key].name(extractor): value for key, value in real.items()},
         "score": {"name": name, "value": figures[name], "better": SCORE.better},
         "protocol": protocol.to_dict(),
         "features": extractor.identity,
-        "images": _counts(generated, reference, protocol),
+        "images": _counts(generated, reference, protocol)
+        | {"texture_generated": texture.count, "texture_reference": real_texture.count},
+        "patch_size": texture.patch_size,
         "notes": _notes(generated, reference, extractor),
     }
 
@@ -125,7 +152,7 @@ def _frechet(generated: ImageSummary, reference: ReferenceStatistics) -> dict[st
     of_halves = [frechet_distance(half, real_half) for half in halves for real_half in real_halves]
     return {
         "frechet_distance": distance,
-        "frechet_distance_infinity": extrapolated_distance(distance, of_halves),
+        "frechet_distance_extrapolated": extrapolated_distance(distance, of_halves),
     }
 
 
@@ -155,6 +182,10 @@ def _manifolds(generated: ImageSummary, reference: ReferenceStatistics, protocol
     )
 
 
+def _texture(texture: TextureStatistics) -> dict[str, float]:
+    return {"seam": texture.seam, "repeat_share": texture.repeat_share}
+
+
 def _counts(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, int]:
     """Numbers of images; a small store may lower those that both sides share."""
     shared = min(generated.count, reference.summary.count)
@@ -175,11 +206,6 @@ def _notes(generated: ImageSummary, reference: ReferenceStatistics, extractor: F
     if half < extractor.dimension:
         notes.append(
             f"half of the smaller side is {half:,} images for {extractor.dimension:,} features: "
-            f"{FIGURES['frechet_distance_infinity'].name(extractor)} is uncertain"
+            f"{FIGURES['frechet_distance_extrapolated'].name(extractor)} is uncertain"
         )
     return notes
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images (B, C, H, W), float in [-1, 1] -> uint8, rounded to the nearest as image files are."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

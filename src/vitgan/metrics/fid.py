@@ -1,4 +1,4 @@
-"""Fréchet distance between Gaussians (FID, where the features are Inception's), and its value without sample bias."""
+"""Fréchet distance between Gaussians (FID, where the features are Inception's), and its value for endless samples."""
 
 from dataclasses import dataclass
 
@@ -53,9 +53,10 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def extrapolated_distance(whole: float, halves: list[float]) -> float:
-    """Fréchet distance for infinitely many samples on both sides.
+    """Fréchet distance as it would be for infinitely many samples on both sides, estimated from two sizes.
 
-    With n samples the distance is too large by nearly c/n (Chong & Forsyth 2020, "Effectively Unbiased FID"). The line
-    through its values at n/2 (mean of `halves`) and n (`whole`) over 1/n meets 0 at 2·whole - halves.
+    With n samples the distance is too large by nearly c/n. The line through its values at n/2 (mean of `halves`) and n
+    (`whole`) over 1/n meets 0 at 2·whole - halves. It is not the FID-infinity of Chong & Forsyth (2020, "Effectively
+    Unbiased FID"), who fit a line to many sizes of the generated side alone, against all real images.
     """
     return 2 * whole - sum(halves) / len(halves)

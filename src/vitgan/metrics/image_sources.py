@@ -1,6 +1,5 @@
 """Images to be measured, from wherever they lie: an array, an .npz, encoded files. None is resized or cropped."""
 
-import io
 import os
 import zipfile
 from collections import deque
@@ -11,15 +10,11 @@ from typing import IO, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vitgan.errors import UserError
 
 BATCH = 64
-# Formats that Pillow decodes itself and that have a signature.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 
 
 class ImageSource(Protocol):
@@ -116,15 +111,18 @@ class EncodedImages:
     Args:
         names: The files' names, for error messages.
         read: Index -> the file's bytes.
+        decode: (bytes, name) -> (C, H, W) uint8, or a UserError; is called from several threads.
 
     Raises:
         UserError: There are none, or the first is no image.
     """
 
-    def __init__(self, names: list[str], read: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, names: list[str], read: Callable[[int], bytes], decode: Callable[[bytes, str], np.ndarray]
+    ) -> None:
         if not names:
             raise UserError("no image was found there: expected files like .png or .jpg at any depth")
-        self.names, self.read = names, read
+        self.names, self.read, self.decode = names, read, decode
         self._size = decode(read(0), names[0]).shape[1:]
 
     def __len__(self) -> int:
@@ -140,7 +138,7 @@ class EncodedImages:
             waiting: deque[list[Future[np.ndarray]]] = deque()
             for start in range(0, len(indices), BATCH):
                 chunk = [int(index) for index in indices[start : start + BATCH]]
-                waiting.append([pool.submit(decode, self.read(index), self.names[index]) for index in chunk])
+                waiting.append([pool.submit(self.decode, self.read(index), self.names[index]) for index in chunk])
                 if len(waiting) > 2:
                     yield self._collect(waiting.popleft())
             while waiting:
@@ -155,22 +153,6 @@ class EncodedImages:
                     f"the images have different sizes, {sizes}: make them one size, e.g. with `vitgan data`"
                 )
         return torch.from_numpy(np.stack(images))
-
-
-def decode(data: bytes, name: str) -> np.ndarray:
-    """An encoded image as (3, H, W) uint8.
-
-    Raises:
-        UserError: It is damaged, transparent, or has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.mode not in EIGHT_BIT_MODES or image.has_transparency_data:
-                raise UserError(f"{name} is {image.mode}, with transparency or more than 8 bits: save it as plain RGB")
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} cannot be decoded ({' '.join(str(error).split())}): make it again") from error
-    return pixels.transpose(2, 0, 1)
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitgan.commands import shell
 from vitgan.errors import UserError
 
 WEIGHTS_URL = (
@@ -256,7 +257,7 @@ def how_to_get_weights() -> str:
     """One line that tells a user what to do about missing weights."""
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(WEIGHTS_URL).name
     return (
-        f"fetch it once with `curl -L --create-dirs -o {place} {WEIGHTS_URL}` (91 MB), "
+        f"fetch it once with `{shell('curl', '-L', '--create-dirs', '-o', place, WEIGHTS_URL)}` (91 MB), "
         "name a copy with --inception-weights FILE, or measure with --features lite0"
     )
 

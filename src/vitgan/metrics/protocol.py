@@ -33,9 +33,12 @@ class Protocol:
         splits: Splits of the Inception Score.
         kernel_subsets: Subsets that the kernel distance is averaged over.
         kernel_subset_size: Images in each.
-        manifold_images: Images of each side that precision, recall, density and coverage compare.
+        manifold_images: Images of each side that precision, recall, density, coverage and the search for
+            near copies compare.
         precision_k: Neighbours for precision and recall.
         coverage_k: Neighbours for density and coverage.
+        texture_images: Images of each side whose pixels are looked at for seams, repeated tiles and the spectrum, drawn
+            without replacement; fewer if there are fewer.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Protocol:
     manifold_images: int = 10_000
     precision_k: int = 3
     coverage_k: int = 5
+    texture_images: int = 2_000
 
     def __post_init__(self) -> None:
         for field, least in (
@@ -66,6 +70,7 @@ class Protocol:
             ("splits", 1),
             ("precision_k", 1),
             ("coverage_k", 1),
+            ("texture_images", 2),
             ("seed", 0),
             ("truncation", 0),
         ):

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
+from vitgan.folders import add_file
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.fid import Gaussian
+from vitgan.metrics.position import Purpose, groups
 from vitgan.metrics.precision_recall import Manifold
 from vitgan.metrics.protocol import Protocol
 from vitgan.metrics.summary import ImageSummary, summarize
+from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
 CACHE_FORMAT = 1
 
@@ -27,11 +30,18 @@ class ReferenceStatistics:
     Args:
         summary: Statistics of the reference images.
         key: The images' digest, the extractor's identity and the protocol's reference fields.
+        read: Sorted indices (n,) -> these real images in batches (b, C, H, W) uint8.
+        available: How many images there are.
     """
 
-    def __init__(self, summary: ImageSummary, key: dict[str, Any]) -> None:
+    def __init__(
+        self, summary: ImageSummary, key: dict[str, Any], read: Callable[[np.ndarray], Iterable[Tensor]], available: int
+    ) -> None:
         self.summary = summary
         self.key = key
+        self._read = read
+        self._available = available
+        self._textures: dict[tuple, tuple[TextureStatistics, float]] = {}
         self._gaussians: tuple[Gaussian, Gaussian, Gaussian] | None = None
         self._manifolds: dict[tuple, Manifold] = {}
 
@@ -52,6 +62,24 @@ class ReferenceStatistics:
             self._manifolds = {arguments: fit_manifold(self.summary, images, protocol)}
         return self._manifolds[arguments]
 
+    def texture(self, protocol: Protocol, patch_size: int) -> tuple[TextureStatistics, float]:
+        """Of the protocol's number of images, and the spectrum distance between random halves of them.
+
+        It is measured anew in every process, from seconds' worth of pixels, since it depends on the patch size.
+        """
+        arguments = (protocol.seed, protocol.texture_images, patch_size)
+        if arguments not in self._textures:
+            indices = protocol.choose(self._available, protocol.texture_images)
+            in_first = groups(protocol.seed, Purpose.HALF, 0, len(indices), 2) == 0
+            first, second = TextureStatistics(patch_size), TextureStatistics(patch_size)
+            for half, chosen in ((first, indices[in_first]), (second, indices[~in_first])):
+                for batch in self._read(chosen):
+                    half.update(batch)
+            distance = spectrum_distance(first.spectrum, second.spectrum)
+            first.merge(second)
+            self._textures = {arguments: (first, distance)}
+        return self._textures[arguments]
+
 
 def fit_gaussians(summary: ImageSummary) -> tuple[Gaussian, Gaussian, Gaussian]:
     """Normal distributions with the mean and covariance of all images and of each half."""
@@ -60,10 +88,10 @@ def fit_gaussians(summary: ImageSummary) -> tuple[Gaussian, Gaussian, Gaussian]:
 
 
 def fit_manifold(summary: ImageSummary, images: int, protocol: Protocol) -> Manifold:
-    """The manifold of `images` of the kept features, with the protocol's numbers of neighbours."""
+    """The manifold of `images` of the kept features, with the nearest neighbour and the protocol's numbers of them."""
     _, features = summary.sample.kept()
     chosen = features[protocol.choose(len(features), images)]
-    return Manifold.of(chosen, {protocol.precision_k, protocol.coverage_k})
+    return Manifold.of(chosen, {1, protocol.precision_k, protocol.coverage_k})
 
 
 def reference_statistics(
@@ -96,7 +124,7 @@ def reference_statistics(
     }
     file = cache / cache_name(key) if cache else None
     if file is not None and (cached := _load(file, key)) is not None:
-        return cached
+        return ReferenceStatistics(cached, key, read, available)
 
     indices = protocol.choose(available, protocol.reference_images)
     images = read(indices)
@@ -111,7 +139,7 @@ def reference_statistics(
     )
     if file is not None:
         _save(file, key, summary)
-    return ReferenceStatistics(summary, key)
+    return ReferenceStatistics(summary, key, read, available)
 
 
 def with_flips(batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -134,9 +162,10 @@ def _save(file: Path, key: dict[str, Any], summary: ImageSummary) -> None:
             np.savez(stream, key=np.array(json.dumps(key)), shape=shape, **summary.state())  # pyright: ignore[reportArgumentType]
     except UserError:
         return  # a store on a read-only disk: computed anew next time
+    add_file(file.parent.parent, file)  # so that the store, which is ours, may still be replaced
 
 
-def _load(file: Path, key: dict[str, Any]) -> ReferenceStatistics | None:
+def _load(file: Path, key: dict[str, Any]) -> ImageSummary | None:
     """The cached statistics, or None if they are absent, damaged or of something else."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -154,4 +183,4 @@ def _load(file: Path, key: dict[str, Any]) -> ReferenceStatistics | None:
             summary.restore({name: arrays[name] for name in arrays.files if name not in ("key", "shape")})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return ReferenceStatistics(summary, key)
+    return summary

@@ -1,6 +1,7 @@
 """All that the figures need to know of a set of images, gathered in one pass with constant memory."""
 
 from collections.abc import Callable, Iterable
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -137,12 +138,25 @@ def summarize(
     return summary
 
 
-def merge_across_processes(summary: ImageSummary) -> ImageSummary:
-    """The summary of all processes of the running torch.distributed group, on each of them; `summary` without one."""
+class Mergeable(Protocol):
+    """Statistics of a part of a stream."""
+
+    def merge(self, other: Self, /) -> None: ...
+
+
+Statistics = TypeVar("Statistics", bound=Mergeable)
+
+
+def merge_across_processes(statistics: Statistics) -> Statistics:
+    """Those of all processes of the running torch.distributed group, on each of them; the same without a group.
+
+    Args:
+        statistics: An ImageSummary or TextureStatistics.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return summary
-    parts: list[ImageSummary | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, summary)
+        return statistics
+    parts: list[Statistics | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, statistics)
     merged, *others = [part for part in parts if part is not None]
     for other in others:
         merged.merge(other)

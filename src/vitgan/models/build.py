@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
@@ -28,7 +28,15 @@ class GeneratorSpec(Config):
     """1 (grey) or 3 (RGB)."""
     num_classes: int = Field(default=0, ge=0)
     """Number of classes of a conditional model; 0 is unconditional."""
+    class_counts: tuple[Annotated[int, Field(ge=0, le=1 << 53)], ...] | None = None
+    """Training images of each class, in whose shares a conditional model draws classes; taken from the images."""
     generator: GeneratorConfig = ViTGeneratorConfig()
+
+    @model_validator(mode="after")
+    def _one_count_a_class(self) -> Self:
+        if self.class_counts is not None and (len(self.class_counts) != self.num_classes or not sum(self.class_counts)):
+            raise ValueError(f"class_counts must be {self.num_classes} numbers of images, not all 0")
+        return self
 
 
 class ModelConfig(GeneratorSpec):
@@ -54,9 +62,11 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
     with _seeded(seed), torch.device(device):
         match spec.generator:
             case ViTGeneratorConfig():
-                return ViTGenerator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
+                generator = ViTGenerator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
             case StyleGAN2GeneratorConfig():
-                return StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
+                generator = StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
+    generator.class_counts = spec.class_counts
+    return generator
 
 
 def build_discriminator(config: ModelConfig, seed: int = 0, device: str = "cpu") -> Discriminator:

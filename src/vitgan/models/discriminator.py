@@ -19,8 +19,12 @@ class Discriminator(nn.Module, ABC):
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
 
     @abstractmethod
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32."""
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32.
+
+        With `num_sets` the batch is so many sets of B / num_sets images, one after the other, none of which sees another:
+        a logit is what it would be if its set came alone, also where D compares images (minibatch standard deviation).
+        """
 
     def attention_maps(self, images: Tensor) -> list[Tensor]:
         """Attention weights of each layer (B, heads, N, N); none for networks without attention."""

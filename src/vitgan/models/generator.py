@@ -32,13 +32,18 @@ class Generator(nn.Module, ABC):
         resolution: Height and width of the images in pixels.
         channels: 1 (grey) or 3 (RGB).
         num_classes: Number of classes of a conditional model, 0 for an unconditional one.
+        class_counts: How many images of each class it was trained on: the shares in which classes are drawn. None for a
+            model that does not know, which draws all equally often, and for an unconditional one.
         z_dim: Size of a latent, standard normal.
         w_dim: Size of a style.
         num_styles: How many places of the synthesis take a style; mixing gives them different ones.
+        patch_size: Of the patches that the image is made of, whose borders may show; 4 where there are none.
         w_mean: Mean style (w_dim,), a buffer; see `update_w_mean`.
     """
 
     w_mean: Tensor
+    class_counts: tuple[int, ...] | None = None
+    patch_size: int = 4
 
     def __init__(
         self, resolution: int, channels: int, num_classes: int, z_dim: int, w_dim: int, num_styles: int
@@ -76,13 +81,21 @@ class Generator(nn.Module, ABC):
         """
         return self.synthesis(self.styles(self.mapping(z, labels), truncation))
 
+    def labels(self, count: int) -> Tensor | None:
+        """Class indices (count,) int64 on the model's device: every class in turn, as often as in the training images.
+
+        The first n, for every n, have the shares of `class_counts` as nearly as whole numbers can. None for an
+        unconditional model.
+        """
+        if not self.num_classes:
+            return None
+        return classes_in_turn(count, self.class_counts or (1,) * self.num_classes).to(self.w_mean.device)
+
     @torch.no_grad()
     def update_w_mean(self) -> None:
-        """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed: a function of the weights alone."""
-        device = self.w_mean.device
-        z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(device)
-        labels = torch.arange(W_MEAN_SAMPLES, device=device) % self.num_classes if self.num_classes else None
-        self.w_mean.copy_(self.mapping(z, labels).float().mean(dim=0))
+        """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
+        z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(self.w_mean.device)
+        self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
     @torch.inference_mode()
     def batches(
@@ -97,8 +110,7 @@ class Generator(nn.Module, ABC):
         device = self.w_mean.device
         batch_size = batch_size or self.fast_batch()
         latents = draw_latents(count, self.z_dim, seed)
-        if self.num_classes and labels is None:
-            labels = torch.arange(count) % self.num_classes
+        labels = self.labels(count) if labels is None else labels
         for start in range(0, count, batch_size):
             z = latents[start : start + batch_size].to(device)
             y = labels[start : start + batch_size].to(device) if labels is not None else None
@@ -133,7 +145,8 @@ class Generator(nn.Module, ABC):
             count: How many.
             seed: Same seed, same latents: the i-th image does not depend on `count` or `batch_size` (beyond rounding).
             truncation: psi in [0, 1]; below 1 trades variety for typicality.
-            labels: Class indices (count,); default for a conditional model: every class in turn.
+            labels: Class indices (count,); default for a conditional model: every class in turn, as
+                often as in the training images (`class_counts`).
             batch_size: Images generated at once; default: what is fast, see `fast_batch`.
 
         Returns:
@@ -152,3 +165,17 @@ def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
     return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
+
+
+def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:
+    """Class indices (count,) int64 whose shares are those of `class_counts`; equal counts give 0, 1, ..., 0, 1, ...
+
+    The j-th image of a class with c images comes at the place (j - 1/2)/c, ties in order of the classes (the divisor
+    method of Sainte-Laguë): label i does not depend on `count`, and shares vary less than if labels were drawn.
+    """
+    images = torch.tensor(class_counts, dtype=torch.float64)
+    most = ((count + len(images) / 2) * images / images.sum() + 0.5).ceil().long().where(images > 0, 0)
+    classes = torch.arange(len(images)).repeat_interleave(most)
+    turn = torch.arange(len(classes)) - (most.cumsum(0) - most).repeat_interleave(most)
+    order = ((turn + 0.5) / images[classes]).argsort(stable=True)
+    return classes[order[:count]]

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.norm import pixel_norm
+from vitgan.layers.precision import full_precision
 
 
 class MappingNetwork(nn.Module):
     """w = MLP(z) (ViTGAN §3.3; StyleGAN2): pixel-normalised latent, fully connected layers, leaky ReLU.
 
     A conditional model concatenates a normalised class embedding to the normalised latent, as StyleGAN2-ADA does.
+    It computes in its weights' precision under autocast too: eight layers in a row would add up bf16's rounding, and
+    float32 costs next to nothing here.
     """
 
     def __init__(
@@ -35,7 +38,11 @@ class MappingNetwork(nn.Module):
         )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim)."""
+        """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim), float32."""
+        with full_precision(z):
+            return self._forward(z.to(next(self.parameters()).dtype), labels)
+
+    def _forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
         x = pixel_norm(z)
         if self.class_embedding is not None:
             if labels is None:

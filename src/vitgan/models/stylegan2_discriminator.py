@@ -79,21 +79,20 @@ class StyleGAN2Discriminator(Discriminator):
             else None
         )
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32.
 
-        Images share their minibatch statistics with the neighbours of their group: images 0 .. g - 1 are the first
-        group, and so on; a last group may be smaller. Sets of a multiple of g images each can therefore be concatenated
-        into one batch without seeing each other.
+        Images share their minibatch statistics with the neighbours of their group: images 0 .. g - 1 of a set are its
+        first group, and so on; its last group may be smaller.
         """
         x = leaky_relu(self.from_rgb(images).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x)
-        x = leaky_relu(self.conv(append_minibatch_stddev(x, self.config.minibatch_stddev_group)))
-        # Losses take differences of logits: the last layers stay in float32 under autocast, at next to no cost.
+        # Losses take differences of logits: from 4×4 on float32 under autocast too, as in StyleGAN2-ADA.
         with full_precision(x):
-            x = leaky_relu(self.hidden(x.to(self.hidden.weight.dtype).flatten(1)))
-            x = self.out(x)
+            x = x.to(self.out.weight.dtype)
+            x = leaky_relu(self.conv(append_minibatch_stddev(x, self.config.minibatch_stddev_group, num_sets)))
+            x = self.out(leaky_relu(self.hidden(x.flatten(1))))
             if self.label_mapping is None:
                 return x.squeeze(1)
             if labels is None:
@@ -123,31 +122,30 @@ class DiscriminatorBlock(nn.Module):
         return leaky_relu(y) if self.skip is None else leaky_relu(y, gain=1.0) + self.skip(x)
 
 
-def append_minibatch_stddev(x: Tensor, group: int) -> Tensor:
+def append_minibatch_stddev(x: Tensor, group: int, num_sets: int = 1) -> Tensor:
     """Appends one channel: how much the images of a group differ (Karras et al. 2018, with StyleGAN2's groups).
 
     Each run of `group` neighbouring images gets the standard deviation of every feature over the run (biased, +1e-8
-    under the root, in float32), averaged over all features and pixels. What is left at the end forms a smaller group.
+    under the root, in float32), averaged over all features and pixels. What is left at a set's end forms a smaller group.
 
     Args:
-        x: (B, C, H, W).
+        x: (B, C, H, W), `num_sets` sets of as many images each, one after the other.
         group: Images of a group.
+        num_sets: Sets that no group reaches across.
 
     Returns:
         (B, C + 1, H, W), channels last in memory.
     """
-    full = len(x) // group * group
-    parts = [(x[:full], group)] if full else []
-    if full < len(x):
-        parts.append((x[full:], len(x) - full))
-    statistics = [_mean_stddev(images, size) for images, size in parts]  # (number of groups,) each
-    per_image = torch.cat([s.repeat_interleave(size) for s, (_, size) in zip(statistics, parts, strict=True)])
-    channel = per_image[:, None, None, None].to(x.dtype).expand(-1, 1, *x.shape[2:])
+    sets = x.unflatten(0, (num_sets, -1))  # (sets, n, C, H, W)
+    whole = sets.shape[1] // group * group
+    parts = [part for part in (sets[:, :whole], sets[:, whole:]) if part.shape[1]]
+    statistics = [_mean_stddev(part, min(group, part.shape[1])) for part in parts]
+    channel = torch.cat(statistics, dim=1).flatten()[:, None, None, None].to(x.dtype).expand(-1, 1, *x.shape[2:])
     return torch.cat([x, channel], dim=1).contiguous(memory_format=torch.channels_last)
 
 
 def _mean_stddev(x: Tensor, group: int) -> Tensor:
-    """(n · group, C, H, W) -> mean over features of the standard deviation within each group (n,), float32 or wider."""
+    """Of each image (sets, n, C, H, W) the mean deviation of features in its run of `group`: (sets, n), float32 or wider."""
     wide = x if x.dtype == torch.float64 else x.float()
-    variance = wide.unflatten(0, (-1, group)).var(dim=1, correction=0)
-    return (variance + 1e-8).sqrt().flatten(1).mean(dim=1)
+    variance = wide.unflatten(1, (-1, group)).var(dim=2, correction=0)  # (sets, n / group, C, H, W)
+    return (variance + 1e-8).sqrt().flatten(2).mean(dim=2).repeat_interleave(group, dim=1)

@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.layers.precision import full_precision
 from vitgan.layers.resample import ModulatedConv2d, Upsample, leaky_relu
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork
@@ -79,10 +78,7 @@ class StyleGAN2Generator(Generator):
         )
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim), float32 also under autocast."""
-        # Eight layers in a row would add up bf16's rounding, and float32 costs next to nothing here.
-        with full_precision(z):
-            return self.mapping_network(z.to(self.constant.dtype), labels)
+        return self.mapping_network(z, labels)
 
     def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
         """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].

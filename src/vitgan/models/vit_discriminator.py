@@ -11,10 +11,11 @@ from vitgan.layers.attention import AttentionKernel, AttentionKind, SelfAttentio
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind
 from vitgan.layers.norm import Normalization, plain_norm
-from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, grid_positions
+from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, fine_detail, grid_positions
+from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 from vitgan.models.discriminator import Discriminator
-from vitgan.models.vit_generator import check_vit_sizes
+from vitgan.models.vit_generator import check_mlp, check_vit_sizes
 from vitgan.schema import Config
 
 
@@ -30,11 +31,14 @@ class ViTDiscriminatorConfig(Config):
     depth: int = Field(default=4, ge=1)
     """Number of transformer blocks."""
     num_heads: int = Field(default=6, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Width of the MLP's hidden layer over `dim`."""
     patch_size: int = Field(default=4, ge=1)
     overlap: int | None = Field(default=None, ge=0)
     """Pixels by which a patch reaches beyond its border on each side; None is the paper's patch_size / 2."""
+    fine_detail: float = Field(default=0.0, ge=0)
+    """D's patches also hold the image's fine detail, times this, as further channels [choice]; 0 is the paper's. Detail is
+    a hundredth of an image's variance: without it D does not see a texture that repeats from patch to patch."""
     attention: AttentionKind = "l2"
     weight_norm: WeightNorm = "isn"
     """Spectral normalisation of every projection and MLP weight: improved ("isn"), plain ("sn") or "none"."""
@@ -100,9 +104,11 @@ class ViTDiscriminator(Discriminator):
         """Builds and initialises the discriminator (weights from torch's global generator).
 
         Raises:
-            UserError: If the patch does not divide the resolution, the heads the width, or the overlap exceeds the patch.
+            UserError: If the patch does not divide the resolution, the heads the width, the overlap exceeds the patch,
+                or the MLP has no width.
         """
         check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution)
+        check_mlp("discriminator", config.dim, config.mlp_ratio, config.mlp)
         if config.overlap_pixels > config.patch_size:
             raise UserError(
                 f"discriminator.overlap {config.overlap} is more than the patch size {config.patch_size}: "
@@ -113,7 +119,12 @@ class ViTDiscriminator(Discriminator):
         dim, equalized, weight_norm = config.dim, config.equalized_lr, config.weight_norm
         self.grid_size = resolution // config.patch_size
         self.patch_embedding = OverlappingPatchEmbedding(
-            channels, config.patch_size, config.overlap_pixels, dim, weight_norm, equalized
+            2 * channels if config.fine_detail else channels,
+            config.patch_size,
+            config.overlap_pixels,
+            dim,
+            weight_norm,
+            equalized,
         )
         self.position_embedding = FourierFeatures(dim, config.position_frequency)
         self.class_token = nn.Parameter(torch.randn(dim))
@@ -129,6 +140,8 @@ class ViTDiscriminator(Discriminator):
 
     def tokens(self, images: Tensor) -> Tensor:
         """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim)."""
+        if self.config.fine_detail:
+            images = torch.cat([images, self.config.fine_detail * fine_detail(images)], dim=1)  # (B, 2C, H, W)
         positions = grid_positions(self.grid_size, images.device).to(self.position_embedding.weight.dtype)
         patches = self.patch_embedding(images) + self.position_embedding(positions)  # (B, L, dim)
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
@@ -142,16 +155,18 @@ class ViTDiscriminator(Discriminator):
             h = block(h)
         return maps
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         h = self.tokens(images)  # (B, 1 + L, dim)
         for block in self.blocks[:-1]:
             h = block(h)  # (B, 1 + L, dim)
         # Of the last block the score needs the class token alone: 4/5 of its work falls away, and nothing changes.
         h = self.blocks[-1](h, num_outputs=1)  # (B, 1, dim)
-        y = self.norm(h[:, 0])  # (B, dim)
-        logits = self.head(y).squeeze(1)  # (B,)
-        if self.class_embedding is not None:
+        # Losses subtract logits and penalties square the difference: from here on float32, under autocast too.
+        with full_precision(h):
+            y = self.norm(h[:, 0].to(self.head.weight.dtype))  # (B, dim)
+            logits = self.head(y).squeeze(1)  # (B,)
+            if self.class_embedding is None:
+                return logits
             if labels is None:
                 raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-            logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
-        return logits if logits.dtype == torch.float64 else logits.float()
+            return logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)

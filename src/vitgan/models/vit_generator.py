@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.layers.attention import AttentionKernel, SelfAttention
 from vitgan.layers.linear import EqualizedLinear
-from vitgan.layers.mlp import Mlp, MlpKind
+from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
 from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm
 from vitgan.layers.patches import FourierFeatures, grid_positions
 from vitgan.layers.pixel_mapping import ConvolutionalPatchDecoder, ImplicitPatchDecoder, LinearPatchDecoder
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
+
+INITIAL_GATES = 0.1
 
 LatentMapping = Literal["sln", "add", "prepend"]
 PixelMapping = Literal["inr", "linear", "conv"]
@@ -33,7 +35,7 @@ class ViTGeneratorConfig(Config):
     depth: int = Field(default=4, ge=1)
     """Number of transformer blocks."""
     num_heads: int = Field(default=6, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """Width of the MLP's hidden layer over `dim`."""
     patch_size: int = Field(default=4, ge=1)
     z_dim: int = Field(default=384, ge=1)
@@ -81,10 +83,13 @@ class GeneratorBlock(nn.Module):
         )
         self.norm2 = block_norm(config)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
-        # Gates start around 1, so that a gated block starts as a plain one.
+        # [choice] Weights a tenth as large (GAT's gain): gates start near 1, and a gated block almost as a plain one.
         self.gates = (
             EqualizedLinear(config.w_dim, 2 * dim, bias_init=1.0, equalized=equalized) if config.gated else None
         )
+        if self.gates is not None:
+            with torch.no_grad():
+                self.gates.weight.mul_(INITIAL_GATES)
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         """h (B, L, dim), w (B, w_dim) -> (B, L, dim)."""
@@ -111,15 +116,17 @@ class ViTGenerator(Generator):
         """Builds and initialises the generator (weights from torch's global generator).
 
         Raises:
-            UserError: If the patch does not divide the resolution or the heads the width.
+            UserError: If the patch does not divide the resolution, the heads the width, or the MLP has no width.
         """
         check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution)
+        check_mlp("generator", config.dim, config.mlp_ratio, config.mlp)
         if config.gated and config.latent_mapping != "sln":
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
         super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles)
         self.config = config
+        self.patch_size = config.patch_size
         self.grid_size = resolution // config.patch_size
         equalized = config.equalized_lr
         self.mapping_network = MappingNetwork(
@@ -192,4 +199,16 @@ def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolu
     if dim % num_heads:
         raise UserError(
             f"{name}.num_heads {num_heads} does not divide {name}.dim {dim}: choose a number of heads that does"
+        )
+
+
+def check_mlp(name: str, dim: int, mlp_ratio: float, kind: MlpKind) -> None:
+    """Refuses an MLP without a hidden layer.
+
+    Raises:
+        UserError: If its width rounds to 0.
+    """
+    if hidden_width(dim, mlp_ratio, kind) < 1:
+        raise UserError(
+            f"{name}.mlp_ratio {mlp_ratio:g} leaves the MLP of {name}.dim {dim} no hidden layer: raise one of the two"
         )

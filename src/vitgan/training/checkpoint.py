@@ -5,14 +5,16 @@ counters and the SHA-256 of every other file, so that a damaged one is known and
 with a dot are what a killed process was writing or removing.
 """
 
+import errno
 import hashlib
-import shutil
+import re
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from vitgan.commands import command
 from vitgan.errors import UserError
 from vitgan.files import read_model, sha256, sync_folder, write_json
 from vitgan.schema import Config
@@ -23,6 +25,11 @@ FORMAT_VERSION = 1
 MODULES = ("generator_ema", "generator", "discriminator", "objective")
 OPTIMIZERS = "optimizers.safetensors"
 BEST = "best.json"
+STATE = "state.json"
+FILES = (*(f"{name}.safetensors" for name in MODULES), OPTIMIZERS, STATE)
+"""All that a checkpoint holds; nothing else is ever removed with it."""
+NAME = re.compile(r"\d{6,}k\d{3}")
+IN_WORK = re.compile(r"\.\d{6,}k\d{3}(\.removed)?\.part")
 
 
 class CheckpointManifest(Config):
@@ -73,17 +80,17 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
         temporary.replace(folder)
         sync_folder(folder.parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_files(temporary)
         newest = latest_checkpoint(run)
         raise UserError(
             f"cannot write the checkpoint {folder}: {error.strerror or error}; mend that, then go on with "
-            f"`vitgan train --resume {run}` (newest whole checkpoint: {newest.name if newest else 'none'})"
+            f"`{command('train', '--resume', run)}` (newest whole checkpoint: {newest.name if newest else 'none'})"
         ) from error
     return folder
 
 
 def _write_state(folder: Path, state: TrainingState) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_files(folder)
     folder.mkdir(parents=True)
     state.generator_ema.update_w_mean()
     files = {}
@@ -100,7 +107,7 @@ def _write_state(folder: Path, state: TrainingState) -> None:
         statistics=state.statistics.sums(),
     )
     manifest = manifest.model_copy(update={"sha256": manifest.digest()})
-    write_json(folder / "state.json", manifest.model_dump(mode="json"))
+    write_json(folder / STATE, manifest.model_dump(mode="json"))
     sync_folder(folder)
 
 
@@ -141,17 +148,17 @@ def verify_checkpoint(folder: Path) -> CheckpointManifest:
     Raises:
         UserError: Naming the file that is missing or damaged, or the unknown format.
     """
-    version = read_model(folder / "state.json", _Format, "checkpoint").format_version
+    version = read_model(folder / STATE, _Format, "checkpoint").format_version
     if version != FORMAT_VERSION:
         age = "a newer" if version > FORMAT_VERSION else "an older"
         raise UserError(
             f"{folder} has checkpoint format {version}, this version of vitgan reads {FORMAT_VERSION}: "
             f"use {age} version of vitgan, the one that wrote it"
         )
-    manifest = read_model(folder / "state.json", CheckpointManifest, "checkpoint")
+    manifest = read_model(folder / STATE, CheckpointManifest, "checkpoint")
     if manifest.sha256 is not None and manifest.sha256 != manifest.digest():
         raise UserError(f"the checkpoint file {folder / 'state.json'} is damaged: its SHA-256 is not the one in it")
-    for name in (*(f"{module}.safetensors" for module in MODULES), OPTIMIZERS):
+    for name in FILES[:-1]:
         path = folder / name
         if not path.is_file():
             raise UserError(f"the checkpoint {folder} is incomplete: {name} is missing")
@@ -174,8 +181,8 @@ def is_whole(folder: Path) -> bool:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Finished checkpoint folders of a run, oldest first; they may be damaged since."""
-    return sorted(p for p in (run / "checkpoints").glob("[0-9]*k[0-9]*") if p.is_dir())
+    """Finished checkpoint folders of a run, oldest first; they may be damaged since. Copies by other names are none."""
+    return sorted(p for p in (run / "checkpoints").glob("[0-9]*k[0-9]*") if NAME.fullmatch(p.name) and p.is_dir())
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -199,15 +206,33 @@ def damaged_checkpoints(run: Path) -> list[str]:
 def remove_leftovers(run: Path) -> None:
     """Removes what a killed process was writing or removing. The caller must hold the run's lock."""
     for folder in (run / "checkpoints").glob(".*k[0-9]*.part"):
-        shutil.rmtree(folder, ignore_errors=True)
+        if IN_WORK.fullmatch(folder.name):
+            _remove_files(folder)
 
 
 def _remove(folder: Path) -> None:
-    """Removes a checkpoint: first from the list, at once, then its files."""
+    """Removes a checkpoint: first from the list, at once, then its files.
+
+    Raises:
+        OSError: If it cannot be, or somebody put other things into it: it is then as it was.
+    """
+    if folder.is_symlink() or {path.name for path in folder.iterdir()} - set(FILES):
+        raise OSError(errno.ENOTEMPTY, "it holds files that are no part of a checkpoint: move them away")
     leaving = folder.with_name(f".{folder.name}.removed.part")
-    shutil.rmtree(leaving, ignore_errors=True)
+    _remove_files(leaving)
     folder.replace(leaving)
-    shutil.rmtree(leaving, ignore_errors=True)
+    _remove_files(leaving)
+
+
+def _remove_files(folder: Path) -> None:
+    """Removes a checkpoint's own files from a folder, whole or half written, then the folder if that was all."""
+    if folder.is_symlink():
+        return
+    with suppress(OSError):
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+            (folder / f".{name}.part").unlink(missing_ok=True)
+        folder.rmdir()
 
 
 class BestCheckpoint(Config):
@@ -224,7 +249,7 @@ class BestCheckpoint(Config):
 def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
     """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
 
-    It is written just before the checkpoint itself.
+    The checkpoint is there already.
     """
     best = best_checkpoint(run)
     if best is None or best.name != name or score < best.score:
@@ -249,6 +274,8 @@ def prune_checkpoints(run: Path, keep: int) -> None:
         best = best_checkpoint(run)
         whole = [folder for folder in checkpoints(run) if is_whole(folder)]
         for folder in whole[:-keep]:
+            if checkpoint_name(verify_checkpoint(folder).images_seen) != folder.name:
+                continue  # somebody's copy
             if best is None or folder.name != best.checkpoint:
-                with suppress(OSError):  # room that is not freed stops no run
+                with suppress(OSError):  # room that is not freed stops no run; nor is a folder that holds notes removed
                     _remove(folder)

@@ -34,6 +34,9 @@ class TrainingConfig(Config):
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
     lr_warmup_images: int = Field(default=0, ge=0)
     """The learning rate rises linearly from 0 over this many images."""
+    lr_decay: float = Field(default=0.0, ge=0, le=1)
+    """Share of the run's length, at its end, over which the learning rates fall linearly to 0; 0 keeps them. A run that is
+    made longer has other rates from there on."""
     ema_half_life_images: float = Field(default=10_000, gt=0)
     """Half-life of the averaged generator [choice: StyleGAN2's 10 thousand]."""
     ema_warmup: float = Field(default=0.05, ge=0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vitgan.commands import command
 from vitgan.errors import UserError
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.config import TrainingConfig
@@ -30,7 +31,7 @@ def checkpoint_to_return_to(
         UserError: If the run is to stop, or cannot go on.
     """
     where = describe(divergence, config)
-    resume = f"`vitgan train --resume {run} --training.on-divergence"
+    resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
     if config.on_divergence == "stop":
         raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip")
     if config.on_divergence == "skip":

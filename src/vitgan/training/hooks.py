@@ -47,7 +47,8 @@ class Hooks:
     on_notice: Callable[[str], None] | None = None
     """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back."""
     should_stop: Callable[[], bool] | None = None
-    """Asked after every step on every process: True on any saves a checkpoint and ends the run."""
+    """Asked after every step on every process: True on any saves a checkpoint and ends the run. Asked in an evaluation too,
+    whenever the generator is called: True leaves it to the resume."""
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""
     evaluate_every_kimg: float = float("inf")

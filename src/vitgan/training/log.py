@@ -12,6 +12,8 @@ from vitgan.files import read_bytes
 
 MAXIMUM_SUFFIX = "_max"
 LARGEST_LOG_BYTES = 1 << 30
+EVALUATION = "evaluation/"
+"""Before the names of an evaluation's figures."""
 
 
 class Statistics:
@@ -102,6 +104,11 @@ def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
     return read_bytes(path, "log", LARGEST_LOG_BYTES).decode(errors="replace").splitlines()
+
+
+def is_evaluation(record: dict[str, float]) -> bool:
+    """Whether a record is an evaluation's."""
+    return any(name.startswith(EVALUATION) for name in record)
 
 
 def _record(line: str) -> dict[str, float] | None:

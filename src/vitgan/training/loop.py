@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 
 from vitgan.augment import AugmentConfig
+from vitgan.files import one_line
 from vitgan.grid import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
@@ -31,11 +33,15 @@ from vitgan.training.ema import averaged_copy
 from vitgan.training.guard import Divergence, Guard
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure
-from vitgan.training.log import MetricsFile
+from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
 from vitgan.training.phases import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
+
+
+class _Stopped(Exception):
+    """The run is to stop before its evaluation is done."""
 
 
 @dataclass
@@ -96,6 +102,8 @@ class Trainer:
             self.save()  # something to go back to
         while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
             pass
+        self._tell_trackers(lambda tracker: tracker.finish(), hooks)
+        self.accelerator.trackers.clear()
         return outcome == "finished"
 
     def _fit_from_here(self, stream: Stream, hooks: Hooks, clock: Clock) -> Literal["finished", "stopped", "went back"]:
@@ -106,8 +114,10 @@ class Trainer:
         if main and state.images_seen == 0:
             self._write_samples(hooks)
         finished = state.images_seen >= self.total_images
+        missing = metrics is not None and self._misses_evaluation(hooks, finished)
+        stopped = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
-            while not finished:
+            while not (finished or stopped):
                 randomness = StepRandomness(
                     config.seed, state.step, self.accelerator.process_index, self.accelerator.num_processes
                 )
@@ -118,7 +128,7 @@ class Trainer:
                 finished = state.images_seen >= self.total_images or self._agreed(
                     clock.is_over(config.max_minutes, config.max_cpu_minutes)
                 )
-                stopped = self._agreed(hooks.should_stop is not None and hooks.should_stop())
+                stopped = self._agreed(hooks.should_stop is not None and hooks.should_stop()) and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
                 divergence = self.guard.look(state.step, now=saving)
@@ -131,14 +141,11 @@ class Trainer:
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
                     with clock.paused():
                         self._write_samples(hooks)
-                if metrics is not None and hooks.evaluate is not None and evaluating:
-                    with clock.paused():
-                        self._evaluate(metrics, hooks.evaluate)
                 if saving:
                     self.save()
-                if stopped and not finished:
-                    return "stopped"
-        return "finished"
+                if evaluating:
+                    stopped = self._agreed(stopped or not self._evaluates(metrics, clock, hooks))
+        return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
         """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint.
@@ -152,14 +159,14 @@ class Trainer:
         checkpoint = divergences.checkpoint_to_return_to(divergence, state, config, self.run)
         where = divergences.describe(divergence, config)
         if checkpoint is None:
-            _notify(hooks, f"{where}: its update was skipped")
+            self._notify(hooks, f"{where}: its update was skipped")
             return False
         scale = state.learning_rate_scale * config.rollback_rate
         self.accelerator.wait_for_everyone()
         load_checkpoint(checkpoint, state)
         state.learning_rate_scale = scale
         self.guard.reset()
-        _notify(hooks, f"{where}: back at {checkpoint.name} with learning rates × {scale:g}")
+        self._notify(hooks, f"{where}: back at {checkpoint.name} with learning rates × {scale:g}")
         return True
 
     def save(self) -> None:
@@ -168,6 +175,10 @@ class Trainer:
             save_checkpoint(self.run, self.state)
             prune_checkpoints(self.run, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
+
+    def _notify(self, hooks: Hooks, line: str) -> None:
+        if self.accelerator.is_main_process and hooks.on_notice:
+            hooks.on_notice(line)
 
     def _agreed(self, flag: bool) -> bool:
         """Whether any process says so: all must leave the loop at the same step."""
@@ -209,19 +220,58 @@ class Trainer:
             record |= measure(state.discriminator, real)
         record |= clock.lap(state.images_seen)
         metrics.append(record)
-        self.accelerator.log({k: v for k, v in record.items() if k != "images"}, step=state.images_seen)
+        figures = {k: v for k, v in record.items() if k != "images"}
+        self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)
         if hooks.on_log:
             hooks.on_log(record)
 
-    def _evaluate(self, metrics: MetricsFile, evaluate: Callable[[Generator], Evaluation]) -> None:
-        """Measures the averaged generator, and remembers the checkpoint about to be written if it is the best."""
+    def _misses_evaluation(self, hooks: Hooks, finished: bool) -> bool:
+        """Whether the run ended before the evaluation of the checkpoint that it goes on from."""
+        images = self.state.images_seen
+        due = finished or _passes(images - self.config.batch_size, images, hooks.evaluate_every_kimg)
+        records = read_metrics(self.run / "metrics.jsonl")
+        return images > 0 and due and not any(r["images"] == images and is_evaluation(r) for r in records)
+
+    def _evaluates(self, metrics: MetricsFile | None, clock: Clock, hooks: Hooks) -> bool:
+        """Measures the averaged generator on the main process; False if the run was told to stop meanwhile."""
+        if metrics is None or hooks.evaluate is None:
+            return True
+
+        def look(*_: object) -> None:
+            if hooks.should_stop is not None and hooks.should_stop():
+                raise _Stopped
+
+        handle = self.state.generator_ema.register_forward_pre_hook(look)
+        try:
+            with clock.paused():
+                self._evaluate(metrics, hooks.evaluate, hooks)
+        except _Stopped:
+            return False
+        finally:
+            handle.remove()
+        return True
+
+    def _evaluate(self, metrics: MetricsFile, evaluate: Callable[[Generator], Evaluation], hooks: Hooks) -> None:
+        """Measures, and remembers the newest checkpoint if it is the best."""
         state = self.state
         state.generator_ema.update_w_mean()
         result = evaluate(state.generator_ema)
-        figures = {f"evaluation/{name}": value for name, value in result.figures.items()}
-        metrics.append({"images": state.images_seen, "step": state.step, **figures})
-        self.accelerator.log(figures, step=state.images_seen)
+        figures = {f"{EVALUATION}{name}": value for name, value in result.figures.items()}
         remember_best(self.run, state.images_seen, result.name, result.score)
+        prune_checkpoints(self.run, self.config.keep_checkpoints)
+        metrics.append({"images": state.images_seen, "step": state.step, **figures})  # last: then it is done
+        self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)
+
+    def _tell_trackers(self, tell: Callable[[GeneralTracker], None], hooks: Hooks) -> None:
+        """One that fails is told nothing more: no service ends a run, and metrics.jsonl has all figures."""
+        trackers = self.accelerator.trackers
+        for tracker in [*trackers]:
+            try:
+                tell(tracker)
+            except Exception as error:  # whatever its library raises
+                trackers.remove(tracker)
+                line = one_line(f"{type(error).__name__}: {error}", 200)
+                self._notify(hooks, f"the tracker {tracker.name} failed and is told nothing more: {line}")
 
     def _write_samples(self, hooks: Hooks) -> None:
         self.state.generator_ema.update_w_mean()
@@ -236,8 +286,3 @@ def _passes(before: int, after: int, every_kimg: float) -> bool:
     """Whether the count went over a multiple of `every_kimg` thousand images."""
     every = every_kimg * 1000
     return after // every > before // every  # an infinite interval is never passed
-
-
-def _notify(hooks: Hooks, line: str) -> None:
-    if hooks.on_notice:
-        hooks.on_notice(line)

@@ -3,10 +3,12 @@
 A step has two phases, D then G. D's loss is a list of terms, each with a weight, an interval in steps (lazy
 regularisation: a term that runs every k-th step weighs k times as much) and the *views* of the batch that it looks at:
 
-    real, fake                        the images as they are
+    real, fake                        the images x as they are
     real_augmented, fake_augmented    T(x), DiffAugment
-    ..._noisy                         the view plus Gaussian noise, for finite-difference penalties
-    mixed                             random points between real and fake, for WGAN-GP
+    ..._noisy                         the same of x plus Gaussian noise, for finite-difference penalties
+    mixed                             random points between the images that D sees, for WGAN-GP
+
+R1 and R2 are taken at the images themselves, ||∇_x D(T(x))||², through the augmentation, as in StyleGAN2-ADA, R3GAN and GAT.
 
 The union of the views that the terms of a step need goes through D as one batch, once (those that an exact penalty
 differentiates twice as a batch of their own). With `diffaugment` the adversarial
@@ -49,20 +51,20 @@ class ObjectiveConfig(Config):
     bcr_ramp_images: int = Field(default=0, ge=0)
     """Both lambdas rise linearly from 0 over this many images: D learns to tell real from fake first [choice]."""
     r1_gamma: float = Field(default=0.0, ge=0)
-    """gamma of R1, gamma / 2 · E ||∇D||² on the real images that D sees."""
+    """gamma of R1, gamma / 2 · E ||∇_x D(T(x))||² at real images x."""
     r2_gamma: float = Field(default=0.0, ge=0)
     """gamma of R2, the same on fake images."""
     penalty: Literal["exact", "finite_difference"] = "exact"
     """R1 and R2 by double backward, or by first-order differences under small noise."""
-    penalty_noise: float = Field(default=0.1, gt=0)
-    """Standard deviation of that noise, in units of the image range [-1, 1] [choice]. GAT's 0.01 divides the rounding of
-    bf16 logits by 1e-4: measured on a small D, the estimate was then 2.1 where the exact penalty is 0.2."""
+    penalty_noise: float = Field(default=0.03, gt=0)
+    """Standard deviation of that noise, in units of the image range [-1, 1] [choice]: larger noise sees D's curvature,
+    smaller noise (GAT's is 0.01) the rounding of bf16 (docs/performance.md)."""
     penalty_interval: int = Field(default=1, ge=1)
     """R1, R2 and WGAN-GP every this many steps (their weight is multiplied by it)."""
     wgan_gp: float = Field(default=0.0, ge=0)
     """Weight of the WGAN-GP penalty, customarily 10."""
     lecam: float = Field(default=0.0, ge=0)
-    """Weight of LeCam regularisation."""
+    """Weight of LeCam regularisation, by its paper's equation; its code has a ReLU, and starts after 1,000 steps."""
     lecam_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of the running means of the logits that stays each step."""
     path_length: float = Field(default=0.0, ge=0)
@@ -80,10 +82,16 @@ class ObjectiveConfig(Config):
 
 
 class Views:
-    """One step's views of the batch: images (B, C, H, W) and, once D has seen them, logits (B,), by name."""
+    """One step's views of the batch, by name.
 
-    def __init__(self, images: dict[str, Tensor]) -> None:
-        self.images = images
+    Attributes:
+        points: What each view was made from (B, C, H, W): a leaf, where a penalty takes D's gradient.
+        images: What D sees (B, C, H, W).
+        logits: What D said (B,), once it has seen them.
+    """
+
+    def __init__(self, points: dict[str, Tensor], images: dict[str, Tensor]) -> None:
+        self.points, self.images = points, images
         self.logits: dict[str, Tensor] = {}
 
     def run(self, discriminator: Discriminator, labels: Tensor | None) -> None:
@@ -95,7 +103,8 @@ class Views:
             names = [name for name, x in self.images.items() if x.requires_grad == penalised]
             if names:
                 images = torch.cat([self.images[name] for name in names])
-                logits = discriminator(images, labels.repeat(len(names)) if labels is not None else None)
+                view_labels = labels.repeat(len(names)) if labels is not None else None
+                logits = discriminator(images, view_labels, num_sets=len(names))
                 self.logits |= dict(zip(names, logits.chunk(len(names)), strict=True))
 
 
@@ -166,7 +175,7 @@ class Objective(nn.Module):
         if config.wgan_gp:
 
             def penalty(v: Views) -> Tensor:
-                return interpolation_penalty(v.logits["mixed"], v.images["mixed"])
+                return interpolation_penalty(v.logits["mixed"], v.points["mixed"])
 
             terms.append(Term("wgan_gp", config.wgan_gp, ("mixed",), penalty, config.penalty_interval, True))
         if config.lecam:
@@ -265,20 +274,24 @@ class Objective(nn.Module):
         """The views that `terms` need, each once."""
         names = dict.fromkeys(name for term in terms for name in term.views)
         leaves = {name for term in terms if term.differentiates_images for name in term.views}
-        images: dict[str, Tensor] = {"real": real, "fake": fake}
-        for source in ("real", "fake"):
-            if any(name.startswith(f"{source}_augmented") for name in names):
-                parameters = self._augmentation_parameters(f"discriminator {source}", real, randomness)
-                images[f"{source}_augmented"] = augment(images[source], parameters, self.augmentation)
+        points: dict[str, Tensor] = {}
+        images: dict[str, Tensor] = {}
         for name in names:
-            if name.endswith("_noisy"):
-                clean = images[name.removesuffix("_noisy")]
-                noise = randomness.normal(f"penalty noise {name}", *clean.shape).to(clean.device)
-                images[name] = clean + self.config.penalty_noise * noise
-        if "mixed" in names:
-            share = randomness.uniform("interpolation", len(real)).to(real.device).view(-1, 1, 1, 1)
-            images["mixed"] = images[self.real_view].lerp(images[self.fake_view], share)
-        return Views({name: images[name].detach().requires_grad_(name in leaves) for name in names})
+            source, *changes = name.split("_")
+            if source == "mixed":  # listed after the adversarial term's views
+                share = randomness.uniform("interpolation", len(real)).to(real.device).view(-1, 1, 1, 1)
+                x = images[self.real_view].lerp(images[self.fake_view], share)
+            else:
+                x = real if source == "real" else fake
+            points[name] = x = x.detach().requires_grad_(name in leaves)
+            if "noisy" in changes:
+                noise = randomness.normal(f"penalty noise {name}", *x.shape).to(x.device)
+                x = x + self.config.penalty_noise * noise
+            if "augmented" in changes:  # a function of the step: every view of an image gets the same T
+                parameters = self._augmentation_parameters(f"discriminator {source}", x, randomness)
+                x = augment(x, parameters, self.augmentation)
+            images[name] = x
+        return Views(points, images)
 
     def _seen(self, images: Tensor, purpose: str, randomness: StepRandomness) -> Tensor:
         """The images as the adversarial terms see them."""
@@ -305,7 +318,7 @@ def _penalty_term(name: str, gamma: float, view: str, config: ObjectiveConfig) -
             name,
             gamma / 2,
             (view,),
-            lambda v: gradient_penalty(v.logits[view], v.images[view]),
+            lambda v: gradient_penalty(v.logits[view], v.points[view]),
             config.penalty_interval,
             differentiates_images=True,
         )

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from data.samples import encoded, random_pixels
+from vitgan.data.decode import decode_unframed
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.celeba import CelebA
 from vitgan.errors import UserError
@@ -51,6 +52,126 @@ def test_the_official_layout_and_both_customary_crops(tmp_path, zipped):
     assert np.array_equal(store.images, np.stack([cropped(number, 35, 15, 148) for number in TRAIN]))
 
 
+ALIGNED = {
+    f"{number:06}.jpg": encoded(np.full((218, 178, 3), (0, 100 + number, 0), np.uint8)) for number in range(1, 6)
+}
+WILD = {name: encoded(np.full((400, 300, 3), (200, 0, 0), np.uint8)) for name in ALIGNED}
+TABLE = "image_id,partition\n" + PARTITION.replace(" ", ",")
+
+
+def tree(path, files):
+    """Writes files; the content of a name that ends with "/" is a folder's, and of one with ".zip" an archive's."""
+    for name, content in files.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            tree(file, content)
+        elif isinstance(content, dict):
+            with zipfile.ZipFile(file, "w") as archive:
+                for member, data in content.items():
+                    archive.writestr(member, data)
+        else:
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def below(folder, files):
+    return {f"{folder}/{name}": data for name, data in files.items()}
+
+
+PNG = {name.replace("jpg", "png"): data for name, data in ALIGNED.items()}
+DRIVE = {"C/Img/img_align_celeba/": ALIGNED, "C/Eval/list_eval_partition.txt": PARTITION}
+ZIPPED = {"C/Img/img_align_celeba.zip": below("img_align_celeba", ALIGNED), "C/Eval/list_eval_partition.txt": PARTITION}
+BOTH = DRIVE | {"C/Img/img_celeba/": WILD, "C/Img/grid.png": WILD["000001.jpg"]}
+KAGGLE = {"a/img_align_celeba/img_align_celeba/": ALIGNED, "a/list_eval_partition.csv": TABLE}
+KAGGLE_ZIP = {"a.zip": below("img_align_celeba/img_align_celeba", ALIGNED) | {"list_eval_partition.csv": TABLE}}
+TORCHVISION = {"celeba/img_align_celeba/": ALIGNED, "celeba/list_eval_partition.txt": PARTITION}
+OTHER_COPY = TORCHVISION | {"zz_small/": {name: encoded(random_pixels(0, 64, 64)) for name in ALIGNED}}
+WITHIN_WILD = {"img_celeba/": {}, "img_celeba/img_align_celeba/": ALIGNED, "list_eval_partition.txt": PARTITION}
+LAYOUTS = [
+    (DRIVE, ["", "C", "C/Img", "C/Img/img_align_celeba"]),
+    (ZIPPED, ["", "C", "C/Img", "C/Img/img_align_celeba.zip"]),
+    (BOTH, ["", "C", "C/Img", "C/Img/img_align_celeba"]),
+    (KAGGLE, ["", "a", "a/img_align_celeba", "a/img_align_celeba/img_align_celeba"]),
+    (KAGGLE_ZIP, ["a.zip"]),
+    (TORCHVISION, ["", "celeba", "celeba/img_align_celeba"]),
+    (OTHER_COPY, ["", "celeba"]),
+    (WITHIN_WILD, ["", "img_celeba"]),
+    (
+        {"C/Img/img_align_celeba_png/": PNG, "C/Eval/list_eval_partition.txt": PARTITION},
+        ["", "C/Img/img_align_celeba_png"],
+    ),
+    ({"pics/": ALIGNED, "list_eval_partition.csv": TABLE}, ["", "pics"]),
+    ({"pics/": {f"{name[5]}/{name}": data for name, data in ALIGNED.items()}, "list_eval_partition.csv": TABLE}, [""]),
+]
+
+
+@pytest.mark.parametrize(("files", "names"), LAYOUTS)
+def test_every_layout_gives_the_aligned_images_of_the_split(tmp_path, monkeypatch, files, names):
+    tree(tmp_path, files)
+    for name in names:
+        place = tmp_path / name
+        forms = [(tmp_path, place), (place.parent, place.name), (place if place.is_dir() else place.parent, None)]
+        for folder, path in forms:
+            monkeypatch.chdir(folder)
+            source = CelebA(path or (place.name if place.is_file() else "."))
+            stems = [source.item_name(index)[-10:-4] for index in range(len(source))]
+            assert stems == ["000001", "000003", "000005"], name
+            greens = [decode_unframed(bytes(source[index].image), 3, "#ffffff")[1, 0, 0] for index in range(3)]
+            assert greens == [101, 103, 105]
+            assert "list_eval_partition" in source.split_from
+            assert len(CelebA(path or (place.name if place.is_file() else "."), "all")) == 5
+
+
+def test_a_link_to_the_images_leads_to_the_partition(tmp_path):
+    tree(tmp_path, DRIVE)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "faces").symlink_to(tmp_path / "C" / "Img" / "img_align_celeba")
+    assert len(CelebA(tmp_path / "elsewhere" / "faces")) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"img_celeba/": WILD, "list_eval_partition.txt": PARTITION}, "the images in the wild"),
+        ({"img_celeba.zip": below("img_celeba", WILD)}, "no images under"),
+        ({"pictures/": WILD, "list_eval_partition.txt": PARTITION}, "has 300×400 pixels"),
+        (
+            {"one/": ALIGNED, "two/": ALIGNED, "list_eval_partition.txt": PARTITION},
+            "several sets of the images, in one, two",
+        ),
+        ({"img_align_celeba/": ALIGNED, "img_align_celeba_png/": PNG}, "several sets of the images"),
+        (
+            {"x/img_align_celeba.zip": below("a", ALIGNED), "y/img_align_celeba.zip": below("a", ALIGNED)},
+            "pass one of them",
+        ),
+    ],
+)
+def test_what_is_not_one_set_of_aligned_images_is_refused(tmp_path, files, message):
+    tree(tmp_path, files)
+    with pytest.raises(UserError, match=message):
+        CelebA(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff" + PARTITION,
+        PARTITION.replace("\n", "\r\n"),
+        PARTITION.replace(" ", "\t  "),
+        "5\n" + PARTITION,
+        TABLE,
+        TABLE.replace(",", ";"),
+        '"image_id","partition"\n' + "".join(f'"{line[:10]}","{line[11]}"\n' for line in PARTITION.splitlines()),
+        ",image_id,partition\n" + "".join(f"{line[2:6]},{line[:10]},{line[11]}.0\n" for line in PARTITION.splitlines()),
+        PARTITION.replace(" 0", " train").replace(" 1", " val").replace(" 2", " test"),
+    ],
+)
+def test_forms_of_the_partition(tmp_path, content):
+    tree(tmp_path, {"img_align_celeba/": ALIGNED, "partition.txt": content})
+    source = CelebA(tmp_path / "img_align_celeba", partition=tmp_path / "partition.txt")
+    assert [source.item_name(index) for index in range(3)] == ["000001.jpg", "000003.jpg", "000005.jpg"]
+
+
 def test_splits(tmp_path):
     images = official_layout(tmp_path / "celeba", zipped=False)
     names = {split: CelebA(images, split) for split in ("train", "valid", "test", "all")}
@@ -81,7 +202,18 @@ def test_images_that_the_partition_lists_and_that_are_not_there_are_counted(tmp_
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"000001.jpg 3\n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        b"000001.jpg 3\n",
+        b"\xff\xfe\x00",
+        b"000001.jpg 0\n000001.jpg 1\n",
+        b"000001.jpg -1  1  1 -1\n000002.jpg  1 -1 -1  1\n",
+        b"000001.jpg,0\n000002.jpg\n",
+    ],
+)
 def test_other_files_are_no_partition(tmp_path, content):
     images = official_layout(tmp_path / "celeba", zipped=False)
     (tmp_path / "file").write_bytes(content)

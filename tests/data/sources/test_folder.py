@@ -56,7 +56,6 @@ def test_archives_give_the_same_store_as_the_folder(tmp_path, pack):
     [
         (["1.png", "2.png"], None),  # flat
         (["a/1.png", "a/2.png"], None),  # one folder
-        (["1.png", "a/2.png", "b/3.png", "b/4.png"], None),  # some in no class
         (["a/1.png", "b/2.png"], None),  # a folder for each image
         (["x/y/a/1.png", "x/y/b/2.png", "x/y/b/3.png"], [0, 1, 1]),  # below a common folder
     ],
@@ -75,8 +74,14 @@ def test_labels_can_be_insisted_on(tmp_path):
     write_image(tmp_path / "b" / "1.png", 1)
     assert names_and_labels(ImageFolder(tmp_path, labels="folders")) == [("a/1.png", 0), ("b/1.png", 1)]
     write_image(tmp_path / "1.png", 2)
-    with pytest.raises(UserError, match="no class folders"):
-        ImageFolder(tmp_path, labels="folders")
+    with pytest.raises(UserError, match=r"1 image lies beside the folders a, b, the first is 1\.png: pass --labels"):
+        ImageFolder(tmp_path)
+    store = prepare(ImageFolder(tmp_path, labels="folders"), tmp_path / "store", resolution=8)
+    assert store.labels is not None
+    assert store.labels.tolist() == [0, 1]
+    assert [(entry.name, entry.reason) for entry in store.description.skipped] == [("1.png", "it has no label")]
+    with pytest.raises(UserError, match="no two class folders"):
+        ImageFolder(tmp_path / "a", labels="folders")
 
 
 def test_splits_must_be_chosen(tmp_path):
@@ -87,15 +92,46 @@ def test_splits_must_be_chosen(tmp_path):
     train = ImageFolder(tmp_path, split="train")
     assert names_and_labels(train) == [("train/a/1.png", 0), ("train/b/2.png", 1), ("train/b/3.png", 1)]
     assert train.label_names == ["a", "b"]
-    assert len(ImageFolder(tmp_path, split="all")) == 5
+    merged = ImageFolder(tmp_path, split="all")
+    assert [label for _, label in names_and_labels(merged)] == [0, 1, 0, 1, 1]
+    assert merged.label_names == ["a", "b"]
     with pytest.raises(UserError, match=r"no folder 'val'.*test, train"):
         ImageFolder(tmp_path, split="val")
     assert len(ImageFolder(tmp_path / "train", split=None)) == 3
 
 
-def test_a_single_split_folder_can_be_named(tmp_path):
-    write_image(tmp_path / "train" / "a" / "1.png", 0)
-    assert len(ImageFolder(tmp_path, split="train")) == 1
+def test_a_single_split_folder_is_taken_and_recorded(tmp_path):
+    for number, name in enumerate(["Training_Set/a/1.png", "Training_Set/b/2.png", "Training_Set/b/3.png"]):
+        write_image(tmp_path / "in" / name, number)
+    for split in (None, "train", "training"):
+        source = ImageFolder(tmp_path / "in", split=split)
+        assert [label for _, label in names_and_labels(source)] == [0, 1, 1]
+        assert source.split == (split or "train")
+    description = prepare(ImageFolder(tmp_path / "in"), tmp_path / "store", resolution=8).description
+    assert (description.split, description.split_from) == ("train", "the folder Training_Set")
+    assert description.labels_from == "class folders (a, b)"
+
+
+def test_classes_have_the_same_numbers_in_every_split(tmp_path):
+    for number, name in enumerate(["train/a/1.png", "train/b/2.png", "train/c/3.png", "train/c/4.png", "test/c/5.png"]):
+        write_image(tmp_path / name, number)
+    write_image(tmp_path / "test" / "a" / "6.png", 6)
+    write_image(tmp_path / "test" / "a" / "7.png", 7)
+    assert names_and_labels(ImageFolder(tmp_path, "test")) == [
+        ("test/a/6.png", 0),
+        ("test/a/7.png", 0),
+        ("test/c/5.png", 2),
+    ]
+
+
+def test_a_class_called_train_is_asked_about(tmp_path):
+    for number, name in enumerate(["bus/1.png", "bus/2.png", "train/3.png"]):
+        write_image(tmp_path / name, number)
+    with pytest.raises(UserError, match=r"may be a split or a class: pass --split train .* --split all"):
+        ImageFolder(tmp_path)
+    for source in (ImageFolder(tmp_path, "all"), ImageFolder(tmp_path, labels="folders")):
+        assert [label for _, label in names_and_labels(source)] == [0, 0, 1]
+    assert len(ImageFolder(tmp_path, "train")) == 1
 
 
 def stylegan_zip(path, labels, names=("00000/img00000000.png", "00000/img00000001.png", "00000/img00000002.png")):
@@ -126,7 +162,13 @@ def test_stylegan_zips_without_labels(tmp_path):
     ("labels", "message"),
     [
         ([["00000/img00000000.png", 1]], "no label for 2 images, the first 00000/img00000001.png"),
-        ([[f"00000/img0000000{number}.png", [0.5, 0.5]] for number in range(3)], "not whole numbers"),
+        ([[f"00000/img0000000{number}.png", [0.5, 0.5]] for number in range(3)], "only if one of them is 1"),
+        ([[f"00000/img0000000{number}.png", number - 1] for number in range(3)], "no label for 1 images"),
+        ([[f"00000/img0000000{number}.png", number - 2] for number in range(3)], "negative"),
+        ([[f"00000/img0000000{number}.png", 10**7 + number] for number in range(3)], "too large"),
+        ({"x.png": 0, "y.png": 1}, "no label for 3 images"),
+        (3, "cannot be read"),
+        ([], "cannot be read"),
     ],
 )
 def test_incomplete_or_odd_label_files_are_refused(tmp_path, labels, message):
@@ -136,11 +178,106 @@ def test_incomplete_or_odd_label_files_are_refused(tmp_path, labels, message):
     assert len(ImageFolder(path, labels="none")) == 3
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"labels": 3}', '{"other": 1}', '{"labels": [[1, 2, 3]]}', "\udcff"])
-def test_a_dataset_json_of_another_kind_is_left_alone(tmp_path, content):
+@pytest.mark.parametrize("content", ["", "[]", '{"labels": 3}', '{"labels": [["1.png", 0],]}', "\udcff"])
+def test_a_damaged_dataset_json_is_refused(tmp_path, content):
     write_image(tmp_path / "1.png", 0)
     (tmp_path / "dataset.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert not ImageFolder(tmp_path).labelled
+    with pytest.raises(UserError, match=r"dataset\.json in .* cannot be read.*--labels none"):
+        ImageFolder(tmp_path)
+    assert not ImageFolder(tmp_path, labels="none").labelled
+
+
+def test_a_dataset_json_of_another_kind_is_left_alone(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f"class{number % 2}" / f"{number}.png", number)
+    (tmp_path / "dataset.json").write_text('{"info": {}, "annotations": []}')
+    assert ImageFolder(tmp_path).label_names == ["class0", "class1"]
+
+
+def test_a_table_that_says_there_are_no_labels_goes_before_folders(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f"class{number % 2}" / f"{number}.png", number)
+    (tmp_path / "dataset.json").write_text('{"labels": null}')
+    source = ImageFolder(tmp_path)
+    assert not source.labelled
+    assert "dataset.json" in source.labels_from
+    assert ImageFolder(tmp_path, labels="folders").label_names == ["class0", "class1"]
+
+
+def test_dataset_json_one_folder_down(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / "in" / "mine" / "00000" / f"{number}.png", number)
+    labels = [[f"00000/{number}.png", number % 2] for number in range(4)]
+    (tmp_path / "in" / "mine" / "dataset.json").write_text(json.dumps({"labels": labels}))
+    pack_zip(tmp_path / "in", tmp_path / "packed.zip")
+    with zipfile.ZipFile(tmp_path / "packed.zip", "a") as archive:
+        archive.write(tmp_path / "in" / "mine" / "dataset.json", "mine/dataset.json")
+    for path in (tmp_path / "in", tmp_path / "packed.zip"):
+        source = ImageFolder(path)
+        assert [label for _, label in names_and_labels(source)] == [0, 1, 0, 1]
+        assert source.labels_from == "mine/dataset.json"
+
+
+def test_hub_folders_have_their_labels_from_metadata(tmp_path):
+    """One table in each split; classes have one number in both, though the table of test lacks a class."""
+    for split, words in (("train", ["owl", "cat", "dog"]), ("test", ["owl", "dog"])):
+        for number in range(len(words)):
+            write_image(tmp_path / split / f"{number}.png", number)
+        lines = [json.dumps({"file_name": f"{number}.png", "label": word}) for number, word in enumerate(words)]
+        (tmp_path / split / "metadata.jsonl").write_text("\n".join(lines))
+    train = ImageFolder(tmp_path, "train")
+    assert [label for _, label in names_and_labels(train)] == [2, 0, 1]
+    assert train.label_names == ["cat", "dog", "owl"]
+    assert [label for _, label in names_and_labels(ImageFolder(tmp_path, "test"))] == [2, 1]
+
+
+@pytest.mark.parametrize("place", ["outside", "inside", "archive"])
+def test_a_table_can_be_named(tmp_path, place):
+    for number in range(4):
+        write_image(tmp_path / "in" / f"{number}.png", number)
+    rows = "image_id,breed\n0.png,pug\n1.png,\n2.png,beagle\n3.png,pug\n"
+    table = tmp_path / ("breeds.csv" if place == "outside" else "in/breeds.csv")
+    table.write_text(rows)
+    source, labels = tmp_path / "in", str(table)
+    if place == "archive":
+        pack_zip(tmp_path / "in", tmp_path / "in.zip")
+        with zipfile.ZipFile(tmp_path / "in.zip", "a") as archive:
+            archive.writestr("breeds.csv", rows)
+        source, labels = tmp_path / "in.zip", "breeds.csv"
+    assert not ImageFolder(source).labelled
+    store = prepare(ImageFolder(source, labels=labels), tmp_path / "store", resolution=8)
+    assert store.labels is not None
+    assert store.labels.tolist() == [1, 0, 1]
+    assert store.description.label_names == ["beagle", "pug"]
+    assert [entry.name for entry in store.description.skipped] == ["1.png"]
+    with pytest.raises(UserError, match=r"no table other\.csv for --labels"):
+        ImageFolder(source, labels="other.csv")
+    (tmp_path / "sizes.csv").write_text("image,width,height\n0.png,8,8\n")
+    with pytest.raises(UserError, match="no column"):
+        ImageFolder(source, labels=str(tmp_path / "sizes.csv"))
+
+
+def test_a_table_that_is_not_read_is_mentioned(tmp_path):
+    write_image(tmp_path / "1.png", 0)
+    (tmp_path / "train.csv").write_text("id,label\n1.png,3\n")
+    assert "train.csv is not read" in ImageFolder(tmp_path).labels_from
+
+
+def test_two_tables_are_asked_about(tmp_path):
+    write_image(tmp_path / "1.png", 0)
+    for name in ("dataset.json", "labels.json"):
+        (tmp_path / name).write_text('[["1.png", 0]]')
+    with pytest.raises(UserError, match=r"several tables of labels: dataset\.json and labels\.json"):
+        ImageFolder(tmp_path)
+    assert ImageFolder(tmp_path, labels="labels.json").labels_from == "labels.json"
+
+
+def test_thumbnails_and_what_other_systems_leave_are_no_classes(tmp_path):
+    for number, name in enumerate(["a/1.png", "a/2.png", "b/3.png", "@eaDir/4.png", ".x/5.png", "__MACOSX/a/._1.png"]):
+        write_image(tmp_path / name, number)
+    source = ImageFolder(tmp_path)
+    assert source.label_names == ["a", "b"]
+    assert len(source) == 3
 
 
 def test_empty_folders_and_stores_are_refused(tmp_path):

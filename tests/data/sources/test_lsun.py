@@ -61,6 +61,16 @@ def test_a_folder_with_several_databases(tmp_path):
         Lsun(tmp_path, category="cat")
 
 
+def test_the_split_is_that_of_the_folder(tmp_path):
+    write_lmdb(tmp_path / "bedroom_val_lmdb", 2)
+    write_lmdb(tmp_path / "mine", 2)
+    assert Lsun(tmp_path / "bedroom_val_lmdb").split == "val"
+    assert Lsun(tmp_path / "bedroom_val_lmdb" / "data.mdb").split == "val"
+    assert Lsun(tmp_path / "mine").split is None
+    with pytest.raises(UserError, match="holds the split val"):
+        Lsun(tmp_path / "bedroom_val_lmdb", split="train")
+
+
 def test_a_truncated_database_is_refused(tmp_path):
     """Reading behind the end of a mapped file would kill the process."""
     write_lmdb(tmp_path / "db", 50)

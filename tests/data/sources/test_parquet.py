@@ -83,10 +83,129 @@ def test_plain_binary_columns_and_choice_of_columns(tmp_path):
     assert [source[index].image for index in range(4)] == images
     assert [source[index].label for index in range(4)] == [3, 1, 2, 0]
     assert not ParquetImages(tmp_path, image_column="other").labelled
-    with pytest.raises(UserError, match="no column colour of whole numbers"):
+    with pytest.raises(UserError, match="no column colour of labels"):
         ParquetImages(tmp_path, image_column="photo", label_column="colour")
     with pytest.raises(UserError, match="no column colour of images"):
         ParquetImages(tmp_path, image_column="colour")
+
+
+def plain_table(labels, column="label"):
+    images = [encoded(random_pixels(number)) for number in range(len(labels))]
+    return pa.table({"image": images, column: labels})
+
+
+@pytest.mark.parametrize("column", ["label", "labels", "Label", "fine_label", "class", "category", "target"])
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        (pa.array([2, 0, 1]), [2, 0, 1], None),
+        (pa.array([1, 2, 3], pa.uint8()), [0, 1, 2], ["1", "2", "3"]),
+        (pa.array(["owl", "cat", "owl"]), [1, 0, 1], ["cat", "owl"]),
+        (pa.array(["owl", "cat", "owl"]).dictionary_encode(), [1, 0, 1], ["cat", "owl"]),
+        (pa.array([True, False, True]), [1, 0, 1], ["False", "True"]),
+        (pa.array([1.0, 0.0, 1.0]), [1, 0, 1], None),
+        (pa.array([[0, 1], [1, 0], [0, 1]]), [1, 0, 1], None),
+    ],
+)
+def test_labels_of_any_kind(tmp_path, column, labels, numbers, names):
+    pq.write_table(plain_table(labels, column), tmp_path / "table.parquet")
+    source = ParquetImages(tmp_path)
+    assert [source[index].label for index in range(3)] == numbers
+    assert source.label_names == names
+    assert column in source.labels_from
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [None, None], [float("nan"), -1.0]])
+def test_labels_that_stand_for_none(tmp_path, labels):
+    pq.write_table(plain_table(labels), tmp_path / "table.parquet")
+    source = ParquetImages(tmp_path)
+    assert not source.labelled
+    assert [source[index].label for index in range(2)] == [None, None]
+    assert source.labels_from.startswith("none: ")
+
+
+def test_a_row_without_label_is_left_out(tmp_path):
+    pq.write_table(plain_table([0, -1, 1]), tmp_path / "table.parquet")
+    store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
+    assert store.labels is not None
+    assert store.labels.tolist() == [0, 1]
+    assert [(entry.name, entry.reason) for entry in store.description.skipped] == [
+        ("table.parquet:1", "its label is -1")
+    ]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0, -3], [0.5, 1.0], [0, 10**7], [[0, 1], [1, 1]], [[3, 4], [5, 6]], [{"a": 1}, {"a": 2}]],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels):
+    pq.write_table(plain_table(labels), tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="--label-column none") as error:
+        ParquetImages(tmp_path)
+    assert "\n" not in str(error.value)
+    assert not ParquetImages(tmp_path, label_column="none").labelled
+
+
+def test_words_stored_as_bytes(tmp_path):
+    pq.write_table(plain_table([b"owl", b"cat"]), tmp_path / "table.parquet")
+    source = ParquetImages(tmp_path, image_column="image")
+    assert [source[index].label for index in range(2)] == [1, 0]
+    assert source.label_names == ["cat", "owl"]
+
+
+def test_several_columns_of_labels_are_asked_about(tmp_path):
+    table = plain_table([0, 1], "fine_label").append_column("coarse_label", pa.array([1, 0]))
+    pq.write_table(table, tmp_path / "table.parquet")
+    with pytest.raises(UserError, match=r"several columns of labels, .*coarse_label.*: choose one with --label-column"):
+        ParquetImages(tmp_path)
+    assert ParquetImages(tmp_path, label_column="coarse_label")[0].label == 1
+
+
+def test_a_class_has_one_number_in_all_splits(tmp_path):
+    for split, words in (("train", ["owl", "cat", "dog"]), ("test", ["owl", "dog"])):
+        pq.write_table(plain_table(words), tmp_path / f"{split}-00000-of-00001.parquet")
+    for split, numbers in (("train", [2, 0, 1]), ("test", [2, 1])):
+        source = ParquetImages(tmp_path, split)
+        assert [source[index].label for index in range(len(source))] == numbers
+        assert source.label_names == ["cat", "dog", "owl"]
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "taken"),
+    [
+        (["train-00000-of-00001", "unlabelled-00000-of-00001"], "train", 1),
+        (["plants-00000-of-00001", "animals-00000-of-00001"], "plants", 1),
+        (["trainA-00000-of-00001", "trainB-00000-of-00001"], "trainB", 1),
+        (["default/partial-train/0000", "default/partial-train/0001", "default/test/0000"], "train", 2),
+        (["train_1", "train_2", "Validation"], "training", 2),
+        (["Validation", "train"], "val", 1),
+        (["train-00000-of-00001-0123abcd", "odd"], "train", 1),
+    ],
+)
+def test_names_of_splits(tmp_path, files, wanted, taken):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(hub_table(range(1)), tmp_path / f"{file}.parquet")
+    with pytest.raises(UserError, match="choose one with --split"):
+        ParquetImages(tmp_path)
+    source = ParquetImages(tmp_path, wanted)
+    assert len(source) == taken
+    assert source.split == wanted
+    assert len(ParquetImages(tmp_path, "all")) == len(files)
+
+
+def test_two_files_for_a_split_are_not_guessed(tmp_path):
+    for name in ("trainA", "trainB"):
+        pq.write_table(hub_table(range(1)), tmp_path / f"{name}-00000-of-00001.parquet")
+    with pytest.raises(UserError, match="has trainA, trainB for --split train"):
+        ParquetImages(tmp_path, "train")
+
+
+def test_the_only_split_is_recorded(tmp_path):
+    pq.write_table(hub_table(range(2)), tmp_path / "test-00000-of-00001.parquet")
+    assert ParquetImages(tmp_path).split == "test"
+    pq.write_table(hub_table(range(2)), tmp_path / "plain.parquet")
+    assert ParquetImages(tmp_path / "plain.parquet").split is None
 
 
 def test_rows_without_bytes_or_label_are_skipped(tmp_path):
@@ -176,10 +295,9 @@ def test_a_struct_whose_bytes_are_none_is_no_column_of_images(tmp_path, content)
         ParquetImages(tmp_path)
 
 
-def test_labels_beyond_any_number_of_classes_are_listed(tmp_path):
+def test_labels_beyond_any_number_of_classes_are_refused(tmp_path):
     images = [encoded(random_pixels(number)) for number in range(4)]
     labels = pa.array([0, 1, 10**7, 2**63 + 1], pa.uint64())
     pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "table.parquet")
-    store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
-    assert len(store) == 2
-    assert store.description.skipped_count == 2
+    with pytest.raises(UserError, match="too large"):
+        ParquetImages(tmp_path)

@@ -1,15 +1,14 @@
 """Images that travel inside the package, so that a first training needs neither a download nor a data set."""
 
-import shutil
 from pathlib import Path
-
-from filelock import FileLock
 
 from vitgan.data.cache import cache_folder
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
+from vitgan.files import lock_file
+from vitgan.folders import MARKER, remove_named_files
 
 RESOLUTION = 32
 
@@ -29,11 +28,12 @@ def bundled_fashion_mnist(cache: str | Path | None = None) -> ImageStore:
     path = folder / f"fashion-mnist-bundled-{RESOLUTION}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{path.name}.lock"):
+        with lock_file(folder / f".{path.name}.lock"):
             try:
                 return ImageStore.open(path)
             except UserError:  # not there, or damaged
-                shutil.rmtree(path, ignore_errors=True)
+                if (path / MARKER).exists():
+                    remove_named_files(path)
                 return prepare(FashionMnist(), path, resolution=RESOLUTION, workers=0)
     except OSError as error:
         raise UserError(f"cannot write the cache folder {folder} ({error.strerror}): set VITGAN_CACHE") from error

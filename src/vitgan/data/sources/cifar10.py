@@ -56,6 +56,8 @@ class Cifar10(Source):
     in_memory = True
     labelled = True
     label_names = LABEL_NAMES
+    labels_from = "CIFAR-10's own"
+    split_from = "CIFAR-10's own"
 
     def __init__(self, path: str | Path, split: Split = "train") -> None:
         self.split = split
@@ -69,6 +71,7 @@ class Cifar10(Source):
             for name, (_, labels) in zip(BATCHES[split], batches, strict=True)
             if len(labels) != BATCH_IMAGES
         ]
+        self.labels = self._labels
 
     def __len__(self) -> int:
         return len(self._images)

@@ -54,6 +54,8 @@ class FashionMnist(Source):
     in_memory = True
     labelled = True
     label_names = LABEL_NAMES
+    labels_from = "Fashion-MNIST's own"
+    split_from = "Fashion-MNIST's own"
 
     def __init__(self, folder: str | Path | None = None, split: Literal["train", "test"] = "train") -> None:
         if folder is None:
@@ -70,6 +72,7 @@ class FashionMnist(Source):
             )
         if self._labels.size and self._labels.max() >= len(LABEL_NAMES):
             raise UserError(f"{path} has labels outside 0 to 9: it is not Fashion-MNIST")
+        self.labels = self._labels
 
     def __len__(self) -> int:
         return len(self._images)

@@ -2,11 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakValueDictionary
 
 from vitgan.data.isolation import ProcessDied, run_isolated
-from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage
+from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
 from vitgan.errors import UserError
 from vitgan.files import stamp
 
@@ -35,7 +35,7 @@ class Lsun(Source):
     Args:
         path: The LMDB's folder (or its data.mdb), or a folder that holds several of them.
         category: Which of several, e.g. "bedroom".
-        split: Which of several.
+        split: Which of several; None for train.
 
     Raises:
         UserError: The package lmdb is missing, or there is no such database, or it is damaged.
@@ -43,11 +43,15 @@ class Lsun(Source):
 
     provenance = PROVENANCE
     isolated = True
+    labels_from = "none: the images are of one category"
 
-    def __init__(self, path: str | Path, category: str = "bedroom", split: Split = "train") -> None:
+    def __init__(self, path: str | Path, category: str = "bedroom", split: Split | None = None) -> None:
         self.origin = str(path)
-        self._path = _find_database(Path(path), category, split)
-        self.split = split if self._path != Path(path) else None
+        self._path = _find_database(Path(path), category, split or "train")
+        folder = _data_file(self._path).absolute().parent.name
+        self.split, self.split_from = _split_of(folder), f"the folder {printable(folder)}"
+        if split and self.split not in (None, split):
+            raise UserError(f"{path} holds the split {self.split}: leave out --split {split}, or pass another folder")
         self._environment: lmdb.Environment | None = None
         self._cursor: lmdb.Cursor | None = None
         self._position = -1
@@ -101,6 +105,11 @@ class Lsun(Source):
         if self._position < 0:
             raise UnreadableImage("the database changed while it was read")
         return self._cursor
+
+
+def _split_of(folder: str) -> Split | None:
+    """The split that a database's folder is called after, e.g. "bedroom_val_lmdb"."""
+    return next((split for split in get_args(Split) if f"_{split}" in folder), None)
 
 
 def _list_keys(path: Path) -> tuple[int, list[bytes], str]:

@@ -3,21 +3,25 @@
 import hashlib
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitgan.data.labels import NO_LABEL, labels_of_values
 from vitgan.data.sources.container import natural_order
 from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
+from vitgan.data.splits import choose_part, split_of
 from vitgan.errors import UserError
 from vitgan.files import regular_size, stamp
 
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-SPLITS = {"train": "train", "test": "test", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid"}
-SPLIT_PATTERN = re.compile(r"(?:partial-)?(train|test|validation|valid|val|dev)(?![a-z])")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "coarse_label", "class", "class_id", "category", "target")
+LABEL_ADVICE = "choose one with --label-column, or --label-column none"
+SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 
 
 def holds_parquet(path: str | Path) -> bool:
@@ -34,8 +38,8 @@ class ParquetImages(Source):
         split: Only the files that belong to it by name ("train-00000-of-00002.parquet", "train/0000.parquet");
             "all" for every file. May be left out if the files do not name several splits.
         image_column: Column of encoded images (binary, or the Hub's struct of bytes and path); None to find it.
-        label_column: Column of whole numbers; None for the one the Hub's metadata calls a class label, or named
-            "label"; "none" for no labels.
+        label_column: Column of labels (whole numbers, words, booleans, one-hot lists); None for the one that the Hub's
+            metadata calls a class label, or that is named so; "none" for no labels.
         provenance: Which data set it is, if it is a known one.
 
     Raises:
@@ -52,9 +56,9 @@ class ParquetImages(Source):
     ) -> None:
         path = Path(path)
         self.origin = str(path)
-        self.split = split
         self.provenance = provenance or Provenance("parquet")
-        self._files = _choose_files(path, split)
+        every = _find_files(path)
+        self._files, self.split, self.split_from = _choose_files(path, every, split)
         self._groups: list[tuple[Path, int]] = []
         rows = []
         for file in self._files:
@@ -70,7 +74,8 @@ class ParquetImages(Source):
             file: int(start) for (file, _), start in zip(self._groups[::-1], self._starts[-2::-1], strict=True)
         }
         self._choose_columns(image_column, label_column)
-        self.labelled = self._label_column is not None
+        self._unlabelled: dict[int, str] = {}
+        self._read_labels([file for file in every if file not in set(self._files)])
         self._loaded: tuple[int, dict[str, list[Any]] | str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,10 +92,9 @@ class ParquetImages(Source):
         image = image["bytes"] if isinstance(image, dict) else image
         if image is None:
             raise UnreadableImage("the table has no bytes for it")
-        label = columns[self._label_column][row] if self._label_column else None
-        if self._label_column and (label is None or not 0 <= label < len(self.label_names or range(1 << 31))):
-            raise UnreadableImage(f"its label is {label}")
-        return Item(self.item_name(index), image, label)
+        if index in self._unlabelled:
+            raise UnreadableImage(f"its label is {self._unlabelled[index]}")
+        return Item(self.item_name(index), image, None if self.labels is None else int(self.labels[index]))
 
     def item_name(self, index: int) -> str:
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
@@ -99,16 +103,18 @@ class ParquetImages(Source):
 
     def fingerprint(self) -> str:
         parts = [(str(file), stamp(file)) for file in self._files]
-        return hashlib.sha256(repr((parts, self._image_column, self._label_column)).encode()).hexdigest()
+        settings = (parts, self._image_column, self._label_column, self.label_names)
+        labels = np.array([] if self.labels is None else self.labels, np.int64)
+        return hashlib.sha256(repr(settings).encode() + labels.tobytes()).hexdigest()
 
     def _load(self, group: int) -> dict[str, list[Any]]:
-        """The columns of a row group; the last one is kept, as rows are asked for in order."""
+        """The images of a row group; the last one is kept, as rows are asked for in order."""
         if self._loaded is None or self._loaded[0] != group:
             file, number = self._groups[group]
-            wanted = [column for column in (self._image_column, self._label_column) if column]
+            column = self._image_column
             try:
-                table = _open(file).read_row_group(number, columns=wanted, use_threads=False)
-                content = {column: table.column(column).to_pylist() for column in wanted}
+                table = _open(file).read_row_group(number, columns=[column], use_threads=False)
+                content = {column: table.column(column).to_pylist()}
                 if table.num_rows != self._starts[group + 1] - self._starts[group]:
                     content = f"row group {number} is damaged: it has {table.num_rows} rows"
             except Exception as error:  # damaged pages raise errors of many kinds
@@ -132,20 +138,41 @@ class ParquetImages(Source):
             return types.is_binary(kind) or types.is_large_binary(kind)
 
         images = [field.name for field in schema if holds_images(field)]
-        numbers = [field.name for field in schema if types.is_integer(field.type)]
         if (image_column and image_column not in images) or not images:
             raise UserError(f"{self._files[0]} has no column {image_column or ''} of images: it has {schema.names}")
         if len(images) > 1 and not image_column:
             raise UserError(f"{self._files[0]} has several columns of images, {images}: choose with --image-column")
-        classes = [name for name in numbers if features.get(name, {}).get("_type") == "ClassLabel"]
-        found = (classes or [name for name in numbers if name == "label"] or [None])[0]
-        if label_column not in (None, "none") and label_column not in numbers:
-            raise UserError(f"{self._files[0]} has no column {label_column} of whole numbers: it has {schema.names}")
         self._image_column = image_column or images[0]
-        self._label_column = None if label_column == "none" else label_column or found
+        others = [name for name in schema.names if name != self._image_column]
+        classes = [name for name in others if features.get(name, {}).get("_type") == "ClassLabel"]
+        classes = classes or [name for name in others if name.lower() in LABEL_COLUMNS]
+        if label_column not in (None, "none") and label_column not in others:
+            raise UserError(f"{self._files[0]} has no column {label_column} of labels: it has {schema.names}")
+        if label_column is None and len(classes) > 1:
+            raise UserError(f"{self._files[0]} has several columns of labels, {classes}: {LABEL_ADVICE}")
+        self._label_column = None if label_column == "none" else label_column or next(iter(classes), None)
         names = features.get(self._label_column or "", {}).get("names")
         listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        self.label_names = [printable(name) for name in names] if listed else None
+        self._class_names = names if listed and names else None
+        self.labels_from = "none: not read" if label_column == "none" else "none: there is no column of labels"
+
+    def _read_labels(self, others: list[Path]) -> None:
+        """Settles each row's class. The files of other splits have a say, so that a class has one number in all."""
+        column = self._label_column
+        if column is None:
+            return
+        values = [value for file in self._files for value in _column(file, column)]
+        elsewhere = [value for file in others for value in _column(file, column)]
+        try:
+            decided = labels_of_values([*values, *elsewhere], f"the column {printable(column)}", self._class_names)
+        except UserError as error:
+            raise UserError(f"{self.origin}, column {printable(column)}: {error}: {LABEL_ADVICE}") from error
+        self.label_names, self.labels_from = decided.names, decided.source
+        self.labels = decided.numbers and decided.numbers[: len(values)]
+        self.labelled = self.labels is not None
+        for index, label in enumerate(self.labels or ()):
+            if label == NO_LABEL:
+                self._unlabelled[index] = printable(str(values[index]))
 
 
 def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
@@ -163,35 +190,54 @@ def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
         raise UserError(f"{file} is not a sound Parquet file: {printable(str(error))[:100]}: fetch it again") from error
 
 
-def _choose_files(path: Path, split: str | None) -> list[Path]:
+def _column(file: Path, column: str) -> list[Any]:
+    """A column's values, None in row groups where it cannot be read."""
+    values: list[Any] = []
+    opened = _open(file)
+    for group in range(opened.metadata.num_row_groups):
+        rows = opened.metadata.row_group(group).num_rows
+        found: list[Any] = []
+        with suppress(Exception):  # damaged pages raise errors of many kinds; their images will be missing, too
+            found = opened.read_row_group(group, columns=[column], use_threads=False).column(column).to_pylist()
+        values += found if len(found) == rows else [None] * rows
+    return values
+
+
+def _find_files(path: Path) -> list[Path]:
     if not path.exists():
         raise UserError(f"there is nothing at {path}: pass a Parquet file, or a folder with some")
     found = [path] if path.is_file() else list(path.rglob("*.parquet"))
-    files = sorted(found, key=lambda file: natural_order(file.relative_to(path.parent).as_posix()))
-    if not files:
+    if not found:
         raise UserError(f"{path} holds no .parquet file")
+    return sorted(found, key=lambda file: natural_order(file.relative_to(path.parent).as_posix()))
+
+
+def _choose_files(path: Path, files: list[Path], wanted: str | None) -> tuple[list[Path], str | None, str]:
+    """The files of a split, its name, and where it comes from in words."""
     splits = {file: _split_of(file, path) for file in files}
     named = sorted({name for name in splits.values() if name})
-    if split is None and len(named) > 1:
-        raise UserError(f"{path} holds the splits {', '.join(named)}: choose one with --split, or --split all")
-    if split in (None, "all"):
-        return files
-    chosen = [file for file in files if splits[file] == SPLITS.get(split, split)]
-    if not chosen and path.is_file() and not named:
-        return files  # one file whose name says nothing
-    if not chosen:
-        raise UserError(f"{path} holds no files of the split {split}: it has {', '.join(named) or 'no splits by name'}")
-    return chosen
+    if wanted is None and len(set(splits.values())) > 1:
+        more = ", and files of none" if None in splits.values() else ""
+        raise UserError(f"{path} holds the splits {', '.join(named)}{more}: choose one with --split, or --split all")
+    if wanted == "all" or not named:
+        if wanted not in (None, "all") and not path.is_file():
+            raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name")
+        return files, wanted, "all" if wanted else "none: no file is called so"
+    try:
+        part = choose_part(wanted, named) if wanted else named[0]
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    if part is None:
+        raise UserError(f"{path} holds no files of the split {wanted}: it has {', '.join(named)}")
+    chosen = [file for file in files if splits[file] == part]
+    return chosen, wanted or split_of(part), f"the files called {printable(part)}"
 
 
 def _split_of(file: Path, root: Path) -> str | None:
     """The split that a file's name, else a folder between it and `root`, stands for."""
     parts = file.relative_to(root.parent if root.is_file() else root).with_suffix("").parts
-    for part in reversed(parts):
-        match = SPLIT_PATTERN.match(part.lower())
-        if match:
-            return SPLITS[match[1]]
-    return None
+    shard = SHARD.fullmatch(parts[-1])  # the Hub's own way
+    return shard[1] if shard else next(filter(None, map(split_of, reversed(parts))), None)
 
 
 def _hub_features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:

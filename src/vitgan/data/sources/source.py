@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,11 @@ class Source(ABC):
         in_memory: True if reading an item costs next to nothing, so that worker processes would not help.
         isolated: True if reading damaged data can end the process, so that it is done in worker processes only.
         split: Which part of the data set is read, where it has parts.
+        split_from: Where that comes from, in words.
         labelled: Whether items have labels.
+        labels: The label of each item, -1 for an item without one, where they are known beforehand.
         label_names: Name of each label, where known.
+        labels_from: Where labels come from, or why there are none, in words.
         refused: (name, reason) of entries that are images by name and yet no items, e.g. a link out of the folder.
     """
 
@@ -77,8 +80,11 @@ class Source(ABC):
     in_memory: bool = False
     isolated: bool = False
     split: str | None = None
+    split_from: str = ""
     labelled: bool = False
+    labels: Sequence[int] | np.ndarray | None = None
     label_names: list[str] | None = None
+    labels_from: str = ""
     refused: list[tuple[str, str]] = []  # noqa: RUF012 (never mutated; sources that refuse entries assign their own)
 
     @abstractmethod
@@ -110,6 +116,8 @@ class Source(ABC):
         digest = hashlib.sha256(repr(settings).encode())
         for name in map(self.item_name, range(len(self))):
             digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
+        if self.labels is not None:
+            digest.update(np.asarray(self.labels, np.int64).tobytes())
         for file in self.files():
             digest.update(f"{stamp(file)}\n".encode())
         return digest.hexdigest()

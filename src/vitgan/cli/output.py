@@ -1,0 +1,119 @@
+"""Standard output and error of the command line: whatever becomes of them, no work ends because of it or waits for it."""
+
+import errno
+import io
+import os
+import select
+import shutil
+import stat
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from vitgan.errors import UserError
+
+PATIENCE_SECONDS = 5.0
+"""How long a reader that does not read holds up the work, once."""
+TERMINAL_SIZES = {"COLUMNS": (20, 1000), "LINES": (5, 1000)}
+"""What help and bars are laid out for; in narrower terminals their lines are wrapped by the terminal itself."""
+
+
+class Output(io.RawIOBase):
+    """A standard stream that never fails: what cannot be written, or is not read in time, is dropped.
+
+    Attributes:
+        lost: Why the last thing that was dropped could not be written.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.lost: OSError | None = None
+        self._descriptor, self._patience = descriptor, PATIENCE_SECONDS
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left:
+                left = left[self._write_some(left[: select.PIPE_BUF]) :]
+                self._patience = PATIENCE_SECONDS
+        except TimeoutError as error:
+            self.lost, self._patience = error, 0.0  # the next line waits no more, until something is read again
+        except OSError as error:
+            self.lost = error
+        return size
+
+    def _write_some(self, data: memoryview) -> int:
+        deadline = time.monotonic() + self._patience
+        while select.select((), (self._descriptor,), (), max(deadline - time.monotonic(), 0))[1]:
+            with suppress(BlockingIOError):
+                return os.write(self._descriptor, data)
+            time.sleep(0.01)  # another process was quicker
+        raise TimeoutError(errno.ETIMEDOUT, "nobody reads it")
+
+
+def make_output_safe() -> None:
+    """Standard streams that can be written to at any time and in any encoding, and a terminal of a size for help."""
+    _fit_terminal()
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)  # closed at the start: the run's files must not take its place
+        os.close(descriptor)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None or stream is getattr(sys, f"__{name}__"):  # else a test's or a notebook's own
+            _never_wait_for(descriptor)
+            setattr(sys, name, _text(Output(descriptor), stream))
+
+
+def check_output() -> None:
+    """Whether standard output took all that was printed; a reader that left had enough.
+
+    Raises:
+        UserError: If it did not.
+    """
+    sys.stdout.flush()
+    lost = getattr(getattr(sys.stdout, "buffer", None), "lost", None)
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        raise UserError(f"what was printed could not be written: {lost.strerror}; let standard output lead elsewhere")
+
+
+def _text(output: Output, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
+    encoding, errors = (before.encoding, before.errors) if before else ("utf-8", None)
+    return io.TextIOWrapper(
+        output,  # pyright: ignore[reportArgumentType] - a raw stream, so that nothing is kept twice
+        encoding,
+        "backslashreplace" if errors in (None, "strict") else errors,
+        line_buffering=output.fileno() == 2 or output.isatty(),
+    )
+
+
+def _never_wait_for(descriptor: int) -> None:
+    """Opens a pipe or terminal anew so that no writer waits for its reader, libraries in C included.
+
+    The flag belongs to the opened file, which is shared with other programs: hence one of our own.
+    """
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
+        with suppress(OSError):
+            own = os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            os.dup2(own, descriptor)
+            os.close(own)
+
+
+def _fit_terminal() -> None:
+    size = shutil.get_terminal_size()
+    for (name, (least, most)), found in zip(TERMINAL_SIZES.items(), (size.columns, size.lines), strict=True):
+        fitting = min(max(found, least), most)
+        if name in os.environ or fitting != found:
+            os.environ[name] = str(fitting)

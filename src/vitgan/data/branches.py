@@ -1,0 +1,49 @@
+"""Where images lie: the first folders that tell them apart."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vitgan.data.sources.container import natural_order
+from vitgan.data.sources.source import printable
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Images below the deepest folder that holds all of them but strays.
+
+    Attributes:
+        trunk: The folders that lead there.
+        first: The next folder on the way to each image; "" for an image that lies beside such folders.
+        inner: The folders between that one and the image.
+    """
+
+    trunk: list[str]
+    first: list[str]
+    inner: list[list[str]]
+
+    @property
+    def folders(self) -> set[str]:
+        """The folders that tell images apart."""
+        return set(self.first) - {""}
+
+
+def find_branches(names: list[str]) -> Branches:
+    """Finds them from the images' names, with "/"."""
+    above = [name.rpartition("/")[0] for name in names]
+    folders = {path: path.split("/") if path else [] for path in set(above)}
+    trunk: list[str] = []
+    inside = [path for path, parts in folders.items() if parts]
+    while len({folders[path][len(trunk)] for path in inside}) == 1:
+        trunk.append(folders[inside[0]][len(trunk)])
+        inside = [path for path in inside if len(folders[path]) > len(trunk)]
+    depth = len(trunk)
+    first = dict.fromkeys(folders, "") | {path: folders[path][depth] for path in inside}
+    inner = {path: folders[path][depth + 1 :] for path in folders}
+    return Branches(trunk, [first[path] for path in above], [inner[path] for path in above])
+
+
+def listed(names: Iterable[str], longest: int = 10) -> str:
+    """Names for a message, in natural order."""
+    ordered = sorted(names, key=natural_order)
+    more = f" and {len(ordered) - longest} more" if len(ordered) > longest else ""
+    return ", ".join(printable(name) for name in ordered[:longest]) + more

@@ -1,0 +1,178 @@
+"""Which part of a data set an image belongs to, by the names of folders and files. The one place that decides.
+
+A split is never guessed: where there are several, or where it is in doubt whether a folder is one, the user is asked.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vitgan.data.branches import find_branches, listed
+from vitgan.data.sources.container import natural_order
+from vitgan.data.sources.source import printable
+from vitgan.errors import UserError
+
+WORDS = {
+    "train": ("train", "training", "trn"),
+    "valid": ("val", "valid", "validation", "validate", "dev"),
+    "test": ("test", "testing", "tst", "eval", "evaluation", "holdout"),
+    "trainval": ("trainval",),
+    "extra": ("extra", "unlabeled", "unlabelled", "unsupervised", "pred", "predict", "prediction"),
+}
+SPLIT_OF_WORD = {word: split for split, words in WORDS.items() for word in words}
+WORD = re.compile(rf"({'|'.join(SPLIT_OF_WORD)})(?:sets?|data|splits?|images?|imgs?|[abxy])?")
+# Beside a split's word these say nothing of what is in the folder.
+NEUTRAL = re.compile(r"sets?|data|dataset|splits?|images?|imgs?|pics?|pictures?|part|partial|[a-z]|\d+")
+
+
+@dataclass(frozen=True)
+class Split:
+    """What was decided.
+
+    Attributes:
+        name: The split's name; None if the data set has none.
+        source: Where it comes from, in words.
+        kept: The positions of its images.
+        names: Their names, without the folders of splits.
+        parts: Such names of every split that there is.
+    """
+
+    name: str | None
+    source: str
+    kept: list[int]
+    names: list[str]
+    parts: dict[str, list[str]] = field(default_factory=dict)
+
+
+def choose_split(names: list[str], wanted: str | None = None, all_are_classes: bool = False) -> Split:
+    """The images of one split.
+
+    Args:
+        names: The images' names, with "/".
+        wanted: A split's name in any form, or a folder's; "all" for all images; None if there is nothing to choose.
+        all_are_classes: No folder is a split on the ground of its name alone.
+
+    Raises:
+        UserError: There are several splits or it is in doubt whether there are, or none is as wanted.
+    """
+    places = find_parts(names)
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, (part, _) in enumerate(places):
+        found[part].append(index)
+    folders = set(found) - {""}
+    parts = {part: [places[index][1] for index in indices] for part, indices in found.items()}
+    if wanted == "all":
+        source = f"all, in the folders {listed(folders)}" if folders else "all"
+        return Split("all", source, list(range(len(names))), [rest for _, rest in places], parts)
+    if not folders:
+        return _choose_by_folder(names, wanted, all_are_classes)
+    if wanted is None and len(found) > 1:
+        outside = f", and {len(found['']):,} in none of them" if "" in found else ""
+        raise UserError(f"holds the splits {listed(folders)}{outside}: choose one with --split, or --split all")
+    part = choose_part(wanted, folders) if wanted else next(iter(folders))
+    if part is None:
+        raise UserError(f"has no folder {wanted!r} for --split: it has {listed(folders)}")
+    return Split(wanted or split_of(part), f"the folder {printable(part)}", found[part], parts[part], parts)
+
+
+def _choose_by_folder(names: list[str], wanted: str | None, all_are_classes: bool) -> Split:
+    """Where no folders are splits by their names: any folder may be named as one."""
+    branches = find_branches(names)
+    every = list(range(len(names)))
+    if wanted is None:
+        doubtful = (
+            [] if all_are_classes else [folder for folder in branches.folders if split_of(folder) and _is_plain(folder)]
+        )
+        if doubtful:
+            advice = f"pass --split {printable(doubtful[0])} for its images, or --split all if it is a class"
+            raise UserError(f"has the folder {listed(doubtful)}, which may be a split or a class: {advice}")
+        return Split(None, "none: no folder is called so", every, names)
+    if wanted in branches.trunk:
+        return Split(wanted, f"the folder {printable(wanted)}", every, names)
+    kept = [index for index in every if branches.first[index] == wanted]
+    if not kept:
+        raise UserError(f"has no folder {wanted!r} for --split: it has {listed(branches.folders) or 'no folders'}")
+    return Split(wanted, f"the folder {printable(wanted)}", kept, [names[index] for index in kept])
+
+
+def find_parts(names: list[str]) -> list[tuple[str, str]]:
+    """The folder that stands for each image's split, at whatever depth ("" for none), and the name without it."""
+    tree: dict = {}
+    for folders in {name.rpartition("/")[0] for name in names}:
+        node = tree
+        for folder in folders.split("/") if folders else ():
+            node = node.setdefault(folder, {})
+    levels: set[tuple[str, ...]] = set()
+    _find_levels(tree, (), True, levels)
+    return [_part_of(name.split("/"), levels) for name in names]
+
+
+def _find_levels(tree: dict, above: tuple[str, ...], whole: bool, levels: set[tuple[str, ...]]) -> None:
+    """Collects the folders in which splits lie; `whole` says that all images are in `tree`."""
+    if len(tree) > 1 and are_splits(tree):
+        levels.add(above)
+        return
+    for folder, below in tree.items():
+        _find_levels(below, (*above, folder), whole and len(tree) == 1, levels)
+    if whole and len(tree) == 1 and not levels and are_splits(tree):  # the only split
+        levels.add(above)
+
+
+def _part_of(path: list[str], levels: set[tuple[str, ...]]) -> tuple[str, str]:
+    for depth, part in enumerate(path[:-1]):
+        if tuple(path[:depth]) in levels:
+            end = depth + 1
+            while end < len(path) - 1 and path[end] == part:  # Kaggle's training_set/training_set
+                end += 1
+            return part, "/".join(path[:depth] + path[end:])
+    return "", "/".join(path)
+
+
+def are_splits(folders: Iterable[str]) -> bool:
+    """Whether folders that lie side by side are splits by their names, and not "bullet_train" and "test_tube"."""
+    names = list(folders)
+    known = [name for name in names if split_of(name)]
+    sure = [name for name in known if _is_plain(name) or any(_are_pair(name, other) for other in known)]
+    if len(known) == len(names):
+        return bool(sure)
+    return len({split_of(name) for name in sure} - {"extra"}) > 1
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name stands for: "train" for "Train", "training_set", "seg_train", "train2017", "trainA"."""
+    return _read(name)[0]
+
+
+def _is_plain(name: str) -> bool:
+    return all(NEUTRAL.fullmatch(word) for word in _read(name)[1])
+
+
+def _are_pair(one: str, other: str) -> bool:
+    return split_of(one) != split_of(other) and _read(one)[1] == _read(other)[1]
+
+
+def _read(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The split that a name stands for, and its other words."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
+    matches = [WORD.fullmatch(word) for word in words]
+    splits = [SPLIT_OF_WORD[match[1]] for match in matches if match]
+    rest = tuple(word for word, match in zip(words, matches, strict=True) if not match)
+    if splits == ["train", "valid"]:
+        return "trainval", rest
+    return (splits[0] if len(splits) == 1 else None), rest
+
+
+def choose_part(wanted: str, parts: Iterable[str]) -> str | None:
+    """The part that is meant by "train": the one of this name, else the one that stands for it; None if there is none.
+
+    Raises:
+        UserError: Several could be meant.
+    """
+    parts = sorted(set(parts), key=natural_order)
+    if wanted in parts:
+        return wanted
+    meant = [part for part in parts if split_of(wanted) and split_of(part) == split_of(wanted)]
+    if len(meant) > 1:
+        raise UserError(f"has {listed(meant)} for --split {printable(wanted)}: pass one of these names")
+    return meant[0] if meant else None

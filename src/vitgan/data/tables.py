@@ -1,0 +1,239 @@
+"""Tables that say something of each image: JSON, JSON Lines, CSV, TSV or words in lines -> (name, value) pairs.
+
+The tables are strangers'. Nothing but finite numbers, words, booleans and flat lists comes out of them.
+"""
+
+import codecs
+import csv
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, NoReturn
+
+from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
+
+from vitgan.errors import UserError
+from vitgan.files import one_line
+
+Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr | None
+Value = Scalar | Annotated[list[Scalar], Field(fail_fast=True)]
+Pair = tuple[str, Any]
+
+NAME_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "img", "path", "filepath", "id", "name")
+VALUE_COLUMNS = ("label", "labels", "class", "class_id", "class_name", "category", "target", "partition")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
+BYTES_PER_IMAGE = 1024
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+_pairs = TypeAdapter(Annotated[list[tuple[StrictStr, Value]], FailFast()])
+_mapping = TypeAdapter(Annotated[dict[StrictStr, Value], FailFast()])
+
+
+def read_pairs(data: bytes, file: str, largest: int) -> list[Pair] | None:
+    """What a table says of images.
+
+    Args:
+        data: Its content.
+        file: Its name: .json, .jsonl, .csv, .tsv, or anything else for lines of words.
+        largest: How many bytes it may have, see `largest_table`.
+
+    Returns:
+        (name, value) in the table's order; empty if it says that there are no values; None if it is a table of another
+        kind.
+
+    Raises:
+        UserError: It is damaged, too large, or its names or values are nothing that a label can be. The message says
+            why, not what to do.
+    """
+    if len(data) > largest:
+        raise UserError(f"it has more than {largest:,} bytes, too many for a table of these images")
+    try:
+        text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
+        if file.lower().endswith(".json"):
+            return _pairs_of_json(_parse(text))
+        if file.lower().endswith(".jsonl"):
+            return _pairs_of_records([_parse(line) for line in text.split("\n") if line.strip()])
+        return _pairs_of_rows(read_rows(text))
+    except ValidationError as error:
+        place = error.errors(include_input=False, include_url=False)[0]["loc"][0]
+        expected = "a name with a whole number, a word or a one-hot list"
+        raise UserError(one_line(f"its entry {place} is not {expected}")) from error
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UserError(one_line(f"it cannot be read: {error}")) from error
+
+
+def largest_table(images: int) -> int:
+    """Bytes that a table of so many images may have: 1 KiB for each, and 1 MiB."""
+    return (1 << 20) + images * BYTES_PER_IMAGE
+
+
+def read_rows(text: str) -> list[list[str]]:
+    """Cells of a table whose columns are separated by tabs, commas, semicolons or spaces, quoted or not."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    separator = next((mark for mark in "\t,;" if lines and mark in lines[0]), None)
+    if separator is None:  # the name may have spaces
+        return [[cell.strip("\"'") for cell in line.strip().rsplit(maxsplit=1)] for line in lines]
+    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+
+
+def assign(pairs: list[Pair], names: list[str], folder: str = "") -> tuple[list[Any], list[str]]:
+    """The value of each image.
+
+    Names are compared as they stand, below the table's folder or the top; else without the folders that all have in
+    common; else, if the table gives none, without folders; and at last without suffixes, as PNGs made from JPEGs have
+    others. Whichever finds most is taken.
+
+    Args:
+        pairs: (name, value) from a table.
+        names: Names of the images, with "/".
+        folder: The table's own folder, "" for the top.
+
+    Returns:
+        A value for each of `names`, None where there is none, and the names in the table that no image has.
+
+    Raises:
+        UserError: A name has two values.
+    """
+    listed = [_tidy(name) for name, _ in pairs]
+    there = [_tidy(name) for name in names]
+    best: dict[int, int] = {}
+    for as_listed, as_there in _ways(listed, there, folder):
+        found = _meet(as_listed, as_there)
+        if len(found) > len(best):
+            best = found
+        if len(best) == len(names):
+            break
+    values: list[Any] = [None] * len(names)
+    seen = [False] * len(names)
+    for position, place in best.items():
+        value = pairs[position][1]
+        if seen[place] and value != values[place]:
+            raise UserError(f"{one_line(names[place])} stands twice in the table, as {values[place]} and as {value}")
+        values[place], seen[place] = value, True
+    return values, [pairs[position][0] for position in range(len(pairs)) if position not in best]
+
+
+def _ways(listed: list[str], there: list[str], folder: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Both sides' names, made comparable in one way after another."""
+    for shorten in (str, _stem):
+        if folder:
+            yield [shorten(f"{folder}/{name}") for name in listed], [shorten(name) for name in there]
+        yield [shorten(name) for name in listed], [shorten(name) for name in there]
+        yield [shorten(name) for name in _without_common(listed)], [shorten(name) for name in _without_common(there)]
+        if not any("/" in name for name in listed):
+            yield [shorten(name) for name in listed], [shorten(name.rpartition("/")[2]) for name in there]
+
+
+def _meet(listed: Iterable[str], there: Iterable[str]) -> dict[int, int]:
+    """Position in the table -> position of the one image of this name."""
+    places: dict[str, int | None] = {}
+    for place, name in enumerate(there):
+        places[name] = None if name in places else place
+    found = ((position, places.get(name)) for position, name in enumerate(listed))
+    return {position: place for position, place in found if place is not None}
+
+
+def _tidy(name: str) -> str:
+    name = name.strip().replace("\\", "/")
+    name = name if name.isascii() else unicodedata.normalize("NFC", name)
+    return name.removeprefix("./").lstrip("/")
+
+
+def _stem(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and "." + suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _without_common(names: list[str]) -> list[str]:
+    """The names from the deepest folder that holds all of them."""
+    folders = [name.split("/")[:-1] for name in names]
+    first, last = min(folders, default=[]), max(folders, default=[])
+    shared = [one == other for one, other in zip(first, last, strict=False)]
+    depth = [*shared, False].index(False)
+    return ["/".join(name.split("/")[depth:]) for name in names]
+
+
+def _pairs_of_json(content: Any) -> list[Pair] | None:
+    """StyleGAN's {"labels": [["a.png", 0], ...]} or null; the list alone; a dictionary; or a list of records."""
+    if isinstance(content, dict) and "labels" in content:
+        content = content["labels"]
+        if content is None:
+            return []
+    elif isinstance(content, dict) and not any(_is_image_name(name) for name in content):
+        return None
+    if isinstance(content, dict):
+        return list(_mapping.validate_python(content).items())
+    if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
+        return _pairs_of_records(content)
+    if not isinstance(content, list) or not content:
+        raise ValueError('expected {"labels": [["a.png", 0], ["b.png", 1], ...]} or null in place of the list')
+    return list(_pairs.validate_python(content))
+
+
+def _pairs_of_records(records: list[Any]) -> list[Pair] | None:
+    """Of objects such as {"file_name": "a.png", "label": 0}."""
+    if not all(isinstance(record, dict) for record in records):
+        raise ValueError("expected an object in each line")
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    columns = _choose_columns(keys, records[0].get if records else keys.index)
+    if columns is None:
+        return None
+    name, value = columns
+    return list(_pairs.validate_python([(record.get(name), record.get(value)) for record in records]))
+
+
+def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
+    if not rows:
+        raise ValueError("it is empty")
+    head = [cell.lower() for cell in rows[0]]
+    headed = not any(_is_image_name(cell) for cell in head)
+    body = [row for row in rows[headed:] if len(row) > 1 or len(head) > 1]
+    if not body:
+        return None
+    keys = head if headed and len(head) == len(body[0]) else [str(column) for column in range(len(body[0]))]
+    columns = _choose_columns(keys, lambda key: body[0][keys.index(key)])
+    if columns is None:
+        return None
+    name, value = (keys.index(key) for key in columns)
+    odd = next((row for row in body if len(row) != len(keys)), None)
+    if odd is not None:
+        raise ValueError(f"it has {len(keys)} columns, but the row {odd} has {len(odd)}")
+    return [(row[name], _number(row[value])) for row in body]
+
+
+def _choose_columns(keys: list[str], first: Callable[[str], Any]) -> tuple[str, str] | None:
+    """The column of names and that of values; None if there is no such column, or it cannot be told."""
+    named = [key for wanted in NAME_COLUMNS for key in keys if key.lower() == wanted]
+    named = [key for key in keys if _is_image_name(first(key))] or named
+    valued = [key for key in keys if key.lower() in VALUE_COLUMNS and key not in named[:1]]
+    others = [key for key in keys if key and key not in named[:1]]
+    if len(valued) != 1:
+        valued = others if len(others) == 1 else []
+    return (named[0], valued[0]) if named and valued else None
+
+
+def _is_image_name(text: Any) -> bool:
+    return isinstance(text, str) and text.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _number(cell: str) -> Any:
+    """A cell as the number that it writes; else the word; None for an empty one."""
+    if re.fullmatch(r"(0|-?[1-9][0-9]{0,17})(\.0+)?", cell):
+        return int(cell.partition(".")[0])
+    return None if cell.lower() in ("", "nan") else cell
+
+
+def _parse(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key stands twice in it")
+    return content

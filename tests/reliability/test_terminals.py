@@ -1,0 +1,60 @@
+"""The short form of `terminals.py`, and what needs an interpreter of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reliability.children import Children
+from reliability.terminals import fuzz_terminals
+
+
+def test_commands_in_odd_terminals_end_as_they_should(children: Children, tmp_path: Path) -> None:
+    figures = fuzz_terminals(tmp_path / "terminals", children, seed=0, count=45)
+    assert figures.faults() == []
+    assert figures.runs == 45
+
+
+def vitgan(*arguments: str, python: tuple[str, ...] = (), streams: str = "", **environment: str) -> tuple[int, str]:
+    """Exit code and all output of a command in an interpreter of its own; `streams` as a shell writes them."""
+    command = ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, *python, "-m", "vitgan", *arguments]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, timeout=100)
+    return done.returncode, (done.stdout + done.stderr).decode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("streams", "code"), [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 2), (">/dev/full 2>&-", 2)]
+)
+def test_streams_that_are_full_or_closed_at_the_start(streams: str, code: int) -> None:
+    found, printed = vitgan("--help", streams=streams)
+    assert found == code
+    assert "Traceback" not in printed
+    assert ("could not be written" in printed) == (streams == ">/dev/full")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_mistake_in_an_encoding_without_the_character(encoding: str) -> None:
+    code, printed = vitgan("né×…", PYTHONIOENCODING=encoding)
+    assert code == 2
+    assert "unknown command" in printed
+    assert printed.count("\n") == 1
+
+
+def test_help_is_whole_without_docstrings() -> None:
+    for arguments in (("explore", "--help"), ("explore", "zoom", "--help"), ("export", "web", "--help")):
+        code, printed = vitgan(*arguments, python=("-OO",))
+        assert (code, printed) == vitgan(*arguments)
+        assert len(printed) > 200
+
+
+def test_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    shell = f'cd {place} && rmdir {place} && exec "$@"'
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "vitgan", "explore", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr.startswith("vitgan: the working directory is gone")
+    assert done.stderr.count("\n") == 1

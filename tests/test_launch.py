@@ -1,0 +1,60 @@
+"""What a launcher says in the environment: believed where it is whole, told in one line where it is not."""
+
+import pytest
+
+from vitgan.errors import UserError
+from vitgan.launch import MPI_SIZES, NAMES, Launch, launch, one_of_several, speaks
+
+WHOLE = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*NAMES, *MPI_SIZES, "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("leftover", [{}, {"RANK": "0"}, {"WORLD_SIZE": "1"}, {"RANK": "3", "MASTER_ADDR": "host"}])
+def test_process_alone_is_alone_and_speaks(monkeypatch: pytest.MonkeyPatch, leftover: dict[str, str]) -> None:
+    set_environment(monkeypatch, leftover)
+    assert launch() == Launch()
+    assert not one_of_several()
+    assert speaks()
+
+
+def test_torchrun_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, WHOLE | {"LOCAL_WORLD_SIZE": "2"})
+    assert launch() == Launch(processes=4, rank=3, here=2)
+    assert one_of_several()
+    assert not speaks()
+    monkeypatch.setenv("RANK", "0")
+    assert speaks()
+
+
+@pytest.mark.parametrize("missing", NAMES[1:])
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    set_environment(monkeypatch, {name: value for name, value in WHOLE.items() if name != missing})
+    with pytest.raises(UserError, match=f"but not {missing}"):
+        launch()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"WORLD_SIZE": "two"}, {"WORLD_SIZE": "0"}, {"RANK": "4"}, {"RANK": "-1"}, {"MASTER_PORT": "http"}],
+)
+def test_nonsense_is_told(monkeypatch: pytest.MonkeyPatch, nonsense: dict[str, str]) -> None:
+    set_environment(monkeypatch, WHOLE | nonsense)
+    with pytest.raises(UserError, match=next(iter(nonsense))):
+        launch()
+
+
+@pytest.mark.parametrize("name", MPI_SIZES)
+def test_mpi_makes_no_run_per_process(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(UserError, match="torchrun"):
+        launch()
