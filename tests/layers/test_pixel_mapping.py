@@ -6,7 +6,12 @@ import torch
 from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.errors import UserError
-from vitgan.layers.pixel_mapping import ConvolutionalPatchDecoder, ImplicitPatchDecoder, LinearPatchDecoder
+from vitgan.layers.pixel_mapping import (
+    ConvolutionalPatchDecoder,
+    ImplicitPatchDecoder,
+    LinearPatchDecoder,
+    ShufflePatchDecoder,
+)
 
 W = normal(3, 2, seed=4)
 """Styles, which the implicit and linear decoders leave alone."""
@@ -78,6 +83,16 @@ def test_convolutional_decoder_equals_one_convolution_per_sample(patch_size: int
     y = normal(3, 4, 5)
     p = {f"pixel_mapping.{name}": value for name, value in layer.state_dict().items()}
     expected = torch.stack([reference.pixels(p, *pair, patch_size, 0.0) for pair in zip(y, W, strict=True)])
+    assert expected.shape == (3, 3, 2 * patch_size, 2 * patch_size)
+    torch.testing.assert_close(layer(y, W), expected)
+
+
+@pytest.mark.parametrize("patch_size", [2, 3])
+def test_shuffle_decoder_is_a_matrix_per_token_and_two_convolutions(patch_size: int) -> None:
+    layer = perturb(ShufflePatchDecoder(5, 3, patch_size, grid_size=2, hidden_dim=6).double())
+    y = normal(3, 4, 5)
+    p = {f"pixel_mapping.{name}": value for name, value in layer.state_dict().items()}
+    expected = torch.stack([reference.pixels(p, tokens, W[0], patch_size, 0.0) for tokens in y])
     assert expected.shape == (3, 3, 2 * patch_size, 2 * patch_size)
     torch.testing.assert_close(layer(y, W), expected)
 

@@ -212,6 +212,8 @@ def generator(
 def pixels(p: Parameters, y: Tensor, w: Tensor, patch_size: int, frequency: float) -> Tensor:
     """Patch embeddings (L, dim) -> one image (C, H, W), by whichever decoder the state dict holds."""
     name, grid_size = "pixel_mapping", math.isqrt(len(y))
+    if f"{name}.conv.weight" in p:
+        return shuffled_pixels(p, name, y, patch_size)
     if f"{name}.linear.weight" in p:
         patches = equalized(p, f"{name}.linear", y)
         return paste_patches(patches.reshape(1, len(y), patch_size**2, -1), grid_size)[0]
@@ -221,6 +223,30 @@ def pixels(p: Parameters, y: Tensor, w: Tensor, patch_size: int, frequency: floa
             x = stylegan2.leaky_relu(stylegan2.layer(p, f"{name}.layers.{i}", x, w[None], up=True))
         return stylegan2.layer(p, f"{name}.to_image", x, w[None], demodulate=False)[0]
     return paste_patches(implicit_patches(p, name, y, patch_size, frequency)[None], grid_size)[0]
+
+
+def shuffled_pixels(p: Parameters, name: str, y: Tensor, patch_size: int) -> Tensor:
+    """Each token's features laid out pixel by pixel, then two 3×3 convolutions written as sums over their taps."""
+    grid_size, hidden = math.isqrt(len(y)), len(p[f"{name}.conv.weight"])
+    size = grid_size * patch_size
+    x = y.new_zeros(hidden, size, size)
+    for token in range(len(y)):
+        features = math.sqrt(2) * equalized(p, f"{name}.linear", y[token]).reshape(hidden, patch_size, patch_size)
+        for i in range(patch_size):
+            for j in range(patch_size):
+                x[:, token // grid_size * patch_size + i, token % grid_size * patch_size + j] = features[:, i, j]
+    for layer, gain in (("conv", math.sqrt(2)), ("to_image", 1.0)):
+        x = torch.where(x > 0, x, 0.2 * x) if layer == "conv" else x
+        weight = p[f"{name}.{layer}.weight"]
+        padded = y.new_zeros(hidden, size + 2, size + 2)
+        padded[:, 1:-1, 1:-1] = x
+        taps = [(i, j) for i in range(3) for j in range(3)]
+        summed = sum(
+            torch.einsum("oc,chw->ohw", weight[:, :, i, j], padded[:, i : i + size, j : j + size]) for i, j in taps
+        )
+        x = gain * (summed / math.sqrt(9 * hidden) + p[f"{name}.{layer}.bias"][:, None, None])
+        x = torch.where(x > 0, x, 0.2 * x) if layer == "conv" else x
+    return x
 
 
 def count(p: Parameters, name: str) -> int:

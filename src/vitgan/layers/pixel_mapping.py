@@ -1,4 +1,4 @@
-"""From token embeddings to pixels, three ways (ViTGAN §3.3): linear, implicit neural representation, convolutional.
+"""From token embeddings to pixels, four ways: linear, implicit, convolutional (ViTGAN §3.3), and shuffled.
 
 The layer that makes the image computes in float32 under autocast too: bf16 has but 128 values between 0.5 and 1.
 """
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.layers.linear import EqualizedLinear, ModulatedLinear
+from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, ModulatedLinear
 from vitgan.layers.patches import FourierFeatures, grid_positions, unpatch
 from vitgan.layers.precision import full_precision
 from vitgan.layers.resample import ModulatedConv2d, leaky_relu
@@ -82,6 +82,33 @@ class LinearPatchDecoder(nn.Module):
         with full_precision(y):
             pixels = self.linear(y.to(self.linear.weight.dtype))  # (B, L, P² · C)
         return unpatch(pixels.unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
+
+
+class ShufflePatchDecoder(nn.Module):
+    """Each token to its P×P pixels of `hidden_dim` features by one linear layer, then two 3×3 convolutions [choice].
+
+    A token says all of its patch, as in the linear decoder, and the convolutions see across its borders, as the others
+    do not. The latent does not modulate them: it is in the tokens already.
+    """
+
+    def __init__(
+        self, dim: int, channels: int, patch_size: int, grid_size: int, hidden_dim: int, equalized: bool = True
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.grid_size = patch_size, grid_size
+        self.linear = EqualizedLinear(dim, hidden_dim * patch_size**2, gain=math.sqrt(2), equalized=equalized)
+        self.conv = EqualizedConv2d(hidden_dim, hidden_dim, 3, padding=1, gain=math.sqrt(2), equalized=equalized)
+        self.to_image = EqualizedConv2d(hidden_dim, channels, 3, padding=1, equalized=equalized)
+        with torch.no_grad():
+            self.to_image.weight.mul_(INITIAL_CONTRAST)
+
+    def forward(self, y: Tensor, w: Tensor) -> Tensor:
+        """y (B, L, dim) -> images (B, C, H, W), float32; w (B, w_dim) is not looked at."""
+        x = self.linear(y).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))  # (B, P² hidden, H/P, W/P)
+        x = F.leaky_relu(F.pixel_shuffle(x, self.patch_size), 0.2)  # (B, hidden, H, W)
+        x = F.leaky_relu(self.conv(x), 0.2)
+        with full_precision(x):
+            return self.to_image(x.to(self.to_image.weight.dtype))
 
 
 class ConvolutionalPatchDecoder(nn.Module):

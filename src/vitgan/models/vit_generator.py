@@ -15,7 +15,12 @@ from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
 from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm
 from vitgan.layers.patches import FourierFeatures, grid_positions
-from vitgan.layers.pixel_mapping import ConvolutionalPatchDecoder, ImplicitPatchDecoder, LinearPatchDecoder
+from vitgan.layers.pixel_mapping import (
+    ConvolutionalPatchDecoder,
+    ImplicitPatchDecoder,
+    LinearPatchDecoder,
+    ShufflePatchDecoder,
+)
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
@@ -23,7 +28,7 @@ from vitgan.schema import Config
 INITIAL_GATES = 0.1
 
 LatentMapping = Literal["sln", "add", "prepend"]
-PixelMapping = Literal["inr", "linear", "conv"]
+PixelMapping = Literal["inr", "linear", "conv", "shuffle"]
 
 
 class ViTGeneratorConfig(Config):
@@ -49,9 +54,11 @@ class ViTGeneratorConfig(Config):
     latent_mapping: LatentMapping = "sln"
     """Where w comes in: self-modulated LayerNorm (ViTGAN), added to every position, or prepended as a token."""
     pixel_mapping: PixelMapping = "inr"
-    """How a token becomes a patch: implicit representation (ViTGAN), linear, or modulated convolutions."""
+    """How a token becomes a patch: implicit representation (ViTGAN), linear, modulated convolutions onto twice the size
+    (the authors' PyTorch code), or all pixels' features at once and two convolutions over them [choice]."""
     inr_dim: int = Field(default=384, ge=1)
-    """Fourier features and hidden width of the implicit decoder, first width of the convolutional one [choice]."""
+    """Fourier features and hidden width of the implicit decoder, first width of the convolutional one, width of
+    the shuffled one [choice]."""
     position_frequency: float = Field(default=1.0, gt=0)
     """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1] [choice]: larger ones
     make neighbouring tokens strangers, and the images of the first hours noise (docs/results/recipes.md)."""
@@ -181,6 +188,8 @@ class ViTGenerator(Generator):
                 return ImplicitPatchDecoder(*sizes, config.inr_dim, config.pixel_frequency, config.equalized_lr)
             case "linear":
                 return LinearPatchDecoder(*sizes, config.equalized_lr)
+            case "shuffle":
+                return ShufflePatchDecoder(*sizes, config.inr_dim, config.equalized_lr)
             case "conv":
                 return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
 
