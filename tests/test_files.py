@@ -17,7 +17,8 @@ class Sizes(BaseModel):
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[" * 100_000, b"\xff\xfe", b'{"width": NaN}', b'{"width": 1, "share": 1e999}', b'{"width": -Infinity}',
-     b"null", b"[]", b"3", b'{"width": "x"}', b'{"width": ' + b"9" * 5000 + b"}", b'{"share": 1}',
+     b'{"width": 1, "\\ud800": 2}', b"null", b"[]", b"3", b'{"width": "x"}', b'{"width": ' + b"9" * 5000 + b"}", 
+     b'{"share": 1}',
      b'{"width": 1}' + b" " * (1 << 24)],
 )  # fmt: skip
 def test_json_that_does_not_fit_is_one_line(tmp_path, content):

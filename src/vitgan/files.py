@@ -182,7 +182,9 @@ def read_json(path: Path, what: str) -> Any:
     """
     data = read_bytes(path, what)
     try:
-        return json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
+        value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could be neither shown nor written
+        return value
     except (ValueError, RecursionError) as error:
         raise UserError(one_line(f"cannot read the {what} {path} as JSON: {error}")) from error
 

@@ -7,6 +7,7 @@ from filelock import FileLock, Timeout
 
 from vitgan.config import RunConfig
 from vitgan.data.bundled import bundled_fashion_mnist
+from vitgan.data.description import Digest
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
@@ -61,8 +62,8 @@ class DataRecord(Config):
     """What a run's `data.json` holds: which images it trains on, whatever its folder's name."""
 
     count: int
-    sha256: str
-    labels_sha256: str | None = None
+    sha256: Digest
+    labels_sha256: Digest | None = None
     path: str | None = None
     """Where the store was, absolute: the configuration's path may be relative to a folder that is another today."""
 
