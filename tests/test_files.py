@@ -17,7 +17,7 @@ class Sizes(BaseModel):
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[" * 100_000, b"\xff\xfe", b'{"width": NaN}', b'{"width": 1, "share": 1e999}', b'{"width": -Infinity}',
-     b'{"width": 1, "\\ud800": 2}', b"null", b"[]", b"3", b'{"width": "x"}', b'{"width": ' + b"9" * 5000 + b"}", 
+     b'{"width": 1, "\\ud800": 2}', b"null", b"[]", b"3", b'{"width": "x"}', b'{"width": ' + b"9" * 5000 + b"}",
      b'{"share": 1}',
      b'{"width": 1}' + b" " * (1 << 24)],
 )  # fmt: skip
