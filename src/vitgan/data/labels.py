@@ -217,7 +217,7 @@ def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: 
         return Labels(found, [printable(name) for name in names], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")
-    limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_CLASS_COUNT)
+    limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_CLASS_COUNT - 1)
     if max(present) > limit:
         raise UserError(f"the label {max(present)} is too large: {len(plain):,} images may have labels up to {limit:,}")
     shift = int(present == set(range(1, len(present) + 1)))

@@ -168,6 +168,8 @@ def test_a_class_has_one_number_in_all_splits(tmp_path):
         source = ParquetImages(tmp_path, split)
         assert [source[index].label for index in range(len(source))] == numbers
         assert source.label_names == ["cat", "dog", "owl"]
+    (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"damaged")
+    assert len(ParquetImages(tmp_path, "train")) == 3
 
 
 @pytest.mark.parametrize(

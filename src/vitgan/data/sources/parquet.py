@@ -162,7 +162,10 @@ class ParquetImages(Source):
         if column is None:
             return
         values = [value for file in self._files for value in _column(file, column)]
-        elsewhere = [value for file in others for value in _column(file, column)]
+        elsewhere: list[Any] = []
+        for file in others:
+            with suppress(UserError):  # damage there is no fault of this split
+                elsewhere += _column(file, column)
         try:
             decided = labels_of_values([*values, *elsewhere], f"the column {printable(column)}", self._class_names)
         except UserError as error:
