@@ -28,6 +28,7 @@ LIBRARY = TRAINING | {
     "allocator",
     "run_folder",
     "provenance",
+    "launch",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "regularizers": set(),
     "augment": {"schema"},
     # Files, images and numbers.
+    "launch": {"errors"},
     "files": BASE,
     "grid": BASE,
     "weights": BASE | {"files"},
@@ -61,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": TRAINING | {"config", "data", "metrics"},
     "run_folder": TRAINING | {"config", "data"},
     "provenance": TRAINING | {"config", "presets", "data", "run_folder"},
-    "runs": TRAINING | {"config", "data", "evaluation", "run_folder"},
+    "runs": TRAINING | {"config", "data", "evaluation", "launch", "run_folder"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.
@@ -77,6 +79,7 @@ OUTSIDE: dict[str, set[str]] = {
     "models": {"torch", "pydantic"},
     "schema": {"pydantic"},
     "errors": set(),
+    "launch": set(),
 }
 """Packages of others that the inner parts may use besides the standard library."""
 
