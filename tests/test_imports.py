@@ -83,6 +83,7 @@ OUTSIDE: dict[str, set[str]] = {
     "models": {"torch", "pydantic"},
     "schema": {"pydantic"},
     "errors": set(),
+    "launch": set(),
 }
 """Packages of others that the inner parts may use besides the standard library."""
 
