@@ -62,6 +62,10 @@ def train(
     config.check()
     store = open_store(config)
     config = with_classes_of(store, config)
+    if config.evaluate_every_kimg is not None:
+        from vitgan.evaluation import check_evaluation
+
+        check_evaluation(config, store)
     cpu = config.training.device == "cpu"
     processes = PartialState(cpu=cpu)
     if config.training.batch_size % processes.num_processes:
