@@ -56,7 +56,8 @@ class Children:
 
     def __enter__(self) -> "Children":
         tests = str(Path(__file__).parent.parent)
-        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": tests}
+        paths = [tests, *filter(None, [os.environ.get("PYTHONPATH")])]  # where this process has the package from
+        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-m", "reliability.children"]
         self._server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
