@@ -1,5 +1,7 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from vitgan.augment import AugmentConfig
@@ -8,12 +10,13 @@ from vitgan.models.build import ModelConfig
 from vitgan.schema import Config
 from vitgan.training.config import TrainingConfig
 from vitgan.training.phases import ObjectiveConfig
+from vitgan.weights import check_sizes
 
 
 class RunConfig(Config):
     """A run: the two players, what they minimise, and how they are trained. Written to a run's config.json."""
 
-    preset: str = "custom"
+    preset: str = Field(default="custom", pattern=r"^[^/\\\x00-\x1f]{1,100}$")
     """Name of the preset that the run began from."""
     data: str = "fashion-mnist"
     """Folder of an image store (made by `vitgan data`), or "fashion-mnist" for the bundled images."""
@@ -56,6 +59,8 @@ class RunConfig(Config):
                 "objective.bcr_ramp_images has no bCR to raise: leave it out, or set --objective.bcr-real 10 "
                 "--objective.bcr-fake 10"
             )
+        check_sizes(self.model, Path("model"))
+        self._check_trackers()
         self._check_step()
 
     def check_share(self, share: int) -> None:
@@ -82,6 +87,19 @@ class RunConfig(Config):
                 f"{part}{of} is no multiple of model.discriminator.minibatch_stddev_group {group}, images that D compares: "
                 "change one of the two"
             )
+
+    def _check_trackers(self) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+        installed = sorted(str(kind) for kind in get_available_trackers())
+        for name in self.training.trackers:
+            if name not in LOGGER_TYPE_TO_CLASS or self.training.trackers.count(name) > 1:
+                reason = "is named twice" if name in LOGGER_TYPE_TO_CLASS else "is none that accelerate knows"
+                raise UserError(f"training.trackers: {name!r} {reason}: choose from {', '.join(LOGGER_TYPE_TO_CLASS)}")
+            if name not in installed:
+                raise UserError(
+                    f"training.trackers: {name} is not installed: install it, or choose {' or '.join(installed)}"
+                )
 
     def _check_step(self) -> None:
         objective, training = self.objective, self.training

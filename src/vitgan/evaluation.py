@@ -13,6 +13,17 @@ from vitgan.models.generator import Generator
 from vitgan.training.hooks import Evaluation
 
 
+def check_evaluation(config: RunConfig, store: ImageStore) -> None:
+    """Refuses, before a run is made, evaluations that it could not do.
+
+    Raises:
+        UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
+    """
+    protocol = find_protocol(config.protocol)
+    protocol.check_store(len(store), store.resolution, store.description.split)
+    load_extractor(protocol.features)
+
+
 def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device) -> Callable[[Generator], Evaluation]:
     """A function that measures a generator by the run's protocol.
 

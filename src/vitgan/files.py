@@ -81,9 +81,10 @@ def check_file(path: Path, what: str = "", ending: str = "") -> Path:
     Raises:
         UserError: If it is a folder or a device, has another ending, or cannot be made.
     """
-    if path.is_dir():
+    # os.path answers False, where Path raises, to names that are too long.
+    if os.path.isdir(path):  # noqa: PTH112
         raise UserError(f"cannot write {what}{path}: it is a folder; pass the name of a file")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         raise UserError(f"cannot write {what}{path}: it is no regular file; choose another path")
     if ending and path.suffix.lower() != ending:
         raise UserError(one_line(f"cannot write {what}{path}: it must end in {ending}"))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def check_picture(path: Path) -> Path:
     Raises:
         UserError: If its ending names no format of pictures, or it cannot be written.
     """
-    if path.suffix.lower() not in picture_endings() and not path.is_dir():
+    if path.suffix.lower() not in picture_endings() and not os.path.isdir(path):  # noqa: PTH112
         raise UserError(
             f"cannot write the image {path}: its ending names no format; choose another path (for example grid.png)"
         )

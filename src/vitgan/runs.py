@@ -77,6 +77,10 @@ def train(
     processes = join_processes(config.training.device)
     store = _on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
+    if config.evaluate_every_kimg is not None:
+        from vitgan.evaluation import check_evaluation
+
+        _on_every_process(processes, lambda: check_evaluation(config, store))
     if config.training.batch_size % processes.num_processes:
         raise UserError(
             f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "

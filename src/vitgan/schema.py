@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A frozen configuration. An unknown field is an error, and so is a value outside its bounds."""
+    """A frozen configuration. An unknown field is an error, and so is a value outside its bounds or no finite number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

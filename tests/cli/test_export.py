@@ -62,10 +62,38 @@ def test_serves_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> Non
         (["onnx", "MODEL", "--precision", "int3"], "int3"),
         (["hub", "MODEL", "--figures", "nowhere.json"], "cannot read the figures"),
         (["web", "MODEL", "--runtime", "nowhere"], "nowhere has no"),
+        (["onnx", "MODEL", "--out", "mine"], r"\.onnx"),
+        (["onnx", "MODEL", "--out", "."], "folder"),
+        (["onnx", "MODEL", "--out", "mine/below.onnx"], "not a folder"),
+        (["onnx", "MODEL"], "there already"),
+        (["hub", "MODEL", "--out", "mine"], "a file"),
+        (["hub", "MODEL", "--out", "."], "holds other files"),
+        (["hub", "MODEL", "--figures", "mine"], "cannot read the figures"),
+        (["hub", "MODEL", "--push", "not a name"], "cannot push"),
+        (["hub", "MODEL", "--push", "me/shirts"], "cannot push"),
+        (["web", "MODEL", "--out", "."], "holds other files"),
+        (["web", "nowhere"], "no model or run"),
     ],
 )
-def test_mistakes_are_one_line(model: str, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_mistakes_are_one_line_and_leave_nothing(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    def no_network(self: object, *given: object, **options: object) -> None:
+        raise OSError("no route\nto the hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", no_network)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "generator.onnx", "model.json", "README.md"):
+        Path(name).write_text("mine")
     given = [model if a == "MODEL" else a for a in arguments]
     with pytest.raises(UserError, match=message) as error:
         main(given)
     assert "\n" not in str(error.value)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert {p.read_text() for p in tmp_path.iterdir()} == {"mine"}
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x", ""])
+def test_a_port_that_is_none_is_refused_first(model: str, port: str) -> None:
+    with pytest.raises(UserError, match="--port"):
+        serve.main([model, "--port", port])

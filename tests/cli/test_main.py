@@ -56,6 +56,37 @@ def test_sample_writes_grid_folder_and_npz(run: Path, tmp_path: Path, capsys: py
     assert np.array_equal(np.asarray(Image.open(files[5])), array[5])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--training.trackers nope", "none that accelerate knows"),
+        ("--training.trackers wandb", "not installed"),
+        ("--training.trackers tensorboard tensorboard", "named twice"),
+        ("--training.device meta", "training.device"),
+        ("--training.total-kimg inf", "finite"),
+        ("--training.learning-rate nan", "--training.learning-rate"),
+        ("--training.sample-count 100000000", "at most"),
+        ("--training.seed 99999999999999999999", "less than"),
+        ("--model.generator.depth 100000", "more than the 256"),
+        ("--evaluate-every-kimg 0.004 --protocol nope", "no protocol 'nope'"),
+        ("--evaluate-every-kimg 0.004 --protocol cifar10-train-50k", "protocol cifar10-train-50k"),
+        ("--data nowhere", "no image store"),
+        ("--out file", "make a run folder in file"),
+        ("--out file/below", "make a run folder in file"),
+        ("--out /proc/nowhere", "make a run folder in /proc"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    with pytest.raises(UserError, match=message) as error:
+        dispatch(["train", "quickstart", *TINY_OVERRIDES, "--model.resolution", "32", *options.split()])
+    assert "\n" not in str(error.value)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "mine")]
+
+
 def test_info_shows_presets_runs_and_models(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dispatch(["info", "--runs", str(run.parent)])
     text = capsys.readouterr().out

@@ -9,7 +9,7 @@ from PIL import Image
 import vitgan
 from generators import KINDS, make
 from vitgan.errors import UserError
-from vitgan.export.hub import export_hub, push, read_figures
+from vitgan.export.hub import check_push, export_hub, push, read_figures
 from vitgan.grid import to_array
 from vitgan.models.build import GeneratorSpec
 
@@ -100,3 +100,32 @@ def test_a_refused_push_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     with pytest.raises(UserError, match="cannot push to me/shirts: no route; the folder"):
         push(tmp_path, "me/shirts")
+
+
+@pytest.mark.parametrize(
+    ("repository", "allowed"), [("shirts", True), ("me/shirts", True), ("us/shirts", True), ("you/x", False)]
+)
+def test_only_a_place_of_ones_own_is_pushed_to(monkeypatch: pytest.MonkeyPatch, repository: str, allowed: bool) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda self: {"name": "me", "orgs": [{"name": "us"}]})
+    if allowed:
+        check_push(repository)
+    else:
+        with pytest.raises(UserError, match="may not write there"):
+            check_push(repository)
+
+
+def test_what_others_put_into_the_folder_is_left_alone(tmp_path: Path) -> None:
+    """A project with files of the same names."""
+    for name in ("README.md", "config.json"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        export_hub(make("vit"), SPEC, tmp_path)
+    with pytest.raises(UserError, match="holds other files"):
+        vitgan.save(make("vit"), SPEC, tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"README.md": "mine", "config.json": "mine"}
+
+
+def test_a_name_is_quoted_in_the_card(tmp_path: Path) -> None:
+    card = (export_hub(make("vit"), SPEC, tmp_path / "m", name='my "best" model') / "README.md").read_text()
+    assert r'vitgan.load("my \"best\" model")' in card
+    assert """vitgan sample 'my "best" model' --count""" in card

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
+from vitgan import files
 from vitgan.devices import check_device_name
 from vitgan.errors import UserError
 from vitgan.files import check_file
@@ -76,6 +77,8 @@ def parse(
             parsed, unknown = tyro.cli(kind, args=arguments, return_unknown_args=True, **options)
     except SystemExit as error:
         raise UserError(one_line(complaint.getvalue(), prog)) from error
+    except ValidationError as error:  # of options that a function takes as a whole
+        raise UserError(one_line(f"Error parsing {error.title}: {error}", prog)) from error
     if unknown:
         raise UserError(_unknown(unknown[0], kind, prog, options))
     return parsed
@@ -92,17 +95,30 @@ def restore_docstrings() -> None:
                     vars(module)[node.name].__doc__ = ast.get_docstring(node)
 
 
+REWORDINGS = (
+    (r"For further information visit \S+", ""),
+    (r"\s*\[type=[^\]]*input_value=([^,\]]*)[^\]]*\]", r" (got \1)"),
+    (r"no type matching \{None\}\|\{?([^}]*?)\}? could be instantiated from \[(.*?)\]\. .*", r"expected \1, got \2"),
+    (r"invalid literal for int\(\) with base 10:", "expected a whole number, got"),
+    (r"could not convert string to float:", "expected a number, got"),
+    (r"Could not find valid parse for arguments:", "cannot be read:"),
+    (r"Input should be greater than or equal to", "must be at least"),
+    (r"Input should be less than or equal to", "must be at most"),
+    (r"Input should", "must"),
+    (r"^(Value error|Parsing error|Missing argument|Required options?)\s+", ""),
+    (r"^Error parsing (?=--)", ""),
+)
+"""What tyro and pydantic say -> what a person who typed a command is told."""
+
+
 def one_line(complaint: str, prog: str) -> str:
     """tyro's boxed complaint without the box and the pointers to documentation, as one line."""
     lines = [line.strip("│╭╰╮╯─- \t") for line in complaint.split("Argument helptext")[0].splitlines()]
     text = " ".join(" ".join(line for line in lines if line and "full helptext" not in line).split())
-    text = re.sub(r"For further information visit \S+", "", text)
-    text = re.sub(r"\s*\[type=[^\]]*input_value=([^,\]]*)[^\]]*\]", r" (got \1)", text)
-    text = text.replace("Input should be greater than or equal to", "must be at least")
-    text = text.replace("Input should be less than or equal to", "must be at most").replace("Input should", "must")
-    text = re.sub(r"^(Value error|Parsing error|Missing argument|Required options?)\s+", "", text)
+    for pattern, words in REWORDINGS:
+        text = re.sub(pattern, words, text)
     text = re.sub(r"^Error parsing ([\w.]+): \d+ validation errors? for \w+ ([\w.]+)", _option, text)
-    return f"{' '.join(text.split())}; see `{prog} --help`"
+    return f"{files.one_line(' '.join(text.split()), 400)}; see `{prog} --help`"
 
 
 def _option(match: re.Match[str]) -> str:

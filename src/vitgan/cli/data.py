@@ -1,15 +1,20 @@
 """`vitgan data`: images in the formats that people have them in -> a store that training reads."""
 
+import difflib
+import functools
+import inspect
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from vitgan.cli.arguments import PictureFile, Seed, parse
 from vitgan.cli.progress import progress_bar
 from vitgan.commands import command
 from vitgan.data.prepare import plan, prepare
@@ -23,10 +28,14 @@ from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
 from vitgan.data.summary import class_counts, image_grid, value_histogram
 from vitgan.errors import UserError
-from vitgan.presets import recommended
+from vitgan.files import whole_file
+from vitgan.pictures import check_picture_size
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16
+
+Pixels = Annotated[int, Field(ge=1, le=65_536)]
+Side = Annotated[int, Field(ge=1, le=1000)]
 
 
 @dataclass
@@ -46,13 +55,13 @@ class Output:
     """
 
     out: Path
-    resolution: int | None = None
+    resolution: Pixels | None = None
     channels: Literal[1, 3] | None = None
-    crop: int | None = None
+    crop: Pixels | None = None
     background: str = "#ffffff"
     strict: bool = False
-    max_images: int | None = None
-    workers: int | None = None
+    max_images: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     overwrite: bool = False
 
 
@@ -179,35 +188,44 @@ def verify(store: tyro.conf.Positional[Path]) -> None:
     print(f"{store}: {len(opened):,} images are as they were prepared")
 
 
-def show(
-    store: tyro.conf.Positional[Path], grid: Path | None = None, rows: int = 8, columns: int = 8, seed: int = 0
-) -> None:
-    """Tells what a store holds: counts, values, classes, and a grid of its images.
+@dataclass
+class Grid:
+    """What of a store is drawn.
 
-    Args:
-        store: The store's folder.
+    Attributes:
         grid: File for the grid of images, e.g. grid.png; of a labelled store each row is a class.
         rows: Of the grid.
         columns: Of the grid.
         seed: Of the choice of images.
     """
+
+    grid: PictureFile | None = None
+    rows: Side = 8
+    columns: Side = 8
+    seed: Seed = 0
+
+
+def show(shown: Annotated[Grid, tyro.conf.arg(name="")], store: tyro.conf.Positional[Path]) -> None:
+    """Tells what a store holds: counts, values, classes, and a grid of its images.
+
+    Args:
+        shown: What is drawn.
+        store: The store's folder.
+    """
     opened = ImageStore.open(store)
+    check_picture_size(shown.columns * opened.resolution, shown.rows * opened.resolution, shown.grid)
     _print_description(opened)
     if opened.description.labels_from:
         print(f"  split: {opened.description.split or 'none'} ({opened.description.split_from})")
         print(f"  labels: {opened.description.labels_from}")
-    _print_histogram(opened, seed)
+    _print_histogram(opened, shown.seed)
     counts = class_counts(opened)
     for name, count in counts:
         print(f"  {name}: {count:,} images")
-    if grid:
-        if rows < 1 or columns < 1:
-            raise UserError(f"a grid of {rows} rows and {columns} columns: pass at least 1 of each")
-        try:
-            image_grid(opened, rows, columns, seed).save(grid)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot write {grid}: {error}: pass e.g. --grid grid.png") from error
-        print(f"grid: {grid}")
+    if shown.grid:
+        with whole_file(shown.grid) as temporary:
+            image_grid(opened, shown.rows, shown.columns, shown.seed).save(temporary)
+        print(f"grid: {shown.grid}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -223,8 +241,31 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Runs `vitgan data ARGUMENTS`."""
-    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="vitgan data", args=arguments, description=__doc__)
+    """Runs `vitgan data ARGUMENTS`.
+
+    Raises:
+        UserError: If there is no such command, or the command says so.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="vitgan data", args=arguments, description=__doc__)
+        return
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"unknown source {name!r}: {hint}choose {', '.join(COMMANDS)} (`vitgan data --help`)")
+    description = inspect.cleandoc(COMMANDS[name].__doc__ or "").split("\n\nArgs:")[0]
+    parse(_later(COMMANDS[name]), rest, f"vitgan data {name}", description)()
+
+
+def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The function with its arguments, to be called when all of them are known to be right."""
+
+    @functools.wraps(function)
+    def remember(*args: object, **options: object) -> Callable[[], None]:
+        return functools.partial(function, *args, **options)
+
+    return remember
 
 
 def _prepare(source: Source, output: Output) -> None:
@@ -262,6 +303,8 @@ def _prepare(source: Source, output: Output) -> None:
         print("interrupted: the same command goes on where it was")
         raise
     _print_description(store)
+    from vitgan.presets import recommended  # torch takes longer than a small preparation
+
     preset, *sizes = recommended(store.resolution, store.channels)
     print(f"next: {command('train', preset, '--data', store.path, *sizes)}")
 

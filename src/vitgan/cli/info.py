@@ -1,5 +1,6 @@
 """`vitgan info`: presets, runs and models, with what they cost."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def _list_bundled() -> None:
 
 
 def _list_runs(folder: Path) -> None:
-    runs = sorted(p.parent for p in folder.glob("*/config.json"))
+    runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
     if not runs:
         print(f"\nno runs in {folder}")
         return

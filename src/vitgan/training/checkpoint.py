@@ -7,6 +7,7 @@ with a dot are what a killed process was writing or removing.
 
 import errno
 import hashlib
+import math
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -249,8 +250,10 @@ class BestCheckpoint(Config):
 def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
     """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
 
-    The checkpoint is there already.
+    The checkpoint is there already. A score that is no number is never the best.
     """
+    if not math.isfinite(score):
+        return
     best = best_checkpoint(run)
     if best is None or best.name != name or score < best.score:
         previous = best.model_copy(update={"previous": None}) if best else None

@@ -10,7 +10,7 @@ from vitgan.schema import Config
 class TrainingConfig(Config):
     """How long, how fast, and what is written. The defaults are the paper's where it states them."""
 
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=65_536)
     """Images per step, over all processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Images of a process that go through the players at once; the gradients of several such parts add up to those of the
@@ -19,7 +19,7 @@ class TrainingConfig(Config):
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
     compile: bool = False
     """torch.compile the blocks of both players: a minute or more at the start, then faster steps."""
-    total_kimg: float = Field(default=25_000, gt=0)
+    total_kimg: float = Field(default=25_000, gt=0, le=1e9)
     """Length of the run in thousands of real images shown to D [choice]."""
     max_minutes: float | None = Field(default=None, gt=0)
     """End after this many minutes of training (evaluations and sample grids not counted), counted anew after a resume,
@@ -47,7 +47,7 @@ class TrainingConfig(Config):
     """bf16 autocast, or float32; auto is bf16 where the processor computes with it."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU where there is one."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     log_every_kimg: float = Field(default=1.0, gt=0)
     samples_every_kimg: float = Field(default=50.0, gt=0)
     checkpoint_every_kimg: float = Field(default=200.0, gt=0)
@@ -55,7 +55,7 @@ class TrainingConfig(Config):
     """How many of the newest checkpoints stay; 0 is all."""
     instruments: bool = True
     """Measure spectral norms and attention entropies of D with every log record."""
-    sample_count: int = Field(default=64, ge=1)
+    sample_count: int = Field(default=64, ge=1, le=10_000)
     """Images in a sample grid."""
     on_divergence: Literal["stop", "skip", "rollback"] = "stop"
     """After an update whose loss or gradient is not finite, or whose logits are past the bound (it is never applied):
