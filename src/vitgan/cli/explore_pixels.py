@@ -47,7 +47,7 @@ class Zoom(Common):
 def zoom(options: Zoom) -> None:
     """The implicit decoder at denser coordinates, beside bicubic; or a smooth zoom as an animation.
 
-    example: vitgan explore zoom runs/00000-quickstart --seeds 0 1 --factors 2 4 8 --out zoom.png
+    example: vitgan explore zoom fashion-mnist --seeds 0 1 --factors 2 4 8 --out zoom.png
     """
     from vitgan.explore import zoom as zooming
     from vitgan.explore.invert import psnr
