@@ -256,6 +256,7 @@ def command(job: Job, folder: Path) -> None:
     from vitgan.cli.main import main
 
     note_phases(job)
+    vitgan.evaluation.check_evaluation = lambda *_: None
     vitgan.evaluation.evaluation_of_run = lambda *_: noting(job, "evaluation", brightness)
     vitgan.cli.output.PATIENCE_SECONDS = job.patience
     for name, value in job.environment.items():
