@@ -183,3 +183,25 @@ def test_help_does_not_import_torch() -> None:
         "sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "folder", "--source", "LONG", "--resolution", "8", "--out", "out"],
+        ["data", "verify", "LONG"],
+        ["train", "quickstart", "--data", "LONG"],
+    ],
+    ids=" ".join,
+)
+def test_names_too_long_for_the_system_are_told_in_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vitgan", *("x" * 300 if word == "LONG" else word for word in arguments)])
+    monkeypatch.setattr("vitgan.cli.main.make_output_safe", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,6 +72,27 @@ def test_damaged_entries_are_replaced(tmp_path: Path, damage: bytes | None) -> N
     assert torch.equal(first.summary.halves[0].mean, again.summary.halves[0].mean)
     statistics(read, cache=tmp_path)
     assert read.read_count == 180
+
+
+def test_any_flipped_bit_in_an_entry_leaves_the_statistics_as_they_are(tmp_path: Path) -> None:
+    read = Counting(toy_images(90))
+    expected = statistics(read, cache=tmp_path).summary.halves[0].mean
+    (file,) = tmp_path.iterdir()
+    whole, rng = file.read_bytes(), np.random.default_rng(2)
+    for trial in range(40):
+        damaged = bytearray(whole)
+        damaged[int(rng.integers(len(whole) if trial % 2 else 300))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(damaged)
+        assert torch.equal(statistics(read, cache=tmp_path).summary.halves[0].mean, expected)
+
+
+def test_a_pipe_in_the_place_of_an_entry_is_passed_over(tmp_path: Path) -> None:
+    read = Counting(toy_images(90))
+    statistics(read, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert statistics(read, cache=tmp_path).summary.count == 90
 
 
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def main() -> None:
         if speaks() or isinstance(error, ProcessError):
             print(f"vitgan: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # of a file that no command expected to fail, e.g. a name too long for the system
+        from vitgan.files import one_line  # which imports numpy: not for a help text
+
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"vitgan: {one_line(f'{place}{error.strerror or error}')}: mend that, or pass another path", file=sys.stderr
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
         sys.exit(130)

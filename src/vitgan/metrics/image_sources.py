@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
+from vitgan.files import one_line, regular_size
 
 BATCH = 64
 
@@ -66,12 +67,14 @@ class NpzImages:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            regular_size(path)
             with zipfile.ZipFile(path) as archive:
                 self._member = next(name for name in archive.namelist() if name.endswith(".npy"))
                 with archive.open(self._member) as stream:
                     shape, fortran, dtype = _read_header(stream)
-        except (OSError, zipfile.BadZipFile, StopIteration, ValueError) as error:
-            raise UserError(f"{path} is no readable .npz with an array of images: {error or 'it is empty'}") from error
+        except Exception as error:  # zipfile, zlib and numpy raise errors of many kinds over damaged files
+            reason = one_line(str(error)) or "it is empty"
+            raise UserError(f"{path} is no readable .npz with an array of images: {reason}") from error
         if dtype != np.uint8 or fortran or len(shape) not in (3, 4):
             raise UserError(
                 f"{path} holds {dtype} {shape} in {self._member}: expected uint8 images (N, H, W, 3) or (N, 3, H, W)"
@@ -90,12 +93,15 @@ class NpzImages:
         return self._shape[first], self._shape[first + 1]
 
     def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
-        image_bytes = int(np.prod(self._shape[1:]))
+        image_bytes = int(np.prod(self._shape[1:], dtype=object))  # no overflow, whatever the header says
         with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
             _read_header(stream)
             for start in range(0, len(self), BATCH):
                 stop = min(start + BATCH, len(self))
-                data = stream.read((stop - start) * image_bytes)
+                try:
+                    data = stream.read((stop - start) * image_bytes)
+                except Exception as error:
+                    raise UserError(f"{self.path} is damaged ({one_line(str(error))}): make it again") from error
                 if len(data) < (stop - start) * image_bytes:
                     raise UserError(f"{self.path} ends before its {len(self):,} images do: make it again")
                 wanted = indices[np.searchsorted(indices, start) : np.searchsorted(indices, stop)] - start

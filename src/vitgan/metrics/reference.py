@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files import whole_file
+from vitgan.files import regular_size, whole_file
 from vitgan.folders import add_file
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.fid import Gaussian
@@ -22,6 +21,8 @@ from vitgan.metrics.summary import ImageSummary, summarize
 from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
 CACHE_FORMAT = 1
+MOST_CLASSES = 100_000
+"""Of a network's logits, in a cache that may be damaged."""
 
 
 class ReferenceStatistics:
@@ -168,10 +169,13 @@ def _save(file: Path, key: dict[str, Any], summary: ImageSummary) -> None:
 def _load(file: Path, key: dict[str, Any]) -> ImageSummary | None:
     """The cached statistics, or None if they are absent, damaged or of something else."""
     try:
+        regular_size(file)
         with np.load(file, allow_pickle=False) as arrays:
             if json.loads(str(arrays["key"])) != key:
                 return None
             dimension, classes = (int(size) for size in arrays["shape"])
+            if dimension != key["extractor"]["dimension"] or not 0 <= classes <= MOST_CLASSES:
+                return None
             reference = key["reference"]
             summary = ImageSummary(
                 dimension,
@@ -181,6 +185,6 @@ def _load(file: Path, key: dict[str, Any]) -> ImageSummary | None:
                 seed=reference["seed"],
             )
             summary.restore({name: arrays[name] for name in arrays.files if name not in ("key", "shape")})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # zipfile, zlib and numpy raise errors of many kinds; a cache that fails is computed anew
         return None
     return summary
