@@ -48,14 +48,13 @@ def quickstart() -> RunConfig:
         total_kimg=45,
         max_minutes=5.5,
         learning_rate=0.002,
-        lr_decay=0.5,
         samples_every_kimg=5,
         checkpoint_every_kimg=15,
         ema_half_life_images=2_000,
     )
     # Garments lie in the middle of a black frame: shifts and cut-out squares show up in what G learns.
     augmentation = replaced(base.augment, translation=0.0, cutout=0.0)
-    objective = replaced(FAST_OBJECTIVE, diffaugment=True, r1_gamma=0.3, r2_gamma=0.3)
+    objective = replaced(FAST_OBJECTIVE, diffaugment=True, r1_gamma=0.15, r2_gamma=0.15)
     return replaced(base, augment=augmentation, objective=objective, training=training)
 
 
