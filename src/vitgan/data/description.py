@@ -68,11 +68,11 @@ class DatasetDescription(Config):
     labels_sha256: Digest | None = None
     label_names: Annotated[list[Line], Field(max_length=LARGEST_LABEL + 1)] | None = None
     labels_from: Line = ""
-    skipped: list[SkippedImage] = []
+    skipped: list[SkippedImage] = Field(default_factory=list)
     skipped_count: Count = 0
-    converted: dict[Line, Count] = {}
+    converted: dict[Line, Count] = Field(default_factory=dict)
     duplicate_count: Count = 0
-    duplicates: list[tuple[Count, Count]] = []
+    duplicates: list[tuple[Count, Count]] = Field(default_factory=list)
     licence: Line = ""
     url: Line = ""
 

@@ -29,7 +29,18 @@ from vitgan.schema import Config
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 JOURNAL, DIGESTS, LOCK = "journal.json", "digests.bin", "lock"
-PARTIAL_FILES = {IMAGES, LABELS, FILE_NAME, JOURNAL, f".{JOURNAL}.part", DIGESTS, LOCK, "labels.bin", MARKER, f".{MARKER}.part"}
+PARTIAL_FILES = {
+    IMAGES,
+    LABELS,
+    FILE_NAME,
+    JOURNAL,
+    f".{JOURNAL}.part",
+    DIGESTS,
+    LOCK,
+    "labels.bin",
+    MARKER,
+    f".{MARKER}.part",
+}
 """All that a store in the making holds; nothing else is ever removed with it."""
 STORE = "image store"
 BLOCK_BYTES = 1 << 22
@@ -384,7 +395,7 @@ def partial_folder(path: Path) -> Path:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises a UserError unless a store may be written at `path`; only unaltered stores are overwritten (`vitgan.folders`)."""
+    """Raises a UserError unless a store may be written at `path`; only unaltered ones are overwritten (`vitgan.folders`)."""
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
         raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
     check_folder(path, STORE)

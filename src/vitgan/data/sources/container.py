@@ -346,7 +346,6 @@ class Tar(Archive):
         else:
             members.append(member)
 
-
     def _holds_image(self, member: tarfile.TarInfo) -> bool:
         with self._plain.open("rb") as file:
             file.seek(member.offset_data)

@@ -84,7 +84,9 @@ class FashionMnist(Source):
         return f"{self.split}/{index}"
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(repr(self._images.shape).encode() + self._images.tobytes() + self._labels.tobytes()).hexdigest()
+        return hashlib.sha256(
+            repr(self._images.shape).encode() + self._images.tobytes() + self._labels.tobytes()
+        ).hexdigest()
 
     def padding(self, resolution: int) -> int:
         """28 becomes 32 by a black border, as the pictures' own background is black: no resampling."""

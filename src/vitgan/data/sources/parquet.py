@@ -66,7 +66,9 @@ class ParquetImages(Source):
             self._groups += [(file, group) for group in range(metadata.num_row_groups)]
             found = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             if min(found, default=0) < 0 or sum(found) != metadata.num_rows:
-                raise UserError(f"{file} is damaged: {metadata.num_rows} rows, in groups of {found[:10]}: fetch it again")
+                raise UserError(
+                    f"{file} is damaged: {metadata.num_rows} rows, in groups of {found[:10]}: fetch it again"
+                )
             rows += found
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         # Written backwards, so that a file's first row group stays.

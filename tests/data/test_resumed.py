@@ -1,0 +1,264 @@
+"""A preparation that was killed is gone on with only if nothing changed: not the source, no option, no byte written."""
+
+import json
+import os
+import shutil
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vitgan.data.pool
+import vitgan.data.prepare
+from data.samples import encoded, random_pixels
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.source import Source
+from vitgan.data.store import JOURNAL, Journal, partial_folder
+from vitgan.errors import UserError
+
+COUNT, KEPT = 24, 16
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch):
+    monkeypatch.setattr(vitgan.data.pool, "LARGEST_PART", 8)
+    monkeypatch.setattr(vitgan.data.prepare, "CHECKPOINT_SECONDS", -1)
+
+
+def write_folder(folder: Path, first_seed: int = 0) -> Path:
+    """Two classes of BMPs, all of one size in bytes; the names do not depend on the seed."""
+    for number in range(COUNT):
+        file = folder / f"class{number % 2}" / f"{number}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(random_pixels(first_seed + number), "BMP"))
+    return folder
+
+
+def write_zip(path: Path, first_seed: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(COUNT):
+            archive.writestr(f"{number}.bmp", encoded(random_pixels(first_seed + number), "BMP"))
+        archive.writestr("dataset.json", json.dumps({"labels": [[f"{n}.bmp", n % 3] for n in range(COUNT)]}))
+    return path
+
+
+def prepare_and_stop(source: Source, store: Path, **options: Any) -> None:
+    """Ends as by Ctrl-C, with the work so far left beside `store`."""
+
+    def stop(done: int, total: int) -> None:
+        if done == KEPT:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        prepare(source, store, resolution=8, workers=0, on_progress=stop, **options)
+    assert json.loads((partial_folder(store) / JOURNAL).read_text())["count"] == KEPT
+
+
+def go_on(source: Source, store: Path, **options: Any) -> tuple[list[str], int]:
+    """What is said, and how many images are read."""
+    notices, reads = [], []
+    read = type(source).__getitem__
+
+    class Watched(type(source)):
+        def __getitem__(self, index):
+            reads.append(index)
+            return read(self, index)
+
+    source.__class__ = Watched
+    prepare(source, store, resolution=8, workers=0, on_notice=notices.append, **options)
+    return notices, len(reads)
+
+
+def content(store: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in store.iterdir()}
+
+
+def check_anew(source: Source, again: Source, store: Path, **options: Any) -> None:
+    """Nothing of what was left is in the store, and that is said."""
+    notices, reads = go_on(source, store, **options)
+    assert reads == COUNT
+    assert len(notices) == 1
+    assert "starts again" in notices[0]
+    other = prepare(again, store.with_name("other"), resolution=8, workers=0, **options)
+    assert content(store) == content(other.path)
+
+
+def test_without_a_change_it_goes_on(tmp_path):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    prepare_and_stop(ImageFolder(images), store)
+    notices, reads = go_on(ImageFolder(images), store)
+    assert reads == COUNT - KEPT
+    assert len(notices) == 1
+    assert "goes on" in notices[0]
+    assert content(store) == content(prepare(ImageFolder(images), tmp_path / "other", resolution=8, workers=0).path)
+
+
+def test_a_first_preparation_says_nothing(tmp_path):
+    assert go_on(ImageFolder(write_folder(tmp_path / "images")), tmp_path / "store")[0] == []
+
+
+def another_folder(images):
+    shutil.move(images, images.with_name("old"))
+    write_folder(images, first_seed=100)
+
+
+def one_corrected_image(images):
+    """Of the same size, and its time set back."""
+    file = images / "class1" / "1.bmp"
+    before = file.stat()
+    file.write_bytes(encoded(random_pixels(999), "BMP"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def one_replaced_image(images):
+    file = images / "class0" / "0.bmp"
+    file.with_suffix(".new").write_bytes(encoded(random_pixels(999), "BMP"))
+    file.with_suffix(".new").replace(file)
+
+
+def another_class_folder(images):
+    (images / "class0").rename(images / "another")
+
+
+@pytest.mark.parametrize("change", [another_folder, one_corrected_image, one_replaced_image, another_class_folder])
+def test_a_changed_folder_is_prepared_anew(tmp_path, change):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    prepare_and_stop(ImageFolder(images), store)
+    change(images)
+    check_anew(ImageFolder(images), ImageFolder(images), store)
+
+
+def test_another_source_of_the_same_names_is_prepared_anew(tmp_path):
+    prepare_and_stop(ImageFolder(write_folder(tmp_path / "a")), tmp_path / "store")
+    other = write_folder(tmp_path / "b", first_seed=100)
+    check_anew(ImageFolder(other), ImageFolder(other), tmp_path / "store")
+
+
+def test_a_changed_archive_is_prepared_anew(tmp_path):
+    path = write_zip(tmp_path / "images.zip")
+    prepare_and_stop(ImageFolder(path), tmp_path / "store")
+    before = path.stat()
+    write_zip(path, first_seed=100)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    check_anew(ImageFolder(path), ImageFolder(path), tmp_path / "store")
+
+
+def test_corrected_labels_are_taken(tmp_path):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    names = [f"class{number % 2}/{number}.bmp" for number in range(COUNT)]
+    (images / "dataset.json").write_text(json.dumps({"labels": [[name, n % 2] for n, name in enumerate(names)]}))
+    prepare_and_stop(ImageFolder(images), store)
+    (images / "dataset.json").write_text(json.dumps({"labels": [[name, n % 3] for n, name in enumerate(names)]}))
+    check_anew(ImageFolder(images), ImageFolder(images), store)
+    assert set(np.load(store / "labels.npy").tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "options"),
+    [
+        ({}, {"labels": "none"}, {}),
+        ({"labels": "none"}, {}, {}),
+        ({}, {}, {"strict": True}),
+        ({}, {}, {"background": "#000000"}),
+        ({}, {}, {"crop": 4}),
+        ({}, {}, {"channels": 1}),
+    ],
+)
+def test_other_options_are_heeded(tmp_path, before, after, options):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    prepare_and_stop(ImageFolder(images, **before), store)
+    check_anew(ImageFolder(images, **after), ImageFolder(images, **after), store, **options)
+
+
+def test_strict_refuses_what_was_skipped_before(tmp_path):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    (images / "class0" / "0.bmp").write_bytes(b"")
+    with suppress(KeyboardInterrupt):
+        prepare(ImageFolder(images), store, resolution=8, workers=0, on_progress=lambda *_: _interrupt())
+    with pytest.raises(UserError, match=r"0\.bmp"):
+        prepare(ImageFolder(images), store, resolution=8, workers=0, strict=True)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def changed_journal(signed: bool = False, **changes: Any):
+    def change(partial: Path) -> None:
+        journal = json.loads((partial / JOURNAL).read_text())
+        for name, value in changes.items():
+            (journal if name in journal else journal["record"])[name] = value
+        if signed:
+            journal = Journal.model_validate(journal).signed().model_dump()
+        (partial / JOURNAL).write_text(json.dumps(journal))
+
+    return change
+
+
+def zeroed(name: str):
+    def change(partial: Path) -> None:
+        data = (partial / name).read_bytes()
+        (partial / name).write_bytes(data[:-10] + bytes(10))
+
+    return change
+
+
+def cut(name: str):
+    return lambda partial: os.truncate(partial / name, (partial / name).stat().st_size - KEPT * 8)
+
+
+def removed(name: str):
+    return lambda partial: (partial / name).unlink()
+
+
+def fifo(name: str):
+    def change(partial: Path) -> None:
+        (partial / name).unlink()
+        os.mkfifo(partial / name)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(kind(name) for kind in (zeroed, cut, removed) for name in ("images.npy", "labels.bin", "digests.bin")),
+        removed(JOURNAL),
+        fifo(JOURNAL),
+        *(changed_journal(done=done) for done in (-1, 0, KEPT - 1, KEPT + 1, 10**30, "x", None)),
+        *(changed_journal(count=count) for count in (-1, 0, KEPT - 1, KEPT + 1, 10**30, "x", None)),
+        *(changed_journal(skipped=skipped) for skipped in (None, 5, [5], [{"name": "x", "reason": "y"}])),
+        *(changed_journal(skipped_count=count) for count in (-1, 8, "x")),
+        *(changed_journal(converted=converted) for converted in (None, [], {"x": "y"}, {"enlarged": 10**6})),
+        *(changed_journal(signed=True, done=done) for done in (-1, 0, KEPT - 1, KEPT + 1, 10**30, "x")),
+        *(changed_journal(signed=True, count=count) for count in (0, KEPT - 1, KEPT + 1, 1 << 60)),
+        *(changed_journal(signed=True, skipped_count=count) for count in (-1, 8, "x")),
+        changed_journal(record=[]),
+        changed_journal(fingerprint=None),
+        lambda partial: (partial / JOURNAL).write_bytes(b""),
+        lambda partial: (partial / JOURNAL).write_bytes(b"null"),
+        lambda partial: (partial / JOURNAL).write_bytes(b"[" * 100_000),
+        lambda partial: (partial / JOURNAL).write_bytes(b"\xff\xfe{"),
+        lambda partial: (partial / JOURNAL).write_bytes(b"{}" + bytes(1 << 20)),
+    ],
+)
+def test_damage_to_what_is_kept_is_noticed(tmp_path, damage):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    prepare_and_stop(ImageFolder(images), store)
+    damage(partial_folder(store))
+    check_anew(ImageFolder(images), ImageFolder(images), store)
+
+
+def test_a_journal_whose_first_images_were_all_skipped(tmp_path):
+    images, store = write_folder(tmp_path / "images"), tmp_path / "store"
+    for number in range(KEPT):
+        (images / f"class{number % 2}" / f"{number}.bmp").write_bytes(b"")
+    with suppress(KeyboardInterrupt):
+        prepare(ImageFolder(images), store, resolution=8, workers=0, on_progress=lambda *_: _interrupt())
+    notices, reads = go_on(ImageFolder(images), store)
+    assert reads < COUNT or "starts again" in notices[0]
+    assert content(store) == content(prepare(ImageFolder(images), tmp_path / "other", resolution=8, workers=0).path)
