@@ -17,12 +17,28 @@ from vitgan.cli.evaluate import find_source
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.model_names import bundled_models, fetch, find_model
-from vitgan.models.build import build_generator
+from vitgan.models.build import build_discriminator, build_generator
+from vitgan.pretrained import start_from, write_networks
+from vitgan.weights import write_tensors
+
+MODEL = tiny_model()
+SPEC = MODEL.generator_spec()
 
 
 def write_model(folder: Path, seed: int = 3) -> Path:
     spec = tiny_model().generator_spec()
     return vitgan.save(build_generator(spec, seed), spec, folder)
+
+
+def write_trained(folder: Path) -> Path:
+    """A model that carries its networks: a G of seed 7 and a D of seed 8."""
+    write_model(folder, seed=6)
+    checkpoint = folder.with_name("checkpoint")
+    checkpoint.mkdir()
+    write_tensors(checkpoint / "generator.safetensors", build_generator(SPEC, seed=7).state_dict())
+    write_tensors(checkpoint / "discriminator.safetensors", build_discriminator(MODEL, seed=8).state_dict())
+    write_networks(checkpoint, folder)
+    return folder
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -54,7 +70,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     files = files_of(write_model(tmp_path / "shirts", seed=6)) | {"README.md": b"a card", "evil.py": b"raise"}
-    repositories = {"someone/shirts": files, "someone/words": {"config.json": b"{}", "notes.txt": b"words"}}
+    repositories = {
+        "someone/shirts": files,
+        "someone/trained": files_of(write_trained(tmp_path / "trained")),
+        "someone/words": {"config.json": b"{}", "notes.txt": b"words"},
+    }
     with running_hub(repositories, gated=frozenset({"someone/gated"})) as (address, asked):
         use_endpoint(monkeypatch, address)
         yield address, asked
@@ -110,6 +130,22 @@ def test_a_hub_repository_is_loaded_and_cached(hub: tuple[str, list[str]], tmp_p
     assert not [path for path in asked if "evil" in path or "README" in path]  # only what a model is made of
     downloads = [path for path in asked if "/resolve/" in path]
     assert len(downloads) == len({*downloads}) * 2  # HEAD and GET of each file, once for both names
+
+
+def test_networks_come_from_the_hub_when_a_training_starts_from_them(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    """Also where an earlier `load` has left the model without them in the cache."""
+    _, asked = hub
+    vitgan.load("someone/trained")
+    assert not [path for path in asked if "networks" in path]
+    made = build_generator(SPEC), build_discriminator(MODEL), build_generator(SPEC)
+    start_from("someone/trained", *made)
+    generator, discriminator = build_generator(SPEC, seed=7), build_discriminator(MODEL, seed=8)
+    assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), generator.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
+    with pytest.raises(UserError):
+        start_from("someone/shirts", *made)
 
 
 def test_without_a_network_the_cache_serves(hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

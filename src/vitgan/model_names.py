@@ -9,6 +9,8 @@ from vitgan.errors import UserError
 from vitgan.files import one_line
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+NETWORKS = "networks.safetensors"
+"""Beside a model's averaged generator: G and D as they were trained, for `init_from`."""
 BUNDLED_MODELS = Path(__file__).parent / "models" / "bundled"
 HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -21,7 +23,7 @@ def run_of_checkpoint(path: Path) -> Path | None:
     return None
 
 
-def find_model(name: str | Path, endpoint: str | None = None) -> Path:
+def find_model(name: str | Path, endpoint: str | None = None, networks: bool = False) -> Path:
     """The folder or file that a name stands for; a Hub repository is fetched into the Hub's own cache.
 
     An existing path comes first, then a bundled model, then the Hub ("user/name", optionally "@revision"). A name whose
@@ -30,6 +32,7 @@ def find_model(name: str | Path, endpoint: str | None = None) -> Path:
     Args:
         name: A path or a name.
         endpoint: Address of the Hub; default the public one, or `HF_ENDPOINT`.
+        networks: Fetch the networks as they were trained too, where the repository has them.
 
     Raises:
         UserError: If there is nothing of that name (the nearest names are suggested), or the Hub does not give it.
@@ -42,7 +45,7 @@ def find_model(name: str | Path, endpoint: str | None = None) -> Path:
         return bundled[text]
     on_hub = HUB_NAME.fullmatch(text)
     if on_hub and not Path(Path(text).parts[0]).is_dir():
-        return fetch(on_hub["repository"], on_hub["revision"], endpoint)
+        return fetch(on_hub["repository"], on_hub["revision"], endpoint, networks)
     raise UserError(_nothing_there(text, bundled))
 
 
@@ -51,8 +54,8 @@ def bundled_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(BUNDLED_MODELS.glob(f"*/{CONFIG}"))}
 
 
-def fetch(repository: str, revision: str | None = None, endpoint: str | None = None) -> Path:
-    """The model folder of a Hub repository: its configuration and weights, and no other file.
+def fetch(repository: str, revision: str | None = None, endpoint: str | None = None, networks: bool = False) -> Path:
+    """The model folder of a Hub repository: its configuration and weights, `networks` if asked for, and no other file.
 
     Without a network, what an earlier call left in the cache is taken.
 
@@ -71,9 +74,10 @@ def fetch(repository: str, revision: str | None = None, endpoint: str | None = N
     )
 
     name = f"{repository}@{revision}" if revision else repository
+    files = [CONFIG, WEIGHTS, *([NETWORKS] if networks else [])]
     try:
         found = snapshot_download(
-            repository, revision=revision, endpoint=endpoint, allow_patterns=[CONFIG, WEIGHTS], library_name="vitgan"
+            repository, revision=revision, endpoint=endpoint, allow_patterns=files, library_name="vitgan"
         )
     except GatedRepoError as error:
         reason = "its authors grant access on request: ask for it on the Hub, then log in with `hf auth login`"

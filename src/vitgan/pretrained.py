@@ -17,7 +17,7 @@ from vitgan.devices import find_device
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_model, regular_size, write_json
 from vitgan.folders import new_folder
-from vitgan.model_names import CONFIG, WEIGHTS, find_model, run_of_checkpoint
+from vitgan.model_names import CONFIG, NETWORKS, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
@@ -26,8 +26,6 @@ from vitgan.weights import check_parameters, check_sizes, read_tensors, write_te
 Storage = Literal["float32", "float16"]
 MODEL_FOLDER = "model folder"
 """What a folder's marker (`vitgan.folders`) calls it."""
-NETWORKS = "networks.safetensors"
-"""Beside a model's averaged generator: G and D as they were trained, for `init_from`."""
 SMALL = 4096
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 """safetensors' names of the types that are loaded as float32."""
@@ -148,7 +146,7 @@ def start_from(name: str, generator: nn.Module, discriminator: nn.Module, genera
     Raises:
         UserError: If there is no such model, it has the averaged generator alone, or its networks are of other sizes.
     """
-    weights, _ = locate(name)
+    weights, _ = locate(name, networks=True)
     folder = weights.parent
     networks = {"generator": generator, "discriminator": discriminator}
     if weights.name == WEIGHTS and not (folder / NETWORKS).exists():
@@ -197,13 +195,13 @@ def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
     return generator
 
 
-def locate(name: str | Path) -> tuple[Path, GeneratorSpec]:
-    """The weights file and the description of the generator in any of its homes.
+def locate(name: str | Path, networks: bool = False) -> tuple[Path, GeneratorSpec]:
+    """The weights file and the description of the generator in any of its homes; `networks` as in `find_model`.
 
     Raises:
         UserError: If `name` is none of them.
     """
-    path = find_model(name)
+    path = find_model(name, networks=networks)
     if path.is_file() and path.suffix in PICKLES:
         raise UserError(
             f"{path} may be a pickle, which can run code when it is opened, and is not read: give a folder with "
