@@ -12,6 +12,7 @@ from vitgan.commands import RECOMMENDED
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
@@ -90,6 +91,21 @@ def cifar10_tiny_modern() -> RunConfig:
     return replaced(base, training=replaced(base.training, ema_half_life_images=10_000))
 
 
+def cifar10_tiny_projected() -> RunConfig:
+    """The fastest way to things that can be named: a ViT against heads on ImageNet features (docs/results/images.md)."""
+    base = projected(modern(cifar10_tiny()))
+    training = replaced(
+        base.training,
+        batch_size=64,
+        total_kimg=3000,
+        learning_rate=0.001,
+        samples_every_kimg=20,
+        checkpoint_every_kimg=20,
+        ema_half_life_images=5_000,
+    )
+    return replaced(base, training=training)
+
+
 FAST_OBJECTIVE = ObjectiveConfig(
     loss="relativistic",
     diffaugment=False,
@@ -165,6 +181,14 @@ def modern(base: RunConfig) -> RunConfig:
     for step in MODERN_STEPS.values():
         base = step(base)
     return base
+
+
+def projected(base: RunConfig) -> RunConfig:
+    """Projected GAN's D, on frozen ImageNet features, against a ViT with the latent in each token; class-conditional."""
+    generator = replaced(base.model.generator, latent_tokens=True, pixel_mapping="conv", inr_dim=vit_dim(base) // 2)
+    model = replaced(base.model, generator=generator, discriminator=ProjectedDiscriminatorConfig(), conditional=True)
+    objective = ObjectiveConfig(loss="hinge", bcr_real=0, bcr_fake=0)
+    return replaced(base, model=model, objective=objective, augment=replaced(base.augment, scaling=0.0))
 
 
 def both_vits(**changes: object) -> Callable[[RunConfig], RunConfig]:
@@ -245,12 +269,14 @@ VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "stylegan2": stylegan2,
     "authors-schedule": authors_schedule,
     "modern": modern,
+    "projected": projected,
 }
 
 CPU_PRESETS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": quickstart,
     "cifar10-tiny": cifar10_tiny,
     "cifar10-tiny-modern": cifar10_tiny_modern,
+    "cifar10-tiny-projected": cifar10_tiny_projected,
 }
 
 PRESETS = (*CPU_PRESETS, *(name + variant for name in PAPER_SIZES for variant in ("", *(f"-{v}" for v in VARIANTS))))

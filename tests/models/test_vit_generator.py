@@ -256,3 +256,26 @@ def test_sizes_that_do_not_fit_are_refused(tiny_model, change: dict, message: st
     config = tiny_model.generator.model_copy(update=change)
     with pytest.raises(UserError, match=message):
         build_generator(GeneratorSpec(resolution=12, generator=config))
+
+
+def test_latent_tokens_are_the_latent_in_each_token() -> None:
+    spec = GeneratorSpec(
+        resolution=16,
+        generator=ViTGeneratorConfig(
+            dim=16, depth=1, num_heads=2, z_dim=6, w_dim=8, mapping_layers=1, latent_tokens=True
+        ),
+    )
+    generator = build_generator(spec)
+    assert isinstance(generator, ViTGenerator)
+    z = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    w = generator.mapping(z)
+    assert w.shape == (3, generator.w_dim) == (3, 14)
+    normalised = z / z.square().mean(dim=1, keepdim=True).sqrt()
+    torch.testing.assert_close(w[:, 8:], normalised, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        h = generator.embed(w)
+        without = generator.embed(torch.cat([w[:, :8], torch.zeros(3, 6)], dim=1))
+    layer = generator.token_embedding
+    assert layer is not None
+    expected = torch.einsum("oi,bi->bo", layer.effective_weight(), w[:, 8:]).view(3, 16, 16)
+    torch.testing.assert_close(h - without, expected, rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import VARIANTS, cifar10_tiny, replaced, with_model
@@ -31,6 +32,7 @@ GENERATORS: dict[str, GeneratorConfig] = {
 }
 GENERATORS |= {
     "modern": replaced(TINY_GENERATOR, gated=True, mapping_lr_multiplier=1.0, **MODERN),
+    "latent-tokens": replaced(TINY_GENERATOR, latent_tokens=True),
     "stylegan2": STYLEGAN2_GENERATOR,
 }
 
@@ -45,6 +47,7 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
 DISCRIMINATORS |= {
     "modern": replaced(TINY_DISCRIMINATOR, attention="dot", weight_norm="none", layer_scale=0.1, **MODERN),
     "stylegan2": STYLEGAN2_DISCRIMINATOR,
+    "projected": ProjectedDiscriminatorConfig(input_size=32, width=4),
 }
 
 PLAIN: dict[str, object] = {"bcr_real": 0, "bcr_fake": 0, "diffaugment": False}

@@ -36,7 +36,7 @@ def generator_attention(generator: Generator, styles: Tensor) -> list[Tensor]:
     h, maps, length = generator.embed(styles[:, 0]), [], generator.grid_size**2
     for index, block in enumerate(generator.blocks):
         assert isinstance(block, GeneratorBlock)
-        w = styles[:, min(index, generator.num_styles - 1)]
+        w = styles[:, min(index, generator.num_styles - 1), : generator.config.w_dim]
         maps.append(block.attention.attention_map(block.norm1(h, w))[..., -length:, -length:])
         h = block(h, w)
     return maps

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.files import sha256
 from vitgan.metrics import inception, lite
+from vitgan.models.efficientnet import weights_file
 
 EXTRACTORS = ("inception", "lite0", "lite2")
 CPU_BATCH_SIZE = 16  # activations stay in the cache: 1.5 times as fast as 64
@@ -106,7 +107,7 @@ def load_extractor(
                 paper_comparable=known,
             )
         case "lite0" | "lite2":
-            weights = lite.weights_file(name)
+            weights = weights_file(name)
             size = lite.INPUT_SIZES[name]
             return FeatureExtractor(
                 name=name,

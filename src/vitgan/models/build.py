@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorConfig
@@ -16,7 +17,9 @@ from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
 from vitgan.schema import Config
 
 GeneratorConfig = Annotated[ViTGeneratorConfig | StyleGAN2GeneratorConfig, Field(discriminator="kind")]
-DiscriminatorConfig = Annotated[ViTDiscriminatorConfig | StyleGAN2DiscriminatorConfig, Field(discriminator="kind")]
+DiscriminatorConfig = Annotated[
+    ViTDiscriminatorConfig | StyleGAN2DiscriminatorConfig | ProjectedDiscriminatorConfig, Field(discriminator="kind")
+]
 
 
 class GeneratorSpec(Config):
@@ -71,14 +74,15 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
 
 def build_discriminator(config: ModelConfig, seed: int = 0, device: str = "cpu") -> Discriminator:
     """A new discriminator; arguments as in `build_generator`."""
+    sizes = (config.resolution, config.channels, config.num_classes)
     with _seeded(seed), torch.device(device):
         match config.discriminator:
             case ViTDiscriminatorConfig():
-                return ViTDiscriminator(config.discriminator, config.resolution, config.channels, config.num_classes)
+                return ViTDiscriminator(config.discriminator, *sizes)
             case StyleGAN2DiscriminatorConfig():
-                return StyleGAN2Discriminator(
-                    config.discriminator, config.resolution, config.channels, config.num_classes
-                )
+                return StyleGAN2Discriminator(config.discriminator, *sizes)
+            case ProjectedDiscriminatorConfig():
+                return ProjectedDiscriminator(config.discriminator, *sizes)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What every discriminator is: images in, one logit per image out."""
+"""What every discriminator is: images in, one logit per image out, or several that the losses average over."""
 
 from abc import ABC, abstractmethod
 
@@ -20,7 +20,7 @@ class Discriminator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
-        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32.
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,) or (B, N), float32.
 
         With `num_sets` the batch is so many sets of B / num_sets images, one after the other, none of which sees another:
         a logit is what it would be if its set came alone, also where D compares images (minibatch standard deviation).

@@ -22,7 +22,7 @@ from vitgan.layers.pixel_mapping import (
     ShufflePatchDecoder,
 )
 from vitgan.models.generator import Generator
-from vitgan.models.mapping import MappingNetwork
+from vitgan.models.mapping import MappingNetwork, pixel_norm
 from vitgan.schema import Config
 
 INITIAL_GATES = 0.1
@@ -53,6 +53,9 @@ class ViTGeneratorConfig(Config):
     """Relative learning rate of the mapping; 0.01 is the authors' PyTorch code's."""
     latent_mapping: LatentMapping = "sln"
     """Where w comes in: self-modulated LayerNorm (ViTGAN), added to every position, or prepended as a token."""
+    latent_tokens: bool = False
+    """h_0 also holds a linear map of z, another one for each token [choice]: layouts differ from image to image from the
+    first step on, where modulation alone first has to learn it."""
     pixel_mapping: PixelMapping = "inr"
     """How a token becomes a patch: implicit representation (ViTGAN), linear, modulated convolutions onto twice the size
     (the authors' PyTorch code), or all pixels' features at once and two convolutions over them [choice]."""
@@ -131,7 +134,9 @@ class ViTGenerator(Generator):
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
-        super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles)
+        # With latent tokens a style carries the latent itself behind w.
+        style_dim = config.w_dim + (config.z_dim if config.latent_tokens else 0)
+        super().__init__(resolution, channels, num_classes, config.z_dim, style_dim, num_styles)
         self.config = config
         self.patch_size = config.patch_size
         self.grid_size = resolution // config.patch_size
@@ -143,17 +148,26 @@ class ViTGenerator(Generator):
         self.latent_embedding = (
             None if config.latent_mapping == "sln" else EqualizedLinear(config.w_dim, config.dim, equalized=equalized)
         )
+        self.token_embedding = (
+            EqualizedLinear(config.z_dim, self.grid_size**2 * config.dim, bias=False, equalized=equalized)
+            if config.latent_tokens
+            else None
+        )
         self.blocks = nn.ModuleList(GeneratorBlock(config) for _ in range(config.depth))
         self.norm = block_norm(config)
         self.pixel_mapping = self._decoder(channels)
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.mapping_network(z, labels)
+        w = self.mapping_network(z, labels)
+        return w if self.token_embedding is None else torch.cat([w, pixel_norm(z.to(w.dtype))], dim=1)
 
     def embed(self, w: Tensor) -> Tensor:
         """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
         positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)
         h = self.position_embedding(positions).expand(w.shape[0], -1, -1)  # (B, L, dim)
+        w, z = w.split([self.config.w_dim, w.shape[1] - self.config.w_dim], dim=1)
+        if self.token_embedding is not None:
+            h = h + self.token_embedding(z).unflatten(1, (-1, self.config.dim))
         if self.latent_embedding is None:
             return h
         latent = self.latent_embedding(w).unsqueeze(1)  # (B, 1, dim)
@@ -162,6 +176,7 @@ class ViTGenerator(Generator):
     def tokens(self, w: Tensor) -> Tensor:
         """Patch embeddings y (B, L, dim) for styles w (B, num_styles, w_dim)."""
         h = self.embed(w[:, 0])  # (B, L, dim), or (B, 1 + L, dim) with a latent token
+        w = w[..., : self.config.w_dim]
         for index, block in enumerate(self.blocks):
             h = block(h, w[:, min(index, self.num_styles - 1)])
         return self.norm(h, w[:, -1])[:, -(self.grid_size**2) :]  # (B, L, dim)
@@ -174,12 +189,12 @@ class ViTGenerator(Generator):
             noise_rng: Not used: this generator has no noise.
             zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
         """
-        y = self.tokens(w)
+        y, last = self.tokens(w), w[:, -1, : self.config.w_dim]
         if zoom == 1:
-            return self.pixel_mapping(y, w[:, -1])
+            return self.pixel_mapping(y, last)
         if not isinstance(self.pixel_mapping, ImplicitPatchDecoder):
             raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
-        return self.pixel_mapping(y, w[:, -1], zoom)
+        return self.pixel_mapping(y, last, zoom)
 
     def _decoder(self, channels: int) -> nn.Module:
         config, sizes = self.config, (self.config.dim, channels, self.config.patch_size, self.grid_size)

@@ -1,0 +1,163 @@
+"""A discriminator on the features of a frozen network: Projected GAN (Sauer et al. 2021), at small sizes.
+
+    maps   = EfficientNet-Lite(enlarged image) at strides 4, 8, 16, 32             (frozen)
+    mixed  = fixed random 1×1 across channels, fixed random 3×3 and sums across scales, from coarse to fine
+    logits = one small network a scale, each a map of 4×4 logits
+
+ImageNet's features know what things are from the first step on, so that a generator learns scenes in minutes. What
+judges such a generator should be another network (docs/evaluation.md).
+Deviates: no batch normalisation, which ties the images of a batch to each other; logits of 4×4 places at every scale.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear
+from vitgan.layers.precision import full_precision
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.efficientnet import LiteName, load_efficientnet
+from vitgan.schema import Config
+
+GRID = 4
+"""Logits of a scale: GRID × GRID."""
+LAST_BLOCKS = {"lite0": (2, 4, 10, 15), "lite2": (3, 6, 14, 20)}
+"""The network's last block at strides 4, 8, 16 and 32."""
+CHANNELS = {"lite0": (24, 40, 112, 320), "lite2": (24, 48, 120, 352)}
+ROOT_MEAN_SQUARES = (8.0, 8.0, 7.0, 3.0)
+"""Of the maps of CIFAR-10's images enlarged to 64×64, about the same for both networks."""
+TORCH_GAIN = math.sqrt(1 / 3)
+"""Initial weights as large as torch's own: a spectral norm leaves only their rate of change depend on it."""
+
+
+class ProjectedDiscriminatorConfig(Config):
+    """Which frozen network, and the size of what is trained on it."""
+
+    kind: Literal["projected"] = "projected"
+    features: LiteName = "lite0"
+    """The frozen EfficientNet-Lite, with weights from ImageNet."""
+    input_size: int = Field(default=64, ge=32, multiple_of=32)
+    """Height and width in pixels to which images are resized before the network sees them."""
+    width: int = Field(default=64, ge=1)
+    """Channels of the mixed maps and of the trained layers."""
+
+
+class ProjectedDiscriminator(Discriminator):
+    """Images -> logits (B, 64), four scales of 4×4 places."""
+
+    def __init__(
+        self, config: ProjectedDiscriminatorConfig, resolution: int, channels: int, num_classes: int = 0
+    ) -> None:
+        """Builds the network; random weights come from torch's global generator, those of ImageNet from a package.
+
+        Raises:
+            UserError: The package is not installed.
+        """
+        super().__init__(resolution, channels, num_classes)
+        self.config = config
+        self.features = FrozenFeatures(config.features, config.input_size)
+        self.mixing = FixedMixing(CHANNELS[config.features], config.width)
+        sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
+        self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
+        if self.num_classes and labels is None:
+            raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
+        maps = self.mixing(self.features(images))
+        return torch.cat([head(x, labels) for head, x in zip(self.heads, maps, strict=True)], dim=1)
+
+
+class FrozenFeatures(nn.Module):
+    """An EfficientNet-Lite that nobody trains. Its weights are no parameters, and no part of a checkpoint."""
+
+    def __init__(self, name: LiteName, input_size: int) -> None:
+        super().__init__()
+        self.input_size, self.last_blocks = input_size, LAST_BLOCKS[name]
+        network = load_efficientnet(name, input_size)
+        del network._conv_head, network._fc
+        _parameters_to_buffers(network)
+        self.network = network.to(torch.get_default_device())
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) in [-1, 1] -> maps at strides 4, 8, 16 and 32 of the resized image, of unit mean square."""
+        size = (self.input_size, self.input_size)
+        x = images.float().expand(-1, 3, -1, -1)
+        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=size < images.shape[2:])
+        x = x.contiguous(memory_format=torch.channels_last)
+        # Backward through a depthwise convolution takes a CPU 1.7 times as long in bf16 as in float32.
+        if images.requires_grad and images.device.type == "cpu":
+            with full_precision(x):
+                return self._maps(x)
+        return self._maps(x)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        network: Any = self.network
+        x, maps = network._swish(network._bn0(network._conv_stem(x))), []
+        for index, block in enumerate(network._blocks):
+            x = block(x)
+            if index in self.last_blocks:
+                maps.append(x / ROOT_MEAN_SQUARES[len(maps)])
+        return maps
+
+
+class FixedMixing(nn.Module):
+    """Random, fixed mixing across channels and scales, so that a head cannot rely on a few features (Projected GAN §3.2)."""
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        for index, fan_in in enumerate(channels):
+            self.register_buffer(f"across_channels_{index}", random_kernel(width, fan_in, 1))
+            self.register_buffer(f"across_scales_{index}", random_kernel(width, width, 3))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """(B, C_i, H_i, W_i) from fine to coarse -> (B, width, H_i, W_i)."""
+        mixed: list[Tensor] = []
+        for index, x in reversed(list(enumerate(maps))):
+            x = F.conv2d(x, getattr(self, f"across_channels_{index}"))
+            if mixed:
+                x = x + F.interpolate(mixed[-1], size=x.shape[2:], mode="bilinear", align_corners=True)
+            mixed.append(F.conv2d(x, getattr(self, f"across_scales_{index}"), padding=1) * math.sqrt(0.5))
+        return mixed[::-1]
+
+
+class Head(nn.Module):
+    """Convolutions of stride 2 down to 4×4, then a logit at every place; by projection for a conditional model."""
+
+    def __init__(self, width: int, size: int, num_classes: int) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"gain": TORCH_GAIN, "equalized": False, "weight_norm": "sn"}
+        halvings = max((size // GRID).bit_length() - 1, 0)
+        self.down = nn.ModuleList(EqualizedConv2d(width, width, 4, 2, 1, **options) for _ in range(halvings))
+        self.conv = EqualizedConv2d(width, width, 1, **options)
+        self.out = EqualizedConv2d(width, 1, 1, **options)
+        self.class_embedding = EqualizedLinear(num_classes, width, bias=False, **options) if num_classes else None
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, width, size, size) -> logits (B, 16), float32."""
+        for layer in (*self.down, self.conv):
+            x = F.leaky_relu(layer(x), 0.2)
+        with full_precision(x):
+            x = x.to(self.out.weight.dtype)
+            logits = self.out(x)
+            if self.class_embedding is not None:
+                assert labels is not None
+                embedding = self.class_embedding(F.one_hot(labels, self.class_embedding.in_features).to(x.dtype))
+                logits = logits + torch.einsum("bchw,bc->bhw", x, embedding).unsqueeze(1)
+            return F.adaptive_avg_pool2d(logits, GRID).flatten(1)  # repeats the logits of a coarser grid
+
+
+def random_kernel(fan_out: int, fan_in: int, kernel_size: int) -> Tensor:
+    """(fan_out, fan_in, kernel_size, kernel_size), normal, as large as He et al. (2015) have it."""
+    return torch.randn(fan_out, fan_in, kernel_size, kernel_size) * math.sqrt(2 / (fan_in * kernel_size**2))
+
+
+def _parameters_to_buffers(module: nn.Module) -> None:
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach(), persistent=False)
