@@ -14,12 +14,14 @@ from vitgan.presets import (
     MODERN_STEPS,
     both_vits,
     modern,
+    projected,
     relativistic,
     replaced,
     stylegan2,
     stylegan2d,
     vanilla,
     with_model,
+    with_projected_discriminator,
 )
 from vitgan.training.phases import ObjectiveConfig
 
@@ -156,6 +158,20 @@ def stylegan2_under_modern_objective(base: RunConfig) -> RunConfig:
     return relativistic(PLAYERS["stylegan2"](base))
 
 
+def projected_at_cpu_rate(base: RunConfig) -> RunConfig:
+    """The recipe of `cifar10-tiny-projected`."""
+    config = projected(base)
+    training = replaced(config.training, learning_rate=0.001, ema_half_life_images=5_000)
+    return replaced(config, training=training)
+
+
+def stylegan2_against_projected_discriminator(base: RunConfig) -> RunConfig:
+    """StyleGAN2's generator with the same discriminator, objective, classes and average, at its own learning rate."""
+    config = equal_flops(with_projected_discriminator(stylegan2(base)), base)
+    training = replaced(config.training, learning_rate=0.0025, ema_half_life_images=5_000)
+    return replaced(config, training=training)
+
+
 def modern_with_fine_generator(base: RunConfig) -> RunConfig:
     """The modern recipe with patches of 8 in D alone: a quarter of its tokens."""
     config = modern(base)
@@ -215,7 +231,13 @@ SUITES = {
         Suite(
             "players",
             "Does a GAN made of ViTs match one made of CNNs, and what does ViTGAN have over plain ViTs?",
-            PLAYERS | {"modern": modern, "stylegan2-modern": stylegan2_under_modern_objective},
+            PLAYERS
+            | {
+                "modern": modern,
+                "stylegan2-modern": stylegan2_under_modern_objective,
+                "projected": projected_at_cpu_rate,
+                "stylegan2-projected": stylegan2_against_projected_discriminator,
+            },
         ),
         Suite(
             "rates",

@@ -38,8 +38,8 @@ class ProjectedDiscriminatorConfig(Config):
     """Which frozen network, and the size of what is trained on it."""
 
     kind: Literal["projected"] = "projected"
-    features: LiteName = "lite0"
-    """The frozen EfficientNet-Lite, with weights from ImageNet."""
+    features: LiteName = "lite2"
+    """The frozen EfficientNet-Lite, with weights from ImageNet; lite0 is left to the metrics."""
     input_size: int = Field(default=64, ge=32, multiple_of=32)
     """Height and width in pixels to which images are resized before the network sees them."""
     width: int = Field(default=64, ge=1)
