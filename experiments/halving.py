@@ -1,0 +1,109 @@
+"""Successive halving over recipes: all trials at a small budget, the best quarter at four times it, the best few at twelve.
+
+Each trial is one command, `vitgan train PRESET OVERRIDES`, that goes on with `vitgan train --resume`. After each rung it is
+measured by features that did not train D, and one line is added to the log, which is also what the driver resumes from.
+
+example: python experiments/halving.py trials.json --data data/cifar10 --out runs/halving --workers 2
+trials.json: {"conv": "cifar10-tiny-projected", "wide": "cifar10-tiny-projected --model.discriminator.width 128"}
+"""
+
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+METRICS = ("fd", "coverage", "recall", "seam", "repeat_share")
+
+
+@dataclass
+class Search:
+    """What is searched, and for how long.
+
+    Attributes:
+        trials: JSON file, name -> words behind `vitgan train`.
+        data: Image store.
+        out: Folder of the runs and of log.csv.
+        cpu_minutes: Budget of a trial at each rung, minutes of the processor.
+        keep: How many of a rung's trials the next one takes; the last entry is unused.
+        seeds: Seeds of the last rung; earlier rungs have the first alone.
+        judge: Features of the metrics.
+        workers: Trials at a time, one thread each.
+    """
+
+    trials: Annotated[Path, tyro.conf.Positional]
+    data: str = "data/cifar10"
+    out: Path = Path("runs/halving")
+    cpu_minutes: list[float] = field(default_factory=lambda: [5.0, 20.0, 60.0])
+    keep: float = 0.25
+    seeds: list[int] = field(default_factory=lambda: [0, 1])
+    judge: str = "lite0"
+    workers: int = 2
+
+
+def main() -> None:
+    search = tyro.cli(Search)
+    alive = json.loads(search.trials.read_text())
+    for rung, minutes in enumerate(search.cpu_minutes):
+        last = rung == len(search.cpu_minutes) - 1
+        seeds = search.seeds if last else search.seeds[:1]
+        jobs = [(name, words, seed) for name, words in alive.items() for seed in seeds]
+        with ThreadPoolExecutor(search.workers) as pool:
+            scores = list(pool.map(lambda job, m=minutes: run(search, *job, m), jobs))
+        ranked = [name for _, (name, _, _) in sorted(zip(scores, jobs, strict=True), key=lambda pair: pair[0])]
+        print(f"{minutes:g} minutes: {', '.join(dict.fromkeys(ranked))}")
+        best = list(dict.fromkeys(ranked))[: max(1, round(len(alive) * search.keep))]
+        alive = {name: alive[name] for name in best}
+
+
+def run(search: Search, name: str, words: str, seed: int, minutes: float) -> float:
+    """Trains one trial up to a budget, measures it and logs it; a rung that the log has already is not run again."""
+    folder = search.out / f"{name}-{seed}"
+    log = search.out / "log.csv"
+    search.out.mkdir(parents=True, exist_ok=True)
+    done = list(csv.DictReader(log.open())) if log.exists() else []
+    for row in done:
+        if (row["trial"], row["seed"], row["cpu_minutes"]) == (name, str(seed), f"{minutes:g}"):
+            return float(row["fd"])
+    budget = ["--training.max-cpu-minutes", str(minutes), "--training.total-kimg", "100000"]
+    runs = sorted(folder.glob("0*"))
+    if runs:
+        vitgan("train", "--resume", str(runs[-1]), *budget)
+    else:
+        start = [*shlex.split(words), "--data", search.data, "--training.seed", str(seed), "--out", str(folder)]
+        vitgan("train", *start, *budget)
+    (trained,) = folder.glob("0*")
+    result = folder / "result.json"
+    vitgan("evaluate", str(trained), "--features", search.judge, "--json", str(result))
+    measured = json.loads(result.read_text())
+    row = {"trial": name, "words": words, "seed": seed, "cpu_minutes": f"{minutes:g}", "judge": search.judge}
+    row |= {metric: find(measured, metric) for metric in METRICS}
+    with log.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if not done and file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+    return float(row["fd"])
+
+
+def find(measured: dict[str, object], metric: str) -> object:
+    """The value whose name begins with the metric's: names carry the features and the protocol."""
+    values = measured.get("values", measured)
+    assert isinstance(values, dict)
+    return next(value for name, value in values.items() if name.lower().replace("-", "_").startswith(metric))
+
+
+def vitgan(*words: str) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([sys.executable, "-m", "vitgan", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
