@@ -21,7 +21,7 @@ from vitgan.presets import (
     vanilla,
     with_model,
 )
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 
 Row = Callable[[RunConfig], RunConfig]
 
