@@ -5,7 +5,6 @@ makes; the objective says how many of each. Only what the step's definition asks
 implementation computes besides (recomputed activations, gradients that nobody uses), nor DiffAugment's few products.
 """
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitgan.config import RunConfig
 from vitgan.losses import LOSSES
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
-from vitgan.training.phases import Objective
+from vitgan.models.discriminator import Discriminator
+from vitgan.training.objective import Objective
+from vitgan.training.randomness import StepRandomness
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,43 @@ def passes(model: ModelConfig, exact: bool = False, path_length: bool = False) -
 
 def step_flops(config: RunConfig) -> float:
     """FLOPs per image of one update of D and one of G; terms that come every k-th step count 1/k."""
-    objective, settings = Objective(config.objective, config.augment), config.objective
-    exact = any(term.differentiates_images for term in objective.terms)
-    one = passes(config.model, exact, settings.path_length > 0)
-    period = math.lcm(*(term.interval for term in objective.terms))
-    views = penalized = 0
-    for step in range(period):
-        due = [term for term in objective.terms if step % term.interval == 0]
-        views += len({view for term in due for view in term.views})
-        penalized += len({view for term in due if term.differentiates_images for view in term.views})
-    total = one.generate + (views * one.train_discriminator + penalized * one.penalize) / period
+    settings = config.objective
+    period = settings.penalty_interval
+    watched = images_judged(config, steps=period)
+    one = passes(config.model, watched.penalized > 0, settings.path_length > 0)
+    total = one.generate + (watched.judged * one.train_discriminator + watched.penalized * one.penalize) / period
     total += one.train_generator + one.judge_fake
     if LOSSES[settings.loss].generator_sees_real:
         total += one.judge
     if settings.path_length:
         total += one.path_length / 2 / settings.path_length_interval
     return total
+
+
+class WatchedDiscriminator(Discriminator):
+    """Counts the images that it judges, and those of them at which its gradient is penalised."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__(model.resolution, model.channels, num_classes=0)
+        self.judged = self.penalized = 0
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        self.judged += len(images)
+        self.penalized += len(images) * images.requires_grad
+        return images.square().sum(dim=(1, 2, 3))
+
+
+def images_judged(config: RunConfig, steps: int) -> WatchedDiscriminator:
+    """What D sees in its updates of so many steps, with a batch of one image."""
+    model = config.model
+    objective, watched = Objective(config.objective, config.augment), WatchedDiscriminator(model)
+    generator = build_generator(model.generator_spec())
+    real, labels = torch.zeros(1, model.channels, model.resolution, model.resolution), None
+    if model.num_classes:
+        labels = torch.zeros(1, dtype=torch.long)
+    for step in range(steps):
+        objective.discriminator_loss(generator, watched, real, labels, StepRandomness(0, step), step, step)
+    return watched
 
 
 def _per_image(run: Callable[[int], object], module: nn.Module) -> int:

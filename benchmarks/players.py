@@ -20,7 +20,7 @@ from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.precision import computes_bf16
 from vitgan.presets import preset, replaced
 from vitgan.training.loop import Trainer
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 Precision = Literal["float32", "bf16"]

@@ -12,7 +12,7 @@ ROOT = Path(vitgan.__file__).parent
 
 BASE = {"errors", "schema", "commands"}
 MODELS = BASE | {"allocator", "layers", "models"}
-ARITHMETIC = {"losses", "regularizers", "augment"}
+ARITHMETIC = {"losses", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "folders", "pictures", "devices", "grid", "weights", "precision", "training"}
 LIBRARY = TRAINING | {
     "data",
@@ -38,7 +38,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "allocator": set(),
     "schema": set(),
     "losses": set(),
-    "regularizers": set(),
     "augment": {"schema"},
     # Files, images and numbers.
     "files": BASE,
@@ -77,7 +76,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 OUTSIDE: dict[str, set[str]] = {
     "losses": {"torch"},
-    "regularizers": {"torch"},
     "augment": {"torch", "pydantic"},
     "layers": {"torch"},
     "models": {"torch", "pydantic"},

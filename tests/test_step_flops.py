@@ -11,7 +11,7 @@ from reference.draws import normal
 from tiny import tiny_model, tiny_run
 from vitgan.config import RunConfig
 from vitgan.training.loop import Trainer
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 PLAIN = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0)

@@ -9,7 +9,7 @@ from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
 from vitgan.schema import Config
 from vitgan.training.config import TrainingConfig
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 from vitgan.weights import check_sizes
 
 

@@ -1,12 +1,13 @@
-"""Adversarial losses: logits in, one scalar out.
+"""Adversarial losses and regularisers: logits and images in, one scalar out, without its weight.
 
-Every loss is a pair of functions of the logits of real and fake images, each (B,) float32; both are minimised.
+An adversarial loss is a pair of functions of the logits of real and fake images, each (B,) float32; both are minimised.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,7 +16,7 @@ LossName = Literal["non_saturating", "hinge", "wasserstein", "relativistic"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """The two players' losses.
+    """The losses of D and G.
 
     Attributes:
         discriminator: (real_logits, fake_logits) -> scalar.
@@ -70,3 +71,71 @@ LOSSES: dict[LossName, AdversarialLoss] = {
     "wasserstein": AdversarialLoss(wasserstein_discriminator, negated_mean_generator),
     "relativistic": AdversarialLoss(relativistic_discriminator, relativistic_generator, generator_sees_real=True),
 }
+
+
+def consistency(logits: Tensor, augmented_logits: Tensor) -> Tensor:
+    """mean (D(x) - D(T(x)))², one half of balanced consistency regularisation (bCR, Zhao et al. 2021; ViTGAN §3.2).
+
+    Both arguments are (B,) and gradients flow into both.
+    """
+    return (logits - augmented_logits).square().mean()
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """mean ||∇_x D(x)||²: R1 on real images, R2 on fake ones (Mescheder et al. 2018). Needs double backward.
+
+    Args:
+        logits: D(images) (B,), each a function of its own image.
+        images: (B, C, H, W), requiring a gradient.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
+
+
+def finite_difference_penalty(logits: Tensor, noisy_logits: Tensor, noise_scale: float) -> Tensor:
+    """mean ((D(x + s n) - D(x)) / s)² with n standard normal: a first-order estimate of mean ||∇_x D(x)||².
+
+    E_n (n·∇D)² = ||∇D||², so that it estimates `gradient_penalty` without a second derivative (GAT, R3GAN).
+
+    Args:
+        logits: D(x) (B,).
+        noisy_logits: D(x + s n) (B,), for the same images.
+        noise_scale: s, in units of the image range [-1, 1].
+    """
+    return ((noisy_logits - logits) / noise_scale).square().mean()
+
+
+def interpolation_penalty(logits: Tensor, images: Tensor, target: float = 1.0) -> Tensor:
+    """mean (||∇_x D(x)|| - target)² at points between real and fake images: WGAN-GP (Gulrajani et al. 2017).
+
+    Args:
+        logits: D(images) (B,).
+        images: (B, C, H, W), random points between real and fake images, requiring a gradient.
+        target: The slope that D is pulled to.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    # The square root has no derivative at 0, where a dead discriminator is.
+    norm = (gradient.square().flatten(1).sum(dim=1) + 1e-12).sqrt()
+    return (norm - target).square().mean()
+
+
+def lecam(real_logits: Tensor, fake_logits: Tensor, real_average: Tensor, fake_average: Tensor) -> Tensor:
+    """mean (D(x) - a_F)² + mean (D(G(z)) - a_R)², a_R and a_F being running means of the logits (Tseng et al. 2021).
+
+    ViTGAN reports that it helps, and leaves it out of its ablations. This is the paper's equation from the first step on;
+    its authors' code squares relu(D(x) - a_F) and relu(a_R - D(G(z))) instead, and starts after 1,000 steps.
+    """
+    return (real_logits - fake_average).square().mean() + (fake_logits - real_average).square().mean()
+
+
+def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+    """||J_w^T y|| of the generator for image-shaped noise y (Karras et al. 2020): (B,). Needs double backward.
+
+    Args:
+        images: G(w) (B, C, H, W).
+        w: Styles (B, num_styles, w_dim) that require a gradient.
+        noise: Standard normal, of the images' shape; divided by sqrt(H · W) here.
+    """
+    size = (images.shape[2] * images.shape[3]) ** 0.5
+    (gradient,) = torch.autograd.grad((images * noise).sum() / size, w, create_graph=True)
+    return (gradient.square().sum(dim=2).mean(dim=1) + 1e-12).sqrt()

@@ -19,7 +19,7 @@ from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.schema import Config
 from vitgan.training.config import TrainingConfig
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 
 
 def quickstart() -> RunConfig:

@@ -31,7 +31,7 @@ from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.costs import model_costs
 from vitgan.presets import cifar10_tiny, modern, replaced, stylegan2, stylegan2d, with_model
 from vitgan.training.hooks import Hooks
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 
 SUITE = Suite("discriminator", SUITES["discriminator"].question, dict(list(SUITES["discriminator"].rows.items())[-2:]))
 

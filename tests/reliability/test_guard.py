@@ -22,7 +22,7 @@ from vitgan.training.guard import Guard
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import Statistics
 from vitgan.training.loop import Trainer
-from vitgan.training.phases import Objective
+from vitgan.training.objective import Objective
 from vitgan.training.randomness import StepRandomness
 
 
@@ -38,9 +38,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, player: str, when: Callable[[int], bo
     name = f"{player}_loss"
     sound = getattr(Objective, name)
 
-    def loss(self, generator, discriminator, real, labels, randomness):
-        total, parts = sound(self, generator, discriminator, real, labels, randomness)
-        factor = value if when(randomness.step) else 1.0
+    def loss(self, generator, discriminator, real, labels, randomness, step, images_seen):
+        total, parts = sound(self, generator, discriminator, real, labels, randomness, step, images_seen)
+        factor = value if when(step) else 1.0
         return total * factor, {name: part * factor for name, part in parts.items()}
 
     monkeypatch.setattr(Objective, name, loss)

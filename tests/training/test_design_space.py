@@ -19,7 +19,7 @@ from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import VARIANTS, cifar10_tiny, replaced, with_model
 from vitgan.training.loop import Trainer
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 STYLEGAN2_GENERATOR = StyleGAN2GeneratorConfig(channel_base=64, z_dim=8, w_dim=8, mapping_layers=2)

@@ -50,7 +50,7 @@ def test_reported_gradient_norm_is_that_of_the_loss(tmp_path: Path) -> None:
 
     update_spectral_norms(state.discriminator)
     loss, _ = two.objective.discriminator_loss(
-        state.generator, state.discriminator, images(), None, StepRandomness(0, 0)
+        state.generator, state.discriminator, images(), None, StepRandomness(0, 0), step=0, images_seen=0
     )
     gradients = torch.autograd.grad(loss, list(state.discriminator.parameters()))
     norm = torch.cat([g.double().flatten() for g in gradients]).norm()

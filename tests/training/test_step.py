@@ -14,7 +14,7 @@ from vitgan.presets import replaced
 from vitgan.training.blocks import compile_blocks
 from vitgan.training.config import TrainingConfig
 from vitgan.training.loop import Trainer
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 

@@ -23,7 +23,7 @@ from vitgan.presets import (
     with_model,
     with_projected_discriminator,
 )
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 
 Row = Callable[[RunConfig], RunConfig]
 

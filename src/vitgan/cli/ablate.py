@@ -18,7 +18,7 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.presets import preset, replaced
 from vitgan.training.hooks import Hooks
-from vitgan.training.phases import ObjectiveConfig
+from vitgan.training.objective import ObjectiveConfig
 
 DESCRIPTION = """Trains the rows of a suite one after the other and writes one report (Markdown, CSV, PNG).
 

@@ -1,1 +1,1 @@
-"""Training: the GAN step (`phases`), the loop that runs it (`loop`), and everything that survives a restart (`state`)."""
+"""Training: the GAN step (`objective`, `step`), the loop that runs it (`loop`), what survives a restart (`state`)."""

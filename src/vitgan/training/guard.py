@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitgan.training.phases import Parts
+from vitgan.training.objective import Parts
 
 STEPS_BETWEEN_LOOKS = 16
 """On a GPU, where looking waits for all work to be done. Nothing bad happens in between: updates are skipped."""

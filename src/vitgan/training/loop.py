@@ -34,7 +34,7 @@ from vitgan.training.guard import Divergence, Guard
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
-from vitgan.training.phases import Objective, ObjectiveConfig
+from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep

@@ -49,10 +49,6 @@ class StepRandomness:
         """The draws of the `index`-th of `count` equal parts of this process's rows: those of as many processes."""
         return type(self)(self.seed, self.step, self.rank * count + index, self.world_size * count)
 
-    def images_before(self, count: int) -> int:
-        """Images that the run had seen before this step, `count` being this process's share of the batch."""
-        return self.step * count * self.world_size
-
     def _generator(self, purpose: str) -> torch.Generator:
         return seeded_generator(self.seed, purpose, self.step)
 

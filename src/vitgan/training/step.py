@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitgan.layers.spectral import update_spectral_norms
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay, update_average
 from vitgan.training.guard import Guard, copy_buffers, restore_buffers_where
-from vitgan.training.phases import Objective, Parts
+from vitgan.training.objective import Objective, Parts
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
 
-Loss = Callable[[Tensor, Tensor | None, StepRandomness], tuple[Tensor, Parts]]
+Loss = Callable[[Generator, Discriminator, Tensor, Tensor | None, StepRandomness, int, int], tuple[Tensor, Parts]]
+"""`Objective.discriminator_loss` or `generator_loss`."""
 
 
 class GanStep:
@@ -37,32 +40,26 @@ class GanStep:
         Args:
             real: This process's share of the batch (b, C, H, W), float32 in [-1, 1].
             labels: (b,) int64 for a conditional model.
-            randomness: The step's draws.
+            randomness: The draws of this step.
 
         Returns:
             Losses, logits and gradient norms, scalars on the device.
         """
         state, objective = self.state, self.objective
-        generator, discriminator = state.generator, state.discriminator
         self._set_learning_rates()
 
-        update_spectral_norms(discriminator)
-        discriminator.requires_grad_(True)
-        parts = self._update(
-            "discriminator",
-            discriminator,
-            state.discriminator_optimizer,
-            lambda *batch: objective.discriminator_loss(generator, discriminator, *batch),
-            (real, labels, randomness),
+        update_spectral_norms(state.discriminator)
+        state.discriminator.requires_grad_(True)
+        parts, norm = self._update(
+            state.discriminator, state.discriminator_optimizer, objective.discriminator_loss, real, labels, randomness
         )
-        discriminator.requires_grad_(False)
-        parts |= self._update(
-            "generator",
-            generator,
-            state.generator_optimizer,
-            lambda *batch: objective.generator_loss(generator, discriminator, *batch),
-            (real, labels, randomness),
+        parts |= {"gradient_norm/discriminator": norm, "gradient_norm/discriminator_max": norm}
+
+        state.discriminator.requires_grad_(False)
+        of_generator, norm = self._update(
+            state.generator, state.generator_optimizer, objective.generator_loss, real, labels, randomness
         )
+        parts |= of_generator | {"gradient_norm/generator": norm, "gradient_norm/generator_max": norm}
 
         self.guard.end_of_step(state.step, parts)
         state.step += 1
@@ -70,20 +67,24 @@ class GanStep:
         decay = average_decay(
             self.config.batch_size, state.images_seen, self.config.ema_half_life_images, self.config.ema_warmup
         )
-        update_average(state.generator_ema, generator, decay)
+        update_average(state.generator_ema, state.generator, decay)
         return parts
 
     def _update(
         self,
-        name: str,
         module: nn.Module,
         optimizer: Optimizer,
         loss: Loss,
-        batch: tuple[Tensor, Tensor | None, StepRandomness],
-    ) -> Parts:
-        """Gradients, average over processes, verdict, Adam. A bad update leaves weights and running means as they were."""
+        real: Tensor,
+        labels: Tensor | None,
+        randomness: StepRandomness,
+    ) -> tuple[Parts, Tensor]:
+        """Gradients, average over processes, verdict, Adam; returns the loss's parts and the gradient's norm.
+
+        A bad update leaves weights and running means as they were.
+        """
         averages = copy_buffers(self.objective)
-        parts, suspicion = self._gradients(loss, *batch)
+        parts, suspicion = self._gradients(loss, real, labels, randomness)
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         suspicion = self._average_over_processes(gradients, suspicion)
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
@@ -92,12 +93,13 @@ class GanStep:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         restore_buffers_where(bad, self.objective, averages)
-        return parts | {f"gradient_norm/{name}": norm, f"gradient_norm/{name}_max": norm}
+        return parts, norm
 
     def _gradients(
         self, loss: Loss, real: Tensor, labels: Tensor | None, randomness: StepRandomness
     ) -> tuple[Parts, Tensor]:
         """Adds the gradients of every micro-batch; means of what each said, and the guard's suspicion."""
+        state = self.state
         count = max(1, len(real) // (self.config.micro_batch_size or len(real)))
         seen: list[Parts] = []
         suspicion = real.new_zeros(())
@@ -105,7 +107,7 @@ class GanStep:
             rows = slice(index * len(real) // count, (index + 1) * len(real) // count)
             share = (real[rows], labels[rows] if labels is not None else None, randomness.share(index, count))
             with self.accelerator.autocast():
-                value, parts = loss(*share)
+                value, parts = loss(state.generator, state.discriminator, *share, state.step, state.images_seen)
             (value / count).backward()
             suspicion = torch.maximum(suspicion, self.guard.suspicion(value, parts))
             seen.append(parts)

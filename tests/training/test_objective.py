@@ -14,7 +14,7 @@ from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
-from vitgan.training.phases import Objective, ObjectiveConfig
+from vitgan.training.objective import Objective, ObjectiveConfig, judge
 from vitgan.training.randomness import StepRandomness
 
 SIZE = 8
@@ -65,12 +65,12 @@ class Players:
 
     def discriminator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.objective.discriminator_loss(
-            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step)
+            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step), step, step * 6
         )
 
     def generator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.objective.generator_loss(
-            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step)
+            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step), step, step * 6
         )
 
     def fakes(self, purpose: str, step: int = 0) -> Tensor:
@@ -130,24 +130,31 @@ def test_only_penalised_views_are_differentiated_twice() -> None:
 
 @pytest.mark.parametrize("batch", [1, 6, 8])
 @pytest.mark.parametrize("penalty", ["exact", "finite_difference"])
-def test_a_discriminator_that_compares_images_compares_those_of_one_view(penalty: str, batch: int) -> None:
+def test_a_discriminator_that_compares_images_compares_those_of_one_view(
+    penalty: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """StyleGAN2's, in groups of 4: every view's logits are those that it has alone, and other fakes change no real one."""
     config = ObjectiveConfig(r1_gamma=1, r2_gamma=1, wgan_gp=1, penalty=penalty)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(0)
     discriminator = StyleGAN2Discriminator(StyleGAN2DiscriminatorConfig(channel_base=64), SIZE, 3)
-    objective = Objective(config, AugmentConfig())
-    real, fake = (normal(batch, 3, SIZE, SIZE, seed=seed, dtype=torch.float32) for seed in (1, 2))
-    logits = []
-    for factor in (1, 3):
-        views = objective.make_views(objective.terms, real, factor * fake, StepRandomness(0, 0))
-        views.run(discriminator, None)
-        for name, images in views.images.items():
-            torch.testing.assert_close(views.logits[name], discriminator(images), rtol=1e-4, atol=1e-5)
-        logits.append(views.logits)
-    for name in ("real", "real_augmented"):
+    players = Players(config)
+    players.real = normal(batch, 3, SIZE, SIZE, seed=1, dtype=torch.float32)
+    logits: list[dict[str, Tensor]] = []
+
+    def judge_each(judged: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:
+        logits.append(judge(discriminator, views, labels))
+        for name, images in views.items():
+            torch.testing.assert_close(logits[-1][name], discriminator(images), rtol=1e-4, atol=1e-5)
+        return logits[-1]
+
+    monkeypatch.setattr("vitgan.training.objective.judge", judge_each)
+    for scale in (1.0, 3.0):
+        players.generator.matrix.data.mul_(scale)
+        players.discriminator_loss()
+    for name in ("real", "real_pair"):
         torch.testing.assert_close(logits[0][name], logits[1][name], rtol=1e-4, atol=1e-5)
         if batch > 1:
-            assert not torch.allclose(logits[0][name][:1], discriminator(real[:1]))  # within a view it does compare
+            assert not torch.allclose(logits[0][name][:1], discriminator(players.real[:1]))  # within a view it compares
 
 
 def test_labels_go_with_every_view() -> None:
@@ -249,13 +256,6 @@ def test_bcr_rises_with_the_images_seen() -> None:
         bcr = 3 * parts["loss/bcr_real"] + 5 * parts["loss/bcr_fake"]
         assert bcr > 0
         torch.testing.assert_close(loss.detach(), parts["loss/adversarial"] + share * bcr)
-
-
-def test_processes_and_micro_batches_count_the_images_of_all() -> None:
-    whole = StepRandomness(0, 7).images_before(64)
-    assert whole == 7 * 64
-    assert StepRandomness(0, 7, rank=1, world_size=4).images_before(16) == whole
-    assert StepRandomness(0, 7, rank=1, world_size=2).share(2, 4).images_before(8) == whole
 
 
 def augmented_by_hand(source: str, images: Tensor) -> Tensor:
@@ -462,7 +462,7 @@ def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: Object
     objective = Objective(config, AugmentConfig())
     real = normal(4, 3, 12, 12, dtype=torch.float32).clamp(-1, 1)
 
-    loss, _ = objective.discriminator_loss(generator, discriminator, real, None, StepRandomness(0, 0))
+    loss, _ = objective.discriminator_loss(generator, discriminator, real, None, StepRandomness(0, 0), 0, 0)
     loss.backward()
     assert all(p.grad is None for p in generator.parameters())
     for name, p in discriminator.named_parameters():
@@ -472,7 +472,7 @@ def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: Object
 
     discriminator.zero_grad()
     discriminator.requires_grad_(False)
-    loss, _ = objective.generator_loss(generator, discriminator, real, None, StepRandomness(0, 0))
+    loss, _ = objective.generator_loss(generator, discriminator, real, None, StepRandomness(0, 0), 0, 0)
     loss.backward()
     assert all(p.grad is None for p in discriminator.parameters())
     for name, p in generator.named_parameters():
@@ -492,7 +492,7 @@ def test_a_step_of_gradient_descent_lowers_both_losses(tiny_model) -> None:
     ):
         losses = []
         for _ in range(2):
-            loss, _ = phase(generator, discriminator, real, None, StepRandomness(0, 0))
+            loss, _ = phase(generator, discriminator, real, None, StepRandomness(0, 0), 0, 0)
             gradients = torch.autograd.grad(loss, list(player.parameters()))
             norm = sum(g.square().sum() for g in gradients) ** 0.5
             with torch.no_grad():

@@ -1,0 +1,292 @@
+"""What D and G minimise, as two equations: one function for each, read from top to bottom.
+
+    L_D = adversarial + λ_r (D(x) - D(T(x)))² + λ_f (D(G(z)) - D(T(G(z))))²            bCR (ViTGAN §3.2)
+          + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
+    L_G = adversarial + path length
+
+x is a real image, G(z) a fake one, T is DiffAugment, one T for each image of a step. With `diffaugment` the adversarial
+terms see T(x) and T(G(z)), else x and G(z). R1 and R2 are taken at the images themselves, through the augmentation, as in
+StyleGAN2-ADA, R3GAN and GAT. A lazy term comes every k-th step and weighs k times as much.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitgan.augment import AugmentConfig, augment
+from vitgan.losses import (
+    LOSSES,
+    LossName,
+    consistency,
+    finite_difference_penalty,
+    gradient_penalty,
+    interpolation_penalty,
+    lecam,
+    path_lengths,
+)
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
+from vitgan.schema import Config
+from vitgan.training.randomness import StepRandomness
+
+
+class ObjectiveConfig(Config):
+    """What G and D minimise. The defaults are the paper's."""
+
+    loss: LossName = "non_saturating"
+    diffaugment: bool = True
+    """Whether the adversarial terms of G and D see augmented images."""
+    bcr_real: float = Field(default=10.0, ge=0)
+    """lambda_r of balanced consistency regularisation."""
+    bcr_fake: float = Field(default=10.0, ge=0)
+    """lambda_f of balanced consistency regularisation."""
+    bcr_ramp_images: int = Field(default=0, ge=0)
+    """Both lambdas rise linearly from 0 over this many images: D learns to tell real from fake first [choice]."""
+    r1_gamma: float = Field(default=0.0, ge=0)
+    """gamma of R1, gamma / 2 · E ||∇_x D(T(x))||² at real images x."""
+    r2_gamma: float = Field(default=0.0, ge=0)
+    """gamma of R2, the same on fake images."""
+    penalty: Literal["exact", "finite_difference"] = "exact"
+    """R1 and R2 by double backward, or by first-order differences under small noise."""
+    penalty_noise: float = Field(default=0.03, gt=0)
+    """Standard deviation of that noise, in units of the image range [-1, 1] [choice]: larger noise sees D's curvature,
+    smaller noise (GAT's is 0.01) the rounding of bf16 (docs/performance.md)."""
+    penalty_interval: int = Field(default=1, ge=1)
+    """R1, R2 and WGAN-GP every this many steps (their weight is multiplied by it)."""
+    wgan_gp: float = Field(default=0.0, ge=0)
+    """Weight of the WGAN-GP penalty, customarily 10."""
+    lecam: float = Field(default=0.0, ge=0)
+    """Weight of LeCam regularisation, by its paper's equation; its code has a ReLU, and starts after 1,000 steps."""
+    lecam_decay: float = Field(default=0.99, ge=0, lt=1)
+    """Share of the running means of the logits that stays each step."""
+    path_length: float = Field(default=0.0, ge=0)
+    """Weight of StyleGAN2's path length regularisation of G, customarily 2."""
+    path_length_interval: int = Field(default=4, ge=1)
+    """Path length every this many steps (its weight is multiplied by it), on half of the batch."""
+    style_mixing: float = Field(default=0.0, ge=0, le=1)
+    """Probability that an image's later layers take another latent's style; StyleGAN2's is 0.9, off on CIFAR-10."""
+
+    @property
+    def needs_double_backward(self) -> bool:
+        """Whether any term differentiates a gradient."""
+        exact = self.penalty == "exact" and bool(self.r1_gamma or self.r2_gamma)
+        return exact or self.wgan_gp > 0 or self.path_length > 0
+
+
+Parts = dict[str, Tensor]
+"""Terms of a loss without their weights, and statistics beside them: scalars on the device, detached."""
+
+
+class Objective(nn.Module):
+    """The losses of D and G on one batch; the running means that some terms need are its buffers."""
+
+    real_average: Tensor
+    fake_average: Tensor
+    path_average: Tensor
+
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        augmentation: AugmentConfig,
+        mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    ) -> None:
+        """Starts with running means of 0.
+
+        Args:
+            config: Which terms, with what weight.
+            augmentation: DiffAugment's.
+            mean_over_processes: Averages a tensor over all processes; running means must be the same on each.
+        """
+        super().__init__()
+        self.config, self.augmentation = config, augmentation
+        self.mean_over_processes = mean_over_processes
+        for name in ("real_average", "fake_average", "path_average"):
+            self.register_buffer(name, torch.zeros(()))
+
+    def discriminator_loss(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        real: Tensor,
+        labels: Tensor | None,
+        randomness: StepRandomness,
+        step: int,
+        images_seen: int,
+    ) -> tuple[Tensor, Parts]:
+        """L_D on a batch of real images and as many fakes; G gets no gradient.
+
+        Args:
+            generator: G.
+            discriminator: D.
+            real: (B, C, H, W), float32 in [-1, 1].
+            labels: (B,) int64 for a conditional model.
+            randomness: Draws for these rows of the step's batch.
+            step: Updates done; a lazy term comes when they are a multiple of its interval.
+            images_seen: Real images that D has seen, on which ramps depend.
+
+        Returns:
+            The loss, a scalar with its graph, and its parts.
+        """
+        config, exact, lazy = self.config, self.config.penalty == "exact", self.config.penalty_interval
+        r1, r2, wgan_gp = (
+            step % lazy == 0 and weight > 0 for weight in (config.r1_gamma, config.r2_gamma, config.wgan_gp)
+        )
+
+        # Draw and augment. What D sees: the adversarial images, then those that regularisers compare them with.
+        with torch.no_grad():
+            fake = self.fakes("discriminator", generator, labels, len(real), randomness).to(real.dtype)
+        x_real, x_fake = real.detach().requires_grad_(r1 and exact), fake.detach().requires_grad_(r2 and exact)
+        views = {
+            "real": self.seen("discriminator real", x_real, randomness),
+            "fake": self.seen("discriminator fake", x_fake, randomness),
+        }
+        if config.bcr_real:
+            views["real_pair"] = self.pair("discriminator real", real, randomness)
+        if config.bcr_fake:
+            views["fake_pair"] = self.pair("discriminator fake", fake, randomness)
+        if r1 and not exact:
+            views["real_noisy"] = self.seen("discriminator real", self.noisy("real", real, randomness), randomness)
+        if r2 and not exact:
+            views["fake_noisy"] = self.seen("discriminator fake", self.noisy("fake", fake, randomness), randomness)
+        if wgan_gp:
+            share = randomness.uniform("interpolation", len(real)).to(real.device).view(-1, 1, 1, 1)
+            views["mixed"] = views["real"].lerp(views["fake"], share).detach().requires_grad_()
+
+        # D, on all of them at once.
+        d = judge(discriminator, views, labels)
+
+        # L_D, term by term.
+        loss = adversarial = LOSSES[config.loss].discriminator(d["real"], d["fake"])
+        parts = {"loss/adversarial": adversarial}
+        ramp = min(1.0, images_seen / config.bcr_ramp_images) if config.bcr_ramp_images else 1.0
+        if config.bcr_real:
+            parts["loss/bcr_real"] = consistency(d["real"], d["real_pair"])
+            loss = loss + ramp * config.bcr_real * parts["loss/bcr_real"]
+        if config.bcr_fake:
+            parts["loss/bcr_fake"] = consistency(d["fake"], d["fake_pair"])
+            loss = loss + ramp * config.bcr_fake * parts["loss/bcr_fake"]
+        if r1:
+            parts["loss/r1"] = self.penalty(d, "real", x_real)
+            loss = loss + lazy * config.r1_gamma / 2 * parts["loss/r1"]
+        if r2:
+            parts["loss/r2"] = self.penalty(d, "fake", x_fake)
+            loss = loss + lazy * config.r2_gamma / 2 * parts["loss/r2"]
+        if wgan_gp:
+            parts["loss/wgan_gp"] = interpolation_penalty(d["mixed"], views["mixed"])
+            loss = loss + lazy * config.wgan_gp * parts["loss/wgan_gp"]
+        if config.lecam:
+            self.follow_logits(d["real"], d["fake"])
+            parts["loss/lecam"] = lecam(d["real"], d["fake"], self.real_average, self.fake_average)
+            loss = loss + config.lecam * parts["loss/lecam"]
+        parts |= {"loss/discriminator": loss, "logits/real": d["real"].mean(), "logits/fake": d["fake"].mean()}
+        return loss, {name: value.detach() for name, value in parts.items()}
+
+    def generator_loss(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        real: Tensor,
+        labels: Tensor | None,
+        randomness: StepRandomness,
+        step: int,
+        images_seen: int,
+    ) -> tuple[Tensor, Parts]:
+        """L_G on new fakes, arguments as in `discriminator_loss`; D should be frozen. Relativistic losses see `real` too."""
+        config, adversarial = self.config, LOSSES[self.config.loss]
+
+        # Draw, augment, and ask D; real images need no graph.
+        fake = self.fakes("generator", generator, labels, len(real), randomness).to(real.dtype)
+        d_real = None
+        if adversarial.generator_sees_real:
+            with torch.no_grad():
+                d_real = discriminator(self.seen("generator real", real, randomness), labels)
+        d_fake = discriminator(self.seen("generator fake", fake, randomness), labels)
+
+        # L_G, term by term.
+        loss = adversarial.generator(d_real, d_fake)
+        parts = {"loss/generator": loss}
+        if config.path_length and step % config.path_length_interval == 0:
+            parts["loss/path_length"] = self.path_length(generator, labels, max(len(real) // 2, 1), randomness)
+            loss = loss + config.path_length_interval * config.path_length * parts["loss/path_length"]
+        return loss, {name: value.detach() for name, value in parts.items()}
+
+    def fakes(
+        self, purpose: str, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness
+    ) -> Tensor:
+        """New fakes (count, C, H, W)."""
+        device = generator.w_mean.device
+        z = randomness.normal(f"{purpose} latents", count, generator.z_dim).to(device)
+        w = generator.styles(generator.mapping(z, labels))  # (count, num_styles, w_dim)
+        if self.config.style_mixing and generator.num_styles > 1:
+            z = randomness.normal(f"{purpose} mixing latents", count, generator.z_dim).to(device)
+            draws = randomness.uniform(f"{purpose} mixing", count, 2).to(device)
+            # From a uniformly drawn layer on, or from none: beyond the last.
+            first = 1 + (draws[:, 0] * (generator.num_styles - 1)).long()
+            first = torch.where(draws[:, 1] < self.config.style_mixing, first, generator.num_styles)
+            later = torch.arange(generator.num_styles, device=device) >= first.unsqueeze(1)
+            w = torch.where(later.unsqueeze(2), generator.styles(generator.mapping(z, labels)), w)
+        return generator.synthesis(w, randomness.device_generator(f"{purpose} noise", device))
+
+    def augmented(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """T(x) (B, C, H, W): in one step the same T for the same purpose."""
+        parameters = randomness.augmentation(purpose, self.augmentation, len(images), images.shape[-1])
+        return augment(images, parameters, self.augmentation)
+
+    def seen(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """The images as the adversarial terms see them: T(x) with `diffaugment`, else x."""
+        return self.augmented(purpose, images, randomness) if self.config.diffaugment else images
+
+    def pair(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """For bCR, of x and T(x) the one that `seen` is not."""
+        return images if self.config.diffaugment else self.augmented(purpose, images, randomness)
+
+    def noisy(self, name: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """x + s n, for the finite differences of R1 and R2."""
+        suffix = "_augmented_noisy" if self.config.diffaugment else "_noisy"
+        noise = randomness.normal(f"penalty noise {name}{suffix}", *images.shape).to(images.device)
+        return images + self.config.penalty_noise * noise
+
+    def penalty(self, logits: dict[str, Tensor], name: str, images: Tensor) -> Tensor:
+        """mean ||∇_x D(T(x))||² of R1 and R2, exact or by finite differences."""
+        if self.config.penalty == "exact":
+            return gradient_penalty(logits[name], images)
+        return finite_difference_penalty(logits[name], logits[f"{name}_noisy"], self.config.penalty_noise)
+
+    @torch.no_grad()
+    def follow_logits(self, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """Moves LeCam's running means."""
+        means = self.mean_over_processes(torch.stack([real_logits.mean(), fake_logits.mean()]))
+        self.real_average.lerp_(means[0], 1 - self.config.lecam_decay)
+        self.fake_average.lerp_(means[1], 1 - self.config.lecam_decay)
+
+    def path_length(
+        self, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness
+    ) -> Tensor:
+        """mean (||J_w^T y|| - its running mean)² over `count` new images (Karras et al. 2020)."""
+        z = randomness.normal("path length latents", count, generator.z_dim).to(generator.w_mean.device)
+        w = generator.styles(generator.mapping(z, labels[:count] if labels is not None else None))
+        images = generator.synthesis(w)
+        noise = randomness.normal("path length noise", *images.shape).to(images.device)
+        lengths = path_lengths(images, w, noise)
+        with torch.no_grad():
+            self.path_average.lerp_(self.mean_over_processes(lengths.mean()), 0.01)
+        return (lengths - self.path_average).square().mean()
+
+
+def judge(discriminator: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:
+    """D's logits (B,) of every view (B, C, H, W), all in one batch.
+
+    Those whose gradient is penalised are a batch of their own: a second derivative is taken through all that was in it.
+    """
+    logits: dict[str, Tensor] = {}
+    for differentiated in (False, True):
+        names = [name for name, images in views.items() if images.requires_grad == differentiated]
+        if names:
+            images = torch.cat([views[name] for name in names])
+            repeated = labels.repeat(len(names)) if labels is not None else None
+            answers = discriminator(images, repeated, num_sets=len(names)).chunk(len(names))
+            logits |= dict(zip(names, answers, strict=True))
+    return logits
