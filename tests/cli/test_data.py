@@ -163,7 +163,7 @@ checkpoint = writer.StoreWriter.checkpoint
 
 def checkpoint_and_die(unfinished):
     checkpoint(unfinished)
-    if unfinished.done >= 20:
+    if unfinished.journal.done >= 20:
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":

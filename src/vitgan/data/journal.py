@@ -1,31 +1,26 @@
-"""What makes a preparation resumable after a kill: a journal, and the hashes that it vouches for.
-
-images.npy     the images so far, behind a header that is written at the end
-rows.bin       label and digest of each of them
-journal.json   Journal
-"""
+"""What makes a preparation resumable after a kill: a journal, and the hashes that it vouches for."""
 
 import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
-from vitgan.data.store import Count, Digest, SkippedImage, hash_blocks
+from vitgan.data.store import Count, SkippedImage, hash_blocks
 from vitgan.errors import UserError
-from vitgan.files import read_model, regular_size
-from vitgan.schema import Config
+from vitgan.files import read_model, regular_size, write_bytes
 
 JOURNAL = "journal.json"
+LISTED_SKIPPED = 1000
+OF_NOTHING = hashlib.sha256().hexdigest()
 
 
-class Journal(Config):
-    """What is safe so far.
+class Journal(BaseModel):
+    """What is known so far of a store in the making.
 
     Attributes:
         fingerprint: Of the source and the settings.
         count: Images written.
-        done: Images of the source that were read: those written and those skipped.
         skipped: The first that were skipped; `skipped_count` counts all.
         converted: How many images needed what treatment.
         images: SHA-256 of the images written.
@@ -33,65 +28,85 @@ class Journal(Config):
         sha256: Of all of the above.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     fingerprint: str
     count: Count = 0
-    done: Count = 0
-    skipped: tuple[SkippedImage, ...] = ()
+    skipped: list[SkippedImage] = []
     skipped_count: Count = 0
-    converted: dict[str, Count] = Field(default_factory=dict)
-    images: Digest
-    rows: Digest
+    converted: dict[str, Count] = {}
+    images: str = OF_NOTHING
+    rows: str = OF_NOTHING
     sha256: str = ""
 
-    @model_validator(mode="after")
-    def _counts_agree(self) -> "Journal":
-        if self.done != self.count + self.skipped_count:
-            raise ValueError("its counts contradict each other")
-        return self
+    @property
+    def done(self) -> int:
+        """Images of the source that were dealt with: written or skipped."""
+        return self.count + self.skipped_count
 
-    def signed(self) -> "Journal":
-        """With the digest of all other fields."""
-        content = self.model_dump_json(exclude={"sha256"})
-        return self.model_copy(update={"sha256": hashlib.sha256(content.encode()).hexdigest()})
+    def skip(self, name: str, reason: str) -> None:
+        """Counts an image that is of no use, and lists it if it is one of the first."""
+        self.skipped_count += 1
+        if len(self.skipped) < LISTED_SKIPPED:
+            self.skipped.append(SkippedImage(name=name, reason=reason))
 
+    def own_digest(self) -> str:
+        """What `sha256` must be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
-def read_journal(folder: Path, fingerprint: str) -> tuple[Journal | None, str]:
-    """What a killed writer's journal vouches for, or why it is of no use."""
-    if not (folder / JOURNAL).exists():
-        return None, "it ended before anything was safe"
-    try:
-        journal = read_model(folder / JOURNAL, Journal, "preparation's journal")
-    except UserError as error:
-        return None, str(error)
-    if journal != journal.signed():
-        return None, f"{JOURNAL} is damaged"
-    if journal.fingerprint != fingerprint or not fingerprint:
-        return None, "the source or an option is another now"
-    return journal, ""
+    def write(self, folder: Path) -> None:
+        """Writes it, whole or not at all."""
+        self.sha256 = self.own_digest()
+        write_bytes(folder / JOURNAL, self.model_dump_json().encode())
+
+    @classmethod
+    def read(cls, folder: Path, fingerprint: str) -> "Journal":
+        """What a killed preparation left.
+
+        Raises:
+            UserError: It is of no use; the message says why.
+        """
+        if not (folder / JOURNAL).exists():
+            raise UserError("it ended before anything was safe")
+        journal = read_model(folder / JOURNAL, cls, "preparation's journal")
+        if journal.sha256 != journal.own_digest():
+            raise UserError(f"{JOURNAL} is damaged")
+        if journal.fingerprint != fingerprint or not fingerprint:
+            raise UserError("the source or an option is another now")
+        return journal
 
 
 class HashedFile:
     """A file that is appended to, and the SHA-256 of what it holds behind its header.
 
-    Opens it behind its first `size` bytes; where it has fewer, the SHA-256 is of those.
+    Opens it behind its first `size` bytes.
+
+    Raises:
+        UserError: The SHA-256 of these is not `sha256`, or there are fewer.
     """
 
-    def __init__(self, path: Path, header: bytes, size: int) -> None:
+    def __init__(self, path: Path, header: bytes, size: int, sha256: str) -> None:
         path.touch()
         regular_size(path)
         self.file, self._sha256 = path.open("r+b"), hashlib.sha256()
         self.file.write(header)
-        for _ in hash_blocks(self.file, self._sha256, size):
-            pass
+        found = sum(hash_blocks(self.file, self._sha256, size))
+        if found != size or self._sha256.hexdigest() != sha256:
+            self.file.close()
+            raise UserError(f"{path.name} was altered")
         self.file.truncate()
 
     def write(self, data: bytes) -> None:
+        """Appends."""
         self.file.write(data)
         self._sha256.update(data)
 
-    def digest(self) -> str:
+    def flush(self) -> str:
+        """Hands everything to the system, and returns the SHA-256, hexadecimal."""
+        self.file.flush()
         return self._sha256.hexdigest()
 
     def close(self) -> None:
+        """Closes it; may be called again."""
         with suppress(OSError):  # a full disk was reported by the write itself
             self.file.close()

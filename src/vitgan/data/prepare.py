@@ -135,8 +135,8 @@ def prepare(
         if on_notice and writer.notice:
             on_notice(f"{destination}: {writer.notice}")
         _write_images(writer, source, planned, strict, workers, on_progress)
-        if writer.count == 0:
-            first = writer.skipped[0]
+        if writer.journal.count == 0:
+            first = writer.journal.skipped[0]
             raise UserError(f"none of the {planned.images} images is readable; the first, {first.name}: {first.reason}")
         return writer.finish(
             refused=source.refused,
@@ -179,7 +179,7 @@ def _write_images(
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.done :]
+    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.journal.done :]
     if workers is None:
         workers = 0 if source.in_memory or planned.images < FEW_IMAGES else available_processors()
     workers = max(workers, 1) if source.isolated else workers
@@ -193,7 +193,7 @@ def _write_images(
                 writer.checkpoint()
                 saved = time.monotonic()
             if on_progress:
-                on_progress(writer.done, planned.images)
+                on_progress(writer.journal.done, planned.images)
 
 
 def _fingerprint(source: Source, planned: Plan, strict: bool) -> str:

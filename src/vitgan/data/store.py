@@ -11,6 +11,7 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -218,7 +219,7 @@ class ImageStore:
         try:
             with (self.path / IMAGES).open("rb") as file:
                 file.seek(self.images.offset)
-                for done in hash_blocks(file, digest, len(self) * image_bytes):
+                for done in accumulate(hash_blocks(file, digest, len(self) * image_bytes)):
                     if on_progress:
                         on_progress(done // image_bytes, len(self))
         except OSError as error:
@@ -242,12 +243,11 @@ def images_header(count: int, channels: int, resolution: int) -> bytes:
 
 
 def hash_blocks(file: BinaryIO, digest: "hashlib._Hash", size: int) -> Iterator[int]:
-    """Feeds the next `size` bytes to `digest`; yields how many are done."""
-    done = 0
-    while done < size and (block := file.read(min(BLOCK_BYTES, size - done))):
+    """Feeds the next `size` bytes to `digest`; yields the length of each block."""
+    while size > 0 and (block := file.read(min(BLOCK_BYTES, size))):
         digest.update(block)
-        done += len(block)
-        yield done
+        size -= len(block)
+        yield len(block)
 
 
 def labels_digest(labels: np.ndarray) -> str:

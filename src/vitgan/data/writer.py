@@ -1,4 +1,9 @@
-"""A store in the making: the hidden folder `.DIR.partial` beside it, which becomes DIR when it is whole."""
+"""A store in the making: the hidden folder `.DIR.partial` beside it, which becomes DIR when it is whole.
+
+images.npy     the images so far, behind a header that is written at the end
+rows.bin       label and digest of each of them
+journal.json   Journal
+"""
 
 import hashlib
 import os
@@ -10,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
-from vitgan.data.journal import JOURNAL, HashedFile, Journal, read_journal
+from vitgan.data.journal import JOURNAL, LISTED_SKIPPED, HashedFile, Journal
 from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
 from vitgan.data.store import (
     DESCRIPTION,
@@ -23,7 +28,7 @@ from vitgan.data.store import (
     labels_digest,
 )
 from vitgan.errors import UserError
-from vitgan.files import lock_file, write_bytes
+from vitgan.files import lock_file
 from vitgan.folders import MARKER, check_folder, install
 
 ROWS, LOCK = "rows.bin", "lock"
@@ -32,7 +37,6 @@ PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, ROWS, JOURNAL, LOCK, MARKER, f".{J
 STORE = "image store"
 ROW = np.dtype([("label", "<i8"), ("digest", "<u8")])
 LISTED_DUPLICATES = 100
-LISTED_SKIPPED = 1000
 
 
 class StoreWriter:
@@ -51,10 +55,7 @@ class StoreWriter:
             every byte of it is as it was written.
 
     Attributes:
-        count: Images written so far.
-        skipped: (name, reason) of the first that were skipped.
-        skipped_count: Images skipped so far.
-        converted: How many images needed what treatment.
+        journal: What is written and skipped so far.
         notice: What became of work that a killed writer left, in words; empty if there was none.
 
     Raises:
@@ -71,11 +72,9 @@ class StoreWriter:
         overwrite: bool = False,
         fingerprint: str = "",
     ) -> None:
-        self.path = Path(path)
-        self.resolution, self.channels, self.labelled = resolution, channels, labelled
-        self.overwrite, self.fingerprint = overwrite, fingerprint
+        self.path, self.labelled, self.overwrite = Path(path), labelled, overwrite
         self.notice = ""
-        self._files: list[HashedFile] = []
+        self._shape = (channels, resolution, resolution)
         self._is_kept = False
         self._partial = partial_folder(self.path)
         refuse_existing(self.path, overwrite)
@@ -89,7 +88,7 @@ class StoreWriter:
             except Timeout as error:
                 advice = "wait for it, or choose another --out"
                 raise UserError(f"another process is preparing {path}: {advice}") from error
-            self._take_up()
+            self._take_up(fingerprint)
 
     def append(
         self,
@@ -109,10 +108,10 @@ class StoreWriter:
             converted: How many of these needed what treatment.
 
         Raises:
-            UserError: The disk is full or broken.
+            UserError: The disk is full or broken, or a label is out of range.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != (self.channels, self.resolution, self.resolution):
-            raise ValueError(f"expected uint8 (n, {self.channels}, {self.resolution}, {self.resolution})")
+        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
+            raise ValueError(f"expected uint8 (n, *{self._shape})")
         if (labels is not None) != self.labelled or (labels is not None and len(labels) != len(images)):
             raise ValueError("expected one label for each image of a labelled store, and none otherwise")
         if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
@@ -123,35 +122,17 @@ class StoreWriter:
         with _writing(self.path):
             self._images.write(np.ascontiguousarray(images).tobytes())
             self._rows.write(rows.tobytes())
-        self.count += len(images)
+        self.journal.count += len(images)
         for name, reason in skipped:
-            self.skipped_count += 1
-            if len(self.skipped) < LISTED_SKIPPED:
-                self.skipped.append(SkippedImage(name=name, reason=reason))
+            self.journal.skip(name, reason)
         for treatment, number in (converted or {}).items():
-            self.converted[treatment] = self.converted.get(treatment, 0) + number
-
-    @property
-    def done(self) -> int:
-        """Images of the source that were read so far."""
-        return self.count + self.skipped_count
+            self.journal.converted[treatment] = self.journal.converted.get(treatment, 0) + number
 
     def checkpoint(self) -> None:
         """Makes the images so far survive a kill of this process."""
-        self._images.file.flush()
-        self._rows.file.flush()
-        journal = Journal(
-            fingerprint=self.fingerprint,
-            count=self.count,
-            done=self.done,
-            skipped=tuple(self.skipped),
-            skipped_count=self.skipped_count,
-            converted=self.converted,
-            images=self._images.digest(),
-            rows=self._rows.digest(),
-        )
         with _writing(self.path):
-            write_bytes(self._partial / JOURNAL, journal.signed().model_dump_json().encode())
+            self.journal.images, self.journal.rows = self._images.flush(), self._rows.flush()
+            self.journal.write(self._partial)
         self._is_kept = True
 
     def finish(self, refused: Sequence[tuple[str, str]] = (), **description: Any) -> ImageStore:
@@ -164,21 +145,42 @@ class StoreWriter:
         Raises:
             UserError: The store is empty, or the disk is full or broken.
         """
-        if self.count == 0:
+        if self.journal.count == 0:
             raise UserError(f"no image to write into {self.path}")
-        listed = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
-        description |= {
-            "skipped": [*listed, *self.skipped][:LISTED_SKIPPED],
-            "skipped_count": len(refused) + self.skipped_count,
-            "converted": dict(sorted(self.converted.items())),
-        }
         with _writing(self.path):
-            self._write_whole(description)
+            self._images.file.seek(0)
+            self._images.file.write(images_header(self.journal.count, *self._shape[:2]))
+            sha256 = self._images.flush()
+            self._close_files()
+            self._describe(refused, sha256=sha256, **description)
+            for name in (ROWS, JOURNAL):
+                (self._partial / name).unlink(missing_ok=True)
             self._lock.release()
             (self._partial / LOCK).unlink(missing_ok=True)
             refuse_existing(self.path, self.overwrite)
             install(self._partial, self.path, STORE)  # an old store goes only now
         return ImageStore.open(self.path)
+
+    def _describe(self, refused: Sequence[tuple[str, str]], **description: Any) -> None:
+        """Writes the labels and `dataset.json`."""
+        rows = np.fromfile(self._partial / ROWS, ROW)
+        if self.labelled:
+            labels = rows["label"].astype(np.int64)
+            np.save(self._partial / LABELS, labels)
+            description["labels_sha256"] = labels_digest(labels)
+        listed = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
+        duplicates = find_duplicates(rows["digest"])
+        DatasetDescription(
+            resolution=self._shape[1],
+            channels=self._shape[0],  # pyright: ignore[reportArgumentType]
+            count=self.journal.count,
+            skipped=[*listed, *self.journal.skipped][:LISTED_SKIPPED],
+            skipped_count=len(refused) + self.journal.skipped_count,
+            converted=dict(sorted(self.journal.converted.items())),
+            duplicate_count=len(duplicates),
+            duplicates=duplicates[:LISTED_DUPLICATES],
+            **description,
+        ).write(self._partial)
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -195,59 +197,31 @@ class StoreWriter:
                 (self._partial / name).unlink(missing_ok=True)
             self._partial.rmdir()
 
-    def _take_up(self) -> None:
+    def _take_up(self, fingerprint: str) -> None:
         """Goes on behind the images of a killed writer, if nothing speaks against it; else starts anew."""
-        left = any((self._partial / name).exists() for name in (IMAGES, JOURNAL))
-        journal, useless = read_journal(self._partial, self.fingerprint) if left else (None, "")
-        if journal:
-            self._open(journal)
-            if (self._images.digest(), self._rows.digest()) == (journal.images, journal.rows):
-                self.notice = f"goes on behind the {self.count:,} images that a killed preparation left"
+        if any((self._partial / name).exists() for name in (IMAGES, JOURNAL)):
+            try:
+                self._open(Journal.read(self._partial, fingerprint))
+                self.notice = f"goes on behind the {self.journal.count:,} images that a killed preparation left"
                 self._is_kept = True
                 return
-            useless = "its images were altered"
-        if useless:
-            self.notice = f"starts again, as what a killed preparation left in {self._partial} is of no use: {useless}"
+            except UserError as error:
+                what = f"what a killed preparation left in {self._partial}"
+                self.notice = f"starts again, as {what} is of no use: {error}"
         (self._partial / JOURNAL).unlink(missing_ok=True)
-        nothing = hashlib.sha256().hexdigest()
-        self._open(Journal(fingerprint=self.fingerprint, images=nothing, rows=nothing))
+        self._open(Journal(fingerprint=fingerprint))
 
     def _open(self, journal: Journal) -> None:
         """Opens the files for appending behind the journal's images."""
-        self._close_files()
-        self.count, self.skipped_count = journal.count, journal.skipped_count
-        self.skipped, self.converted = list(journal.skipped), dict(journal.converted)
-        header = images_header(0, self.channels, self.resolution)
-        image_bytes = self.channels * self.resolution**2
-        self._images = HashedFile(self._partial / IMAGES, header, journal.count * image_bytes)
-        self._rows = HashedFile(self._partial / ROWS, b"", journal.count * ROW.itemsize)
-        self._files = [self._images, self._rows]
-
-    def _write_whole(self, description: dict[str, Any]) -> None:
-        self._images.file.seek(0)
-        self._images.file.write(images_header(self.count, self.channels, self.resolution))
-        self._close_files()
-        rows = np.fromfile(self._partial / ROWS, ROW)
-        labels = rows["label"].astype(np.int64)
-        if self.labelled:
-            np.save(self._partial / LABELS, labels)
-        duplicates = find_duplicates(rows["digest"])
-        DatasetDescription(
-            resolution=self.resolution,
-            channels=self.channels,  # pyright: ignore[reportArgumentType]
-            count=self.count,
-            sha256=self._images.digest(),
-            labels_sha256=labels_digest(labels) if self.labelled else None,
-            duplicate_count=len(duplicates),
-            duplicates=duplicates[:LISTED_DUPLICATES],
-            **description,
-        ).write(self._partial)
-        for name in (ROWS, JOURNAL):
-            (self._partial / name).unlink(missing_ok=True)
+        self.journal = journal
+        header = images_header(0, *self._shape[:2])
+        image_bytes = int(np.prod(self._shape))
+        self._rows = HashedFile(self._partial / ROWS, b"", journal.count * ROW.itemsize, journal.rows)
+        self._images = HashedFile(self._partial / IMAGES, header, journal.count * image_bytes, journal.images)
 
     def _close_files(self) -> None:
-        for file in self._files:
-            file.close()
+        self._images.close()
+        self._rows.close()
 
 
 @contextmanager
