@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +21,14 @@ from PIL import Image
 
 from benchmarks.table import Table, say
 from benchmarks.timing import seconds_of
-from vitgan.data.description import DatasetDescription
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.lsun import Lsun
 from vitgan.data.sources.source import Source
-from vitgan.data.store import ImageStore, StoreWriter
+from vitgan.data.store import DatasetDescription, ImageStore
 from vitgan.data.stream import ImageStream
+from vitgan.data.writer import StoreWriter
 
 STREAMED = 40_000
 
@@ -124,7 +125,7 @@ def _read(stream: ImageStream, steps: int) -> None:
 
 
 def _read_ahead(stream: ImageStream, steps: int) -> None:
-    with stream.batches() as batches:
+    with closing(stream.batches()) as batches:
         for _ in range(steps):
             next(batches)
 
@@ -150,12 +151,13 @@ def _lsun_like(table: Table, encoded: Sequence[bytes], folder: Path, count: int 
 
 FIRST = """
 import sys, time
+from contextlib import closing
 start = time.perf_counter()
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 imported = time.perf_counter()
 stream = ImageStream(ImageStore.open(sys.argv[1]), 128, 0)
-with stream.batches() as batches:
+with closing(stream.batches()) as batches:
     next(batches)
     first = time.perf_counter()
 resident = max(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(("VmRSS", "VmHWM"))) / 1024

@@ -7,8 +7,7 @@ from filelock import FileLock, Timeout
 
 from vitgan.config import RunConfig
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.data.description import Digest
-from vitgan.data.store import ImageStore
+from vitgan.data.store import Digest, ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
 from vitgan.schema import Config

@@ -157,19 +157,19 @@ def test_show(tmp_path, capsys):
 DYING_COMMAND = """
 import os, signal, sys
 from vitgan.cli.data import main
-from vitgan.data import prepare, store
+from vitgan.data import prepare, writer
 
-checkpoint = store.StoreWriter.checkpoint
+checkpoint = writer.StoreWriter.checkpoint
 
-def checkpoint_and_die(writer, journal):
-    checkpoint(writer, journal)
-    if journal["done"] >= 20:
+def checkpoint_and_die(unfinished):
+    checkpoint(unfinished)
+    if unfinished.journal.done >= 20:
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
     prepare.CHECKPOINT_SECONDS = 0
     if sys.argv[1] == "die":
-        store.StoreWriter.checkpoint = checkpoint_and_die
+        writer.StoreWriter.checkpoint = checkpoint_and_die
     main(sys.argv[2:])
 """
 

@@ -15,7 +15,7 @@ from tiny import TINY_GENERATOR, newest, tiny_run
 from vitgan.cli.evaluate import main, notes_on_classes, open_images, open_reference
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.data.store import StoreWriter
+from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig

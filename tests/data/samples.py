@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage
-from vitgan.data.store import ImageStore, StoreWriter
+from vitgan.data.sources.source import Provenance, Source, UnreadableImage
+from vitgan.data.store import ImageStore
+from vitgan.data.writer import StoreWriter
 
 
 def random_pixels(seed: int, height: int = 8, width: int = 8, channels: int = 3) -> np.ndarray:
@@ -53,17 +54,17 @@ class PngSource(Source):
 
     def __init__(self, count: int, damaged: frozenset[int] = frozenset(), dies_at: int | None = None) -> None:
         self.count, self.damaged, self.dies_at = count, damaged, dies_at
-        self.labelled = True
+        self.labels = np.arange(count) % 5
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Item:
+    def read(self, index: int) -> bytes:
         if index == self.dies_at:
             os.kill(os.getpid(), 9)
         if index in self.damaged:
             raise UnreadableImage("damaged on purpose")
-        return Item(self.item_name(index), encoded(random_pixels(index)), index % 5)
+        return encoded(random_pixels(index))
 
-    def item_name(self, index: int) -> str:
+    def name(self, index: int) -> str:
         return f"{index}.png"

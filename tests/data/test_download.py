@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from vitgan.data.download import download
+from vitgan.data.download import cache_folder, download
 from vitgan.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000
@@ -72,3 +72,15 @@ def test_missing_files_and_servers_are_one_line(tmp_path, file_server):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
     with pytest.raises(UserError, match="begins with http"):
         download("file:///etc/passwd", CHECKSUM, folder=tmp_path)
+
+
+def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITGAN_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("VITGAN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "vitgan"
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("VITGAN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="set VITGAN_CACHE"):
+        cache_folder()

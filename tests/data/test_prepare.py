@@ -7,7 +7,8 @@ import pytest
 
 from data.samples import PngSource, random_pixels
 from vitgan.data.prepare import plan, prepare
-from vitgan.data.store import ImageStore, partial_folder
+from vitgan.data.store import ImageStore
+from vitgan.data.writer import partial_folder
 from vitgan.errors import UserError
 
 
@@ -109,9 +110,9 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path):
     read = []
 
     class Watched(PngSource):
-        def __getitem__(self, index):
+        def read(self, index):
             read.append(index)
-            return super().__getitem__(index)
+            return super().read(index)
 
     store = prepare(Watched(1000, damaged), path, resolution=8, workers=0)
     assert min(read) == 512  # two parts of 256 were safe

@@ -1,13 +1,20 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import textwrap
 from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data.samples import make_store, random_pixels
-from vitgan.data.store import ImageStore, StoreWriter, partial_folder
+import vitgan.data.store
+from data.samples import image_numbers, make_store, random_pixels
+from vitgan.data.store import ImageStore
+from vitgan.data.writer import StoreWriter, find_duplicates, image_digests, partial_folder
 from vitgan.errors import UserError
 
 
@@ -60,11 +67,11 @@ def test_checkpoint_survives_and_later_work_is_redone(tmp_path):
     path, images = tmp_path / "store", images_of(9)
     with suppress(KeyboardInterrupt), writer_for(path, fingerprint="a") as writer:
         writer.append(images[:5])
-        writer.checkpoint({"done": 5})
+        writer.checkpoint()
         writer.append(images[5:7])
         raise KeyboardInterrupt
     with writer_for(path, fingerprint="a") as writer:
-        assert (writer.count, writer.journal) == (5, {"done": 5})
+        assert writer.journal.count == 5
         writer.append(images[5:])
         store = writer.finish(source="test")
     assert np.array_equal(store.images, images)
@@ -75,10 +82,10 @@ def test_work_for_other_settings_is_not_taken_up(tmp_path):
     path = tmp_path / "store"
     with suppress(KeyboardInterrupt), writer_for(path, fingerprint="a") as writer:
         writer.append(images_of(5))
-        writer.checkpoint({"done": 5})
+        writer.checkpoint()
         raise KeyboardInterrupt
     with writer_for(path, fingerprint="b") as writer:
-        assert (writer.count, writer.journal) == (0, {})
+        assert writer.journal.count == 0
         writer.append(images_of(2, first=100))
         store = writer.finish(source="test")
     assert np.array_equal(store.images, images_of(2, first=100))
@@ -272,3 +279,72 @@ def test_labels_that_could_not_be_read_back_are_not_written(tmp_path, label):
     with pytest.raises(UserError, match="expected 0 to"), writer_for(tmp_path / "store", labelled=True) as writer:
         writer.append(images_of(1), np.array([label]))
     assert not (tmp_path / "store").exists()
+
+
+@given(st.lists(st.binary(min_size=4, max_size=4), max_size=30))
+def test_duplicates_point_to_the_first_copy(contents):
+    images = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 1, 2, 2)
+    expected = [(contents.index(data), index) for index, data in enumerate(contents) if data in contents[:index]]
+    assert find_duplicates(image_digests(images)) == expected
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("reader") / "store", 3000, resolution=16, channels=3)
+
+
+@given(st.lists(st.integers(0, 2999), min_size=1, max_size=50))
+def test_reads_what_is_asked_for(store, indices):
+    assert image_numbers(store.read(np.array(indices))) == indices
+
+
+@pytest.mark.parametrize("mapped_bytes", [1 << 28, 1 << 20])
+def test_large_stores_are_read_as_small_ones(store, monkeypatch, mapped_bytes):
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", mapped_bytes)
+    opened = ImageStore.open(store.path)
+    for start in range(0, 3 * 3000, 500):
+        indices = np.arange(start, start + 500) % 3000
+        assert np.array_equal(opened.read(indices), store.images[indices])
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", 0)
+    store = make_store(tmp_path / "store", 5)
+    os.truncate(store.path / "images.npy", store.images.offset + 70)
+    with pytest.raises(UserError):
+        store.read(np.arange(5))
+
+
+MILLIONS = """
+    import json, sys
+    from contextlib import closing
+    from pathlib import Path
+    import numpy as np
+    from vitgan.data.store import DatasetDescription, ImageStore
+    from vitgan.data.stream import ImageStream
+
+    path, count = Path(sys.argv[1]), 3_000_000
+    np.lib.format.open_memmap(path / "images.npy", mode="w+", dtype=np.uint8, shape=(count, 3, 64, 64)).flush()
+    DatasetDescription(source="test", resolution=64, channels=3, count=count, sha256="0" * 64).write(path)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    stream, largest = ImageStream(ImageStore.open(path), 128, seed=0), 0
+    with closing(stream.batches(count - 12_800)) as batches:  # across the end of an epoch
+        for _ in range(200):
+            images, _ = next(batches)
+            largest = max(largest, resident())
+    assert images.shape == (128, 3, 64, 64)
+    print(json.dumps({"resident": largest, "allocated": (path / "images.npy").stat().st_blocks * 512}))
+"""
+
+
+def test_three_million_images_stream_in_little_memory(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MILLIONS), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    seen = json.loads(result.stdout)
+    assert seen["allocated"] < 10_000_000  # the file is sparse: nothing was read into being
+    assert seen["resident"] < 500_000_000  # a plain memory map is at 980 MB by then, and growing

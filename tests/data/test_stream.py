@@ -1,5 +1,6 @@
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_uneven_batches_are_refused(store):
 
 def test_prefetched_batches_equal_direct_ones(store):
     stream = ImageStream(store, 10, 3, 1, 2)
-    with stream.batches(70) as batches:
+    with closing(stream.batches(70)) as batches:
         for step in range(12):
             images, labels = next(batches)
             expected, expected_labels = stream.batch(70 + 10 * step)
@@ -97,7 +98,7 @@ def test_prefetched_batches_equal_direct_ones(store):
 
 
 def threads_of_streams():
-    return [thread for thread in threading.enumerate() if "_read_ahead" in thread.name]
+    return [thread for thread in threading.enumerate() if "read-ahead" in thread.name]
 
 
 def test_closing_ends_the_thread_and_the_iteration(store):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from browser import Page, running_page
 from vitgan import load
-from vitgan.data.cache import cache_folder
+from vitgan.data.download import cache_folder
 from vitgan.errors import UserError
 from vitgan.export.serve import make_server
 from vitgan.export.web import export_web, find_runtime

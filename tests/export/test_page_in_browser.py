@@ -14,7 +14,7 @@ import torch
 
 from browser import Page, find_chromium, running_page
 from generators import VIT
-from vitgan.data.cache import cache_folder
+from vitgan.data.download import cache_folder
 from vitgan.errors import UserError
 from vitgan.export.serve import make_server
 from vitgan.export.web import RUNTIME_PACKAGE, ZOOM, export_web, find_runtime

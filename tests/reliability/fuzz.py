@@ -32,6 +32,7 @@ import vitgan
 from data.samples import encoded, random_pixels
 from tiny import tiny_model, tiny_run, write_images
 from vitgan.data.decode import Framing, decode
+from vitgan.data.overview import class_counts
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.cifar10 import Cifar10
 from vitgan.data.sources.fashion_mnist import FashionMnist
@@ -41,7 +42,6 @@ from vitgan.data.sources.parquet import ParquetImages
 from vitgan.data.sources.source import Source, UnreadableImage
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.data.summary import class_counts
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.run_folder import config_of_run
@@ -88,7 +88,7 @@ class Kind:
 # What is built and how it is read.
 
 FILES = {f"class{number % 2}/{number}.png": encoded(random_pixels(number, 16, 16)) for number in range(COUNT)}
-SMALL_PARTS = {"vitgan.data.pool.LARGEST_PART": 4, "vitgan.data.prepare.CHECKPOINT_SECONDS": -1}
+SMALL_PARTS = {"vitgan.data.workers.LARGEST_PART": 4, "vitgan.data.prepare.CHECKPOINT_SECONDS": -1}
 
 
 def build_zip(method: int) -> Callable[[Path], None]:

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from vitgan.cli.arguments import PictureFile, Seed, parse
 from vitgan.cli.progress import progress_bar
 from vitgan.commands import command
+from vitgan.data.overview import class_counts, store_grid, value_histogram
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
@@ -26,7 +27,6 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
-from vitgan.data.summary import class_counts, image_grid, value_histogram
 from vitgan.errors import UserError
 from vitgan.files import whole_file
 from vitgan.pictures import check_picture_size
@@ -224,7 +224,7 @@ def show(shown: Annotated[Grid, tyro.conf.arg(name="")], store: tyro.conf.Positi
         print(f"  {name}: {count:,} images")
     if shown.grid:
         with whole_file(shown.grid) as temporary:
-            image_grid(opened, shown.rows, shown.columns, shown.seed).save(temporary)
+            store_grid(opened, shown.rows, shown.columns, shown.seed).save(temporary)
         print(f"grid: {shown.grid}")
 
 

@@ -137,7 +137,7 @@ def web(options: Web) -> None:
 
     example: vitgan export web runs/00000-quickstart --out web
     """
-    from vitgan.data.cache import cache_folder
+    from vitgan.data.download import cache_folder
     from vitgan.export.onnx import require_onnx
     from vitgan.export.web import WEB_PAGE, export_web, find_runtime
     from vitgan.pretrained import load

@@ -38,7 +38,7 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     """Runs `vitgan serve ARGUMENTS` until it is interrupted."""
     options = parse(Arguments, arguments, "vitgan serve", DESCRIPTION)
-    from vitgan.data.cache import cache_folder
+    from vitgan.data.download import cache_folder
     from vitgan.export.onnx import require_onnx
     from vitgan.export.serve import make_server
     from vitgan.export.web import export_web, find_runtime

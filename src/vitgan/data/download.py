@@ -1,13 +1,14 @@
 """Downloads into the cache: resumed where they broke off, and trusted only with the right checksum."""
 
 import hashlib
+import http
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from vitgan.data.cache import cache_folder
 from vitgan.errors import UserError
 from vitgan.files import lock_file
 
@@ -15,10 +16,26 @@ BLOCK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 30
 ATTEMPTS = 5
 
+Progress = Callable[[int, int], None]
 
-def download(
-    url: str, checksum: str, *, folder: Path | None = None, on_progress: Callable[[int, int], None] | None = None
-) -> Path:
+
+def cache_folder() -> Path:
+    """The user's cache folder, made if absent: $VITGAN_CACHE, else $XDG_CACHE_HOME/vitgan, else ~/.cache/vitgan.
+
+    Raises:
+        UserError: The folder cannot be made.
+    """
+    own = os.environ.get("VITGAN_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "vitgan"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the cache folder {folder} ({error.strerror}): set VITGAN_CACHE") from error
+    return folder
+
+
+def download(url: str, checksum: str, *, folder: Path | None = None, on_progress: Progress | None = None) -> Path:
     """Fetches a file once; later calls return the cached one.
 
     Args:
@@ -38,14 +55,14 @@ def download(
     folder = folder or cache_folder() / "downloads"
     file = folder / url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
     part = file.with_name(file.name + ".part")
+    report = on_progress or (lambda done, total: None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock_file(folder / f".{file.name}.lock"):
             if file.is_file() and _digest(file, checksum) == checksum:
-                if on_progress:
-                    on_progress(file.stat().st_size, file.stat().st_size)
+                report(file.stat().st_size, file.stat().st_size)
                 return file
-            _fetch(url, part, on_progress)
+            _fetch(url, part, report)
             found = _digest(part, checksum)
             if found != checksum:
                 part.unlink()
@@ -56,48 +73,47 @@ def download(
     return file
 
 
-def _fetch(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> None:
-    """Tries again where a connection broke, as long as each attempt brings something."""
+def _fetch(url: str, part: Path, report: Progress) -> None:
+    """Tries again where a connection broke, as long as one of five attempts in a row brings something."""
     failures = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
+    while failures < ATTEMPTS:
+        before, reason = _size(part), "the connection broke off"
         try:
-            if _fetch_rest(url, part, on_progress):
+            if _fetch_rest(url, part, report):
                 return
-            reason = "the connection broke off"
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
-            failures = ATTEMPTS
+            break
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-        progressed = part.exists() and part.stat().st_size > before
-        failures = 0 if progressed else failures + 1
-        if failures >= ATTEMPTS:
-            raise UserError(f"cannot download {url}: {reason}: fetch it by other means and pass it with --source")
+        failures = 0 if _size(part) > before else failures + 1
+    raise UserError(f"cannot download {url}: {reason}: fetch it by other means and pass it with --source")
 
 
-def _fetch_rest(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> bool:
+def _fetch_rest(url: str, part: Path, report: Progress) -> bool:
     """Appends what is missing; returns whether the file has its announced length now."""
-    done = part.stat().st_size if part.exists() else 0
+    done = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code != 416:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         return True  # nothing is missing; the checksum decides
     with response:
-        if response.status != 206:
-            done = 0
+        done = done if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else 0
         with part.open("ab" if done else "wb") as file:
             while block := response.read(BLOCK_BYTES):
                 file.write(block)
                 done += len(block)
-                if on_progress:
-                    on_progress(done, total)
+                report(done, total)
     return total in (0, done)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _digest(file: Path, checksum: str) -> str:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from vitgan.data.branches import Branches, find_branches, listed
-from vitgan.data.sources.container import natural_order
-from vitgan.data.sources.source import printable
+from vitgan.data.names import Branches, find_branches, listed, natural_order
 from vitgan.errors import UserError
+from vitgan.files import one_line
 
 NO_LABEL = -1
 LEAST_NUMBER_LIMIT = 1000
-LARGEST_CLASS_COUNT = 1 << 20
+LARGEST_LABEL = (1 << 20) - 1
 MANY_CLASSES = 10  # from here on, a class for nearly every image is no class
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 BUCKET_SIZES = (1000, 10_000, 100_000)
@@ -84,7 +83,7 @@ def labels_of_folders(
             raise UserError(doubt)
     ordered = sorted(found.union(*(one for one in every if one & found)), key=natural_order)
     number = {name: label for label, name in enumerate(ordered)} | {"": NO_LABEL}
-    shown = [printable(name) for name in ordered]
+    shown = [one_line(name) for name in ordered]
     return Labels([number[name] for name in tree.first], shown, f"class folders ({listed(found)})")
 
 
@@ -120,7 +119,7 @@ def _doubt(found: set[str], tree: Branches, names: list[str]) -> str | None:
     strays = [name for folder, name in zip(tree.first, names, strict=True) if not folder]
     if strays:
         lie = "image lies" if len(strays) == 1 else "images lie"
-        return f"{len(strays):,} {lie} beside the folders {listed(found)}, the first is {printable(strays[0])}"
+        return f"{len(strays):,} {lie} beside the folders {listed(found)}, the first is {one_line(strays[0])}"
     if roles := {name for name in found if re.sub("[ _-]", "", name.lower()) in ROLES}:
         return f"{listed(roles)} may be no class"
     for pattern, meaning in DOUBTFUL_NAMES.items():
@@ -206,7 +205,7 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
         return _labels_of_numbers(plain, present, source, names)
     ordered = sorted(present, key=natural_order) if kinds == {str} else sorted(present)
     number = {value: label for label, value in enumerate(ordered)} | {None: NO_LABEL}
-    return Labels([number[value] for value in plain], [printable(str(value)) for value in ordered], source)
+    return Labels([number[value] for value in plain], [one_line(str(value)) for value in ordered], source)
 
 
 def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: list[str] | None) -> Labels:
@@ -214,10 +213,10 @@ def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: 
         if present.isdisjoint(range(len(names))):
             return Labels(None, None, f"none: {source} has no label for any image")
         found = [value if value is not None and 0 <= value < len(names) else NO_LABEL for value in plain]
-        return Labels(found, [printable(name) for name in names], source)
+        return Labels(found, [one_line(name) for name in names], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")
-    limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_CLASS_COUNT - 1)
+    limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)
     if max(present) > limit:
         raise UserError(f"the label {max(present)} is too large: {len(plain):,} images may have labels up to {limit:,}")
     shift = int(present == set(range(1, len(present) + 1)))

@@ -6,24 +6,22 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitgan.data.decode import Framing
-from vitgan.data.description import SkippedImage
-from vitgan.data.pool import Decoded, decode_in_order
-from vitgan.data.sources.source import Source, printable
-from vitgan.data.store import ImageStore, StoreWriter, partial_folder, refuse_existing, store_bytes
+from vitgan.data.sources.source import Source
+from vitgan.data.store import ImageStore, store_bytes
+from vitgan.data.workers import decode_in_order
+from vitgan.data.writer import StoreWriter, partial_folder, refuse_existing
 from vitgan.errors import UserError
+from vitgan.files import one_line
 
-LISTED_SKIPPED = 1000
 CHECKPOINT_SECONDS = 2.0
 FEW_IMAGES = 2000  # not worth the start of worker processes
 
@@ -57,22 +55,25 @@ def plan(
     Raises:
         UserError: A value is out of range, or the source has no usual resolution and none is given.
     """
-    resolution = resolution or source.provenance.resolution
+    usual = source.provenance
+    resolution = resolution or usual.resolution
     if resolution is None:
-        raise UserError(f"{source.provenance.name} has no usual size: pass --resolution, e.g. --resolution 64")
+        raise UserError(f"{usual.name} has no usual size: pass --resolution, e.g. --resolution 64")
     if max_images is not None and max_images < 1:
         raise UserError(f"--max-images {max_images} is out of range: pass at least 1")
     framing = Framing(
         resolution=resolution,
-        channels=channels or source.provenance.channels,
-        crop=crop or source.provenance.crop,
-        padding=0 if crop else source.padding(resolution),
+        channels=channels or usual.channels,
+        crop=crop or usual.crop,
+        padding=usual.border if resolution == usual.resolution and not crop else 0,
         background=background,
     )
     images = min(len(source), max_images or len(source))
     if images == 0:
-        raise UserError(f"there is no image in {source.origin or source.provenance.name}{_first_refusal(source)}")
-    return Plan(images, store_bytes(images, framing.channels, resolution, source.labelled), framing)
+        count = len(source.refused)
+        why = f"; {count} refused, the first, {': '.join(map(one_line, source.refused[0]))}" if count else ""
+        raise UserError(f"there is no image in {source.origin or usual.name}{why}")
+    return Plan(images, store_bytes(images, framing.channels, resolution, source.labels is not None), framing)
 
 
 def prepare(
@@ -120,41 +121,33 @@ def prepare(
         source, resolution=resolution, channels=channels, crop=crop, background=background, max_images=max_images
     )
     refuse_existing(destination, overwrite)
-    if strict and source.refused:
-        raise UserError(_refusal(source.origin, *source.refused[0]))
+    if strict:
+        _refuse_first(source.origin, source.refused)
     require_room(destination, planned.bytes)
     with StoreWriter(
         destination,
         resolution=planned.framing.resolution,
         channels=planned.framing.channels,
-        labelled=source.labelled,
+        labelled=source.labels is not None,
         overwrite=overwrite,
         fingerprint=_fingerprint(source, planned, strict),
     ) as writer:
-        record = _resume(writer, source, planned.images)
         if on_notice and writer.notice:
             on_notice(f"{destination}: {writer.notice}")
-        indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)
-        if workers is None:
-            workers = 0 if source.in_memory or planned.images < FEW_IMAGES else available_processors()
-        workers = max(workers, 1) if source.isolated else workers
-        with closing(decode_in_order(source, planned.framing, indices[record.done :], workers)) as decoded:
-            _write_all(writer, record, decoded, planned.images, strict, source.origin, on_progress)
-        if writer.count == 0:
-            first = record.skipped[0]
+        _write_images(writer, source, planned, strict, workers, on_progress)
+        if writer.journal.count == 0:
+            first = writer.journal.skipped[0]
             raise UserError(f"none of the {planned.images} images is readable; the first, {first.name}: {first.reason}")
         return writer.finish(
+            refused=source.refused,
             source=source.provenance.name,
-            origin=printable(source.origin),
-            split=printable(source.split) if source.split else None,
+            origin=source.origin,
+            split=source.split,
             split_from=source.split_from,
             framing=str(planned.framing),
             background=background,
             label_names=source.label_names,
             labels_from=source.labels_from,
-            skipped=record.skipped,
-            skipped_count=record.skipped_count,
-            converted=dict(sorted(record.converted.items())),
             licence=source.provenance.licence,
             url=source.provenance.url,
         )
@@ -178,66 +171,29 @@ def require_room(destination: Path, needed: int) -> None:
         )
 
 
-class _Record(BaseModel):
-    """What is known so far beyond the images; the writer's journal keeps it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    done: int = 0
-    skipped: list[SkippedImage]
-    skipped_count: int
-    converted: Counter[str] = Counter()
-
-    @classmethod
-    def of_refused(cls, refused: list[tuple[str, str]]) -> "_Record":
-        """The record before the first image."""
-        listed = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
-        return cls(skipped=listed, skipped_count=len(refused))
-
-    def add(self, decoded: Decoded) -> None:
-        self.done += len(decoded.images) + len(decoded.skipped)
-        room = LISTED_SKIPPED - len(self.skipped)
-        self.skipped += [SkippedImage(name=name, reason=reason) for name, reason in decoded.skipped[:room]]
-        self.skipped_count += len(decoded.skipped)
-        self.converted.update(decoded.converted)
-
-
-def _resume(writer: StoreWriter, source: Source, total: int) -> _Record:
-    """The record of the images that the writer has kept, if it accounts for every one of them."""
-    fresh = _Record.of_refused(source.refused)
-    if not writer.journal:
-        return fresh
-    try:
-        record = _Record.model_validate(writer.journal)
-    except ValidationError:
-        record = None
-    if record and record.done == writer.count + record.skipped_count - fresh.skipped_count <= total:
-        return record
-    writer.restart("its counts contradict each other")
-    return fresh
-
-
-def _write_all(
+def _write_images(
     writer: StoreWriter,
-    record: _Record,
-    decoded_parts: Generator[Decoded, None, None],
-    total: int,
+    source: Source,
+    planned: Plan,
     strict: bool,
-    origin: str,
+    workers: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
+    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.journal.done :]
+    if workers is None:
+        workers = 0 if source.in_memory or planned.images < FEW_IMAGES else available_processors()
+    workers = max(workers, 1) if source.isolated else workers
     saved = time.monotonic()
-    for decoded in decoded_parts:
-        if strict and decoded.skipped:
-            raise UserError(_refusal(origin, *decoded.skipped[0]))
-        if len(decoded.images):
-            writer.append(decoded.images, decoded.labels, decoded.digests)
-        record.add(decoded)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            writer.checkpoint(record.model_dump(mode="json"))
-            saved = time.monotonic()
-        if on_progress:
-            on_progress(record.done, total)
+    with closing(decode_in_order(source, planned.framing, indices, workers)) as parts:
+        for part in parts:
+            if strict:
+                _refuse_first(source.origin, part.skipped)
+            writer.append(part.images, part.labels, part.digests, part.skipped, part.converted)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                writer.checkpoint()
+                saved = time.monotonic()
+            if on_progress:
+                on_progress(writer.journal.done, planned.images)
 
 
 def _fingerprint(source: Source, planned: Plan, strict: bool) -> str:
@@ -247,13 +203,9 @@ def _fingerprint(source: Source, planned: Plan, strict: bool) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _refusal(origin: str, name: str, reason: str) -> str:
-    advice = "mend or remove it, or leave out --strict to skip such images"
-    return f"cannot read {printable(name)} in {origin}: {reason}: {advice}"
-
-
-def _first_refusal(source: Source) -> str:
-    if not source.refused:
-        return ""
-    name, reason = source.refused[0]
-    return f"; {len(source.refused)} refused, the first, {printable(name)}: {reason}"
+def _refuse_first(origin: str, unreadable: list[tuple[str, str]]) -> None:
+    """Raises a UserError if there is an unreadable image."""
+    if unreadable:
+        name, reason = unreadable[0]
+        advice = "mend or remove it, or leave out --strict to skip such images"
+        raise UserError(f"cannot read {one_line(name)} in {origin}: {reason}: {advice}")

@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vitgan.data.branches import find_branches, listed
-from vitgan.data.sources.container import natural_order
-from vitgan.data.sources.source import printable
+from vitgan.data.names import find_branches, listed, natural_order
 from vitgan.errors import UserError
+from vitgan.files import one_line
 
 WORDS = {
     "train": ("train", "training", "trn"),
@@ -73,7 +72,7 @@ def choose_split(names: list[str], wanted: str | None = None, all_are_classes: b
     part = choose_part(wanted, folders) if wanted else next(iter(folders))
     if part is None:
         raise UserError(f"has no folder {wanted!r} for --split: it has {listed(folders)}")
-    return Split(wanted or split_of(part), f"the folder {printable(part)}", found[part], parts[part], parts)
+    return Split(wanted or split_of(part), f"the folder {one_line(part)}", found[part], parts[part], parts)
 
 
 def _choose_by_folder(names: list[str], wanted: str | None, all_are_classes: bool) -> Split:
@@ -85,15 +84,15 @@ def _choose_by_folder(names: list[str], wanted: str | None, all_are_classes: boo
             [] if all_are_classes else [folder for folder in branches.folders if split_of(folder) and _is_plain(folder)]
         )
         if doubtful:
-            advice = f"pass --split {printable(doubtful[0])} for its images, or --split all if it is a class"
+            advice = f"pass --split {one_line(doubtful[0])} for its images, or --split all if it is a class"
             raise UserError(f"has the folder {listed(doubtful)}, which may be a split or a class: {advice}")
         return Split(None, "none: no folder is called so", every, names)
     if wanted in branches.trunk:
-        return Split(wanted, f"the folder {printable(wanted)}", every, names)
+        return Split(wanted, f"the folder {one_line(wanted)}", every, names)
     kept = [index for index in every if branches.first[index] == wanted]
     if not kept:
         raise UserError(f"has no folder {wanted!r} for --split: it has {listed(branches.folders) or 'no folders'}")
-    return Split(wanted, f"the folder {printable(wanted)}", kept, [names[index] for index in kept])
+    return Split(wanted, f"the folder {one_line(wanted)}", kept, [names[index] for index in kept])
 
 
 def find_parts(names: list[str]) -> list[tuple[str, str]]:
@@ -174,5 +173,5 @@ def choose_part(wanted: str, parts: Iterable[str]) -> str | None:
         return wanted
     meant = [part for part in parts if split_of(wanted) and split_of(part) == split_of(wanted)]
     if len(meant) > 1:
-        raise UserError(f"has {listed(meant)} for --split {printable(wanted)}: pass one of these names")
+        raise UserError(f"has {listed(meant)} for --split {one_line(wanted)}: pass one of these names")
     return meant[0] if meant else None

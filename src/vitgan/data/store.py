@@ -1,50 +1,112 @@
 """The image store: one memory-mapped uint8 array and its description.
 
-    DIR/images.npy     (N, C, H, W) uint8, plain NumPy format
-    DIR/labels.npy     (N,) int64, only where the source has labels
-    DIR/dataset.json   DatasetDescription
-
-A store in the making is the hidden folder `.DIR.partial` beside it, which becomes DIR when it is whole. It holds a
-journal, so that a preparation that was killed can go on.
+DIR/images.npy     (N, C, H, W) uint8, plain NumPy format
+DIR/labels.npy     (N,) int64, only where the source has labels
+DIR/dataset.json   DatasetDescription
 """
 
 import hashlib
 import io
+import json
 import os
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
-from filelock import Timeout
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from vitgan.data.description import FILE_NAME, LARGEST_LABEL, DatasetDescription, Digest
-from vitgan.data.duplicates import find_duplicates, image_digests
+from vitgan.commands import command
+from vitgan.data.labels import LARGEST_LABEL
 from vitgan.errors import UserError
-from vitgan.files import lock_file, read_array, read_model, regular_size, write_bytes
-from vitgan.folders import MARKER, check_folder, install
+from vitgan.files import one_line, read_array, read_model
 from vitgan.schema import Config
 
-IMAGES, LABELS = "images.npy", "labels.npy"
-JOURNAL, DIGESTS, LOCK = "journal.json", "digests.bin", "lock"
-PARTIAL_FILES = {
-    IMAGES,
-    LABELS,
-    FILE_NAME,
-    JOURNAL,
-    f".{JOURNAL}.part",
-    DIGESTS,
-    LOCK,
-    "labels.bin",
-    MARKER,
-    f".{MARKER}.part",
-}
-"""All that a store in the making holds; nothing else is ever removed with it."""
-STORE = "image store"
+IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"
 BLOCK_BYTES = 1 << 22
-LISTED_DUPLICATES = 100
+MAPPED_BYTES = 1 << 28
+"""A store of up to so many bytes is mapped and stays in memory."""
+
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Line = Annotated[str, AfterValidator(one_line)]
+"""Text without control characters, which would act on a terminal: they become escapes."""
+
+
+class SkippedImage(Config):
+    """An image that the source has and the store has not."""
+
+    name: Line
+    reason: Line
+
+
+class DatasetDescription(Config):
+    """What a store holds and how it came about: the content of `dataset.json`.
+
+    Attributes:
+        source: Name of the source: "cifar10", "folder", ...
+        origin: File or folder that was read.
+        split: Which part of the data set, where it has parts.
+        split_from: Where that comes from, in words.
+        resolution: Height and width in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        count: Number of images.
+        framing: Crop, padding and resizing rule in words.
+        background: Colour that transparent images were composited on, "#rrggbb".
+        sha256: Hex digest of the images' bytes in order (the array, not the file's header).
+        labels_sha256: Hex digest of the labels' bytes (little-endian int64); None without labels.
+        label_names: Name of each label 0, 1, ...; None where there are no names.
+        labels_from: Where labels come from, or why there are none, in words.
+        skipped: The first skipped images with reasons; `skipped_count` counts all.
+        converted: How many images needed what treatment ("alpha composited": 12, ...).
+        duplicate_count: Images whose pixels equal an earlier image's, as stored.
+        duplicates: The first of them as (index of the first copy, index of this one).
+        licence: Terms of the data, in words.
+        url: Where the data comes from.
+    """
+
+    format_version: Literal[1] = 1
+    source: Line
+    origin: Line = ""
+    split: Line | None = None
+    split_from: Line = ""
+    resolution: Annotated[int, Field(gt=0, le=4096)]
+    channels: Literal[1, 3]
+    count: Annotated[int, Field(gt=0)]
+    framing: Line = ""
+    background: Line = "#ffffff"
+    sha256: Digest
+    labels_sha256: Digest | None = None
+    label_names: Annotated[list[Line], Field(max_length=LARGEST_LABEL + 1)] | None = None
+    labels_from: Line = ""
+    skipped: list[SkippedImage] = Field(default_factory=list)
+    skipped_count: Count = 0
+    converted: dict[Line, Count] = Field(default_factory=dict)
+    duplicate_count: Count = 0
+    duplicates: list[tuple[Count, Count]] = Field(default_factory=list)
+    licence: Line = ""
+    url: Line = ""
+
+    @classmethod
+    def read(cls, store: Path) -> "DatasetDescription":
+        """Reads the description in the folder `store`.
+
+        Raises:
+            UserError: The folder is missing or is no store.
+        """
+        if not store.exists():
+            advice = f"prepare one with `{command('data', 'SOURCE', '--out', store)}`"
+            raise UserError(f"there is no image store at {store}: {advice}")
+        if not (store / DESCRIPTION).exists():
+            raise UserError(f"{store} is not an image store (no {DESCRIPTION}): prepare one with `vitgan data`")
+        return read_model(store / DESCRIPTION, cls, "store")
+
+    def write(self, store: Path) -> None:
+        """Writes the description into the folder `store`, readable by people."""
+        content = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        (store / DESCRIPTION).write_text(content + "\n", "utf-8")
 
 
 class ImageStore:
@@ -60,10 +122,12 @@ class ImageStore:
     def __init__(
         self, path: Path, description: DatasetDescription, images: np.memmap, labels: np.ndarray | None
     ) -> None:
-        self.path = path
-        self.description = description
-        self.images = images
-        self.labels = labels
+        self.path, self.description, self.images, self.labels = path, description, images, labels
+        self._array = np.asarray(images)
+        self._file = os.open(path / IMAGES, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._is_mapped = images.nbytes <= MAPPED_BYTES or not hasattr(os, "preadv")
+        self._advise(0, 0, "POSIX_FADV_WILLNEED" if self._is_mapped else "POSIX_FADV_RANDOM")
 
     @classmethod
     def open(cls, path: str | Path) -> "ImageStore":
@@ -82,7 +146,7 @@ class ImageStore:
                 labels = np.array(read_array(path / LABELS, np.int64, (count,)))
                 _check_labels(path, labels, description.labels_sha256)
             elif (path / LABELS).exists():
-                raise UserError(f"{path} has {LABELS}, of which {FILE_NAME} knows nothing")
+                raise UserError(f"{path} has {LABELS}, of which {DESCRIPTION} knows nothing")
         except UserError as error:
             raise UserError(f"{error}: prepare the store again") from error
         return cls(path, description, images, labels)
@@ -107,6 +171,40 @@ class ImageStore:
             return 0
         return max(len(self.description.label_names or ()), int(self.labels.max()) + 1)
 
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Images at random places: fast from a cold disk, and in little memory however large the store is.
+
+        A small store is read through its map. Of a large one the images are announced to the kernel, which fetches
+        them in parallel, and then read from the file: what is mapped would count as this process's memory.
+
+        Args:
+            indices: (n,) positions.
+
+        Returns:
+            (n, C, H, W) uint8, a new array.
+
+        Raises:
+            UserError: The file was cut off since the store was opened, or cannot be read.
+        """
+        if self._is_mapped:
+            return self._array.take(indices, axis=0)
+        images = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
+        rows = images.reshape(len(indices), -1)
+        starts = (self.images.offset + indices.astype(np.int64) * rows.shape[1]).tolist()
+        for start in starts:
+            self._advise(start, rows.shape[1], "POSIX_FADV_WILLNEED")
+        try:
+            found = [os.preadv(self._file, [row.data], start) for row, start in zip(rows, starts, strict=True)]
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / IMAGES}: {error.strerror or error}") from error
+        if sum(found) != images.nbytes:
+            raise UserError(f"{self.path / IMAGES} was cut off while it was read: prepare the store again")
+        return images
+
+    def _advise(self, start: int, length: int, advice: str) -> None:
+        if hasattr(os, "posix_fadvise"):  # not on Windows and macOS
+            os.posix_fadvise(self._file, start, length, getattr(os, advice))
+
     def verify(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Reads every byte and compares it with the checksums in `dataset.json`.
 
@@ -121,7 +219,7 @@ class ImageStore:
         try:
             with (self.path / IMAGES).open("rb") as file:
                 file.seek(self.images.offset)
-                for done in _hash_blocks(file, digest, len(self) * image_bytes):
+                for done in accumulate(hash_blocks(file, digest, len(self) * image_bytes)):
                     if on_progress:
                         on_progress(done // image_bytes, len(self))
         except OSError as error:
@@ -130,306 +228,35 @@ class ImageStore:
             raise UserError(f"the images of {self.path} were altered (SHA-256 differs): prepare the store again")
 
 
-class Journal(Config):
-    """What a writer's `journal.json` vouches for."""
-
-    fingerprint: str
-    count: int = Field(ge=0)
-    images: Digest
-    labels: Digest
-    digests: Digest
-    """SHA-256 of what the three files hold of these `count` images."""
-    record: dict[str, Any]
-    """The caller's."""
-    sha256: str = ""
-    """Of all of the above."""
-
-    def signed(self) -> "Journal":
-        """With the digest of all other fields."""
-        content = self.model_dump_json(exclude={"sha256"})
-        return self.model_copy(update={"sha256": hashlib.sha256(content.encode()).hexdigest()})
-
-
-class StoreWriter:
-    """Writes a store image after image; the folder appears under its name only when it is whole.
-
-    Use it as a context manager. Leaving the block without `finish` removes what was written, unless `checkpoint` was
-    called and the reason is not a UserError: then the work so far is kept for a writer with the same fingerprint.
-
-    Args:
-        path: The store's folder to be.
-        resolution: Height and width in pixels.
-        channels: 1 or 3.
-        labelled: Whether images come with labels.
-        overwrite: Replace a store that is already there.
-        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up, if
-            every byte of it is as it was written.
-
-    Attributes:
-        count: Images written so far.
-        journal: What the last `checkpoint` was given; empty at a fresh start.
-        notice: What became of work that a killed writer left, in words; empty if there was none.
-
-    Raises:
-        UserError: The folder exists, cannot be written, or is being written by another process.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        resolution: int,
-        channels: int,
-        labelled: bool = False,
-        overwrite: bool = False,
-        fingerprint: str = "",
-    ) -> None:
-        self.path = Path(path)
-        self.resolution, self.channels, self.labelled = resolution, channels, labelled
-        self.overwrite, self.fingerprint = overwrite, fingerprint
-        self.count = 0
-        self.journal: dict[str, Any] = {}
-        self.notice = ""
-        self._parts: list[_Part] = []
-        self._partial = partial_folder(self.path)
-        refuse_existing(self.path, overwrite)
-        try:
-            self._partial.mkdir(parents=True, exist_ok=True)
-            if self._partial.is_symlink() or {file.name for file in self._partial.iterdir()} - PARTIAL_FILES:
-                raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another --out")
-            self._lock = lock_file(self._partial / LOCK, timeout=0)
-            self._lock.acquire()
-            useless = self._take_up()
-            if useless:
-                self.restart(useless)
-        except Timeout as error:
-            raise UserError(f"another process is preparing {path}: wait for it, or choose another --out") from error
-        except OSError as error:
-            raise UserError(f"cannot write {error.filename or path}: {error.strerror}: choose another --out") from error
-
-    def append(self, images: np.ndarray, labels: np.ndarray | None = None, digests: np.ndarray | None = None) -> None:
-        """Adds images at the end.
-
-        Args:
-            images: (n, C, H, W) uint8.
-            labels: (n,) integers; required if the store is labelled, else left out.
-            digests: `image_digests(images)`, if the caller has them already.
-
-        Raises:
-            UserError: The disk is full or broken.
-        """
-        if images.dtype != np.uint8 or images.shape[1:] != (self.channels, self.resolution, self.resolution):
-            raise ValueError(f"expected uint8 (n, {self.channels}, {self.resolution}, {self.resolution})")
-        if (labels is not None) != self.labelled or (labels is not None and len(labels) != len(images)):
-            raise ValueError("expected one label for each image of a labelled store, and none otherwise")
-        if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
-            raise UserError(f"labels {labels.min()} to {labels.max()}: expected 0 to {LARGEST_LABEL:,}")
-        try:
-            self._images.write(np.ascontiguousarray(images).tobytes())
-            if labels is not None:
-                self._labels.write(np.asarray(labels, "<i8").tobytes())
-            self._digests.write((image_digests(images) if digests is None else digests).tobytes())
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-        self.count += len(images)
-
-    def checkpoint(self, journal: dict[str, Any]) -> None:
-        """Makes the images so far, and `journal` (JSON values), survive a kill of this process."""
-        for part in self._parts:
-            part.file.flush()
-        images, labels, digests = (part.sha256.hexdigest() for part in self._parts)
-        shared = {"fingerprint": self.fingerprint, "count": self.count, "record": journal}
-        state = Journal(**shared, images=images, labels=labels, digests=digests).signed()
-        write_bytes(self._partial / JOURNAL, state.model_dump_json().encode())
-        self.journal = journal
-
-    def restart(self, reason: str) -> None:
-        """Drops what a killed writer left.
-
-        Args:
-            reason: Why it is of no use.
-
-        Raises:
-            UserError: The files cannot be written.
-        """
-        self.count, self.journal = 0, {}
-        self.notice = f"starts again, as what a killed preparation left in {self._partial} is of no use: {reason}"
-        try:
-            (self._partial / JOURNAL).unlink(missing_ok=True)
-            self._open(0)
-        except OSError as error:
-            raise UserError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
-
-    def finish(self, **description: Any) -> ImageStore:
-        """Completes the store and moves it to its place.
-
-        Args:
-            description: The fields of DatasetDescription that the writer does not know by itself.
-
-        Raises:
-            UserError: The store is empty, or the disk is full or broken.
-        """
-        if self.count == 0:
-            raise UserError(f"no image to write into {self.path}")
-        try:
-            self._write_whole(description)
-            self._lock.release()
-            (self._partial / LOCK).unlink(missing_ok=True)
-            self._move_into_place()
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
-        return ImageStore.open(self.path)
-
-    def discard(self) -> None:
-        """Removes everything written so far."""
-        self._close_files()
-        self._lock.release()
-        with suppress(OSError):
-            for name in PARTIAL_FILES:
-                (self._partial / name).unlink(missing_ok=True)
-            self._partial.rmdir()
-
-    def __enter__(self) -> "StoreWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._images.file.closed:
-            return
-        if self.journal and error is not None and not isinstance(error, UserError):
-            self._close_files()
-            self._lock.release()
-        else:
-            self.discard()
-
-    def _take_up(self) -> str:
-        """Goes on behind the images of a killed writer, or says why that cannot be; "" if there are none."""
-        if not any((self._partial / name).exists() for name in (IMAGES, JOURNAL)):
-            self._open(0)
-            return ""
-        if not (self._partial / JOURNAL).exists():
-            return "it ended before anything was safe"
-        try:
-            kept = read_model(self._partial / JOURNAL, Journal, "preparation's journal")
-        except UserError as error:
-            return str(error)
-        if kept != kept.signed():
-            return f"{JOURNAL} is damaged"
-        if kept.fingerprint != self.fingerprint or not self.fingerprint:
-            return "the source or an option is another now"
-        self._open(kept.count)
-        found = [part.sha256.hexdigest() for part in self._parts]
-        if found != [kept.images, kept.labels, kept.digests]:
-            return "its images were altered"
-        self.count, self.journal = kept.count, kept.record
-        self.notice = f"goes on behind the {kept.count:,} images that a killed preparation left"
-        return ""
-
-    def _open(self, count: int) -> None:
-        """Opens the files for appending behind `count` images."""
-        self._close_files()
-        image_bytes, header = self.channels * self.resolution**2, _header(0, self.channels, self.resolution)
-        self._images = _Part(self._partial / IMAGES, header, count * image_bytes)
-        self._labels = _Part(self._partial / "labels.bin", b"", count * 8 * self.labelled)
-        self._digests = _Part(self._partial / DIGESTS, b"", count * 8)
-        self._parts = [self._images, self._labels, self._digests]
-
-    def _write_whole(self, description: dict[str, Any]) -> None:
-        self._images.file.seek(0)
-        self._images.file.write(_header(self.count, self.channels, self.resolution))
-        for part in self._parts:
-            part.file.close()
-        labels_sha256 = None
-        if self.labelled:
-            labels = np.fromfile(self._partial / "labels.bin", "<i8").astype(np.int64)
-            np.save(self._partial / LABELS, labels)
-            labels_sha256 = _labels_digest(labels)
-        duplicates = find_duplicates(np.fromfile(self._partial / DIGESTS, np.uint64))
-        DatasetDescription(
-            resolution=self.resolution,
-            channels=self.channels,  # pyright: ignore[reportArgumentType]
-            count=self.count,
-            sha256=self._images.sha256.hexdigest(),
-            labels_sha256=labels_sha256,
-            duplicate_count=len(duplicates),
-            duplicates=duplicates[:LISTED_DUPLICATES],
-            **description,
-        ).write(self._partial)
-        for name in ("labels.bin", DIGESTS, JOURNAL):
-            (self._partial / name).unlink(missing_ok=True)
-
-    def _move_into_place(self) -> None:
-        """An old store goes only after the new one is complete."""
-        refuse_existing(self.path, self.overwrite)
-        install(self._partial, self.path, STORE)
-
-    def _close_files(self) -> None:
-        for part in self._parts:
-            with suppress(OSError):  # a full disk was reported by the write itself
-                part.file.close()
-
-
-class _Part:
-    """A file of a store in the making, and the SHA-256 of what it holds behind its header.
-
-    Opens it for appending behind its first `size` bytes; where it has fewer, the SHA-256 is of those.
-    """
-
-    def __init__(self, path: Path, header: bytes, size: int) -> None:
-        path.touch()
-        regular_size(path)
-        self.file, self.sha256 = path.open("r+b"), hashlib.sha256()
-        self.file.write(header)
-        for _ in _hash_blocks(self.file, self.sha256, size):
-            pass
-        self.file.truncate()
-
-    def write(self, data: bytes) -> None:
-        self.file.write(data)
-        self.sha256.update(data)
-
-
-def partial_folder(path: Path) -> Path:
-    """Where the store `path` is written before it is whole."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - "." and ".." have no name
-    return path.with_name(f".{path.name}.partial")
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises a UserError unless a store may be written at `path`; only unaltered ones are overwritten (`vitgan.folders`)."""
-    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
-        raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
-    check_folder(path, STORE)
-
-
 def store_bytes(count: int, channels: int, resolution: int, labelled: bool) -> int:
     """Size of `images.npy` and `labels.npy` together."""
-    header = len(_header(count, channels, resolution))
+    header = len(images_header(count, channels, resolution))
     return header + count * channels * resolution**2 + (header + count * 8 if labelled else 0)
 
 
-def _header(count: int, channels: int, resolution: int) -> bytes:
-    """NumPy's own header, whose padding leaves room for any count: its length does not depend on it."""
+def images_header(count: int, channels: int, resolution: int) -> bytes:
+    """What `images.npy` begins with: NumPy's own header, of the same length for any count."""
     buffer = io.BytesIO()
     shape = (count, channels, resolution, resolution)
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 
-def _hash_blocks(file: BinaryIO, digest: "hashlib._Hash", size: int) -> Iterator[int]:
-    """Feeds the next `size` bytes to `digest`; yields how many are done."""
-    done = 0
-    while done < size and (block := file.read(min(BLOCK_BYTES, size - done))):
+def hash_blocks(file: BinaryIO, digest: "hashlib._Hash", size: int) -> Iterator[int]:
+    """Feeds the next `size` bytes to `digest`; yields the length of each block."""
+    while size > 0 and (block := file.read(min(BLOCK_BYTES, size))):
         digest.update(block)
-        done += len(block)
-        yield done
+        size -= len(block)
+        yield len(block)
 
 
-def _labels_digest(labels: np.ndarray) -> str:
+def labels_digest(labels: np.ndarray) -> str:
+    """SHA-256 of labels as little-endian int64, hexadecimal."""
     return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 
 
 def _check_labels(path: Path, labels: np.ndarray, sha256: str) -> None:
-    if _labels_digest(labels) != sha256:
+    if labels_digest(labels) != sha256:
         raise UserError(f"the labels of {path} were altered (SHA-256 differs)")
     if not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
         raise UserError(f"{path / LABELS} has labels {labels.min()} to {labels.max()}, expected 0 to {LARGEST_LABEL:,}")

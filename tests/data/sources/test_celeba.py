@@ -114,9 +114,9 @@ def test_every_layout_gives_the_aligned_images_of_the_split(tmp_path, monkeypatc
         for folder, path in forms:
             monkeypatch.chdir(folder)
             source = CelebA(path or (place.name if place.is_file() else "."))
-            stems = [source.item_name(index)[-10:-4] for index in range(len(source))]
+            stems = [source.name(index)[-10:-4] for index in range(len(source))]
             assert stems == ["000001", "000003", "000005"], name
-            greens = [decode_unframed(bytes(source[index].image), 3, "#ffffff")[1, 0, 0] for index in range(3)]
+            greens = [decode_unframed(source.read(index), 3, "#ffffff")[1, 0, 0] for index in range(3)]
             assert greens == [101, 103, 105]
             assert "list_eval_partition" in source.split_from
             assert len(CelebA(path or (place.name if place.is_file() else "."), "all")) == 5
@@ -169,14 +169,14 @@ def test_what_is_not_one_set_of_aligned_images_is_refused(tmp_path, files, messa
 def test_forms_of_the_partition(tmp_path, content):
     tree(tmp_path, {"img_align_celeba/": ALIGNED, "partition.txt": content})
     source = CelebA(tmp_path / "img_align_celeba", partition=tmp_path / "partition.txt")
-    assert [source.item_name(index) for index in range(3)] == ["000001.jpg", "000003.jpg", "000005.jpg"]
+    assert [source.name(index) for index in range(3)] == ["000001.jpg", "000003.jpg", "000005.jpg"]
 
 
 def test_splits(tmp_path):
     images = official_layout(tmp_path / "celeba", zipped=False)
     names = {split: CelebA(images, split) for split in ("train", "valid", "test", "all")}
     assert {split: len(source) for split, source in names.items()} == {"train": 3, "valid": 1, "test": 1, "all": 5}
-    assert names["test"].item_name(0) == "000004.jpg"
+    assert names["test"].name(0) == "000004.jpg"
 
 
 def test_the_partition_beside_the_images_or_as_csv(tmp_path):
@@ -189,7 +189,7 @@ def test_the_partition_beside_the_images_or_as_csv(tmp_path):
     (tmp_path / "celeba" / "Img" / "list_eval_partition.csv").write_text(table)
     assert len(CelebA(images)) == 3
     (tmp_path / "elsewhere.txt").write_text("000002.jpg  0\r\n")
-    assert CelebA(images, partition=tmp_path / "elsewhere.txt").item_name(0) == "000002.jpg"
+    assert CelebA(images, partition=tmp_path / "elsewhere.txt").name(0) == "000002.jpg"
 
 
 def test_images_that_the_partition_lists_and_that_are_not_there_are_counted(tmp_path):

@@ -13,7 +13,8 @@ from vitgan.errors import UserError
 
 
 def names_and_labels(source):
-    return [(source.item_name(index), source[index].label) for index in range(len(source))]
+    labels = [None] * len(source) if source.labels is None else source.labels.tolist()
+    return [(source.name(index), label) for index, label in enumerate(labels)]
 
 
 def test_class_folders_become_labels_in_natural_order(tmp_path):
@@ -64,9 +65,9 @@ def test_labels_only_where_they_make_sense(tmp_path, names, labels):
     for number, name in enumerate(names):
         write_image(tmp_path / name, number)
     source = ImageFolder(tmp_path)
-    assert source.labelled == (labels is not None)
+    assert (source.labels is None) == (labels is None)
     assert [label for _, label in names_and_labels(source)] == (labels or [None] * len(names))
-    assert not ImageFolder(tmp_path, labels="none").labelled
+    assert ImageFolder(tmp_path, labels="none").labels is None
 
 
 def test_labels_can_be_insisted_on(tmp_path):
@@ -155,7 +156,7 @@ def test_stylegan_zips_have_their_labels_from_dataset_json(tmp_path):
 def test_stylegan_zips_without_labels(tmp_path):
     source = ImageFolder(stylegan_zip(tmp_path / "images.zip", None))
     assert len(source) == 3
-    assert not source.labelled
+    assert source.labels is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_damaged_dataset_json_is_refused(tmp_path, content):
     (tmp_path / "dataset.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=r"dataset\.json in .* cannot be read.*--labels none"):
         ImageFolder(tmp_path)
-    assert not ImageFolder(tmp_path, labels="none").labelled
+    assert ImageFolder(tmp_path, labels="none").labels is None
 
 
 def test_a_dataset_json_of_another_kind_is_left_alone(tmp_path):
@@ -199,7 +200,7 @@ def test_a_table_that_says_there_are_no_labels_goes_before_folders(tmp_path):
         write_image(tmp_path / f"class{number % 2}" / f"{number}.png", number)
     (tmp_path / "dataset.json").write_text('{"labels": null}')
     source = ImageFolder(tmp_path)
-    assert not source.labelled
+    assert source.labels is None
     assert "dataset.json" in source.labels_from
     assert ImageFolder(tmp_path, labels="folders").label_names == ["class0", "class1"]
 
@@ -244,7 +245,7 @@ def test_a_table_can_be_named(tmp_path, place):
         with zipfile.ZipFile(tmp_path / "in.zip", "a") as archive:
             archive.writestr("breeds.csv", rows)
         source, labels = tmp_path / "in.zip", "breeds.csv"
-    assert not ImageFolder(source).labelled
+    assert ImageFolder(source).labels is None
     store = prepare(ImageFolder(source, labels=labels), tmp_path / "store", resolution=8)
     assert store.labels is not None
     assert store.labels.tolist() == [1, 0, 1]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vitgan.data.cache import cache_folder
+from vitgan.data.download import cache_folder
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.store import ImageStore

@@ -1,1 +1,1 @@
-"""Formats that people have images in: each source gives items in a fixed order, and nothing else."""
+"""Formats that people have images in: each source gives images in a fixed order, and nothing else."""

@@ -4,19 +4,21 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
-from errno import ENOENT
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from vitgan.data.branches import listed
 from vitgan.data.decode import decode_unframed
-from vitgan.data.sources.container import Container, open_container
-from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
+from vitgan.data.names import listed
+from vitgan.data.sources.archives import Container
+from vitgan.data.sources.container import open_container
+from vitgan.data.sources.folder import FileSource
+from vitgan.data.sources.source import Provenance, UnreadableImage
 from vitgan.data.splits import split_of
 from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
+from vitgan.files import one_line, read_bytes
 
 # The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (`--crop 148`).
 PROVENANCE = Provenance(
@@ -36,7 +38,7 @@ PARTITION_FILES = ("list_eval_partition.txt", "list_eval_partition.csv")
 PARENTS = 4
 
 
-class CelebA(Source):
+class CelebA(FileSource):
     """The aligned and cropped images.
 
     Args:
@@ -55,64 +57,73 @@ class CelebA(Source):
 
     def __init__(self, path: str | Path, split: Split = "train", partition: str | Path | None = None) -> None:
         path = Path(path)
-        self.origin = str(path)
-        self.split = split
-        self._partition: list[Path] = []
-        self._container = _open(path)
-        self.refused = [entry for entry in self._container.refused if not _is_partition(entry[0])]
-        images = [index for index, name in enumerate(self._container.names) if _is_image(name)]
+        container = _open(path)
+        images = [index for index, name in enumerate(container.names) if _is_image(name)]
+        self.refused = [entry for entry in container.refused if not _is_partition(entry[0])]
         if not images:
-            why = f" ({': '.join(map(printable, self.refused[0]))})" if self.refused else ""
+            why = f" ({': '.join(map(one_line, self.refused[0]))})" if self.refused else ""
             raise UserError(f"no images under {path}{why}: pass {ALIGNED} or {ALIGNED}.zip")
-        self._indices = _choose_aligned(self._container, images, path)
-        _check_size(self._container, self._indices, path)
-        if split == "all":
-            self.split_from = "all"
-            return
-        file, pairs, splits, unknown = self._read_partition(path, partition)
+        super().__init__(path, container, _choose_aligned(container, images, path))
+        self._check_size()
+        self.split, self.split_from = split, "all"
+        self._partition = Path(partition) if partition else None
+        if split != "all":
+            self._keep_split(split)
+
+    def files(self) -> Iterable[Path]:
+        return [*super().files(), *([self._partition] if self._partition else [])]
+
+    def _keep_split(self, split: Split) -> None:
+        file, pairs = self._read_partition()
+        try:
+            splits, unknown = assign(pairs, self.names())
+        except UserError as error:
+            raise UserError(f"{file} is no partition file: {error}: pass another with --partition") from error
         self._indices = [index for index, of in zip(self._indices, splits, strict=True) if of == split]
         missing = set(unknown)
         self.refused += [
             (name, "in the partition file, but not there") for name, of in pairs if of == split and name in missing
         ]
         if not self._indices:
-            raise UserError(f"none of the images that {file} lists for {split} is in {path}")
+            raise UserError(f"none of the images that {file} lists for {split} is in {self.origin}")
         outside = splits.count(None)
         self.split_from = file + (f", in which {outside:,} images are not" if outside else "")
 
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Item:
-        return Item(self.item_name(index), self._container.read(self._indices[index]))
-
-    def item_name(self, index: int) -> str:
-        return self._container.names[self._indices[index]]
-
-    def files(self) -> Iterable[Path]:
-        return [*self._container.files(), *self._partition]
-
-    def _read_partition(
-        self, path: Path, partition: str | Path | None
-    ) -> tuple[str, list[tuple[str, str]], list[str | None], list[str]]:
-        """The partition's file, its (name, split) pairs, the split of each image, and names that no image has."""
-        inside = sorted(filter(_is_partition, self._container.names), key=lambda name: name.count("/"))
-        found = Path(partition) if partition else None if inside else _find_partition((path, self._container.path))
-        if not found and not inside:
+    def _read_partition(self) -> tuple[str, list[tuple[str, str]]]:
+        """The partition's file, and its (name, split) pairs."""
+        container = self._container
+        inside = sorted(filter(_is_partition, container.names), key=lambda name: name.count("/"))
+        if self._partition is None and not inside:
+            self._partition = _find_partition((Path(self.origin), container.path))
+        if self._partition is None and not inside:
             advice = "pass it with --partition, or take all images with --split all"
-            raise UserError(f"no {PARTITION_FILES[0]} in or beside {path}: {advice}")
-        self._partition = [found] if found else []
-        file = printable(str(found or inside[0]))
+            raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}")
+        file = one_line(str(self._partition or inside[0]))
         try:
-            data = _read_start(found) if found else self._container.read_named(inside[0])
+            if self._partition:
+                data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
+            else:
+                data = container.read_named(inside[0])
             pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
-            if not pairs or not all(split for _, split in pairs):
-                raise UserError("expected lines such as '000001.jpg 0'")
-            return file, pairs, *assign(pairs, [self._container.names[index] for index in self._indices])
-        except (OSError, UnreadableImage) as error:
-            raise UserError(f"cannot read the partition {file}: {getattr(error, 'strerror', error)}") from error
+        except UnreadableImage as error:
+            raise UserError(f"cannot read the partition {file}: {error}") from error
         except UserError as error:
             raise UserError(f"{file} is no partition file: {error}: pass another with --partition") from error
+        if not pairs or not all(split for _, split in pairs):
+            expected = "expected lines such as '000001.jpg 0'"
+            raise UserError(f"{file} is no partition file: {expected}: pass another with --partition")
+        return file, pairs
+
+    def _check_size(self) -> None:
+        """Refuses images of another size, as crops of them would not be the data set's."""
+        for index in np.linspace(0, len(self) - 1, min(LOOKED_AT, len(self))).astype(int).tolist():
+            with suppress(UnreadableImage):  # which is counted when it is its turn
+                height, width = decode_unframed(self.read(index), 3, "#ffffff").shape[1:]
+                if (height, width) != HEIGHT_AND_WIDTH:
+                    raise UserError(
+                        f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels, CelebA's aligned "
+                        f"images have 178×218: pass {ALIGNED}, or prepare other images with `vitgan data folder`"
+                    )
 
 
 def _is_image(name: str) -> bool:
@@ -121,14 +132,6 @@ def _is_image(name: str) -> bool:
 
 def _is_partition(name: str) -> bool:
     return name.rpartition("/")[2].lower() in PARTITION_FILES
-
-
-def _read_start(file: Path) -> bytes:
-    """As much of a file as a partition may have, and one byte more if there is more."""
-    if not file.is_file():
-        raise FileNotFoundError(ENOENT, "there is no such file")
-    with file.open("rb") as opened:
-        return opened.read(LARGEST_PARTITION + 1)
 
 
 def _split(value: object) -> str:
@@ -161,12 +164,12 @@ def _choose_aligned(container: Container, images: list[int], path: Path) -> list
     chosen = [folder for folder, kind in kinds.items() if kind == best]
     if not chosen:
         raise UserError(f"{path} holds the images in the wild, not the aligned ones: pass {ALIGNED} or {ALIGNED}.zip")
-    indices = sorted(index for folder in chosen for index in folders[folder])
-    official = [index for index in indices if re.fullmatch(r"\d{6}", Path(container.names[index]).stem)]
-    stems = Counter(Path(container.names[index]).stem for index in official or indices)
-    if max(stems.values()) > 1:
+    stems = {index: Path(container.names[index]).stem for folder in chosen for index in folders[folder]}
+    official = {index: stem for index, stem in stems.items() if re.fullmatch(r"\d{6}", stem)}
+    stems = official or stems
+    if max(Counter(stems.values()).values()) > 1:
         raise UserError(f"{path} holds several sets of the images, in {listed(chosen)}: pass one of these folders")
-    return official or indices
+    return sorted(stems)
 
 
 def _kind_of(folders: list[str]) -> str:
@@ -174,19 +177,6 @@ def _kind_of(folders: list[str]) -> str:
     names = [folder.lower() for folder in reversed(folders)]
     kinds = (kind for name in names for kind in (ALIGNED, IN_THE_WILD) if name.startswith(kind))
     return next(kinds, "")
-
-
-def _check_size(container: Container, indices: list[int], path: Path) -> None:
-    """Refuses images of another size, as crops of them would not be the data set's."""
-    for place in np.linspace(0, len(indices) - 1, min(LOOKED_AT, len(indices))).astype(int).tolist():
-        with suppress(UnreadableImage):  # which is counted when it is its turn
-            height, width = decode_unframed(container.read(indices[place]), 3, "#ffffff").shape[1:]
-            if (height, width) != HEIGHT_AND_WIDTH:
-                name = printable(container.names[indices[place]])
-                raise UserError(
-                    f"{name} in {path} has {width}×{height} pixels, CelebA's aligned images have 178×218: "
-                    f"pass {ALIGNED}, or prepare other images with `vitgan data folder`"
-                )
 
 
 def _find_partition(places: tuple[Path, ...]) -> Path | None:

@@ -1,7 +1,6 @@
 """Fashion-MNIST: 70,000 pictures of clothes, 28×28 grey, 10 classes; 10,000 of them travel inside this package."""
 
 import gzip
-import hashlib
 import io
 import math
 import zlib
@@ -13,22 +12,13 @@ from typing import Literal
 import numpy as np
 
 from vitgan.data.download import download
-from vitgan.data.sources.source import Item, Provenance, Source
+from vitgan.data.sources.source import ArraySource, Provenance
 from vitgan.errors import UserError
 from vitgan.files import read_bytes
 
 LABEL_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 FILE_PREFIXES = {"train": "train", "test": "t10k"}
-SIDE = 28
 LARGEST_IDX_BYTES = 1 << 28
-
-PROVENANCE = Provenance(
-    "fashion-mnist",
-    licence="MIT, copyright 2017 Zalando SE",
-    url="https://github.com/zalandoresearch/fashion-mnist",
-    resolution=32,
-    channels=1,
-)
 URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 CHECKSUMS = {
     "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -38,7 +28,7 @@ CHECKSUMS = {
 }
 
 
-class FashionMnist(Source):
+class FashionMnist(ArraySource):
     """The idx files of Fashion-MNIST.
 
     Args:
@@ -50,47 +40,27 @@ class FashionMnist(Source):
         UserError: A file is missing or is not what it should be.
     """
 
-    provenance = PROVENANCE
-    in_memory = True
-    labelled = True
+    provenance = Provenance(
+        "fashion-mnist",
+        licence="MIT, copyright 2017 Zalando SE",
+        url="https://github.com/zalandoresearch/fashion-mnist",
+        resolution=32,
+        channels=1,
+        border=2,  # black, as the pictures' own background is: no resampling
+    )
     label_names = LABEL_NAMES
-    labels_from = "Fashion-MNIST's own"
-    split_from = "Fashion-MNIST's own"
+    labels_from = split_from = "Fashion-MNIST's own"
 
     def __init__(self, folder: str | Path | None = None, split: Literal["train", "test"] = "train") -> None:
-        if folder is None:
-            split = "test"
+        split = "test" if folder is None else split
         path = bundled_folder() if folder is None else Path(folder)
-        prefix = FILE_PREFIXES[split]
-        self.split = split
-        self.origin = "bundled" if folder is None else str(folder)
-        self._images = read_idx(_find(path, f"{prefix}-images-idx3-ubyte"))
-        self._labels = read_idx(_find(path, f"{prefix}-labels-idx1-ubyte"))
-        if self._images.ndim != 3 or self._labels.shape != self._images.shape[:1]:
-            raise UserError(
-                f"{path}: images {self._images.shape} and labels {self._labels.shape} do not belong together"
-            )
-        if self._labels.size and self._labels.max() >= len(LABEL_NAMES):
+        files = [_find(path, f"{FILE_PREFIXES[split]}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+        images, labels = map(read_idx, files)
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise UserError(f"{path}: images {images.shape} and labels {labels.shape} do not belong together")
+        if labels.size and labels.max() >= len(LABEL_NAMES):
             raise UserError(f"{path} has labels outside 0 to 9: it is not Fashion-MNIST")
-        self.labels = self._labels
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Item:
-        return Item(self.item_name(index), self._images[index], int(self._labels[index]))
-
-    def item_name(self, index: int) -> str:
-        return f"{self.split}/{index}"
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(
-            repr(self._images.shape).encode() + self._images.tobytes() + self._labels.tobytes()
-        ).hexdigest()
-
-    def padding(self, resolution: int) -> int:
-        """28 becomes 32 by a black border, as the pictures' own background is black: no resampling."""
-        return 2 if resolution == SIDE + 4 else 0
+        super().__init__("bundled" if folder is None else str(folder), split, images, labels, files)
 
 
 def download_fashion_mnist(
@@ -124,9 +94,9 @@ def read_idx(file: Path) -> np.ndarray:
         raise UserError(f"cannot read {file}: {error}: fetch it again") from error
     if data[:4] not in (b"\x00\x00\x08\x01", b"\x00\x00\x08\x03") or len(data) < 4 + 4 * data[3]:
         raise UserError(f"{file} is not an idx file of unsigned bytes")
-    dimensions = data[3]
-    shape = tuple(int(size) for size in np.frombuffer(data[4 : 4 + 4 * dimensions], ">u4"))
-    values = data[4 + 4 * dimensions :]
+    start = 4 + 4 * data[3]
+    shape = tuple(int(size) for size in np.frombuffer(data[4:start], ">u4"))
+    values = data[start:]
     if len(values) != math.prod(shape):
         raise UserError(f"{file} is damaged: it should hold {shape} values and holds {len(values)}: fetch it again")
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -6,26 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitgan.data.branches import listed
 from vitgan.data.labels import NO_LABEL, Labels, labels_of_folders, labels_of_values
+from vitgan.data.names import listed
+from vitgan.data.sources.archives import Container
 from vitgan.data.sources.container import open_container
-from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
+from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
 from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
+from vitgan.files import one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 SUFFIXES += (".jp2", ".avif", ".heic", ".heif")  # the last two cannot be decoded, which is to be seen and counted
 # Tables that are looked for; others are named with --labels.
-TABLES = (
-    "dataset.json",
-    "metadata.json",
-    "metadata.jsonl",
-    "metadata.csv",
-    "labels.json",
-    "labels.jsonl",
-    "labels.csv",
-)
+TABLES = ("dataset.json", *(f"{stem}.{end}" for stem in ("metadata", "labels") for end in ("json", "jsonl", "csv")))
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 THUMBNAILS = "@eaDir"  # which some network disks put into every folder
 
@@ -33,7 +27,37 @@ ADVICE = "pass --labels folders, --labels none, or --labels FILE with a table of
 TABLE_ADVICE = "mend it, or pass --labels folders, --labels none, or another --labels FILE"
 
 
-class ImageFolder(Source):
+class FileSource(Source):
+    """Some of the files of a folder or archive.
+
+    Args:
+        path: What was opened.
+        container: Its files.
+        indices: Which of them are images.
+    """
+
+    def __init__(self, path: Path, container: Container, indices: list[int]) -> None:
+        self.origin = str(path)
+        self._container, self._indices = container, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def name(self, index: int) -> str:
+        return self._container.names[self._indices[index]]
+
+    def read(self, index: int) -> bytes:
+        return self._container.read(self._indices[index])
+
+    def files(self) -> Iterable[Path]:
+        return self._container.files()
+
+    def names(self) -> list[str]:
+        """The names of all images."""
+        return [self._container.names[index] for index in self._indices]
+
+
+class ImageFolder(FileSource):
     """Image files in natural order of their names ("2.png" before "10.png").
 
     Files are chosen by suffix; hidden files and other suffixes are left out. `vitgan.data.splits` says what is a split,
@@ -62,44 +86,23 @@ class ImageFolder(Source):
         path = Path(path)
         if (path / "dataset.json").is_file() and (path / "images.npy").is_file():
             raise UserError(f"{path} is an image store already: train on it as it is")
-        self.path, self.origin = path, str(path)
 
         def wanted(name: str) -> bool:
-            table = name.rpartition("/")[2] in TABLES or name.lower().endswith(TABLE_SUFFIXES) or name == labels
-            return (table or name.lower().endswith(SUFFIXES)) and THUMBNAILS not in name.split("/")
+            is_table = name.rpartition("/")[2] in TABLES or name.lower().endswith(TABLE_SUFFIXES) or name == labels
+            return (is_table or _is_image(name)) and THUMBNAILS not in name.split("/")
 
-        self._container = open_container(path, wanted, follow_links=follow_links)
-        self.refused = [entry for entry in self._container.refused if not entry[0].lower().endswith(TABLE_SUFFIXES)]
-        names = self._container.names
-        self._indices = [index for index, name in enumerate(names) if name.lower().endswith(SUFFIXES)]
-        self._largest_table = largest_table(len(self._indices))
+        container = open_container(path, wanted, follow_links=follow_links)
+        super().__init__(path, container, [index for index, name in enumerate(container.names) if _is_image(name)])
+        self.refused = [entry for entry in container.refused if not entry[0].lower().endswith(TABLE_SUFFIXES)]
         if not self._indices:
-            raise UserError(f"no images under {path}{self._why_none()} (looked for {', '.join(SUFFIXES)})")
-        decided = self._decide(labels, self._choose_split(split, labels))
-        self.labels, self.label_names, self.labels_from = decided.numbers, decided.names, decided.source
-        self.labelled = self.labels is not None
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Item:
-        label = None if self.labels is None else int(self.labels[index])
-        if label == NO_LABEL:
-            raise UnreadableImage("it has no label")
-        return Item(self.item_name(index), self._container.read(self._indices[index]), label)
-
-    def item_name(self, index: int) -> str:
-        return self._container.names[self._indices[index]]
-
-    def files(self) -> Iterable[Path]:
-        return self._container.files()
-
-    def _why_none(self) -> str:
-        return f": {self.refused[0][0]}: {self.refused[0][1]}" if self.refused else ""
+            why = f": {self.refused[0][0]}: {self.refused[0][1]}" if self.refused else ""
+            raise UserError(f"no images under {path}{why} (looked for {', '.join(SUFFIXES)})")
+        self._largest_table = largest_table(len(self._indices))
+        self.take_labels(self._decide(labels, self._choose_split(split, labels)))
 
     def _choose_split(self, split: str | None, labels: str) -> Split:
         try:
-            chosen = choose_split([self.item_name(index) for index in range(len(self))], split, labels == "folders")
+            chosen = choose_split(self.names(), split, labels == "folders")
         except UserError as error:
             raise UserError(f"{self.origin} {error}") from error
         self._indices = [self._indices[index] for index in chosen.kept]
@@ -122,29 +125,24 @@ class ImageFolder(Source):
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
         except UserError as error:
             raise UserError(f"{self.origin}: {error}: {ADVICE}") from error
-        unread = [name for name in self._container.names if not name.lower().endswith(SUFFIXES)]
+        unread = [name for name in self._container.names if not _is_image(name)]
         if decided.numbers is None and unread:
             return replace(decided, source=f"{decided.source} ({listed(unread, 3)} is not read: --labels FILE does)")
         return decided
 
     def _read_tables(self) -> list[Labels]:
         """What each of the tables says that lie above the images; those that say nothing of labels are left alone."""
-        above = {""}
-        for folder in {self.item_name(index).rpartition("/")[0] for index in range(len(self))}:
-            while folder:
-                above.add(folder)
-                folder = folder.rpartition("/")[0]
+        above = _folders_above(self.names())
         tables = [name for name in self._container.names if name.rpartition("/")[2] in TABLES]
         found = []
         for name in tables:
             folder, _, file = name.rpartition("/")
             if folder in above:
-                others = [
+                of_other_splits = [
                     other for other in tables if other.endswith("/" + file) and other.rpartition("/")[0] not in above
                 ]
-                decided = self._labels_of_table(self._read_table(name), name, folder, self._values(others))
-                found += [decided] if decided else []
-        return found
+                found.append(self._labels_of_table(self._read_table(name), name, folder, self._values(of_other_splits)))
+        return [decided for decided in found if decided]
 
     def _values(self, tables: list[str]) -> list[Any]:
         """All labels in the tables of other splits."""
@@ -157,11 +155,11 @@ class ImageFolder(Source):
 
     def _read_chosen_table(self, file: str) -> Labels:
         """The labels of a table that the user names: on the disk, or inside the source."""
+        root, place = Path(self.origin).resolve(), Path(file)
         try:
-            if Path(file).is_file():
-                place = Path(file).resolve()
-                inside = place.is_relative_to(self.path.resolve())
-                folder = place.parent.relative_to(self.path.resolve()).as_posix() if inside else ""
+            if place.is_file():
+                inside = place.resolve().is_relative_to(root)
+                folder = place.resolve().parent.relative_to(root).as_posix() if inside else ""
                 with place.open("rb") as opened:
                     data = opened.read(self._largest_table + 1)
             elif file in self._container.names:
@@ -193,8 +191,7 @@ class ImageFolder(Source):
             others: Labels in other splits' tables: a class has one number in all.
             insist: Images may be missing in it, and have no label.
         """
-        file = printable(file)
-        names = [self.item_name(index) for index in range(len(self))]
+        file, names = one_line(file), self.names()
         try:
             pairs = read_pairs(data, file, self._largest_table)
             if not pairs:
@@ -203,12 +200,20 @@ class ImageFolder(Source):
             if decided.numbers is None:
                 return decided
             numbered = [(name, number) for (name, _), number in zip(pairs, decided.numbers, strict=False)]
-            numbers, _ = assign(numbered, names, folder)
+            found = [NO_LABEL if number is None else number for number in assign(numbered, names, folder)[0]]
+            missing = [name for name, number in zip(names, found, strict=True) if number == NO_LABEL]
+            if missing and (not insist or len(missing) == len(names)):
+                raise UserError(f"it has no label for {len(missing):,} images, the first {one_line(missing[0])}")
         except UserError as error:
             raise UserError(f"{file} in {self.origin}: {error}: {TABLE_ADVICE}") from error
-        found = [NO_LABEL if number is None else number for number in numbers]
-        missing = [name for name, number in zip(names, found, strict=True) if number == NO_LABEL]
-        if missing and (not insist or len(missing) == len(names)):
-            what = f"has no label for {len(missing):,} images, the first {printable(missing[0])}"
-            raise UserError(f"{file} in {self.origin} {what}: {TABLE_ADVICE}")
         return Labels(found, decided.names, file)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _folders_above(names: list[str]) -> set[str]:
+    """All folders that images lie in, at any depth; "" is the top."""
+    folders = [folder.split("/") for folder in {name.rpartition("/")[0] for name in names}]
+    return {"/".join(parts[:depth]) for parts in folders for depth in range(len(parts) + 1)}

@@ -1,14 +1,15 @@
 """LSUN: millions of scenes and objects, each category an LMDB of encoded images."""
 
-import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakValueDictionary
 
-from vitgan.data.isolation import ProcessDied, run_isolated
-from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
+from vitgan.data.names import listed
+from vitgan.data.sources.source import Provenance, Source, UnreadableImage
+from vitgan.data.workers import ProcessDied, run_isolated
 from vitgan.errors import UserError
-from vitgan.files import stamp
+from vitgan.files import one_line
 
 if TYPE_CHECKING:
     import lmdb
@@ -47,21 +48,22 @@ class Lsun(Source):
 
     def __init__(self, path: str | Path, category: str = "bedroom", split: Split | None = None) -> None:
         self.origin = str(path)
-        self._path = _find_database(Path(path), category, split or "train")
-        folder = _data_file(self._path).absolute().parent.name
-        self.split, self.split_from = _split_of(folder), f"the folder {printable(folder)}"
+        self._data = _find_database(Path(path), category, split or "train")
+        folder = self._data.absolute().parent.name
+        self.split = next((part for part in get_args(Split) if f"_{part}" in folder), None)
+        self.split_from = f"the folder {one_line(folder)}"
         if split and self.split not in (None, split):
             raise UserError(f"{path} holds the split {self.split}: leave out --split {split}, or pass another folder")
         self._environment: lmdb.Environment | None = None
         self._cursor: lmdb.Cursor | None = None
         self._position = -1
         try:
-            self._count, self._anchors, damage = run_isolated(_list_keys, self._path)
+            self._count, self._anchors, damage = run_isolated(_list_keys, self._data)
         except ProcessDied as error:
-            raise UserError(f"{self._path} is damaged: fetch it again") from error
+            raise UserError(f"{self._data} is damaged: fetch it again") from error
         if not self._count:
             raise UserError(f"{path} holds no images{damage and f': {damage}'}")
-        self.refused = [(_data_file(self._path).name, damage)] if damage else []
+        self.refused = [(self._data.name, damage)] if damage else []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_environment": None, "_cursor": None, "_position": -1}
@@ -69,33 +71,26 @@ class Lsun(Source):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Item:
-        key, image = self._read(index)
-        return Item(key.decode("utf-8", "backslashreplace"), image)
-
-    def item_name(self, index: int) -> str:
+    def name(self, index: int) -> str:
         """The position: the key would have to be read."""
         return f"image {index}"
 
-    def fingerprint(self) -> str:
-        start = f"lsun {self._count} {stamp(_data_file(self._path))}\n"
-        return hashlib.sha256(start.encode() + b"\n".join(self._anchors)).hexdigest()
-
-    def _read(self, index: int) -> tuple[bytes, bytes]:
-        """Key and value at `index`."""
+    def read(self, index: int) -> bytes:
         import lmdb
 
         try:
-            cursor = self._seek(index)
-            return bytes(cursor.key()), bytes(cursor.value())
+            return bytes(self._seek(index).value())
         except lmdb.Error as error:
             self._cursor, self._position = None, -1
             raise UnreadableImage(f"the database is damaged: {error}") from error
 
+    def files(self) -> Iterable[Path]:
+        return [self._data]
+
     def _seek(self, index: int) -> "lmdb.Cursor":
         """The cursor at `index`, reached from the last position or from the nearest anchor before it."""
         if self._cursor is None:
-            self._environment = _open_database(self._path)
+            self._environment = _open_database(self._data)
             self._cursor = self._environment.begin().cursor()
         anchor = index - index % KEYS_PER_ANCHOR
         if not anchor <= self._position <= index:
@@ -107,12 +102,7 @@ class Lsun(Source):
         return self._cursor
 
 
-def _split_of(folder: str) -> Split | None:
-    """The split that a database's folder is called after, e.g. "bedroom_val_lmdb"."""
-    return next((split for split in get_args(Split) if f"_{split}" in folder), None)
-
-
-def _list_keys(path: Path) -> tuple[int, list[bytes], str]:
+def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
     """The number of keys, every 256th of them (all three million would fill the workers' memory), and what is damaged.
 
     LMDB has no checksums: that no page is lost shows in the order of the keys and in the number that is written down.
@@ -124,7 +114,7 @@ def _list_keys(path: Path) -> tuple[int, list[bytes], str]:
 
     count, anchors, damage, last = 0, [], "", b""
     try:
-        environment = _open_database(path)
+        environment = _open_database(data)
         announced = environment.stat()["entries"]
         with environment.begin() as transaction, transaction.cursor() as cursor:
             for key in map(bytes, cursor.iternext(keys=True, values=False)):
@@ -134,57 +124,55 @@ def _list_keys(path: Path) -> tuple[int, list[bytes], str]:
                     anchors.append(key)
                 count, last = count + 1, key
     except lmdb.Error as error:
-        raise UserError(f"{path} is damaged: {error}: fetch it again") from error
+        raise UserError(f"{data} is damaged: {error}: fetch it again") from error
     if count != announced:
         damage = f"the database is damaged: it announces {announced:,} images and has {count:,}"
-    return count, anchors, damage or _stale(path, environment)
+    elif not damage and _is_stale(data, environment):
+        damage = "the database is damaged: an older state of it is read"
+    return count, anchors, damage
 
 
-def _stale(path: Path, environment: "lmdb.Environment") -> str:
+def _is_stale(data: Path, environment: "lmdb.Environment") -> bool:
     """Whether there is something behind the pages in use: then the newest state's own page is damaged."""
     size = environment.stat()["psize"]
-    with _data_file(path).open("rb") as file:
+    with data.open("rb") as file:
         file.seek((environment.info()["last_pgno"] + 1) * size)
-        behind = file.read(size)
-    return "the database is damaged: an older state of it is read" if behind.strip(b"\0") else ""
-
-
-def _data_file(path: Path) -> Path:
-    return path / "data.mdb" if path.is_dir() else path
+        return bool(file.read(size).strip(b"\0"))
 
 
 def _find_database(path: Path, category: str, split: str) -> Path:
-    if (path / "data.mdb").is_file() or (path.suffix == ".mdb" and path.is_file()):
+    """The file data.mdb."""
+    if path.suffix == ".mdb" and path.is_file():
         return path
+    if (path / "data.mdb").is_file():
+        return path / "data.mdb"
     if path.suffix == ".zip":
         raise UserError(f"an LMDB cannot be read inside a zip: unzip {path} and pass the folder")
     if not path.is_dir():
         raise UserError(f"there is nothing at {path}: pass an unzipped folder such as bedroom_train_lmdb")
-    found = sorted(child.name for child in path.iterdir() if (child / "data.mdb").is_file())
+    found = [child.name for child in path.iterdir() if (child / "data.mdb").is_file()]
     wanted = f"{category}_{split}_lmdb"
     if wanted not in found:
-        there = ", ".join(found[:10]) or "no LMDB"
+        there = listed(found) or "no LMDB"
         raise UserError(f"{path} has no {wanted}: it has {there}; choose with --category and --split")
-    return path / wanted
+    return path / wanted / "data.mdb"
 
 
-def _open_database(path: Path) -> "lmdb.Environment":
+def _open_database(data: Path) -> "lmdb.Environment":
     try:
         import lmdb
     except ImportError as error:
         raise UserError("reading LSUN needs the package lmdb: pip install 'vitgan[lsun]'") from error
-    data = _data_file(path)
     shared = _environments.get(data.resolve())
     if shared is not None:
         return shared
+    options: dict[str, Any] = {"lock": False, "readahead": False, "create": False, "max_spare_txns": 1}
     try:
-        environment = lmdb.open(
-            str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, create=False, max_spare_txns=1
-        )
-        pages = environment.info()["last_pgno"] + 1
-        needed, there = pages * environment.stat()["psize"], data.stat().st_size
+        environment = lmdb.open(str(data), subdir=False, readonly=True, **options)
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        there = data.stat().st_size
     except (lmdb.Error, OSError) as error:
-        raise UserError(f"{path} is not a sound LMDB: {error}: fetch it again") from error
+        raise UserError(f"{data} is not a sound LMDB: {error}: fetch it again") from error
     if there < needed:
         raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
     _environments[data.resolve()] = environment

@@ -1,20 +1,20 @@
 """Tables of encoded images in Parquet files, as the Hugging Face Hub keeps CIFAR-10, CelebA, LSUN and most others."""
 
-import hashlib
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitgan.data.labels import NO_LABEL, labels_of_values
-from vitgan.data.sources.container import natural_order
-from vitgan.data.sources.source import Item, Provenance, Source, UnreadableImage, printable
+from vitgan.data.labels import labels_of_values
+from vitgan.data.names import listed, natural_order
+from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import choose_part, split_of
 from vitgan.errors import UserError
-from vitgan.files import regular_size, stamp
+from vitgan.files import one_line, regular_size
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -59,125 +59,77 @@ class ParquetImages(Source):
         self.provenance = provenance or Provenance("parquet")
         every = _find_files(path)
         self._files, self.split, self.split_from = _choose_files(path, every, split)
-        self._groups: list[tuple[Path, int]] = []
-        rows = []
-        for file in self._files:
-            metadata = _open(file).metadata
-            self._groups += [(file, group) for group in range(metadata.num_row_groups)]
-            found = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-            if min(found, default=0) < 0 or sum(found) != metadata.num_rows:
-                raise UserError(
-                    f"{file} is damaged: {metadata.num_rows} rows, in groups of {found[:10]}: fetch it again"
-                )
-            rows += found
-        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
-        # Written backwards, so that a file's first row group stays.
-        self._file_starts = {
-            file: int(start) for (file, _), start in zip(self._groups[::-1], self._starts[-2::-1], strict=True)
-        }
-        self._choose_columns(image_column, label_column)
-        self._unlabelled: dict[int, str] = {}
-        self._read_labels([file for file in every if file not in set(self._files)])
-        self._loaded: tuple[int, dict[str, list[Any]] | str] | None = None
+        self._groups = [(file, number, rows) for file in self._files for number, rows in enumerate(_rows(file))]
+        self._starts = np.cumsum([0, *(len(rows) for _, _, rows in self._groups)], dtype=np.int64)
+        schema = _open(self._files[0]).schema_arrow
+        self._image_column = _choose_image_column(self._files[0], schema, image_column)
+        self._loaded: tuple[int, list[Any] | str] = (-1, "")
+        others = [name for name in schema.names if name != self._image_column]
+        features = _hub_features(schema.metadata)
+        if label_column == "none":
+            self.labels_from = "none: not read"
+        elif chosen := _choose_label_column(self._files[0], others, features, label_column):
+            self._read_labels(chosen, features.get(chosen, {}).get("names"), every)
+        else:
+            self.labels_from = "none: there is no column of labels"
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_loaded": None}
+        return self.__dict__ | {"_loaded": (-1, "")}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, index: int) -> Item:
-        group = int(np.searchsorted(self._starts, index, side="right")) - 1
-        columns = self._load(group)
-        row = index - int(self._starts[group])
-        image = columns[self._image_column][row]
+    def name(self, index: int) -> str:
+        group = self._group_of(index)
+        file, _, rows = self._groups[group]
+        return f"{file.name}:{rows[index - int(self._starts[group])]}"
+
+    def read(self, index: int) -> bytes:
+        group = self._group_of(index)
+        if self._loaded[0] != group:  # the last group is kept, as rows are asked for in order
+            self._loaded = (group, self._load(group))
+        images = self._loaded[1]
+        if isinstance(images, str):
+            raise UnreadableImage(images)
+        image = images[index - int(self._starts[group])]
         image = image["bytes"] if isinstance(image, dict) else image
         if image is None:
             raise UnreadableImage("the table has no bytes for it")
-        if index in self._unlabelled:
-            raise UnreadableImage(f"its label is {self._unlabelled[index]}")
-        return Item(self.item_name(index), image, None if self.labels is None else int(self.labels[index]))
+        return image
 
-    def item_name(self, index: int) -> str:
-        group = int(np.searchsorted(self._starts, index, side="right")) - 1
-        file = self._groups[group][0]
-        return f"{file.name}:{index - self._file_starts[file]}"
+    def files(self) -> Iterable[Path]:
+        return self._files
 
     def fingerprint(self) -> str:
-        parts = [(str(file), stamp(file)) for file in self._files]
-        settings = (parts, self._image_column, self._label_column, self.label_names)
-        labels = np.array([] if self.labels is None else self.labels, np.int64)
-        return hashlib.sha256(repr(settings).encode() + labels.tobytes()).hexdigest()
+        return f"{super().fingerprint()} {self._image_column}"
 
-    def _load(self, group: int) -> dict[str, list[Any]]:
-        """The images of a row group; the last one is kept, as rows are asked for in order."""
-        if self._loaded is None or self._loaded[0] != group:
-            file, number = self._groups[group]
-            column = self._image_column
-            try:
-                table = _open(file).read_row_group(number, columns=[column], use_threads=False)
-                content = {column: table.column(column).to_pylist()}
-                if table.num_rows != self._starts[group + 1] - self._starts[group]:
-                    content = f"row group {number} is damaged: it has {table.num_rows} rows"
-            except Exception as error:  # damaged pages raise errors of many kinds
-                content = f"row group {number} is damaged: {printable(str(error))[:100]}"
-            self._loaded = (group, content)
-        content = self._loaded[1]
-        if isinstance(content, str):
-            raise UnreadableImage(content)
-        return content
+    def _group_of(self, index: int) -> int:
+        return int(np.searchsorted(self._starts, index, side="right")) - 1
 
-    def _choose_columns(self, image_column: str | None, label_column: str | None) -> None:
-        import pyarrow.types as types
+    def _load(self, group: int) -> list[Any] | str:
+        """The images of a row group, or what is wrong with it."""
+        file, number, rows = self._groups[group]
+        try:
+            images = _read_group(_open(file), number, self._image_column)
+        except Exception as error:  # damaged pages raise errors of many kinds
+            return f"row group {number} is damaged: {one_line(str(error), 100)}"
+        return images if len(images) == len(rows) else f"row group {number} is damaged: it has {len(images)} rows"
 
-        schema = _open(self._files[0]).schema_arrow
-        features = _hub_features(schema.metadata)
-
-        def holds_images(field: Any) -> bool:
-            kind = field.type
-            if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-                kind = kind.field("bytes").type
-            return types.is_binary(kind) or types.is_large_binary(kind)
-
-        images = [field.name for field in schema if holds_images(field)]
-        if (image_column and image_column not in images) or not images:
-            raise UserError(f"{self._files[0]} has no column {image_column or ''} of images: it has {schema.names}")
-        if len(images) > 1 and not image_column:
-            raise UserError(f"{self._files[0]} has several columns of images, {images}: choose with --image-column")
-        self._image_column = image_column or images[0]
-        others = [name for name in schema.names if name != self._image_column]
-        classes = [name for name in others if features.get(name, {}).get("_type") == "ClassLabel"]
-        classes = classes or [name for name in others if name.lower() in LABEL_COLUMNS]
-        if label_column not in (None, "none") and label_column not in others:
-            raise UserError(f"{self._files[0]} has no column {label_column} of labels: it has {schema.names}")
-        if label_column is None and len(classes) > 1:
-            raise UserError(f"{self._files[0]} has several columns of labels, {classes}: {LABEL_ADVICE}")
-        self._label_column = None if label_column == "none" else label_column or next(iter(classes), None)
-        names = features.get(self._label_column or "", {}).get("names")
-        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        self._class_names = names if listed and names else None
-        self.labels_from = "none: not read" if label_column == "none" else "none: there is no column of labels"
-
-    def _read_labels(self, others: list[Path]) -> None:
+    def _read_labels(self, column: str, names: Any, every: list[Path]) -> None:
         """Settles each row's class. The files of other splits have a say, so that a class has one number in all."""
-        column = self._label_column
-        if column is None:
-            return
+        known = names if isinstance(names, list) and names and all(isinstance(name, str) for name in names) else None
         values = [value for file in self._files for value in _column(file, column)]
         elsewhere: list[Any] = []
-        for file in others:
-            with suppress(UserError):  # damage there is no fault of this split
-                elsewhere += _column(file, column)
+        for file in every:
+            if file not in self._files:
+                with suppress(UserError):  # damage there is no fault of this split
+                    elsewhere += _column(file, column)
         try:
-            decided = labels_of_values([*values, *elsewhere], f"the column {printable(column)}", self._class_names)
+            self.take_labels(labels_of_values([*values, *elsewhere], f"the column {one_line(column)}", known))
         except UserError as error:
-            raise UserError(f"{self.origin}, column {printable(column)}: {error}: {LABEL_ADVICE}") from error
-        self.label_names, self.labels_from = decided.names, decided.source
-        self.labels = decided.numbers and decided.numbers[: len(values)]
-        self.labelled = self.labels is not None
-        for index, label in enumerate(self.labels or ()):
-            if label == NO_LABEL:
-                self._unlabelled[index] = printable(str(values[index]))
+            raise UserError(f"{self.origin}, column {one_line(column)}: {error}: {LABEL_ADVICE}") from error
+        if self.labels is not None:
+            self.labels = self.labels[: len(values)]
 
 
 def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
@@ -192,20 +144,68 @@ def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
         _ = opened.schema_arrow  # which is decoded only now
         return opened
     except Exception as error:  # damaged files raise errors of many kinds
-        raise UserError(f"{file} is not a sound Parquet file: {printable(str(error))[:100]}: fetch it again") from error
+        raise UserError(f"{file} is not a sound Parquet file: {one_line(str(error), 100)}: fetch it again") from error
+
+
+def _rows(file: Path) -> list[range]:
+    """The rows of each of a file's row groups."""
+    metadata = _open(file).metadata
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(sizes, default=0) < 0 or sum(sizes) != metadata.num_rows:
+        raise UserError(f"{file} is damaged: {metadata.num_rows} rows, in groups of {sizes[:10]}: fetch it again")
+    ends = np.cumsum(sizes, dtype=np.int64).tolist()
+    return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def _read_group(opened: "pyarrow.parquet.ParquetFile", group: int, column: str) -> list[Any]:
+    return opened.read_row_group(group, columns=[column], use_threads=False).column(column).to_pylist()
 
 
 def _column(file: Path, column: str) -> list[Any]:
     """A column's values, None in row groups where it cannot be read."""
     values: list[Any] = []
     opened = _open(file)
-    for group in range(opened.metadata.num_row_groups):
-        rows = opened.metadata.row_group(group).num_rows
+    for group, rows in enumerate(_rows(file)):
         found: list[Any] = []
         with suppress(Exception):  # damaged pages raise errors of many kinds; their images will be missing, too
-            found = opened.read_row_group(group, columns=[column], use_threads=False).column(column).to_pylist()
-        values += found if len(found) == rows else [None] * rows
+            found = _read_group(opened, group, column)
+        values += found if len(found) == len(rows) else [None] * len(rows)
     return values
+
+
+def _choose_image_column(file: Path, schema: Any, wanted: str | None) -> str:
+    import pyarrow.types as types
+
+    def holds_images(kind: Any) -> bool:
+        if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
+        return types.is_binary(kind) or types.is_large_binary(kind)
+
+    images = [field.name for field in schema if holds_images(field.type)]
+    if (wanted and wanted not in images) or not images:
+        raise UserError(f"{file} has no column {wanted or ''} of images: it has {schema.names}")
+    if len(images) > 1 and not wanted:
+        raise UserError(f"{file} has several columns of images, {images}: choose with --image-column")
+    return wanted or images[0]
+
+
+def _choose_label_column(file: Path, names: list[str], features: dict[str, Any], wanted: str | None) -> str | None:
+    if wanted is not None and wanted not in names:
+        raise UserError(f"{file} has no column {wanted} of labels: it has {names}")
+    found = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
+    found = found or [name for name in names if name.lower() in LABEL_COLUMNS]
+    if wanted is None and len(found) > 1:
+        raise UserError(f"{file} has several columns of labels, {found}: {LABEL_ADVICE}")
+    return wanted or next(iter(found), None)
+
+
+def _hub_features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """What the Hub's writer says about the columns; empty where it says nothing."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"].items()
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {name: kind for name, kind in features if isinstance(kind, dict)}
 
 
 def _find_files(path: Path) -> list[Path]:
@@ -220,22 +220,22 @@ def _find_files(path: Path) -> list[Path]:
 def _choose_files(path: Path, files: list[Path], wanted: str | None) -> tuple[list[Path], str | None, str]:
     """The files of a split, its name, and where it comes from in words."""
     splits = {file: _split_of(file, path) for file in files}
-    named = sorted({name for name in splits.values() if name})
+    named = {name for name in splits.values() if name}
     if wanted is None and len(set(splits.values())) > 1:
         more = ", and files of none" if None in splits.values() else ""
-        raise UserError(f"{path} holds the splits {', '.join(named)}{more}: choose one with --split, or --split all")
+        raise UserError(f"{path} holds the splits {listed(named)}{more}: choose one with --split, or --split all")
     if wanted == "all" or not named:
         if wanted not in (None, "all") and not path.is_file():
             raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name")
         return files, wanted, "all" if wanted else "none: no file is called so"
     try:
-        part = choose_part(wanted, named) if wanted else named[0]
+        part = choose_part(wanted, named) if wanted else next(iter(named))
     except UserError as error:
         raise UserError(f"{path} {error}") from error
     if part is None:
-        raise UserError(f"{path} holds no files of the split {wanted}: it has {', '.join(named)}")
+        raise UserError(f"{path} holds no files of the split {wanted}: it has {listed(named)}")
     chosen = [file for file in files if splits[file] == part]
-    return chosen, wanted or split_of(part), f"the files called {printable(part)}"
+    return chosen, wanted or split_of(part), f"the files called {one_line(part)}"
 
 
 def _split_of(file: Path, root: Path) -> str | None:
@@ -243,12 +243,3 @@ def _split_of(file: Path, root: Path) -> str | None:
     parts = file.relative_to(root.parent if root.is_file() else root).with_suffix("").parts
     shard = SHARD.fullmatch(parts[-1])  # the Hub's own way
     return shard[1] if shard else next(filter(None, map(split_of, reversed(parts))), None)
-
-
-def _hub_features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    """What the Hub's writer says about the columns; empty where it says nothing."""
-    try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"].items()
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
-    return {name: kind for name, kind in features if isinstance(kind, dict)}

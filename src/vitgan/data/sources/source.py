@@ -1,40 +1,20 @@
-"""What every source is: a fixed sequence of encoded or decoded images, with labels where it has them."""
+"""What every source is: a fixed sequence of images, each with a name, and labels where there are any."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vitgan.data.labels import Labels
 from vitgan.files import stamp
-
-
-def printable(text: str) -> str:
-    """The text on one line, with control characters and undecodable bytes as escapes: safe to show and to store."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 class UnreadableImage(Exception):
     """One image cannot be read; the message is the reason, in a few words."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image of a source.
-
-    Attributes:
-        name: Tells people which one it is, e.g. the file's name.
-        image: Encoded bytes (JPEG, PNG, ...), or uint8 pixels as (H, W) or (H, W, 3).
-        label: Its class, in a source that is labelled.
-    """
-
-    name: str
-    image: bytes | np.ndarray
-    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +28,7 @@ class Provenance:
         resolution: The size it is usually prepared at; None if there is no usual one.
         channels: 1 or 3.
         crop: Side of the customary centre crop before resizing; None for the largest square.
+        border: Pixels of black border on each side that bring its images to `resolution`.
     """
 
     name: str
@@ -56,23 +37,23 @@ class Provenance:
     resolution: int | None = None
     channels: int = 3
     crop: int | None = None
+    border: int = 0
 
 
 class Source(ABC):
-    """A sequence of items. Worker processes get copies (by pickle), so files are opened when first needed.
+    """Images in a fixed order. Worker processes get copies (by pickle), so files are opened when first needed.
 
     Attributes:
         provenance: Which data set it is.
         origin: The file or folder it reads, for people.
-        in_memory: True if reading an item costs next to nothing, so that worker processes would not help.
+        in_memory: True if reading an image costs next to nothing, so that worker processes would not help.
         isolated: True if reading damaged data can end the process, so that it is done in worker processes only.
         split: Which part of the data set is read, where it has parts.
         split_from: Where that comes from, in words.
-        labelled: Whether items have labels.
-        labels: The label of each item, -1 for an item without one, where they are known beforehand.
+        labels: (n,) int64, the class of each image, -1 for one without; None if there are no labels.
         label_names: Name of each label, where known.
         labels_from: Where labels come from, or why there are none, in words.
-        refused: (name, reason) of entries that are images by name and yet no items, e.g. a link out of the folder.
+        refused: (name, reason) of what is an image by name and yet not read, e.g. a link out of the folder.
     """
 
     provenance: Provenance
@@ -81,43 +62,72 @@ class Source(ABC):
     isolated: bool = False
     split: str | None = None
     split_from: str = ""
-    labelled: bool = False
-    labels: Sequence[int] | np.ndarray | None = None
+    labels: np.ndarray | None = None
     label_names: list[str] | None = None
     labels_from: str = ""
-    refused: list[tuple[str, str]] = []  # noqa: RUF012 (never mutated; sources that refuse entries assign their own)
+    refused: list[tuple[str, str]] = []  # noqa: RUF012 (never mutated; sources that refuse something assign their own)
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Item:
-        """The item at `index`, always the same one.
-
-        Raises:
-            UnreadableImage: This item cannot be read; others may be.
-        """
+    def name(self, index: int) -> str:
+        """Tells people which image it is, without reading it."""
 
     @abstractmethod
-    def item_name(self, index: int) -> str:
-        """The item's name, without reading it."""
+    def read(self, index: int) -> bytes | np.ndarray:
+        """The image at `index`: encoded bytes (JPEG, PNG, ...), or uint8 pixels as (H, W) or (H, W, 3).
 
-    def padding(self, resolution: int) -> int:
-        """Pixels of black border on each side that bring this source's images to `resolution`; 0 to resize them."""
-        return 0
+        Raises:
+            UnreadableImage: This image cannot be read; others may be.
+        """
 
     def files(self) -> Iterable[Path]:
         """Every file that images or labels are read from."""
         return ()
 
+    def take_labels(self, decided: Labels) -> None:
+        """Sets `labels`, `label_names` and `labels_from`."""
+        self.labels = None if decided.numbers is None else np.array(decided.numbers, np.int64)
+        self.label_names, self.labels_from = decided.names, decided.source
+
     def fingerprint(self) -> str:
-        """Hex digest that differs for other items, another order or labels, and after any change of the files."""
-        settings = (self.provenance.name, self.split, self.labelled, self.label_names, len(self))
+        """Hex digest that differs for other images, another order or labels, and after any change of the files."""
+        settings = (self.provenance.name, self.split, self.label_names, len(self))
         digest = hashlib.sha256(repr(settings).encode())
-        for name in map(self.item_name, range(len(self))):
-            digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
         if self.labels is not None:
-            digest.update(np.asarray(self.labels, np.int64).tobytes())
+            digest.update(self.labels.tobytes())
         for file in self.files():
-            digest.update(f"{stamp(file)}\n".encode())
+            digest.update(f"{os.path.abspath(file)} {stamp(file)}\n".encode("utf-8", "surrogateescape"))  # noqa: PTH100
         return digest.hexdigest()
+
+
+class ArraySource(Source):
+    """Images that are pixels already, all in memory.
+
+    Args:
+        origin: See `Source`.
+        split: Its name.
+        images: (n, H, W) or (n, H, W, 3) uint8.
+        labels: (n,) integers.
+        files: What these were read from.
+    """
+
+    in_memory = True
+
+    def __init__(self, origin: str, split: str, images: np.ndarray, labels: np.ndarray, files: list[Path]) -> None:
+        self.origin, self.split = origin, split
+        self.labels = labels.astype(np.int64)
+        self._images, self._files = images, files
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def name(self, index: int) -> str:
+        return f"{self.split}/{index}"
+
+    def read(self, index: int) -> np.ndarray:
+        return self._images[index]
+
+    def files(self) -> Iterable[Path]:
+        return self._files

@@ -3,7 +3,6 @@
 import numpy as np
 from PIL import Image
 
-from vitgan.data.reader import ImageReader
 from vitgan.data.store import ImageStore
 
 SAMPLED_IMAGES = 10_000
@@ -15,7 +14,7 @@ def sample_indices(store: ImageStore, count: int, seed: int) -> np.ndarray:
     return np.sort(generator.choice(len(store), min(count, len(store)), replace=False))
 
 
-def image_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0) -> Image.Image:
+def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0) -> Image.Image:
     """Random images side by side; of a labelled store each row holds one class, the first classes first.
 
     Places for which there is no image stay black.
@@ -33,7 +32,7 @@ def image_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
         rows = min(rows, len(np.unique(store.labels)))
     size = store.resolution
     canvas = np.zeros((rows, columns, store.channels, size, size), np.uint8)
-    canvas.reshape(-1, store.channels, size, size)[[place for place, _ in places]] = ImageReader(store).read(
+    canvas.reshape(-1, store.channels, size, size)[[place for place, _ in places]] = store.read(
         np.array([index for _, index in places])
     )
     picture = canvas.transpose(0, 3, 1, 4, 2).reshape(rows * size, columns * size, store.channels)
@@ -47,10 +46,9 @@ def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:
         (C, 256) int64.
     """
     counts = np.zeros((store.channels, 256), np.int64)
-    reader = ImageReader(store)
     for indices in np.array_split(sample_indices(store, SAMPLED_IMAGES, seed), SAMPLED_IMAGES // 100):
         if len(indices):
-            for channel, values in enumerate(reader.read(indices).transpose(1, 0, 2, 3)):
+            for channel, values in enumerate(store.read(indices).transpose(1, 0, 2, 3)):
                 counts[channel] += np.bincount(values.reshape(-1), minlength=256)
     return counts
 

@@ -1,10 +1,26 @@
-"""Where images lie: the first folders that tell them apart."""
+"""Names of images with "/": their order, lists of them, and the folders that tell them apart."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vitgan.data.sources.container import natural_order
-from vitgan.data.sources.source import printable
+from vitgan.files import one_line
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Sorting key under which "image2" comes before "image10"; the folders of a path are compared one by one."""
+    parts: list[str | int] = []
+    for folder in name.split("/"):
+        pieces = re.split(r"(\d+)", folder, flags=re.ASCII)
+        parts += [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)] + [-1]
+    return parts, name
+
+
+def listed(names: Iterable[str], longest: int = 10) -> str:
+    """Names for a message, in natural order."""
+    ordered = sorted(names, key=natural_order)
+    more = f" and {len(ordered) - longest} more" if len(ordered) > longest else ""
+    return ", ".join(map(one_line, ordered[:longest])) + more
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Branches:
 
 
 def find_branches(names: list[str]) -> Branches:
-    """Finds them from the images' names, with "/"."""
+    """Finds them from the images' names."""
     above = [name.rpartition("/")[0] for name in names]
     folders = {path: path.split("/") if path else [] for path in set(above)}
     trunk: list[str] = []
@@ -40,10 +56,3 @@ def find_branches(names: list[str]) -> Branches:
     first = dict.fromkeys(folders, "") | {path: folders[path][depth] for path in inside}
     inner = {path: folders[path][depth + 1 :] for path in folders}
     return Branches(trunk, [first[path] for path in above], [inner[path] for path in above])
-
-
-def listed(names: Iterable[str], longest: int = 10) -> str:
-    """Names for a message, in natural order."""
-    ordered = sorted(names, key=natural_order)
-    more = f" and {len(ordered) - longest} more" if len(ordered) > longest else ""
-    return ", ".join(printable(name) for name in ordered[:longest]) + more

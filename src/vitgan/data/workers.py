@@ -1,0 +1,168 @@
+"""Work in other processes: decoding on several processors, and safety where a library may end the process."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any
+
+import numpy as np
+
+from vitgan.data.decode import Framing, decode
+from vitgan.data.labels import LARGEST_LABEL
+from vitgan.data.sources.source import Source, UnreadableImage
+from vitgan.data.writer import image_digests
+from vitgan.errors import UserError
+from vitgan.files import one_line
+
+PART_BYTES = 1 << 21
+LARGEST_PART = 256  # images
+PARTS_AHEAD = 4  # per worker
+LONGEST_TEMPORARY_FOLDER = 64  # of the 104 to 108 bytes of a socket's path, 32 are multiprocessing's
+
+
+class ProcessDied(Exception):
+    """A process ended before it gave its result: killed, out of memory, or aborted by a library."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A run of consecutive images.
+
+    Attributes:
+        images: (n, C, H, W) uint8, those that could be read.
+        labels: (n,) int64, or None if the source is not labelled.
+        digests: (n,) uint64, see `image_digests`.
+        skipped: (name, reason) of the others.
+        converted: How many images needed what treatment.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    digests: np.ndarray
+    skipped: list[tuple[str, str]]
+    converted: Counter[str]
+
+
+def decode_in_order(
+    source: Source, framing: Framing, indices: np.ndarray, workers: int
+) -> Generator[Decoded, None, None]:
+    """Decodes the images at `indices`.
+
+    Args:
+        source: Is copied into every worker.
+        framing: Size and crop.
+        indices: (n,) positions in the source; results come in their order, in parts.
+        workers: Number of processes; 0 decodes in this one.
+
+    Raises:
+        UserError: A worker died, e.g. because memory ran out.
+    """
+    length = int(np.clip(PART_BYTES // (framing.channels * framing.resolution**2), 1, LARGEST_PART))
+    parts = (indices[start : start + length] for start in range(0, len(indices), length))
+    if workers == 0:
+        yield from (decode_part(source, framing, part) for part in parts)
+        return
+    pool = start_processes(workers, _remember_work, source, framing)
+    waiting: deque[Future[Decoded]] = deque()
+    try:
+        for part in itertools.islice(parts, workers * PARTS_AHEAD):
+            waiting.append(pool.submit(_decode_remembered, part))
+        while waiting:
+            yield waiting.popleft().result()
+            for part in itertools.islice(parts, 1):
+                waiting.append(pool.submit(_decode_remembered, part))
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a decoding process died (out of memory, a damaged database, or a script without "
+            "`if __name__ == '__main__'`): try fewer --workers, or another copy of the data"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decoded:
+    """Reads and decodes the images at `indices`, keeping the reasons of those that cannot be."""
+    images, kept, skipped = [], [], []
+    converted: Counter[str] = Counter()
+    for index in indices.tolist():
+        try:
+            if source.labels is not None and not 0 <= source.labels[index] <= LARGEST_LABEL:
+                raise UnreadableImage("it has no label")
+            image, notes = decode(source.read(index), framing)
+        except UnreadableImage as error:
+            skipped.append((one_line(source.name(index)), one_line(str(error))))
+            continue
+        images.append(image)
+        kept.append(index)
+        converted.update(notes)
+    size = (framing.channels, framing.resolution, framing.resolution)
+    stacked = np.stack(images) if images else np.empty((0, *size), np.uint8)
+    labels = None if source.labels is None else source.labels[kept]
+    return Decoded(stacked, labels, image_digests(stacked), skipped, converted)
+
+
+_work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with
+
+
+def _remember_work(source: Source, framing: Framing) -> None:
+    global _work
+    _work = (source, framing)
+
+
+def _decode_remembered(indices: np.ndarray) -> Decoded:
+    assert _work is not None
+    return decode_part(*_work, indices)
+
+
+def start_processes(count: int, start: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
+    """A pool of processes that leave Ctrl-C to this one, and end when it is killed.
+
+    Args:
+        count: How many.
+        start: Is called with `arguments` in each of them first.
+    """
+    # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit. The faster
+    # "forkserver" listens at a path below the folder of temporary files, and a socket's path is short.
+    serves = "forkserver" in multiprocessing.get_all_start_methods()
+    short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY_FOLDER
+    context = multiprocessing.get_context("forkserver" if serves and short else "spawn")
+    context.set_forkserver_preload(["__main__", __name__])
+    return ProcessPoolExecutor(count, context, _start, (start, arguments))
+
+
+def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` in a process of its own.
+
+    Raises:
+        ProcessDied: The process ended without a result.
+        Exception: Whatever the function raises.
+    """
+    with start_processes(1) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise ProcessDied from error
+
+
+def _start(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    if start:
+        start(*arguments)
+
+
+def _end_with(parent: int) -> None:
+    """A pool's processes otherwise outlive a killed parent."""
+    connection.wait([parent])
+    os._exit(1)
