@@ -11,9 +11,9 @@ import vitgan
 ROOT = Path(vitgan.__file__).parent
 
 BASE = {"errors", "schema", "commands"}
-MODELS = BASE | {"allocator", "layers", "models"}
+MODELS = BASE | {"devices", "layers", "models"}
 ARITHMETIC = {"losses", "regularizers", "augment"}
-TRAINING = MODELS | ARITHMETIC | {"files", "folders", "pictures", "devices", "grid", "weights", "precision", "training"}
+TRAINING = MODELS | ARITHMETIC | {"files", "training"}
 LIBRARY = TRAINING | {
     "data",
     "metrics",
@@ -25,7 +25,6 @@ LIBRARY = TRAINING | {
     "evaluation",
     "runs",
     "model_names",
-    "allocator",
     "run_folder",
     "provenance",
     "launch",
@@ -35,26 +34,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
     "errors": set(),
     "commands": set(),
-    "allocator": set(),
     "schema": set(),
     "losses": set(),
     "regularizers": set(),
     "augment": {"schema"},
     # Files, images and numbers.
-    "files": BASE,
+    "files": BASE | {"files"},
     "devices": BASE,
     "launch": BASE,
-    "folders": BASE | {"files"},
-    "pictures": BASE | {"files"},
-    "grid": BASE | {"files", "pictures"},
-    "weights": BASE | {"files"},
-    "precision": BASE,
     # Networks know of no training, data or files.
     "layers": BASE | {"layers"},
     "models": MODELS,
     # Images: neither knows a model. A metric sees a callable that yields images.
-    "data": BASE | {"files", "folders", "data"},
-    "metrics": BASE | {"files", "folders", "metrics"},
+    "data": BASE | {"files", "data"},
+    "metrics": BASE | {"files", "metrics"},
     # The loop is handed hooks; it does not evaluate.
     "training": TRAINING,
     "config": TRAINING,

@@ -16,10 +16,10 @@ from vitgan import model_names
 from vitgan.cli.evaluate import find_source
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
+from vitgan.files.tensors import write_tensors
 from vitgan.model_names import bundled_models, fetch, find_model
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.pretrained import start_from, write_networks
-from vitgan.weights import write_tensors
 
 MODEL = tiny_model()
 SPEC = MODEL.generator_spec()

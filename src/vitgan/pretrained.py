@@ -1,7 +1,7 @@
 """Saved generators: a folder with `config.json` and `model.safetensors`, and how any of their homes is opened.
 
 No pickle is ever read: weights are safetensors, configurations JSON validated against the schema. A folder from a
-stranger can run no code, name no other file, and ask for no more memory than `vitgan.weights` allows.
+stranger can run no code, name no other file, and ask for no more memory than `vitgan.files.tensors` allows.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from torch.overrides import TorchFunctionMode
 from vitgan.devices import find_device
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_model, regular_size, write_json
-from vitgan.folders import new_folder
+from vitgan.files.folders import new_folder
+from vitgan.files.tensors import check_parameters, check_sizes, read_tensors, write_tensors
 from vitgan.model_names import CONFIG, NETWORKS, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
-from vitgan.weights import check_parameters, check_sizes, read_tensors, write_tensors
 
 Storage = Literal["float32", "float16"]
 MODEL_FOLDER = "model folder"
-"""What a folder's marker (`vitgan.folders`) calls it."""
+"""What a folder's marker (`vitgan.files.folders`) calls it."""
 SMALL = 4096
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 """safetensors' names of the types that are loaded as float32."""
@@ -39,7 +39,7 @@ def save(generator: Generator, spec: GeneratorSpec, folder: str | Path, storage:
     Args:
         generator: The model.
         spec: Its description.
-        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.folders`).
+        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.files.folders`).
         storage: "float16" halves the file: weights of more than 4096 values are rounded to 11 bits (a trained CIFAR-10
             model's images change by 0.02 of 255 on average, 6 at most); smaller ones, frequencies of positions among
             them, cost nothing and stay float32.

@@ -11,8 +11,8 @@ from vitgan.data.description import Digest
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
+from vitgan.files.tensors import check_sizes
 from vitgan.schema import Config
-from vitgan.weights import check_sizes
 
 BUNDLED_DATA = "fashion-mnist"
 LOCK, DATA_RECORD = ".lock", "data.json"

@@ -19,12 +19,12 @@ from vitgan.commands import command
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
+from vitgan.devices import choose_precision
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.launch import launch
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
-from vitgan.precision import choose_precision
 from vitgan.pretrained import start_from
 from vitgan.run_folder import (
     DATA_RECORD,

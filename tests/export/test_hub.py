@@ -10,7 +10,7 @@ import vitgan
 from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.export.hub import check_push, export_hub, push, read_figures
-from vitgan.grid import to_array
+from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec
 
 FIGURES = {

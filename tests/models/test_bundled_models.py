@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import vitgan
-from vitgan.grid import enlargement, image_grid
+from vitgan.files.pictures import enlargement, image_grid
 from vitgan.model_names import bundled_models
 from vitgan.models.vit_generator import ViTGenerator
 

@@ -200,7 +200,7 @@ def generated_images(
     path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int | None
 ) -> Measured:
     """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
-    from vitgan.grid import to_uint8
+    from vitgan.files.pictures import to_uint8
     from vitgan.pretrained import load
 
     generator = load(path, device)

@@ -13,7 +13,7 @@ from vitgan.cli.arguments import OutputFile, chosen_file, parse
 from vitgan.commands import shell
 from vitgan.errors import UserError
 from vitgan.files import check_file
-from vitgan.folders import check_folder
+from vitgan.files.folders import check_folder
 
 
 @dataclass

@@ -24,7 +24,7 @@ from vitgan.data.description import FILE_NAME, LARGEST_LABEL, DatasetDescription
 from vitgan.data.duplicates import find_duplicates, image_digests
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_array, read_model, regular_size, write_bytes
-from vitgan.folders import MARKER, check_folder, install
+from vitgan.files.folders import MARKER, check_folder, install
 from vitgan.schema import Config
 
 IMAGES, LABELS = "images.npy", "labels.npy"
@@ -395,7 +395,7 @@ def partial_folder(path: Path) -> Path:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises a UserError unless a store may be written at `path`; only unaltered ones are overwritten (`vitgan.folders`)."""
+    """Raises a UserError unless a store may be written at `path`; only unaltered ones are overwritten."""
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
         raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
     check_folder(path, STORE)

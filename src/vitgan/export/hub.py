@@ -7,8 +7,8 @@ from typing import Any
 from vitgan.commands import command
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_json
-from vitgan.folders import MARKER, new_folder
-from vitgan.grid import enlargement, image_grid, save_image
+from vitgan.files.folders import MARKER, new_folder
+from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
 from vitgan.pretrained import MODEL_FOLDER, Storage, load, write_model, write_networks
@@ -33,7 +33,7 @@ def export_hub(
     Args:
         generator: The model.
         spec: Its description.
-        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.folders`).
+        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.files.folders`).
         figures: What `vitgan evaluate --json` wrote, for the card's table.
         title: Of the card; default the folder's name.
         storage: Of the weights, see `vitgan.save`.

@@ -18,9 +18,9 @@ from torch import Tensor
 from vitgan.commands import command
 from vitgan.errors import UserError
 from vitgan.files import read_model, sha256, sync_folder, write_json
+from vitgan.files.tensors import load_weights, read_tensors, write_tensors
 from vitgan.schema import Config
 from vitgan.training.state import TrainingState
-from vitgan.weights import load_weights, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
 MODULES = ("generator_ema", "generator", "discriminator", "objective")

@@ -16,7 +16,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size, write_bytes
+from vitgan.files.reading import one_line, regular_size
+from vitgan.files.writing import write_bytes
 
 DIGEST = "sha256"
 TRUST_SIZES = "VITGAN_TRUST_SIZES"
