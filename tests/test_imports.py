@@ -22,12 +22,7 @@ LIBRARY = TRAINING | {
     "config",
     "presets",
     "pretrained",
-    "evaluation",
     "runs",
-    "model_names",
-    "run_folder",
-    "provenance",
-    "launch",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -41,7 +36,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, images and numbers.
     "files": BASE | {"files"},
     "devices": BASE,
-    "launch": BASE,
     # Networks know of no training, data or files.
     "layers": BASE | {"layers"},
     "models": MODELS,
@@ -52,15 +46,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": TRAINING,
     "config": TRAINING,
     "presets": TRAINING | {"config"},
-    "model_names": BASE | {"files"},
-    "pretrained": TRAINING | {"config", "model_names"},
-    "explore": TRAINING | {"config", "model_names", "pretrained", "explore"},
-    "export": TRAINING | {"config", "model_names", "pretrained", "export"},
+    "pretrained": TRAINING | {"config", "pretrained"},
+    "explore": TRAINING | {"config", "pretrained", "explore"},
+    "export": TRAINING | {"config", "pretrained", "export"},
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
-    "evaluation": TRAINING | {"config", "data", "metrics"},
-    "run_folder": TRAINING | {"config", "data"},
-    "provenance": TRAINING | {"config", "presets", "data", "run_folder", "model_names"},
-    "runs": TRAINING | {"launch", "config", "data", "evaluation", "run_folder", "model_names", "pretrained"},
+    "runs": TRAINING | {"config", "presets", "data", "metrics", "pretrained", "runs"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.
@@ -76,7 +66,6 @@ OUTSIDE: dict[str, set[str]] = {
     "models": {"torch", "pydantic"},
     "schema": {"pydantic"},
     "errors": set(),
-    "launch": set(),
 }
 """Packages of others that the inner parts may use besides the standard library."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import vitgan
-import vitgan.evaluation
+import vitgan.runs.evaluation
 from tiny import newest, tiny_run, write_images
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
@@ -127,7 +127,7 @@ def test_evaluations_draw_classes_in_the_shares_of_the_images(
     fields = {"name": "tiny", "purpose": "", "features": "lite0", "generated_images": 24, "splits": 2}
     fields |= {"least_store_images": 20, "manifold_images": 20, "kernel_subsets": 2, "kernel_subset_size": 8}
     (tmp_path / "tiny.json").write_text(json.dumps(fields))
-    monkeypatch.setattr(vitgan.evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(vitgan.runs.evaluation, "evaluate", evaluate)
     config = conditional(uneven, total_kimg=0.008)
     config = config.model_copy(update={"evaluate_every_kimg": 1.0, "protocol": str(tmp_path / "tiny.json")})
     generator = vitgan.load(vitgan.train(config, tmp_path / "runs"))

@@ -108,7 +108,7 @@ def attention(options: Attention) -> None:
     """
     from vitgan.explore.attention import discriminator_attention, generator_attention, load_discriminator
     from vitgan.explore.latents import render, styles_of_seeds
-    from vitgan.model_names import find_model
+    from vitgan.pretrained.names import find_model
 
     out = chosen_file(options.out, "attention.png")
     discriminator = load_discriminator(find_model(options.model)) if options.discriminator_out else None

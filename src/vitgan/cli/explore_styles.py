@@ -42,7 +42,7 @@ class OfModel:
 
     def generator(self) -> "Generator":
         """The model on its device."""
-        from vitgan.pretrained import load
+        from vitgan.pretrained.generators import load
 
         return load(self.model, self.device)
 

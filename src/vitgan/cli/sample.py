@@ -11,7 +11,7 @@ from vitgan.cli.arguments import Count, Device, Index, OutputFile, PictureFile, 
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 from vitgan.files.folders import check_folder, new_folder
-from vitgan.model_names import find_model
+from vitgan.pretrained.names import find_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> None:
 
     from vitgan.devices import choose_precision
     from vitgan.files.pictures import check_picture_size, enlargement, grid_shape, to_array
-    from vitgan.pretrained import load
+    from vitgan.pretrained.generators import load
 
     generator = load(folder, parsed.device)
     labels = _labels(parsed, generator.num_classes)

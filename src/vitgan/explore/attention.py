@@ -8,11 +8,11 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.files import read_model
 from vitgan.files.tensors import load_weights
-from vitgan.model_names import run_of_checkpoint
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator
+from vitgan.pretrained.names import run_of_checkpoint
 from vitgan.training.checkpoint import latest_checkpoint
 
 
