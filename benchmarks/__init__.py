@@ -5,7 +5,7 @@ Each file has one subject and runs alone: `python -m benchmarks.step --preset ci
 
 import os
 
-from vitgan.allocator import keep_freed_memory
+from vitgan.devices import keep_freed_memory
 
 # Threads that wait by spinning slow every measurement down; set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

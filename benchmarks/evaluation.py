@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.table import Table, say
 from vitgan.errors import UserError
-from vitgan.grid import to_uint8
+from vitgan.files.pictures import to_uint8
 from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.image_sources import ArrayImages

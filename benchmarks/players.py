@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vitgan.augment import AugmentConfig
 from vitgan.config import RunConfig
+from vitgan.devices import computes_bf16
 from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
-from vitgan.precision import computes_bf16
 from vitgan.presets import preset, replaced
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig

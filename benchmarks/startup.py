@@ -13,7 +13,7 @@ from benchmarks.table import Table, say
 from benchmarks.timing import seconds_of
 from vitgan.models.build import build_generator
 from vitgan.presets import preset
-from vitgan.pretrained import save
+from vitgan.pretrained.generators import save
 
 
 def measure(presets: tuple[str, ...] = ("quickstart", "cifar10"), repeats: int = 3) -> Table:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
-from vitgan.model_names import bundled_models
+from vitgan.pretrained.names import bundled_models
 
 DOCS = Path(__file__).parent
 LARGEST_PICTURE, LARGEST_GALLERY = 300_000, 3_000_000

@@ -12,7 +12,7 @@ from PIL import Image
 from generators import KINDS, make
 from vitgan.cli.explore import WAYS
 from vitgan.models.build import GeneratorSpec
-from vitgan.pretrained import save
+from vitgan.pretrained.generators import save
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "make_gallery.py"
 

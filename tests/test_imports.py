@@ -11,9 +11,9 @@ import vitgan
 ROOT = Path(vitgan.__file__).parent
 
 BASE = {"errors", "schema", "commands"}
-MODELS = BASE | {"allocator", "layers", "models"}
+MODELS = BASE | {"devices", "layers", "models"}
 ARITHMETIC = {"losses", "augment"}
-TRAINING = MODELS | ARITHMETIC | {"files", "folders", "pictures", "devices", "grid", "weights", "precision", "training"}
+TRAINING = MODELS | ARITHMETIC | {"files", "training"}
 LIBRARY = TRAINING | {
     "data",
     "metrics",
@@ -22,51 +22,34 @@ LIBRARY = TRAINING | {
     "config",
     "presets",
     "pretrained",
-    "evaluation",
     "runs",
-    "model_names",
-    "allocator",
-    "run_folder",
-    "provenance",
-    "launch",
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
     "errors": set(),
     "commands": set(),
-    "allocator": set(),
     "schema": set(),
     "losses": set(),
     "augment": {"schema"},
     # Files, images and numbers.
-    "files": BASE,
+    "files": BASE | {"files"},
     "devices": BASE,
-    "launch": BASE,
-    "folders": BASE | {"files"},
-    "pictures": BASE | {"files"},
-    "grid": BASE | {"files", "pictures"},
-    "weights": BASE | {"files"},
-    "precision": BASE,
     # Networks know of no training, data or files.
     "layers": BASE | {"layers"},
     "models": MODELS,
     # Images: neither knows a model. A metric sees a callable that yields images.
-    "data": BASE | {"files", "folders", "data"},
-    "metrics": BASE | {"files", "folders", "metrics"},
+    "data": BASE | {"files", "data"},
+    "metrics": BASE | {"files", "metrics"},
     # The loop is handed hooks; it does not evaluate.
     "training": TRAINING,
     "config": TRAINING,
     "presets": TRAINING | {"config"},
-    "model_names": BASE | {"files"},
-    "pretrained": TRAINING | {"config", "model_names"},
-    "explore": TRAINING | {"config", "model_names", "pretrained", "explore"},
-    "export": TRAINING | {"config", "model_names", "pretrained", "export"},
+    "pretrained": TRAINING | {"config", "pretrained"},
+    "explore": TRAINING | {"config", "pretrained", "explore"},
+    "export": TRAINING | {"config", "pretrained", "export"},
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
-    "evaluation": TRAINING | {"config", "data", "metrics"},
-    "run_folder": TRAINING | {"config", "data"},
-    "provenance": TRAINING | {"config", "presets", "data", "run_folder", "model_names"},
-    "runs": TRAINING | {"launch", "config", "data", "evaluation", "run_folder", "model_names", "pretrained"},
+    "runs": TRAINING | {"config", "presets", "data", "metrics", "pretrained", "runs"},
     "ablation": LIBRARY | {"ablation"},
     "cli": LIBRARY | {"cli", "ablation", ""},
     # `import vitgan` and `python -m vitgan`.
@@ -81,7 +64,6 @@ OUTSIDE: dict[str, set[str]] = {
     "models": {"torch", "pydantic"},
     "schema": {"pydantic"},
     "errors": set(),
-    "launch": set(),
 }
 """Packages of others that the inner parts may use besides the standard library."""
 

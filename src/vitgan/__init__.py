@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from vitgan.errors import UserError
     from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
     from vitgan.presets import preset
-    from vitgan.pretrained import load, save
-    from vitgan.runs import train
+    from vitgan.pretrained.generators import load, save
+    from vitgan.runs.train import train
 
 _HOMES = {
     "GeneratorSpec": "vitgan.models.build",
@@ -29,10 +29,10 @@ _HOMES = {
     "UserError": "vitgan.errors",
     "build_discriminator": "vitgan.models.build",
     "build_generator": "vitgan.models.build",
-    "load": "vitgan.pretrained",
+    "load": "vitgan.pretrained.generators",
     "preset": "vitgan.presets",
-    "save": "vitgan.pretrained",
-    "train": "vitgan.runs",
+    "save": "vitgan.pretrained.generators",
+    "train": "vitgan.runs.train",
 }
 
 __all__ = [

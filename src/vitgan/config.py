@@ -6,11 +6,11 @@ from pydantic import Field
 
 from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError
+from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
 from vitgan.schema import Config
 from vitgan.training.config import TrainingConfig
 from vitgan.training.objective import ObjectiveConfig
-from vitgan.weights import check_sizes
 
 
 class RunConfig(Config):

@@ -1,7 +1,13 @@
-"""Where to compute, by name."""
+"""Where and how to compute: devices by name, the precision that a processor computes well with, memory that is kept.
 
+Imports no torch before it is needed: names are checked before that.
+"""
+
+import ctypes
+import platform
 import re
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
 
 from vitgan.errors import UserError
 
@@ -9,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 NAME = re.compile(r"auto|(cpu|mps)|(cuda|xpu)(:\d{1,3})?", re.ASCII)
+Precision = Literal["auto", "float32", "bf16"]
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+_kept = False
 
 
 def check_device_name(name: str) -> str:
@@ -37,3 +47,53 @@ def find_device(name: str) -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the device {name} cannot be used here ({reason}): choose auto or cpu") from error
+
+
+def choose_precision(wanted: Precision, cpu: bool) -> Literal["no", "bf16"]:
+    """accelerate's name of the precision to compute in.
+
+    Raises:
+        UserError: If bf16 is wanted on a device that cannot autocast to it.
+    """
+    import torch
+
+    if wanted == "float32":
+        return "no"
+    if wanted == "bf16":
+        if not cpu and torch.backends.mps.is_available():
+            raise UserError("bf16 is not supported on this device: use --training.precision float32")
+        return "bf16"
+    return "bf16" if computes_bf16(cpu) else "no"
+
+
+def computes_bf16(cpu: bool) -> bool:
+    """Whether bf16 products run in hardware (and so faster than float32)."""
+    import torch
+
+    if not cpu and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not cpu and torch.backends.mps.is_available():
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def keep_freed_memory() -> bool:
+    """Asks glibc to keep freed memory for the next tensors; whether it agreed (False on other systems: nothing changes).
+
+    glibc maps every large tensor from the system and unmaps it when it is freed, so that each operator first waits for
+    the pages of its output to be zeroed (docs/performance.md has what this gains).
+    """
+    global _kept
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        options = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20))
+        _kept = all(mallopt(option, value) == 1 for option, value in options)
+    return _kept
+
+
+def keeps_freed_memory() -> bool:
+    """Whether this process has asked for that."""
+    return _kept

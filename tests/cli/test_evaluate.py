@@ -19,7 +19,7 @@ from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
-from vitgan.pretrained import load, save
+from vitgan.pretrained.generators import load, save
 
 COUNT = 40
 

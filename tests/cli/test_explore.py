@@ -11,7 +11,7 @@ from vitgan.cli.explore import WAYS, main
 from vitgan.cli.explore_pixels import spread_queries
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec
-from vitgan.pretrained import load, save
+from vitgan.pretrained.generators import load, save
 
 
 @pytest.fixture(scope="module")

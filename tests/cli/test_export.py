@@ -9,7 +9,7 @@ from vitgan.errors import UserError
 from vitgan.export.onnx import OnnxReport
 from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
-from vitgan.pretrained import save
+from vitgan.pretrained.generators import save
 
 
 @pytest.fixture(scope="module")

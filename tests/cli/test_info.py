@@ -5,8 +5,8 @@ import re
 import pytest
 
 from vitgan.cli.info import main
-from vitgan.model_names import bundled_models
 from vitgan.presets import PRESETS
+from vitgan.pretrained.names import bundled_models
 
 
 @pytest.mark.parametrize("name", bundled_models())

@@ -12,7 +12,7 @@ from generators import KINDS, make
 from vitgan.cli.sample import main
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec
-from vitgan.pretrained import save
+from vitgan.pretrained.generators import save
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from vitgan.export.onnx import (
     measure,
     open_session,
 )
-from vitgan.model_names import bundled_models
 from vitgan.models.generator import Generator
+from vitgan.pretrained.names import bundled_models
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),

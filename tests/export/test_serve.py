@@ -14,7 +14,7 @@ from PIL import Image
 from generators import make
 from vitgan.errors import UserError
 from vitgan.export.serve import make_server
-from vitgan.grid import image_grid
+from vitgan.files.pictures import image_grid
 
 GENERATOR = make("vit", num_classes=3)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from reference.draws import normal, perturb
 from vitgan.errors import UserError
+from vitgan.files.tensors import load_weights
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
@@ -16,7 +17,6 @@ from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2Gener
 from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
 from vitgan.presets import PRESETS, preset
-from vitgan.weights import load_weights
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import vitgan.allocator
+import vitgan.devices
 from generators import KINDS, make
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH, W_MEAN_SAMPLES, classes_in_turn, draw_latents
@@ -55,13 +55,13 @@ def test_a_batch_fits_the_cache_of_a_processor(
     resolution: int, width: int, float32: int, bf16: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a larger part of its memory where freed memory is kept (float32)."""
-    monkeypatch.setattr(vitgan.allocator, "_kept", False)
+    monkeypatch.setattr(vitgan.devices, "_kept", False)
     config = ViTGeneratorConfig(dim=8, depth=1, num_heads=1, w_dim=width, z_dim=8, mapping_layers=1, patch_size=4)
     generator = build_generator(GeneratorSpec(resolution=resolution, generator=config))
     assert generator.fast_batch() == float32
     with torch.autocast("cpu", torch.bfloat16):
         assert generator.fast_batch() == bf16
-    monkeypatch.setattr(vitgan.allocator, "_kept", True)
+    monkeypatch.setattr(vitgan.devices, "_kept", True)
     assert generator.fast_batch() == kept
 
 

@@ -111,8 +111,8 @@ def serve() -> None:
     import vitgan.cli.train
     import vitgan.data.prepare
     import vitgan.data.sources.folder
-    import vitgan.evaluation
-    import vitgan.runs  # noqa: F401
+    import vitgan.runs.evaluation
+    import vitgan.runs.train  # noqa: F401
 
     for line in sys.stdin:
         job = Job(**json.loads(line))
@@ -220,13 +220,13 @@ def noting(job: Job, phase: str, function: Any) -> Any:
 
 def note_phases(job: Job) -> None:
     """Makes the parts of a training tell what they are."""
-    import vitgan.runs
+    import vitgan.runs.train
     from vitgan.training.loop import Trainer
     from vitgan.training.step import GanStep
 
     phases = ((GanStep, "__call__", "step"), (Trainer, "save", "checkpoint"), (Trainer, "_log", "log"))
     phases = (*phases, (Trainer, "_write_samples", "samples"), (Trainer, "__post_init__", "building"))
-    for owner, method, phase in (*phases, (vitgan.runs, "join_processes", "start")):
+    for owner, method, phase in (*phases, (vitgan.runs.train, "join_processes", "start")):
         setattr(owner, method, noting(job, phase, getattr(owner, method)))
 
 
@@ -241,7 +241,7 @@ def brightness(generator: Evaluated) -> Any:
 def train(job: Job, folder: Path) -> None:
     """Trains, or goes on."""
     from vitgan.config import RunConfig
-    from vitgan.runs import train
+    from vitgan.runs.train import train
     from vitgan.training.hooks import Hooks
 
     note_phases(job)
@@ -252,12 +252,12 @@ def train(job: Job, folder: Path) -> None:
 def command(job: Job, folder: Path) -> None:
     """What the `vitgan` command does, in other surroundings; files that it makes go to `folder`/files."""
     import vitgan.cli.output
-    import vitgan.evaluation
+    import vitgan.runs.evaluation
     from vitgan.cli.main import main
 
     note_phases(job)
-    vitgan.evaluation.check_evaluation = lambda *_: None
-    vitgan.evaluation.evaluation_of_run = lambda *_: noting(job, "evaluation", brightness)
+    vitgan.runs.evaluation.check_evaluation = lambda *_: None
+    vitgan.runs.evaluation.evaluation_of_run = lambda *_: noting(job, "evaluation", brightness)
     vitgan.cli.output.PATIENCE_SECONDS = job.patience
     for name, value in job.environment.items():
         if value is None:

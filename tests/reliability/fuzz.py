@@ -44,7 +44,7 @@ from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
-from vitgan.run_folder import config_of_run
+from vitgan.runs.folder import config_of_run
 from vitgan.training.log import read_metrics
 
 COUNT = 12

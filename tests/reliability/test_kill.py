@@ -15,7 +15,7 @@ from reliability.torture import Torture, content
 from tiny import TINY_OVERRIDES, newest, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.run_folder import config_of_run
+from vitgan.runs.folder import config_of_run
 
 
 def test_killed_training_equals_uninterrupted(children: Children, tmp_path: Path) -> None:

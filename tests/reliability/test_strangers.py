@@ -26,10 +26,10 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import LARGEST_JSON_BYTES, read_model
+from vitgan.files.tensors import TRUST_SIZES, load_weights
 from vitgan.models.build import GeneratorSpec, build_generator
-from vitgan.run_folder import config_of_run
+from vitgan.runs.folder import config_of_run
 from vitgan.training.checkpoint import verify_checkpoint
-from vitgan.weights import TRUST_SIZES, load_weights
 
 ROUNDS = int(os.environ.get("VITGAN_FUZZ_ROUNDS", "1"))
 

@@ -17,7 +17,7 @@ from tiny import TINY_OVERRIDES, newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.runs import join_processes
+from vitgan.runs.train import join_processes
 
 RUN = "00000-store"
 
@@ -104,7 +104,7 @@ def test_rank_killed_under_torchrun_ends_the_other_in_bounded_time(
         process.kill()
         process.wait()
     images = int(newest(run).name.replace("k", "")) + 4
-    from vitgan.run_folder import config_of_run
+    from vitgan.runs.folder import config_of_run
 
     config = config_of_run(run).model_dump(mode="json")
     assert config["training"]["device"] == "auto"

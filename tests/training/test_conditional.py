@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 import vitgan
-import vitgan.evaluation
+import vitgan.runs.evaluation
 from tiny import newest, tiny_run, write_images
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.grid import to_uint8
+from vitgan.files.pictures import to_uint8
 from vitgan.models.generator import classes_in_turn
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
@@ -127,7 +127,7 @@ def test_evaluations_draw_classes_in_the_shares_of_the_images(
     fields = {"name": "tiny", "purpose": "", "features": "lite0", "generated_images": 24, "splits": 2}
     fields |= {"least_store_images": 20, "manifold_images": 20, "kernel_subsets": 2, "kernel_subset_size": 8}
     (tmp_path / "tiny.json").write_text(json.dumps(fields))
-    monkeypatch.setattr(vitgan.evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(vitgan.runs.evaluation, "evaluate", evaluate)
     config = conditional(uneven, total_kimg=0.008)
     config = config.model_copy(update={"evaluate_every_kimg": 1.0, "protocol": str(tmp_path / "tiny.json")})
     generator = vitgan.load(vitgan.train(config, tmp_path / "runs"))

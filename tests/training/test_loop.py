@@ -12,8 +12,8 @@ from accelerate.tracking import GeneralTracker
 
 from tiny import tiny_run
 from vitgan.config import RunConfig
+from vitgan.devices import choose_precision
 from vitgan.errors import UserError
-from vitgan.precision import choose_precision
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import MetricsFile, Statistics, read_metrics
 from vitgan.training.loop import Trainer

@@ -11,7 +11,7 @@ from PIL import Image
 from vitgan.ablation.results import Curve, MemberResult, at_budget, collect, common_budget
 from vitgan.ablation.run import Plan
 from vitgan.ablation.suites import Suite
-from vitgan.grid import save_image
+from vitgan.files.pictures import save_image
 from vitgan.models.costs import model_costs
 
 Rows = dict[str, list[MemberResult]]

@@ -10,8 +10,8 @@ from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import check_writable, read_model, write_json
 from vitgan.presets import replaced
-from vitgan.run_folder import DATA_RECORD, DataRecord, open_data
-from vitgan.runs import train
+from vitgan.runs.folder import DATA_RECORD, DataRecord, open_data
+from vitgan.runs.train import train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.hooks import Hooks

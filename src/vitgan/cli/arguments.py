@@ -18,7 +18,7 @@ from vitgan import files
 from vitgan.devices import check_device_name
 from vitgan.errors import UserError
 from vitgan.files import check_file
-from vitgan.pictures import check_animation, check_picture
+from vitgan.files.pictures import check_animation, check_picture
 
 Parsed = TypeVar("Parsed")
 

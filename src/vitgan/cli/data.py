@@ -29,7 +29,7 @@ from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.pictures import check_picture_size
+from vitgan.files.pictures import check_picture_size
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16

@@ -127,7 +127,7 @@ def run(options: Arguments, source: Path) -> dict[str, Any]:
 
 def find_source(source: Path) -> Path:
     """An existing path as it is; else the folder of a bundled model or of a Hub repository."""
-    from vitgan.model_names import find_model
+    from vitgan.pretrained.names import find_model
 
     try:
         return find_model(source)
@@ -139,8 +139,8 @@ def find_source(source: Path) -> Path:
 
 def open_reference(data: str | None, source: Path) -> "ImageStore":
     """The store to measure against: `data`, or the data of the run that is measured."""
-    from vitgan.model_names import run_of_checkpoint
-    from vitgan.run_folder import data_of_run, open_data
+    from vitgan.pretrained.names import run_of_checkpoint
+    from vitgan.runs.folder import data_of_run, open_data
 
     if data is not None:
         return open_data(data)
@@ -187,8 +187,8 @@ def open_source(path: Path, protocol: "Protocol", store: "ImageStore", device: s
 
 
 def is_model(path: Path) -> bool:
-    """Whether `vitgan.pretrained.load` is the one to open this folder."""
-    from vitgan.model_names import run_of_checkpoint
+    """Whether `vitgan.load` is the one to open this folder."""
+    from vitgan.pretrained.names import run_of_checkpoint
 
     return (
         any((path / name).exists() for name in ("model.safetensors", "checkpoints"))
@@ -200,8 +200,8 @@ def generated_images(
     path: Path, protocol: "Protocol", resolution: int, device: str, batch_size: int | None
 ) -> Measured:
     """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
-    from vitgan.grid import to_uint8
-    from vitgan.pretrained import load
+    from vitgan.files.pictures import to_uint8
+    from vitgan.pretrained.generators import load
 
     generator = load(path, device)
     if generator.resolution != resolution:

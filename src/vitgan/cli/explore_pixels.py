@@ -53,8 +53,7 @@ def zoom(options: Zoom) -> None:
     from vitgan.explore.invert import psnr
     from vitgan.explore.latents import styles_of_seeds
     from vitgan.explore.sheet import picture, save_animation, sheet
-    from vitgan.grid import save_image
-    from vitgan.pictures import check_animation_size, check_picture_size
+    from vitgan.files.pictures import check_animation_size, check_picture_size, save_image
 
     out = chosen_file(options.out, "zoom.png")
     check_animation_size(options.frames, options.size, options.size)
@@ -109,7 +108,7 @@ def attention(options: Attention) -> None:
     """
     from vitgan.explore.attention import discriminator_attention, generator_attention, load_discriminator
     from vitgan.explore.latents import render, styles_of_seeds
-    from vitgan.model_names import find_model
+    from vitgan.pretrained.names import find_model
 
     out = chosen_file(options.out, "attention.png")
     discriminator = load_discriminator(find_model(options.model)) if options.discriminator_out else None
@@ -142,7 +141,7 @@ def save_attention(image: "Tensor", maps: "list[Tensor]", queries: "list[int | N
     """A row per query, a column per block; `prefix` tokens stand before the patches."""
     from vitgan.explore.attention import heat
     from vitgan.explore.sheet import sheet
-    from vitgan.grid import save_image
+    from vitgan.files.pictures import save_image
 
     rows = [[heat(m[0 if query is None else query + prefix, prefix:], image, query) for m in maps] for query in queries]
     colour = image.expand(3, -1, -1)
@@ -188,8 +187,8 @@ def invert(options: Invert) -> None:
     from vitgan.explore.invert import invert as find_styles
     from vitgan.explore.sheet import sheet
     from vitgan.files import check_file, whole_file
-    from vitgan.grid import save_image
-    from vitgan.weights import write_tensors
+    from vitgan.files.pictures import save_image
+    from vitgan.files.tensors import write_tensors
 
     if options.picture == Path():
         raise UserError("which photo? pass it behind the model: vitgan explore invert MODEL photo.jpg")

@@ -42,7 +42,7 @@ class OfModel:
 
     def generator(self) -> "Generator":
         """The model on its device."""
-        from vitgan.pretrained import load
+        from vitgan.pretrained.generators import load
 
         return load(self.model, self.device)
 
@@ -101,8 +101,7 @@ def interpolate(options: Interpolate) -> None:
     """
     from vitgan.explore.interpolate import interpolate as walk
     from vitgan.explore.sheet import picture, save_animation, sheet
-    from vitgan.grid import save_image
-    from vitgan.pictures import check_animation_size
+    from vitgan.files.pictures import check_animation_size, save_image
 
     out = chosen_file(options.out, "interpolate.gif")
     check_animation_size(len(options.seeds) * options.steps, options.size, options.size)
@@ -157,7 +156,7 @@ def mix(options: Mix) -> None:
     from vitgan.explore.mix import crossover
     from vitgan.explore.mix import mix as mixtures
     from vitgan.explore.sheet import sheet
-    from vitgan.grid import save_image
+    from vitgan.files.pictures import save_image
 
     out = chosen_file(options.out, "mix.png")
     generator = options.generator()
@@ -198,7 +197,7 @@ def truncate(options: Truncate) -> None:
     """
     from vitgan.explore.sheet import sheet
     from vitgan.explore.truncate import truncate as at_each_psi
-    from vitgan.grid import save_image
+    from vitgan.files.pictures import save_image
 
     out = chosen_file(options.out, "truncate.png")
     with progress_bar("Truncating") as on_progress:
@@ -232,7 +231,7 @@ def directions(options: Directions) -> None:
     """
     from vitgan.explore.directions import edit, find_directions
     from vitgan.explore.sheet import sheet
-    from vitgan.grid import save_image
+    from vitgan.files.pictures import save_image
 
     out = chosen_file(options.out, "directions.png")
     generator = options.generator()
@@ -272,7 +271,7 @@ def grow(options: Grow) -> None:
     """
     from vitgan.explore.grow import grow as history
     from vitgan.explore.sheet import captioned, save_animation, sheet
-    from vitgan.grid import enlargement, image_grid, save_image
+    from vitgan.files.pictures import enlargement, image_grid, save_image
 
     out = chosen_file(options.out, "grow.gif")
     with progress_bar("Growing", unit="checkpoints") as on_progress:

@@ -13,7 +13,7 @@ from vitgan.cli.arguments import OutputFile, chosen_file, parse
 from vitgan.commands import shell
 from vitgan.errors import UserError
 from vitgan.files import check_file
-from vitgan.folders import check_folder
+from vitgan.files.folders import check_folder
 
 
 @dataclass
@@ -39,7 +39,7 @@ def onnx(options: Onnx) -> None:
     Inputs are z (B, z_dim), truncation (1,) and, for conditional models, labels (B,).
     """
     from vitgan.export.onnx import export_onnx, require_onnx
-    from vitgan.pretrained import load
+    from vitgan.pretrained.generators import load
 
     out = check_file(chosen_file(options.out, "generator.onnx"), ending=".onnx")
     require_onnx()
@@ -88,31 +88,29 @@ def hub(options: Hub) -> None:
 
     example: vitgan export hub runs/00000-quickstart --figures fid.json --out my-model
     """
-    from vitgan.export.hub import check_push, export_hub, figures_table, push, read_figures
-    from vitgan.pretrained import MODEL_FOLDER, load, locate
-    from vitgan.provenance import provenance
+    from vitgan.pretrained.generators import MODEL_FOLDER, locate
+    from vitgan.pretrained.hub import HubModel, check_push, read_figures
+    from vitgan.runs.provenance import provenance
 
     check_folder(options.out, MODEL_FOLDER)
     figures = read_figures(options.figures) if options.figures else None
-    figures_table(figures)  # says what is wrong with them
     if options.push:
         check_push(options.push)
-    weights, spec = locate(options.model)
-    folder = export_hub(
-        load(options.model),
-        spec,
-        options.out,
-        figures,
-        options.title,
-        options.storage,
-        options.name or options.push or "",
-        provenance(weights.parent),
-        options.about,
-        weights.parent if options.networks else None,
+    weights, _ = locate(options.model)
+    model = HubModel.from_pretrained(
+        options.model,
+        figures=figures,
+        title=options.title,
+        name=options.name or options.push or "",
+        trained=provenance(weights.parent),
+        about=options.about,
+        storage=options.storage,
+        networks_of=weights.parent if options.networks else None,
     )
-    print(f"weights, configuration, samples and card: {folder}")
+    print(f"weights, configuration, samples and card: {model.save(options.out)}")
     if options.push:
-        print(f"pushed to {push(folder, options.push)}")
+        model.push(options.push)
+        print(f"pushed to {options.push}")
 
 
 @dataclass
@@ -140,7 +138,7 @@ def web(options: Web) -> None:
     from vitgan.data.download import cache_folder
     from vitgan.export.onnx import require_onnx
     from vitgan.export.web import WEB_PAGE, export_web, find_runtime
-    from vitgan.pretrained import load
+    from vitgan.pretrained.generators import load
 
     check_folder(options.out, WEB_PAGE)
     require_onnx()

@@ -11,12 +11,12 @@ import tyro
 from vitgan.cli.arguments import parse
 from vitgan.errors import UserError
 from vitgan.files import one_line
-from vitgan.model_names import WEIGHTS, bundled_models, find_model
 from vitgan.models.build import GeneratorSpec, ModelConfig
 from vitgan.models.costs import model_costs
 from vitgan.presets import CPU_PRESETS, PAPER_SIZES, PRESETS, VARIANTS, preset, summary
-from vitgan.pretrained import locate
-from vitgan.run_folder import config_of_run
+from vitgan.pretrained.generators import locate
+from vitgan.pretrained.names import WEIGHTS, bundled_models, find_model
+from vitgan.runs.folder import config_of_run
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint
 from vitgan.training.log import read_metrics
 

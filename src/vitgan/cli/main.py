@@ -8,12 +8,12 @@ import warnings
 from pathlib import Path
 
 from vitgan import __version__
-from vitgan.allocator import keep_freed_memory
 from vitgan.cli.output import check_output, make_output_safe
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.commands import RECOMMENDED
+from vitgan.devices import keep_freed_memory
 from vitgan.errors import ProcessError, UserError
-from vitgan.launch import one_of_several, speaks
+from vitgan.runs.processes import one_of_several, speaks
 
 COMMANDS = {
     "data": "prepare images for training: your own folder, CIFAR-10, Fashion-MNIST, ...",

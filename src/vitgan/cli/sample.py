@@ -10,15 +10,15 @@ from pydantic.dataclasses import dataclass
 from vitgan.cli.arguments import Count, Device, Index, OutputFile, PictureFile, Seed, Truncation, chosen_file, parse
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
-from vitgan.folders import check_folder, new_folder
-from vitgan.model_names import find_model
+from vitgan.files.folders import check_folder, new_folder
+from vitgan.pretrained.names import find_model
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 IMAGE_SET = "set of images"
-"""What a folder's marker (`vitgan.folders`) calls it."""
+"""What a folder's marker (`vitgan.files.folders`) calls it."""
 
 EXAMPLE = """Makes images with a trained generator.
 
@@ -92,10 +92,9 @@ def main(arguments: list[str]) -> None:
     import numpy as np
     import torch
 
-    from vitgan.grid import enlargement, to_array
-    from vitgan.pictures import check_picture_size, grid_shape
-    from vitgan.precision import choose_precision
-    from vitgan.pretrained import load
+    from vitgan.devices import choose_precision
+    from vitgan.files.pictures import check_picture_size, enlargement, grid_shape, to_array
+    from vitgan.pretrained.generators import load
 
     generator = load(folder, parsed.device)
     labels = _labels(parsed, generator.num_classes)
@@ -130,7 +129,7 @@ def _write(images: "np.ndarray", arguments: Arguments, resolution: int) -> None:
     import numpy as np
 
     from vitgan.files import whole_file
-    from vitgan.grid import enlargement, image_grid, save_image, to_pil
+    from vitgan.files.pictures import enlargement, image_grid, save_image, to_pil
 
     if arguments.grid is not None:
         enlarge = arguments.enlarge or enlargement(resolution)
@@ -139,7 +138,7 @@ def _write(images: "np.ndarray", arguments: Arguments, resolution: int) -> None:
     if arguments.folder is not None:
         with new_folder(arguments.folder, IMAGE_SET) as place:
             for index, image in enumerate(images):
-                save_image(to_pil(image), place / f"{index:06d}.png")
+                to_pil(image).save(place / f"{index:06d}.png")
         print(f"{len(images)} images in {arguments.folder}")
     if arguments.npz is not None:
         with whole_file(arguments.npz) as temporary, temporary.open("wb") as file:

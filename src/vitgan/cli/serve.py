@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     from vitgan.export.onnx import require_onnx
     from vitgan.export.serve import make_server
     from vitgan.export.web import export_web, find_runtime
-    from vitgan.pretrained import load
+    from vitgan.pretrained.generators import load
 
     if options.page:
         require_onnx()

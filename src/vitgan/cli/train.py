@@ -13,11 +13,11 @@ from vitgan.cli.training_display import training_display
 from vitgan.commands import RECOMMENDED, command
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
-from vitgan.launch import speaks
 from vitgan.models.costs import model_costs
 from vitgan.presets import PRESETS, preset, summary
-from vitgan.run_folder import config_of_run
-from vitgan.runs import train
+from vitgan.runs.folder import config_of_run
+from vitgan.runs.processes import speaks
+from vitgan.runs.train import train
 
 USAGE = f"""usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
        vitgan train --resume RUN [--training.total-kimg KIMG]

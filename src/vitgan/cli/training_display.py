@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from vitgan.cli.progress import draws_bars
 from vitgan.config import RunConfig
-from vitgan.launch import speaks
+from vitgan.runs.processes import speaks
 from vitgan.training.hooks import Hooks
 
 FIGURES = {

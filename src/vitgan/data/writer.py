@@ -29,7 +29,7 @@ from vitgan.data.store import (
 )
 from vitgan.errors import UserError
 from vitgan.files import lock_file
-from vitgan.folders import MARKER, check_folder, install
+from vitgan.files.folders import MARKER, check_folder, install
 
 ROWS, LOCK = "rows.bin", "lock"
 PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, ROWS, JOURNAL, LOCK, MARKER, f".{JOURNAL}.part", f".{MARKER}.part"}
@@ -240,7 +240,7 @@ def partial_folder(path: Path) -> Path:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises a UserError unless a store may be written at `path`; only unaltered ones are overwritten (`vitgan.folders`)."""
+    """Refuses to write a store at `path` unless it is free, or an unaltered store that may be overwritten (`vitgan.files.folders`)."""
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
         raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
     check_folder(path, STORE)

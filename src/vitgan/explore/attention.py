@@ -7,13 +7,13 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import read_model
-from vitgan.model_names import run_of_checkpoint
+from vitgan.files.tensors import load_weights
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator
+from vitgan.pretrained.names import run_of_checkpoint
 from vitgan.training.checkpoint import latest_checkpoint
-from vitgan.weights import load_weights
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.explore.latents import OnProgress
-from vitgan.pretrained import load
+from vitgan.pretrained.generators import load
 from vitgan.training.checkpoint import checkpoints, is_whole
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.grid import to_array
-from vitgan.pictures import check_animation, check_picture_size
+from vitgan.files.pictures import check_animation, check_picture_size, to_array
 
 CELL, GAP, TEXT = 96, 4, 13
 

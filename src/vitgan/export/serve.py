@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import torch
 
 from vitgan.errors import UserError
-from vitgan.grid import image_grid
+from vitgan.files.pictures import image_grid
 from vitgan.models.generator import Generator
 
 HOST = "127.0.0.1"

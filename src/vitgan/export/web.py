@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.export.onnx import check_difference, example_inputs, open_session, write_graph
 from vitgan.files import sha256, write_json
-from vitgan.folders import new_folder
+from vitgan.files.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGenerator
@@ -33,7 +33,7 @@ RUNTIME_FILES = {
 
 PAGE_FILES = ("index.html", "style.css", "app.js", "latents.js")
 WEB_PAGE = "web page"
-"""What a folder's marker (`vitgan.folders`) calls it."""
+"""What a folder's marker (`vitgan.files.folders`) calls it."""
 ZOOM = 4
 NPM_SECONDS = 300
 
@@ -107,7 +107,7 @@ def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "
 
     Args:
         generator: The model, on the CPU.
-        folder: Where to; it must be new, empty, or an earlier page as it was written (`vitgan.folders`).
+        folder: Where to; it must be new, empty, or an earlier page as it was written (`vitgan.files.folders`).
         runtime: Folder with onnxruntime-web's files, from `find_runtime`.
         title: Shown on the page.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import regular_size, whole_file
-from vitgan.folders import add_file
+from vitgan.files.folders import add_file
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.fid import Gaussian
 from vitgan.metrics.position import Purpose, groups

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from vitgan.allocator import keeps_freed_memory
+from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
 
 W_MEAN_SAMPLES = 10_000
@@ -19,7 +19,7 @@ images/s at batch 8, 16, 32, 64, 128: the `quickstart` generator 911, 1019, 1010
 1591, 1058 in bf16; `cifar10-tiny` 451, 470, 464, 326, 292 and 669, 765, 825, 826, 640; `cifar10` 54, 50, 47, 43 and 100,
 107, 98, 94. The best are those at which the widest activation takes 6 to 12 MiB."""
 CPU_KEPT_BYTES = 96 << 20
-"""The same where freed memory is kept (`vitgan.allocator`), so that a large activation costs no new pages: the `cifar10`
+"""The same where freed memory is kept (`vitgan.devices`), so that a large activation costs no new pages: the `cifar10`
 generator on two cores, batch 8, 16, 32, 64, 128: 83, 85, 106, 106, 108 in float32 and 147, 154, 203, 218, 229 in bf16."""
 CUDA_SHARE = 32
 """Part of a GPU's free memory that the widest activation of a batch may take: about ten of its size live at once."""

@@ -1,8 +1,8 @@
 """Checkpoints: whole or absent.
 
 A checkpoint is a folder written under a temporary name and renamed when whole; `state.json`, written last, holds the
-counters and the SHA-256 of every other file, so that a damaged one is known and passed over. Folders whose names start
-with a dot are what a killed process was writing or removing.
+counters and the digest of every other file's tensors, so that a damaged one is known when it is loaded, and passed over.
+Folders whose names start with a dot are what a killed process was writing or removing.
 """
 
 import errno
@@ -17,17 +17,18 @@ from torch import Tensor
 
 from vitgan.commands import command
 from vitgan.errors import UserError
-from vitgan.files import read_model, sha256, sync_folder, write_json
+from vitgan.files import read_model, sync_folder, write_json
+from vitgan.files.tensors import check_tensors, read_tensors, recorded_digest, write_tensors
 from vitgan.schema import Config
 from vitgan.training.state import TrainingState
-from vitgan.weights import load_weights, read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODULES = ("generator_ema", "generator", "discriminator", "objective")
 OPTIMIZERS = "optimizers.safetensors"
 BEST = "best.json"
 STATE = "state.json"
-FILES = (*(f"{name}.safetensors" for name in MODULES), OPTIMIZERS, STATE)
+TENSOR_FILES = (*(f"{name}.safetensors" for name in MODULES), OPTIMIZERS)
+FILES = (*TENSOR_FILES, STATE)
 """All that a checkpoint holds; nothing else is ever removed with it."""
 NAME = re.compile(r"\d{6,}k\d{3}")
 IN_WORK = re.compile(r"\.\d{6,}k\d{3}(\.removed)?\.part")
@@ -40,9 +41,9 @@ class CheckpointManifest(Config):
     step: int = Field(ge=0)
     images_seen: int = Field(ge=0)
     files: dict[str, str]
-    """File name -> SHA-256."""
-    learning_rate_scale: float = Field(default=1.0, gt=0, le=1)
-    """What the divergence guard has lowered the learning rates by."""
+    """File name -> digest of its tensors (`vitgan.files.tensors.digest`)."""
+    rollbacks: int = Field(default=0, ge=0)
+    """How often the divergence guard went back, each time to lower learning rates."""
     statistics: dict[str, tuple[float, int]] = Field(default_factory=dict)
     """Sums and counts of the figures since the last log record, so that the next one is the same after a resume."""
     sha256: str | None = None
@@ -104,7 +105,7 @@ def _write_state(folder: Path, state: TrainingState) -> None:
         step=state.step,
         images_seen=state.images_seen,
         files=files,
-        learning_rate_scale=state.learning_rate_scale,
+        rollbacks=state.rollbacks,
         statistics=state.statistics.sums(),
     )
     manifest = manifest.model_copy(update={"sha256": manifest.digest()})
@@ -112,42 +113,69 @@ def _write_state(folder: Path, state: TrainingState) -> None:
     sync_folder(folder)
 
 
-def load_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Fills `state` from a checkpoint of the same configuration.
+def load_newest(run: Path, state: TrainingState) -> tuple[Path, list[str]]:
+    """Fills `state` from the newest whole checkpoint of a run of the same configuration.
+
+    Returns:
+        The checkpoint, and what is wrong with each newer one.
 
     Raises:
-        UserError: If the checkpoint is damaged or of another configuration.
+        UserError: If there is none, or it is of another configuration.
     """
-    manifest = verify_checkpoint(folder)
+    problems: list[str] = []
+    for folder in reversed(checkpoints(run)):
+        try:
+            manifest, tensors = read_checkpoint(folder)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        _fill(folder, manifest, tensors, state)
+        return folder, problems
+    raise UserError(problems[0] if problems else f"the run {run} has no checkpoint: start it anew without --resume")
+
+
+def _fill(
+    folder: Path, manifest: CheckpointManifest, tensors: dict[str, dict[str, Tensor]], state: TrainingState
+) -> None:
+    expected = {f"{name}.safetensors": getattr(state, name).state_dict() for name in MODULES}
+    expected[OPTIMIZERS] = state.expected_optimizer_tensors() if manifest.step else {}
+    for name in TENSOR_FILES:
+        check_tensors(folder / name, tensors[name], expected[name])
     for name in MODULES:
-        load_weights(getattr(state, name), folder / f"{name}.safetensors")
-    tensors = read_tensors(folder / OPTIMIZERS)
-    _check_optimizers(folder / OPTIMIZERS, tensors, state)
-    state.load_optimizer_tensors(tensors)
-    state.step, state.images_seen = manifest.step, manifest.images_seen
-    state.learning_rate_scale = manifest.learning_rate_scale
+        getattr(state, name).load_state_dict(tensors[f"{name}.safetensors"])
+    state.load_optimizer_tensors(tensors[OPTIMIZERS])
+    state.step, state.images_seen, state.rollbacks = manifest.step, manifest.images_seen, manifest.rollbacks
     state.statistics.restore(manifest.statistics)
 
 
-def _check_optimizers(path: Path, tensors: dict[str, Tensor], state: TrainingState) -> None:
-    """Adam's three tensors for each parameter, of its shape, or for none before the first step."""
-    expected: dict[str, tuple[int, ...]] = {}
-    for player in ("generator", "discriminator") if tensors else ():
-        for name, parameter in getattr(state, player).named_parameters():
-            shape = tuple(parameter.shape)
-            expected |= {f"{player}/{name}/{key}": shape for key in ("exp_avg", "exp_avg_sq")}
-            expected[f"{player}/{name}/step"] = ()
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != expected:
-        odd = min(dict(found.items() ^ expected.items()))
-        raise UserError(f"{path} is of another configuration: {odd!r} is not as the model's optimisers have it")
+def read_checkpoint(folder: Path) -> tuple[CheckpointManifest, dict[str, dict[str, Tensor]]]:
+    """The manifest of a checkpoint and the tensors of its files by name, all there and unchanged.
+
+    Raises:
+        UserError: Naming the file that is missing or damaged, or the unknown format.
+    """
+    manifest, tensors = read_manifest(folder), {}
+    for name in TENSOR_FILES:
+        if recorded_digest(folder / name) != manifest.files.get(name):
+            raise _not_as_written(folder / name)
+        tensors[name] = read_tensors(folder / name)  # which have that digest
+    return manifest, tensors
 
 
 def verify_checkpoint(folder: Path) -> CheckpointManifest:
     """The manifest of a checkpoint whose files are all there and unchanged.
 
     Raises:
-        UserError: Naming the file that is missing or damaged, or the unknown format.
+        UserError: See `read_checkpoint`.
+    """
+    return read_checkpoint(folder)[0]
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """What a checkpoint says about itself.
+
+    Raises:
+        UserError: If that cannot be read, is damaged, or of an unknown format.
     """
     version = read_model(folder / STATE, _Format, "checkpoint").format_version
     if version != FORMAT_VERSION:
@@ -158,18 +186,12 @@ def verify_checkpoint(folder: Path) -> CheckpointManifest:
         )
     manifest = read_model(folder / STATE, CheckpointManifest, "checkpoint")
     if manifest.sha256 is not None and manifest.sha256 != manifest.digest():
-        raise UserError(f"the checkpoint file {folder / 'state.json'} is damaged: its SHA-256 is not the one in it")
-    for name in FILES[:-1]:
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"the checkpoint {folder} is incomplete: {name} is missing")
-        try:
-            found = sha256(path)
-        except OSError as error:
-            raise UserError(f"the checkpoint file {path} cannot be read: {error.strerror}") from error
-        if found != manifest.files.get(name):
-            raise UserError(f"the checkpoint file {path} is damaged: its SHA-256 is not the one in state.json")
+        raise _not_as_written(folder / STATE)
     return manifest
+
+
+def _not_as_written(path: Path) -> UserError:
+    return UserError(f"the checkpoint file {path} is damaged: its SHA-256 is not the one in {STATE}")
 
 
 def is_whole(folder: Path) -> bool:
@@ -189,19 +211,6 @@ def checkpoints(run: Path) -> list[Path]:
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint of a run."""
     return next((folder for folder in reversed(checkpoints(run)) if is_whole(folder)), None)
-
-
-def damaged_checkpoints(run: Path) -> list[str]:
-    """What is wrong with each checkpoint that is newer than the newest whole one, newest first."""
-    problems = []
-    for folder in reversed(checkpoints(run)):
-        try:
-            verify_checkpoint(folder)
-        except UserError as error:
-            problems.append(str(error))
-        else:
-            break
-    return problems
 
 
 def remove_leftovers(run: Path) -> None:
@@ -271,14 +280,30 @@ def best_checkpoint(run: Path) -> BestCheckpoint | None:
     return best
 
 
-def prune_checkpoints(run: Path, keep: int) -> None:
-    """Removes all but the newest `keep` whole checkpoints and the best one; 0 keeps everything."""
+def prune_checkpoints(run: Path, keep: int, newest: str) -> None:
+    """Removes all but the newest `keep` checkpoints and the best one; 0 keeps everything.
+
+    Looked at are manifests and headers alone: what is damaged behind them shows when it is loaded.
+
+    Args:
+        run: The run's folder.
+        keep: How many stay.
+        newest: Name of the checkpoint that the run stands at: newer ones were damaged, and count for nothing.
+    """
     if keep > 0:
         best = best_checkpoint(run)
-        whole = [folder for folder in checkpoints(run) if is_whole(folder)]
-        for folder in whole[:-keep]:
-            if checkpoint_name(verify_checkpoint(folder).images_seen) != folder.name:
-                continue  # somebody's copy
+        ours = [folder for folder in checkpoints(run) if folder.name <= newest and _is_complete(folder)]
+        for folder in ours[:-keep]:
             if best is None or folder.name != best.checkpoint:
                 with suppress(OSError):  # room that is not freed stops no run; nor is a folder that holds notes removed
                     _remove(folder)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a folder is the checkpoint that its name says (no copy), and its files have their lengths."""
+    try:
+        manifest = read_manifest(folder)
+        digests = {name: recorded_digest(folder / name) for name in TENSOR_FILES}
+    except UserError:
+        return False
+    return digests == manifest.files and checkpoint_name(manifest.images_seen) == folder.name

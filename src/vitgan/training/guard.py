@@ -2,20 +2,31 @@
 
 An update is bad if its loss or its gradient is not finite, or if D's mean logits are past a bound. That is decided on
 the device, where Adam skips the update; weights, moments and running means stay as they were. What to do about it
-(stop, go on, go back) is decided on the host, which looks after every step on a CPU and every few steps on a GPU.
+(stop, go on, go back to a checkpoint with lower learning rates) is decided on the host, which looks after every step on
+a CPU and every few steps on a GPU.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vitgan.commands import command
+from vitgan.errors import UserError
+from vitgan.training.config import TrainingConfig
+from vitgan.training.instruments import measure_discriminator
+from vitgan.training.log import append_event
 from vitgan.training.objective import Parts
+from vitgan.training.state import TrainingState
 
 STEPS_BETWEEN_LOOKS = 16
 """On a GPU, where looking waits for all work to be done. Nothing bad happens in between: updates are skipped."""
 
-FIGURES: tuple[str, ...] = (
+MOST_SKIPPED_IN_A_ROW = 100
+MOST_ROLLBACKS = 6
+
+METRICS: tuple[str, ...] = (
     "loss/discriminator",
     "loss/generator",
     "logits/real",
@@ -33,19 +44,19 @@ class Divergence:
         step: Step of the first one, counted from 0: with the run's seed it names the batch and all random draws.
         steps: How many steps had one.
         in_a_row: How many steps in a row had one, up to now.
-        figures: Losses, logits and gradient norms of the first one, on the main process.
+        metrics: Losses, logits and gradient norms of the first one, on the main process.
     """
 
     step: int
     steps: int
     in_a_row: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
-    @property
-    def reason(self) -> str:
-        """The figures that are not finite, else all: "loss/discriminator nan, ..."."""
-        odd = {name: value for name, value in self.figures.items() if not abs(value) < float("inf")}
-        return ", ".join(f"{name} {value:.4g}" for name, value in (odd or self.figures).items())
+    def describe(self, seed: int) -> str:
+        """Where and why, in a few words: "step 3 diverged (loss/discriminator nan, ...; seed 0)"."""
+        odd = {name: value for name, value in self.metrics.items() if not abs(value) < float("inf")}
+        reason = ", ".join(f"{name} {value:.4g}" for name, value in (odd or self.metrics).items())
+        return f"step {self.step} diverged ({reason}; seed {seed})"
 
 
 class Guard:
@@ -61,7 +72,7 @@ class Guard:
         self._steps = torch.zeros((), device=self.device)
         self._in_a_row = torch.zeros((), device=self.device)
         self._first = torch.zeros((), device=self.device, dtype=torch.int64)
-        self._figures = torch.zeros(len(FIGURES), device=self.device)
+        self._metrics = torch.zeros(len(METRICS), device=self.device)
 
     @torch.no_grad()
     def suspicion(self, loss: Tensor, parts: Parts) -> Tensor:
@@ -88,8 +99,8 @@ class Guard:
     def end_of_step(self, step: int, parts: Parts) -> None:
         """Notes whether the step had a bad update."""
         first = (self._bad > 0) & (self._steps == 0)
-        figures = torch.stack([parts[name].detach().float().to(self.device) for name in FIGURES])
-        self._figures = torch.where(first, figures, self._figures)
+        metrics = torch.stack([parts[name].detach().float().to(self.device) for name in METRICS])
+        self._metrics = torch.where(first, metrics, self._metrics)
         self._first = torch.where(first, step, self._first)
         self._steps = self._steps + self._bad
         self._in_a_row = (self._in_a_row + 1) * self._bad
@@ -106,8 +117,8 @@ class Guard:
             return None
         if not self._steps.item():
             return None
-        figures: dict[str, float] = dict(zip(FIGURES, self._figures.tolist(), strict=True))
-        found = Divergence(int(self._first.item()), int(self._steps.item()), int(self._in_a_row.item()), figures)
+        metrics: dict[str, float] = dict(zip(METRICS, self._metrics.tolist(), strict=True))
+        found = Divergence(int(self._first.item()), int(self._steps.item()), int(self._in_a_row.item()), metrics)
         self._steps = torch.zeros_like(self._steps)
         return found
 
@@ -123,3 +134,40 @@ def restore_buffers_where(bad: Tensor, module: nn.Module, copies: list[Tensor]) 
     """Puts the copies back if `bad` is not 0, without asking the device."""
     for buffer, copy in zip(module.buffers(), copies, strict=True):
         buffer.copy_(torch.where(bad > 0, copy, buffer))
+
+
+def goes_back(divergence: Divergence, state: TrainingState, config: TrainingConfig, run: Path) -> bool:
+    """Whether the run goes back to a checkpoint; False is on, without the bad update.
+
+    Raises:
+        UserError: If the run is to stop, or cannot go on.
+    """
+    where = divergence.describe(config.seed)
+    resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
+    if config.on_divergence == "stop":
+        raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip")
+    if config.on_divergence == "skip":
+        if divergence.in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise UserError(f"{where}, and so did the {divergence.in_a_row} last ones: go back with {resume} rollback`")
+        return False
+    if state.rollbacks >= MOST_ROLLBACKS:
+        raise UserError(f"{where}, and going back {MOST_ROLLBACKS} times to lower learning rates did not help")
+    return True
+
+
+def record_divergence(
+    divergence: Divergence, state: TrainingState, config: TrainingConfig, run: Path, real: Tensor
+) -> None:
+    """Appends all that is needed to look into it to the run's events.jsonl."""
+    measured = measure_discriminator(state.discriminator, real)
+    event = {
+        "event": "divergence",
+        "policy": config.on_divergence,
+        "step": divergence.step,
+        "batch_seed": [config.seed, divergence.step],
+        "skipped_steps": divergence.steps,
+        "rollbacks": state.rollbacks,
+        "metrics": {name: f"{value:.6g}" for name, value in divergence.metrics.items()},
+        "instruments": {name: f"{value:.6g}" for name, value in measured.items()},
+    }
+    append_event(run / "events.jsonl", event)

@@ -52,3 +52,8 @@ class Hooks:
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""
     evaluate_every_kimg: float = float("inf")
+
+    def notify(self, line: str) -> None:
+        """Tells `on_notice`, if there is one."""
+        if self.on_notice:
+            self.on_notice(line)

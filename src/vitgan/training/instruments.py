@@ -13,7 +13,7 @@ MEASURED_IMAGES = 16
 
 
 @torch.no_grad()
-def measure(discriminator: Discriminator, images: Tensor) -> dict[str, float]:
+def measure_discriminator(discriminator: Discriminator, images: Tensor) -> dict[str, float]:
     """Spectral norm per layer and attention entropy per block of D.
 
     Args:

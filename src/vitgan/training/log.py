@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitgan.files import read_bytes
+from vitgan.files import read_bytes, write_bytes
 
 MAXIMUM_SUFFIX = "_max"
 LARGEST_LOG_BYTES = 1 << 30
@@ -73,9 +73,7 @@ class MetricsFile:
         self.path = path
         if path.exists():
             kept = [line for line in _lines(path) if (record := _record(line)) and record["images"] <= images_seen]
-            temporary = path.with_name(f".{path.name}.part")
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            temporary.replace(path)
+            write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
     def append(self, record: dict[str, float]) -> None:
         """Writes a record, through to the disk: a checkpoint that is written later is never older than its log."""

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from vitgan.augment import AugmentConfig
 from vitgan.files import one_line
-from vitgan.grid import enlargement, image_grid, save_image
+from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
-from vitgan.training import divergence as divergences
 from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
 from vitgan.training.checkpoint import (
     checkpoint_name,
-    load_checkpoint,
+    load_newest,
     prune_checkpoints,
     remember_best,
     save_checkpoint,
@@ -30,9 +29,9 @@ from vitgan.training.checkpoint import (
 from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import averaged_copy
-from vitgan.training.guard import Divergence, Guard
+from vitgan.training.guard import Divergence, Guard, goes_back, record_divergence
 from vitgan.training.hooks import Evaluation, Hooks, Stream
-from vitgan.training.instruments import measure
+from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
 from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
@@ -155,17 +154,17 @@ class Trainer:
         """
         state, config = self.state, self.config
         if self.accelerator.is_main_process:
-            divergences.record(divergence, state, config, self.run, real)
-        checkpoint = divergences.checkpoint_to_return_to(divergence, state, config, self.run)
-        where = divergences.describe(divergence, config)
-        if checkpoint is None:
+            record_divergence(divergence, state, config, self.run, real)
+        where = divergence.describe(config.seed)
+        if not goes_back(divergence, state, config, self.run):
             self._notify(hooks, f"{where}: its update was skipped")
             return False
-        scale = state.learning_rate_scale * config.rollback_rate
+        rollbacks = state.rollbacks + 1
         self.accelerator.wait_for_everyone()
-        load_checkpoint(checkpoint, state)
-        state.learning_rate_scale = scale
+        checkpoint, _ = load_newest(self.run, state)
+        state.rollbacks = rollbacks
         self.guard.reset()
+        scale = config.rollback_rate**rollbacks
         self._notify(hooks, f"{where}: back at {checkpoint.name} with learning rates × {scale:g}")
         return True
 
@@ -173,12 +172,17 @@ class Trainer:
         """Writes a checkpoint from the main process; the others wait."""
         if self.accelerator.is_main_process:
             save_checkpoint(self.run, self.state)
-            prune_checkpoints(self.run, self.config.keep_checkpoints)
+            self.prune()
         self.accelerator.wait_for_everyone()
 
+    def prune(self) -> None:
+        """Removes what `keep_checkpoints` does not keep."""
+        newest = checkpoint_name(self.state.images_seen)
+        prune_checkpoints(self.run, self.config.keep_checkpoints, newest)
+
     def _notify(self, hooks: Hooks, line: str) -> None:
-        if self.accelerator.is_main_process and hooks.on_notice:
-            hooks.on_notice(line)
+        if self.accelerator.is_main_process:
+            hooks.notify(line)
 
     def _agreed(self, flag: bool) -> bool:
         """Whether any process says so: all must leave the loop at the same step."""
@@ -217,7 +221,7 @@ class Trainer:
             return
         record = {"images": state.images_seen, "step": state.step, **figures}
         if self.config.instruments:
-            record |= measure(state.discriminator, real)
+            record |= measure_discriminator(state.discriminator, real)
         record |= clock.lap(state.images_seen)
         metrics.append(record)
         figures = {k: v for k, v in record.items() if k != "images"}
@@ -258,7 +262,7 @@ class Trainer:
         result = evaluate(state.generator_ema)
         figures = {f"{EVALUATION}{name}": value for name, value in result.figures.items()}
         remember_best(self.run, state.images_seen, result.name, result.score)
-        prune_checkpoints(self.run, self.config.keep_checkpoints)
+        self.prune()
         metrics.append({"images": state.images_seen, "step": state.step, **figures})  # last: then it is done
         self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)
 

@@ -1,17 +1,22 @@
-"""Everything that an exact resume needs: both players, the average, both optimisers, the losses' running
+"""Everything that an exact resume needs: both networks, the average, both optimisers, the losses' running
 means, and one number.
 
 There is no random state: a step's draws and its images are functions of the seed and of how many images were seen.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.training.log import Statistics
+
+ADAM = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam remembers of each parameter."""
 
 
 @dataclass
@@ -27,8 +32,8 @@ class TrainingState:
         objective: The losses, whose buffers are running means.
         step: Updates done.
         images_seen: Real images shown to D so far, over all processes.
-        learning_rate_scale: Factor on both learning rates; the divergence guard lowers it when it goes back.
-        statistics: Figures since the last log record.
+        rollbacks: How often the divergence guard went back to a checkpoint, each time to lower learning rates.
+        statistics: Metrics since the last log record.
     """
 
     generator: Generator
@@ -39,34 +44,41 @@ class TrainingState:
     objective: nn.Module
     step: int = 0
     images_seen: int = 0
-    learning_rate_scale: float = 1.0
+    rollbacks: int = 0
     statistics: Statistics = field(default_factory=Statistics)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Both optimisers' state, flat: "discriminator/head.weight/exp_avg" -> tensor."""
-        tensors: dict[str, Tensor] = {}
-        for player, module, optimizer in self._players():
-            for name, parameter in module.named_parameters():
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"{player}/{name}/{key}"] = value
-        return tensors
+        return {
+            f"{place}/{key}": value
+            for place, parameter, optimizer in self._optimized()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+
+    def expected_optimizer_tensors(self) -> dict[str, Tensor]:
+        """Tensors of the names, shapes and types that `optimizer_tensors` has after the first step: Adam's."""
+        count = torch.zeros(())
+        return {
+            f"{place}/{key}": count if key == "step" else parameter
+            for place, parameter, _ in self._optimized()
+            for key in ADAM
+        }
 
     def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `optimizer_tensors`."""
-        for player, module, optimizer in self._players():
-            for name, parameter in module.named_parameters():
-                prefix = f"{player}/{name}/"
-                state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-                for key, value in state.items():
-                    # Adam keeps its step count on the CPU unless it is fused or capturable, where it is on the device.
-                    state[key] = value.to(parameter.device, copy=True)
-                if state:
-                    optimizer.state[parameter] = state
-                else:
-                    optimizer.state.pop(parameter, None)
+        for place, parameter, optimizer in self._optimized():
+            found = {key: tensors[f"{place}/{key}"] for key in ADAM if f"{place}/{key}" in tensors}
+            if found:
+                # Adam keeps its step count on the CPU unless it is fused or capturable, where it is on the device.
+                optimizer.state[parameter] = {k: v.to(parameter.device, copy=True) for k, v in found.items()}
+            else:
+                optimizer.state.pop(parameter, None)
 
-    def _players(self) -> list[tuple[str, nn.Module, Optimizer]]:
-        return [
-            ("generator", self.generator, self.generator_optimizer),
-            ("discriminator", self.discriminator, self.discriminator_optimizer),
-        ]
+    def _optimized(self) -> Iterator[tuple[str, nn.Parameter, Optimizer]]:
+        """Every parameter with the name that its state has, and its optimiser."""
+        for network, optimizer in (
+            ("generator", self.generator_optimizer),
+            ("discriminator", self.discriminator_optimizer),
+        ):
+            for name, parameter in getattr(self, network).named_parameters():
+                yield f"{network}/{name}", parameter, optimizer

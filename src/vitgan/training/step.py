@@ -137,4 +137,4 @@ class GanStep:
         optimizers = (self.state.generator_optimizer, self.state.discriminator_optimizer)
         for rate, optimizer in zip(rates, optimizers, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * warmup * decay * self.state.learning_rate_scale
+                group["lr"] = rate * warmup * decay * config.rollback_rate**self.state.rollbacks

@@ -8,7 +8,7 @@ from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file
-from vitgan.folders import MARKER, remove_named_files
+from vitgan.files.folders import MARKER, remove_named_files
 
 RESOLUTION = 32
 

@@ -6,7 +6,7 @@ import torch
 
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
-from vitgan.grid import to_uint8
+from vitgan.files.pictures import to_uint8
 from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics
 from vitgan.metrics.image_sources import ArrayImages
 from vitgan.models.generator import Generator

@@ -12,14 +12,14 @@ import torch
 import vitgan
 from hub import running_hub
 from tiny import tiny_model
-from vitgan import model_names
 from vitgan.cli.evaluate import find_source
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
-from vitgan.model_names import bundled_models, fetch, find_model
+from vitgan.files.tensors import write_tensors
 from vitgan.models.build import build_discriminator, build_generator
-from vitgan.pretrained import start_from, write_networks
-from vitgan.weights import write_tensors
+from vitgan.pretrained import names
+from vitgan.pretrained.generators import start_from, write_networks
+from vitgan.pretrained.names import bundled_models, fetch, find_model
 
 MODEL = tiny_model()
 SPEC = MODEL.generator_spec()
@@ -51,7 +51,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "bundled"
     write_model(home / "shirts", seed=4)
     write_model(home / "emoji", seed=5)
-    monkeypatch.setattr(model_names, "BUNDLED_MODELS", home)
+    monkeypatch.setattr(names, "BUNDLED_MODELS", home)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return home

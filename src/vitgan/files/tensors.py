@@ -7,6 +7,8 @@ the module's own, and a SHA-256 over all of them in the header tells a damaged f
 import hashlib
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,9 +18,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size, write_bytes
+from vitgan.files.reading import one_line, regular_size
+from vitgan.files.writing import write_bytes
 
 DIGEST = "sha256"
+HALVES = (torch.float16, torch.bfloat16)
+"""Types that are loaded as float32."""
 TRUST_SIZES = "VITGAN_TRUST_SIZES"
 
 LARGEST_PARAMETERS = 1_000_000_000
@@ -32,15 +37,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Writes tensors as a safetensors file, whole or not at all; the same tensors give the same bytes.
 
     Returns:
-        The file's SHA-256, of the bytes that were meant to be written.
+        Their digest, which the file's header holds too.
 
     Raises:
         OSError: If the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = save(tensors, metadata={DIGEST: digest(tensors)})
-    write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
+    found = digest(tensors)
+    write_bytes(path, save(tensors, metadata={DIGEST: found}))
+    return found
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -49,12 +54,32 @@ def digest(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         result.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        result.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        result.update(tensor.flatten().view(torch.uint8).numpy().data)
     return result.hexdigest()
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    try:
+        regular_size(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
+        raise UserError(one_line(f"cannot read the weights {path}: {error}")) from error
+
+
+def recorded_digest(path: Path) -> str | None:
+    """The digest in the header of a safetensors file of the length that the header announces.
+
+    Raises:
+        UserError: If the file cannot be read, or is cut short.
+    """
+    with _opened(path) as file:
+        return (file.metadata() or {}).get(DIGEST)
+
+
 def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+    """All tensors of a safetensors file, mapped into memory.
 
     Args:
         path: The file.
@@ -64,35 +89,47 @@ def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[
     Raises:
         UserError: If the file cannot be read, is damaged, or holds other tensors than expected.
     """
-    try:
-        regular_size(path)
-        with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            if expected is not None:
-                _check_names(path, names, expected)
-                for name, tensor in expected.items():
-                    _check_shape(path, name, tuple(file.get_slice(name).get_shape()), tuple(tensor.shape))
-            tensors = {name: file.get_tensor(name) for name in sorted(names)}
-            recorded = (file.metadata() or {}).get(DIGEST)
-    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
-        raise UserError(one_line(f"cannot read the weights {path}: {error}")) from error
-    for name, tensor in (expected or {}).items():
-        if tensors[name].dtype != tensor.dtype:
-            types = f"{tensors[name].dtype}, the model's is {tensor.dtype}"
-            raise UserError(one_line(f"{path} is of another configuration: {name!r} has the type {types}"))
+    with _opened(path) as file:
+        names = sorted(file.keys())
+        if expected is not None:
+            _check_names(path, set(names), expected)
+            for name, tensor in expected.items():
+                _check_shape(path, name, tuple(file.get_slice(name).get_shape()), tuple(tensor.shape))
+        tensors = {name: file.get_tensor(name) for name in names}
+        recorded = (file.metadata() or {}).get(DIGEST)
+    if expected is not None:
+        check_tensors(path, tensors, expected)
     if recorded is not None and recorded != digest(tensors):
         raise UserError(f"the weights {path} are damaged: their SHA-256 is not the one in the header; fetch them again")
     return tensors
 
 
+def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuses tensors that were read from `path` and are of other names, shapes or types than expected, but for halves.
+
+    Raises:
+        UserError: Naming the first one.
+    """
+    _check_names(path, set(tensors), expected)
+    for name, tensor in expected.items():
+        _check_shape(path, name, tuple(tensors[name].shape), tuple(tensor.shape))
+        halved = tensor.dtype == torch.float32 and tensors[name].dtype in HALVES
+        if tensors[name].dtype != tensor.dtype and not halved:
+            types = f"{tensors[name].dtype}, the model's is {tensor.dtype}"
+            raise UserError(one_line(f"{path} is of another configuration: {name!r} has the type {types}"))
+
+
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into a module that must fit it exactly; one built on "meta" gets the file's tensors.
+    """Loads a safetensors file into a module that it fits exactly, but for halves where the module has float32.
+
+    A module on "meta" gets the file's tensors as its own; into another they are copied, wherever it is.
 
     Raises:
         UserError: If the file cannot be read, is damaged, or holds other names, shapes or types.
     """
-    tensors = read_tensors(path, module.state_dict())
-    module.load_state_dict(tensors, assign=any(p.is_meta for p in module.parameters()))
+    expected = module.state_dict()
+    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in read_tensors(path, expected).items()}
+    module.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in expected.values()))
 
 
 def check_sizes(config: BaseModel, path: Path) -> None:

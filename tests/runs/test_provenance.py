@@ -11,7 +11,7 @@ from tiny import newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.presets import cifar10_tiny, preset, replaced
-from vitgan.provenance import changes_to_preset, provenance
+from vitgan.runs.provenance import changes_to_preset, provenance
 
 
 @pytest.fixture(scope="module")

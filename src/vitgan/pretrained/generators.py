@@ -1,7 +1,7 @@
 """Saved generators: a folder with `config.json` and `model.safetensors`, and how any of their homes is opened.
 
 No pickle is ever read: weights are safetensors, configurations JSON validated against the schema. A folder from a
-stranger can run no code, name no other file, and ask for no more memory than `vitgan.weights` allows.
+stranger can run no code, name no other file, and ask for no more memory than `vitgan.files.tensors` allows.
 """
 
 from collections.abc import Callable
@@ -9,27 +9,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitgan.devices import find_device
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_model, regular_size, write_json
-from vitgan.folders import new_folder
-from vitgan.model_names import CONFIG, NETWORKS, WEIGHTS, find_model, run_of_checkpoint
+from vitgan.files import one_line, read_model, write_json
+from vitgan.files.folders import new_folder
+from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
+from vitgan.pretrained.names import CONFIG, NETWORKS, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
-from vitgan.weights import check_parameters, check_sizes, read_tensors, write_tensors
 
 Storage = Literal["float32", "float16"]
 MODEL_FOLDER = "model folder"
-"""What a folder's marker (`vitgan.folders`) calls it."""
+"""What a folder's marker (`vitgan.files.folders`) calls it."""
 SMALL = 4096
-HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
-"""safetensors' names of the types that are loaded as float32."""
-
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
@@ -39,7 +35,7 @@ def save(generator: Generator, spec: GeneratorSpec, folder: str | Path, storage:
     Args:
         generator: The model.
         spec: Its description.
-        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.folders`).
+        folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.files.folders`).
         storage: "float16" halves the file: weights of more than 4096 values are rounded to 11 bits (a trained CIFAR-10
             model's images change by 0.02 of 255 on average, 6 at most); smaller ones, frequencies of positions among
             them, cost nothing and stay float32.
@@ -101,37 +97,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
     place = find_device(str(device))
     weights, spec = locate(name)
     generator = build_unfilled(spec, weights)
-    fill(generator, weights)
+    load_weights(generator, weights)
     return generator.eval().requires_grad_(False).to(place)
-
-
-def fill(module: nn.Module, weights: Path) -> None:
-    """Gives a module the weights of a file that fits it exactly, but for halves where it has float32.
-
-    One on "meta" gets the file's tensors as its own; in another they are copied, wherever it is.
-
-    Raises:
-        UserError: If the file cannot be read, is damaged, or holds other names, shapes or types.
-    """
-    expected = module.state_dict()
-    halves = _halves(weights)
-    stored = {
-        name: tensor.to(halves.get(name, tensor.dtype)) if tensor.dtype == torch.float32 else tensor
-        for name, tensor in expected.items()
-    }
-    tensors = read_tensors(weights, stored)
-    unfilled = any(tensor.is_meta for tensor in expected.values())
-    module.load_state_dict({n: tensor.to(expected[n].dtype) for n, tensor in tensors.items()}, assign=unfilled)
-
-
-def _halves(weights: Path) -> dict[str, torch.dtype]:
-    try:
-        regular_size(weights)
-        with safe_open(weights, framework="pt") as file:
-            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no dict
-    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
-        raise UserError(one_line(f"cannot read the weights {weights}: {error}")) from error
-    return {name: HALVES[kind] for name, kind in types.items() if kind in HALVES}
 
 
 def start_from(name: str, generator: nn.Module, discriminator: nn.Module, generator_ema: nn.Module) -> None:
@@ -154,12 +121,12 @@ def start_from(name: str, generator: nn.Module, discriminator: nn.Module, genera
             f"{name} has the averaged generator alone, and training needs a discriminator: start from a run, or from a "
             "model exported with `vitgan export hub --networks`"
         )
-    fill(generator_ema, weights)
+    load_weights(generator_ema, weights)
     if weights.name == WEIGHTS:
-        fill(nn.ModuleDict(networks), folder / NETWORKS)
+        load_weights(nn.ModuleDict(networks), folder / NETWORKS)
     else:
         for network, module in networks.items():
-            fill(module, folder / f"{network}.safetensors")
+            load_weights(module, folder / f"{network}.safetensors")
 
 
 class _ShapesOnly(TorchFunctionMode):

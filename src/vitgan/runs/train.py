@@ -1,4 +1,4 @@
-"""Run folders: how a configuration becomes a run, and how a run goes on."""
+"""How a configuration becomes a run, and how a run goes on."""
 
 import re
 import shlex
@@ -6,29 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
 from vitgan.commands import command
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
+from vitgan.devices import choose_precision
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
-from vitgan.launch import launch
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
-from vitgan.precision import choose_precision
-from vitgan.pretrained import start_from
-from vitgan.run_folder import (
+from vitgan.pretrained.generators import start_from
+from vitgan.runs.folder import (
     DATA_RECORD,
-    VERIFIED_BYTES,
     check_resumable,
     data_of_run,
     lock_run,
@@ -36,22 +32,13 @@ from vitgan.run_folder import (
     open_data,
     record_of,
 )
-from vitgan.training.checkpoint import (
-    checkpoints,
-    damaged_checkpoints,
-    latest_checkpoint,
-    load_checkpoint,
-    prune_checkpoints,
-    remove_leftovers,
-    verify_checkpoint,
-)
+from vitgan.runs.processes import join_processes, on_every_process, on_main_process
+from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest, remove_leftovers
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
-
-Result = TypeVar("Result")
 
 
 def train(
@@ -75,12 +62,12 @@ def train(
     """
     config.check()
     processes = join_processes(config.training.device)
-    store = _on_every_process(processes, lambda: open_store(config, resume))
+    store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
     if config.evaluate_every_kimg is not None:
-        from vitgan.evaluation import check_evaluation
+        from vitgan.runs.evaluation import check_evaluation
 
-        _on_every_process(processes, lambda: check_evaluation(config, store))
+        on_every_process(processes, lambda: check_evaluation(config, store))
     if config.training.batch_size % processes.num_processes:
         raise UserError(
             f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "
@@ -88,8 +75,8 @@ def train(
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     if config.init_from is not None and resume is None:
-        _on_every_process(processes, lambda: check_start(config))
-    run = _on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
+        on_every_process(processes, lambda: check_start(config))
+    run = on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
     with _errors_in_one_line(run, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks or Hooks(), processes)
     return run
@@ -99,15 +86,20 @@ def _train(
     run: Path, config: RunConfig, store: ImageStore, resumes: bool, hooks: Hooks, processes: PartialState
 ) -> None:
     if resumes:
-        _on_main_process(processes, lambda: _make_resumable(run, config, store, hooks))
+        on_main_process(processes, lambda: check_resumable(run, config, store))
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     if resumes:
-        _on_every_process(processes, lambda: restore(trainer, run, config))
+        problems = on_every_process(processes, lambda: restore(trainer, run))
+        if processes.is_main_process:
+            remove_leftovers(run)
+            trainer.prune()
+            for problem in problems:
+                hooks.notify(f"passed over: {problem}")
     elif config.init_from is not None:
         name, state = config.init_from, trainer.state
         networks = state.generator, state.discriminator, state.generator_ema
-        _on_every_process(processes, lambda: start_from(name, *networks))
+        on_every_process(processes, lambda: start_from(name, *networks))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
@@ -134,69 +126,11 @@ def check_start(config: RunConfig) -> None:
     start_from(config.init_from, *networks, build_generator(spec, device=device))
 
 
-def join_processes(device: str) -> PartialState:
-    """Meets the other processes of the run, on GPUs if each has one, else on the CPU by gloo.
-
-    Raises:
-        UserError: If the launcher's environment is incomplete, or the processes do not meet.
-    """
-    started = launch()
-    if not torch.distributed.is_initialized():
-        PartialState._reset_state()  # of an earlier run in this process
-    cpu = device == "cpu" or not torch.accelerator.is_available()
-    if started.processes > 1 and not cpu:
-        cpu = torch.accelerator.current_accelerator() == torch.device("mps")  # has no collectives
-        if not cpu and started.here > (count := torch.accelerator.device_count()):
-            raise UserError(
-                f"{started.here} processes cannot share the {count} GPU(s) of this machine: start as many as it has, "
-                "or pass --training.device cpu"
-            )
-    try:
-        processes = PartialState(cpu=cpu)
-    except (RuntimeError, ValueError) as error:
-        raise ProcessError(
-            f"the processes do not meet: {one_line(str(error), 200)}; start them with torchrun"
-        ) from error
-    if processes.num_processes != started.processes:
-        raise UserError(
-            f"{started.processes} processes were started, but only {processes.num_processes} would work together: "
-            "pass --training.device cpu, or start one"
-        )
-    return processes
-
-
-def _on_every_process(processes: PartialState, action: Callable[[], Result]) -> Result:
-    """Does it on every process; where one fails, all get its UserError."""
-    result, failure = None, None
-    try:
-        result = action()
-    except UserError as error:
-        failure = error
-    failure = next((error for error in gather_object([failure]) if error is not None), None)
-    if failure is not None:
-        raise failure
-    return cast(Result, result)
-
-
-def _on_main_process(processes: PartialState, action: Callable[[], Result]) -> Result:
-    """Does it on the main process only; all processes get its result, or its UserError."""
-    outcome: list[Result | UserError | None] = [None]
-    if processes.is_main_process:
-        try:
-            outcome = [action()]
-        except UserError as error:
-            outcome = [error]
-    result = broadcast_object_list(outcome)[0]
-    if isinstance(result, UserError):
-        raise result
-    return cast(Result, result)
-
-
 @contextmanager
 def _locked(run: Path, processes: PartialState) -> Iterator[None]:
     """The main process holds the run's lock meanwhile."""
     locks: list[FileLock] = []
-    _on_main_process(processes, lambda: locks.append(lock_run(run)))
+    on_main_process(processes, lambda: locks.append(lock_run(run)))
     try:
         yield
     finally:
@@ -225,17 +159,6 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
         ) from error
 
 
-def _make_resumable(run: Path, config: RunConfig, store: ImageStore, hooks: Hooks) -> None:
-    check_resumable(run, config)
-    if store.images.nbytes <= VERIFIED_BYTES:
-        store.verify()
-    remove_leftovers(run)
-    prune_checkpoints(run, config.training.keep_checkpoints)
-    for problem in damaged_checkpoints(run):
-        if hooks.on_notice:
-            hooks.on_notice(f"passed over: {problem}")
-
-
 def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> Accelerator:
     """Precision and trackers, on the processes' devices."""
     cpu = processes.device == torch.device("cpu")
@@ -247,21 +170,18 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
     )
 
 
-def restore(trainer: Trainer, run: Path, config: RunConfig) -> None:
+def restore(trainer: Trainer, run: Path) -> list[str]:
     """Puts a trainer where the newest whole checkpoint of a run left off; at the start if it was killed before one.
 
+    Returns:
+        What is wrong with each newer checkpoint.
+
     Raises:
-        UserError: If there is none, it is damaged, or of another configuration.
+        UserError: If there is none, they are damaged, or of another configuration.
     """
-    check_resumable(run, config)
-    checkpoint = latest_checkpoint(run)
-    if checkpoint is None and not checkpoints(run) and (run / DATA_RECORD).exists():
-        return  # killed before its first checkpoint: its first steps are done again
-    if checkpoint is None:
-        for newest in reversed(checkpoints(run)):
-            verify_checkpoint(newest)  # says what is wrong with it
-        raise UserError(f"the run {run} has no whole checkpoint to resume from: start it anew without --resume")
-    load_checkpoint(checkpoint, trainer.state)
+    if not checkpoints(run) and (run / DATA_RECORD).exists():
+        return []  # killed before its first checkpoint: its first steps are done again
+    return load_newest(run, trainer.state)[1]
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
@@ -294,11 +214,11 @@ def with_evaluation(
     measures: list[Callable[[Generator], Evaluation]] = []
 
     def make() -> None:
-        from vitgan.evaluation import evaluation_of_run
+        from vitgan.runs.evaluation import evaluation_of_run
 
         measures.append(evaluation_of_run(config, store, device))
 
-    _on_main_process(processes, make)
+    on_main_process(processes, make)
     return replace(hooks, evaluate=next(iter(measures), None), evaluate_every_kimg=config.evaluate_every_kimg)
 
 

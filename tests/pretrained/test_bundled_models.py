@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 import vitgan
-from vitgan.grid import enlargement, image_grid
-from vitgan.model_names import bundled_models
+from vitgan.files.pictures import enlargement, image_grid
 from vitgan.models.vit_generator import ViTGenerator
+from vitgan.pretrained.names import bundled_models
 
 MODELS = bundled_models()
 MOST_BYTES = 12_000_000

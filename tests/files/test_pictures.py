@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vitgan.errors import UserError
-from vitgan.grid import enlargement, image_grid, save_image, to_array, to_pil, to_uint8
+from vitgan.files.pictures import enlargement, image_grid, save_image, to_array, to_pil, to_uint8
 
 
 def test_bytes_to_floats_and_back_is_the_identity() -> None:

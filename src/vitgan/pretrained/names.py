@@ -11,7 +11,7 @@ from vitgan.files import one_line
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 NETWORKS = "networks.safetensors"
 """Beside a model's averaged generator: G and D as they were trained, for `init_from`."""
-BUNDLED_MODELS = Path(__file__).parent / "models" / "bundled"
+BUNDLED_MODELS = Path(__file__).parent / "bundled"
 HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 

@@ -13,11 +13,11 @@ import vitgan
 from generators import KINDS, VIT
 from tiny import tiny_model
 from vitgan.errors import UserError
+from vitgan.files.tensors import digest, read_tensors, write_tensors
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
-from vitgan.pretrained import build_unfilled
-from vitgan.weights import digest, read_tensors, write_tensors
+from vitgan.pretrained.generators import build_unfilled
 
 # Wide enough for most weights to be in large tensors.
 WIDE = {

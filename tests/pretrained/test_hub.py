@@ -1,17 +1,19 @@
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard, ModelCardData, RepoUrl
 from PIL import Image
 
 import vitgan
 from generators import KINDS, make
 from vitgan.errors import UserError
-from vitgan.export.hub import check_push, export_hub, push, read_figures
-from vitgan.grid import to_array
+from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec
+from vitgan.pretrained.hub import HubModel, check_push, read_figures
 
 FIGURES = {
     "figures": {"FID": 6.6612, "IS": 9.3},
@@ -25,7 +27,7 @@ SPEC = GeneratorSpec(resolution=16, generator=KINDS["vit"])
 def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
     generator = make("vit")
     (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
-    folder = export_hub(generator, SPEC, tmp_path / "my-model", read_figures(tmp_path / "figures.json"))
+    folder = HubModel(generator, SPEC, read_figures(tmp_path / "figures.json")).save(tmp_path / "my-model")
     assert sorted(p.name for p in folder.iterdir()) == [
         ".vitgan.json",
         "README.md",
@@ -41,9 +43,8 @@ def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
 
 
 def test_the_card_says_how_to_load_it_and_where_it_comes_from(tmp_path: Path) -> None:
-    folder = export_hub(
-        make("vit"), SPEC, tmp_path / "m", name="me/shirts", trained="Trained on shirts.", about="It knows no trousers."
-    )
+    model = HubModel(make("vit"), SPEC, name="me/shirts", trained="Trained on shirts.", about="It knows no trousers.")
+    folder = model.save(tmp_path / "m")
     card = (folder / "README.md").read_text()
     assert 'vitgan.load("me/shirts")' in card
     assert "vitgan sample me/shirts" in card
@@ -52,61 +53,86 @@ def test_the_card_says_how_to_load_it_and_where_it_comes_from(tmp_path: Path) ->
 
 
 def test_the_samples_are_those_of_the_stored_weights(tmp_path: Path) -> None:
-    folder = export_hub(make("vit"), SPEC, tmp_path / "m", storage="float16")
+    folder = HubModel(make("vit"), SPEC, storage="float16").save(tmp_path / "m")
     with Image.open(folder / "samples.png") as grid:
         shown = np.asarray(grid)[:16, :16]
     assert np.array_equal(shown, to_array(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
 
 
 def test_without_figures_the_card_says_so(tmp_path: Path) -> None:
-    folder = export_hub(make("vit"), SPEC, tmp_path / "m", title="Shirts")
+    folder = HubModel(make("vit"), SPEC, title="Shirts").save(tmp_path / "m")
     assert "Not measured." in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("figures", [{}, {"figures": 3}, []])
 def test_other_json_is_no_evaluation(tmp_path: Path, figures: object) -> None:
     with pytest.raises(UserError, match="no evaluation"):
-        export_hub(make("vit"), SPEC, tmp_path / "m", figures)  # pyright: ignore[reportArgumentType]
+        HubModel(make("vit"), SPEC, figures)  # pyright: ignore[reportArgumentType]
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UserError, match="cannot read the figures"):
         read_figures(tmp_path / "broken.json")
 
 
-def test_push_uploads_the_folder_privately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, dict[str, object]]] = []
+class Api:
+    """Takes the place of the Hub's client, and keeps what it is told."""
 
-    class Api:
-        def create_repo(self, repository: str, **options: object) -> str:
-            calls.append((repository, options))
-            return f"https://hub/{repository}"
+    asked: ClassVar[list[tuple[str, dict[str, object]]]] = []
+    uploaded: ClassVar[set[str]] = set()
 
-        def upload_folder(self, **options: object) -> None:
-            calls.append(("upload", options))
+    def __init__(self, **options: object) -> None:
+        pass
 
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    assert push(tmp_path, "me/shirts") == "https://hub/me/shirts"
-    assert calls[0] == ("me/shirts", {"exist_ok": True, "private": True})
-    assert calls[1] == (
-        "upload",
-        {"repo_id": "me/shirts", "folder_path": str(tmp_path), "ignore_patterns": [".vitgan.json"]},
-    )
+    def create_repo(self, repo_id: str, **options: object) -> RepoUrl:
+        self.asked.append((repo_id, options))
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, **options: object) -> None:
+        self.asked.append((repo_id, options))
+        self.uploaded.update(path.name for path in folder_path.iterdir())
 
 
-def test_a_refused_push_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Api:
-        def create_repo(self, repository: str, **options: object) -> str:
+def test_push_uploads_the_folder_privately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    HubModel(make("vit"), SPEC).push("me/shirts")
+    (created, options), (filled, _) = Api.asked
+    assert created == filled == "me/shirts"
+    assert (options["private"], options["exist_ok"]) == (True, True)
+    assert Api.uploaded == {"README.md", "config.json", "model.safetensors", "samples.png"}
+
+
+def test_a_refused_push_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Api):
+        def create_repo(self, repo_id: str, **options: object) -> RepoUrl:
             raise OSError("no route\nto the hub")
 
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    with pytest.raises(UserError, match="cannot push to me/shirts: no route; the folder"):
-        push(tmp_path, "me/shirts")
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Refusing)
+    with pytest.raises(UserError) as caught:
+        HubModel(make("vit"), SPEC).push("me/shirts")
+    assert "me/shirts: no route; " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
+    card = ModelCard.load(HubModel(make("vit"), SPEC, FIGURES, title="A: b").save(tmp_path / "m") / "README.md")
+    assert isinstance(card.data, ModelCardData)
+    assert {one.metric_type: one.metric_value for one in card.data.eval_results or ()} == FIGURES["figures"]
+    assert card.data.library_name == "vitgan"
+    assert card.data.pipeline_tag == "unconditional-image-generation"
+
+
+def test_from_pretrained_opens_what_load_opens(tmp_path: Path) -> None:
+    generator = make("vit")
+    folder = HubModel(generator, SPEC).save(tmp_path / "m")
+    again = HubModel.from_pretrained(folder)
+    assert again.spec == SPEC
+    assert torch.equal(again.generator.sample(2), generator.sample(2))
 
 
 @pytest.mark.parametrize(
     ("repository", "allowed"), [("shirts", True), ("me/shirts", True), ("us/shirts", True), ("you/x", False)]
 )
 def test_only_a_place_of_ones_own_is_pushed_to(monkeypatch: pytest.MonkeyPatch, repository: str, allowed: bool) -> None:
-    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda self: {"name": "me", "orgs": [{"name": "us"}]})
+    monkeypatch.setattr("vitgan.pretrained.hub.HfApi.whoami", lambda self: {"name": "me", "orgs": [{"name": "us"}]})
     if allowed:
         check_push(repository)
     else:
@@ -119,13 +145,13 @@ def test_what_others_put_into_the_folder_is_left_alone(tmp_path: Path) -> None:
     for name in ("README.md", "config.json"):
         (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
-        export_hub(make("vit"), SPEC, tmp_path)
+        HubModel(make("vit"), SPEC).save(tmp_path)
     with pytest.raises(UserError, match="holds other files"):
         vitgan.save(make("vit"), SPEC, tmp_path)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"README.md": "mine", "config.json": "mine"}
 
 
 def test_a_name_is_quoted_in_the_card(tmp_path: Path) -> None:
-    card = (export_hub(make("vit"), SPEC, tmp_path / "m", name='my "best" model') / "README.md").read_text()
+    card = (HubModel(make("vit"), SPEC, name='my "best" model').save(tmp_path / "m") / "README.md").read_text()
     assert r'vitgan.load("my \"best\" model")' in card
     assert """vitgan sample 'my "best" model' --count""" in card

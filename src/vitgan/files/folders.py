@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files import check_writable, one_line, read_model, sha256, write_json
+from vitgan.files.reading import one_line, read_model, sha256
+from vitgan.files.writing import check_writable, write_json
 from vitgan.schema import Config
 
 MARKER = ".vitgan.json"

@@ -8,7 +8,7 @@ import pytest
 
 PAGES = """
 import resource, sys, torch
-from vitgan.allocator import keep_freed_memory
+from vitgan.devices import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(10):

@@ -7,9 +7,9 @@ from typing import Any
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import read_model
-from vitgan.model_names import run_of_checkpoint
 from vitgan.presets import preset
-from vitgan.run_folder import DATA_RECORD, DataRecord, config_of_run
+from vitgan.pretrained.names import run_of_checkpoint
+from vitgan.runs.folder import DATA_RECORD, DataRecord, config_of_run
 from vitgan.training.checkpoint import NAME
 from vitgan.training.log import read_metrics
 

@@ -3,7 +3,7 @@
 import pytest
 
 from vitgan.errors import UserError
-from vitgan.launch import MPI_SIZES, NAMES, Launch, launch, one_of_several, speaks
+from vitgan.runs.processes import MPI_SIZES, NAMES, Launch, launch, one_of_several, speaks
 
 WHOLE = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 

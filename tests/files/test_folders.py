@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vitgan import folders
 from vitgan.errors import UserError
-from vitgan.folders import MARKER, add_file, check_folder, new_folder, remove_named_files
+from vitgan.files import folders
+from vitgan.files.folders import MARKER, add_file, check_folder, new_folder, remove_named_files
 
 
 def write(folder: Path, *names: str, text: str = "ours") -> Path:

@@ -10,8 +10,8 @@ from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import Digest, ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
+from vitgan.files.tensors import check_sizes
 from vitgan.schema import Config
-from vitgan.weights import check_sizes
 
 BUNDLED_DATA = "fashion-mnist"
 LOCK, DATA_RECORD = ".lock", "data.json"
@@ -164,11 +164,11 @@ def config_of_run(run: Path) -> RunConfig:
     return config
 
 
-def check_resumable(run: Path, config: RunConfig) -> None:
-    """Refuses to go on with another configuration than the run's own.
+def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
+    """Refuses to go on with another configuration than the run's own, or with images that were altered.
 
     Raises:
-        UserError: Naming the first field that differs.
+        UserError: Naming the first field that differs, or the store.
     """
     old = config_of_run(run).model_dump(mode="json")
     new = config.model_dump(mode="json")
@@ -181,6 +181,8 @@ def check_resumable(run: Path, config: RunConfig) -> None:
                 f"the run {run} has another configuration: {field} was set differently when it began; "
                 "resume without changing it, or start a new run"
             )
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
 
 
 def _first_difference(old: object, new: object, path: str) -> str | None:

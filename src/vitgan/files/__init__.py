@@ -1,0 +1,43 @@
+"""What lies on a disk: files and folders that are never half written, and never trusted when they are read."""
+
+from vitgan.files.reading import (
+    LARGEST_JSON_BYTES,
+    one_line,
+    read_array,
+    read_bytes,
+    read_json,
+    read_model,
+    regular_size,
+    sha256,
+    stamp,
+)
+from vitgan.files.writing import (
+    atomic_path,
+    check_file,
+    check_writable,
+    lock_file,
+    sync_folder,
+    whole_file,
+    write_bytes,
+    write_json,
+)
+
+__all__ = [
+    "LARGEST_JSON_BYTES",
+    "atomic_path",
+    "check_file",
+    "check_writable",
+    "lock_file",
+    "one_line",
+    "read_array",
+    "read_bytes",
+    "read_json",
+    "read_model",
+    "regular_size",
+    "sha256",
+    "stamp",
+    "sync_folder",
+    "whole_file",
+    "write_bytes",
+    "write_json",
+]

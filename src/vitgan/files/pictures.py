@@ -1,0 +1,152 @@
+"""Images for the eye: bytes, grids and picture files, and what can become one, known before it is made."""
+
+import importlib.util
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitgan.errors import UserError
+from vitgan.files.writing import check_file, whole_file
+
+if TYPE_CHECKING:  # neither is imported to check a command's arguments
+    from PIL import Image
+    from torch import Tensor
+
+LARGEST_PICTURE = 1 << 28
+"""Pixels of a picture that is made unasked: 268 million, a gigabyte or two of memory."""
+LARGEST_SIDE = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".gif": 65_535}
+"""What a format can hold; others more than `LARGEST_PICTURE` lets through."""
+
+ANIMATIONS = (".gif", ".webp", ".mp4")
+LARGEST_ANIMATION = 1 << 29
+"""Pixels of all frames: a gigabyte and a half of memory."""
+
+
+def to_uint8(images: "Tensor") -> "Tensor":
+    """Images of any shape, float in [-1, 1] -> uint8; values outside are clipped.
+
+    The byte is the integer nearest to 127.5 x + 127.5 in float32, the even one of two that are equally near: 0.0 is 128.
+    """
+    return (images.detach().float() * 127.5 + 127.5).round().clamp(0, 255).byte()
+
+
+def to_array(images: "Tensor") -> np.ndarray:
+    """(B, C, H, W) float in [-1, 1] -> (B, H, W, C) uint8, as files have them."""
+    return to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_pil(image: np.ndarray) -> "Image.Image":
+    """(H, W, C) uint8 with one or three channels -> a Pillow image in mode L or RGB."""
+    from PIL import Image
+
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def grid_shape(count: int, columns: int | None = None) -> tuple[int, int]:
+    """Rows and columns of `count` images, as near to a square as `columns` leaves open."""
+    columns = columns or math.ceil(math.sqrt(count))
+    return -(-count // columns), columns
+
+
+def image_grid(images: "Tensor | np.ndarray", columns: int | None = None, enlarge: int = 1) -> "Image.Image":
+    """Images side by side in rows, as near to a square as `columns` leaves open.
+
+    Args:
+        images: (B, C, H, W) float in [-1, 1], or (B, H, W, C) uint8.
+        columns: Images per row; None is the ceiling of sqrt(B).
+        enlarge: Whole factor by which pixels are repeated, so that small images can be seen.
+    """
+    array = images if isinstance(images, np.ndarray) else to_array(images)
+    count, height, width, channels = array.shape
+    rows, columns = grid_shape(count, columns)
+    check_picture_size(columns * width * enlarge, rows * height * enlarge)
+    canvas = np.full((rows * columns, height, width, channels), 255, np.uint8)
+    canvas[:count] = array
+    canvas = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    canvas = canvas.reshape(rows * height, columns * width, channels)
+    return to_pil(canvas.repeat(enlarge, axis=0).repeat(enlarge, axis=1))
+
+
+def enlargement(resolution: int) -> int:
+    """Factor that brings images of `resolution` pixels to about 64 on the screen."""
+    return max(1, 64 // resolution)
+
+
+def save_image(image: "Image.Image", path: Path) -> None:
+    """Writes an image, whole or not at all.
+
+    Raises:
+        UserError: If the file cannot be written, its ending names no image format, or the format cannot hold it.
+    """
+    check_picture(path)
+    check_picture_size(image.width, image.height, path)
+    with whole_file(path) as temporary:
+        try:
+            image.save(temporary)
+        except ValueError as error:
+            raise UserError(f"cannot write the image {path}: {error}; choose another format (.png)") from error
+
+
+@cache
+def picture_endings() -> frozenset[str]:
+    """Endings of the files that Pillow can write."""
+    from PIL import Image
+
+    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in Image.SAVE)
+
+
+def check_picture(path: Path) -> Path:
+    """Refuses a path that cannot become a picture, before work is done for it; gives it back.
+
+    Raises:
+        UserError: If its ending names no format of pictures, or it cannot be written.
+    """
+    if path.suffix.lower() not in picture_endings() and not os.path.isdir(path):  # noqa: PTH112
+        raise UserError(
+            f"cannot write the image {path}: its ending names no format; choose another path (for example grid.png)"
+        )
+    check_file(path, "the image ")
+    return path
+
+
+def check_picture_size(width: int, height: int, path: Path | None = None) -> None:
+    """Refuses a picture that would exhaust memory, or that the format of `path` cannot hold.
+
+    Raises:
+        UserError: If it is too large.
+    """
+    side = LARGEST_SIDE.get(path.suffix.lower(), LARGEST_PICTURE) if path else LARGEST_PICTURE
+    if width * height > LARGEST_PICTURE or max(width, height) > side:
+        raise UserError(
+            f"a picture of {width:,}×{height:,} pixels is too large{f' for {path}' if path else ''}: ask for fewer or "
+            "smaller images, or another format"
+        )
+
+
+def check_animation(path: Path) -> Path:
+    """Refuses a path that can become neither an animation nor a still .png, before work is done for it; gives it back.
+
+    Raises:
+        UserError: If its ending names neither, MP4's package is absent, or it cannot be written.
+    """
+    if path.suffix.lower() not in (*ANIMATIONS, ".png"):
+        raise UserError(f"cannot write {path}: end it in {', '.join(ANIMATIONS)}, or in .png for stills")
+    if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
+        raise UserError("MP4 needs the package av: pip install av, or write a .gif or .webp")
+    return check_file(path)
+
+
+def check_animation_size(frames: int, width: int, height: int) -> None:
+    """Refuses an animation that would exhaust memory.
+
+    Raises:
+        UserError: If it is too large.
+    """
+    if frames * width * height > LARGEST_ANIMATION:
+        raise UserError(
+            f"an animation of {frames:,} frames of {width:,}×{height:,} pixels is too large: ask for fewer or smaller frames"
+        )

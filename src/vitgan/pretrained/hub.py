@@ -1,0 +1,194 @@
+"""A model folder for others: weights, configuration, sample grid and a card; also as a Hub repository."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, ModelHubMixin
+from huggingface_hub.utils import validate_repo_id
+
+from vitgan.commands import command
+from vitgan.errors import UserError
+from vitgan.files import one_line, read_json
+from vitgan.files.folders import new_folder
+from vitgan.files.pictures import enlargement, image_grid, save_image
+from vitgan.models.build import GeneratorSpec
+from vitgan.models.generator import Generator
+from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, locate, write_model, write_networks
+
+SAMPLES = 64
+TASK = "unconditional-image-generation"
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+
+
+@dataclass
+class HubModel(ModelHubMixin):
+    """A generator with all that a repository says of it; `save_pretrained` and `push_to_hub` are the Hub's own.
+
+    Attributes:
+        generator: The model.
+        spec: Its description.
+        figures: What `vitgan evaluate --json` wrote, for the card's table.
+        title: Of the card; default the folder's or the repository's name.
+        name: What the card tells `vitgan.load` to open; default a path.
+        trained: Sentences for the card on how the model was trained; default none.
+        about: Sentences for the card on what the model shows and cannot do; default none.
+        storage: Of the weights, see `vitgan.save`.
+        networks_of: A checkpoint whose G and D, as they were trained, go along (`write_networks`).
+    """
+
+    generator: Generator
+    spec: GeneratorSpec
+    figures: dict[str, Any] | None = None
+    title: str = ""
+    name: str = ""
+    trained: str = ""
+    about: str = ""
+    storage: Storage = "float32"
+    networks_of: Path | None = None
+
+    def __post_init__(self) -> None:
+        figures_table(self.figures)  # says what is wrong with them
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, /, **fields: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Any model that `vitgan.load` opens, by the same rules: a stranger's files are not trusted.
+
+        Args:
+            name: See `vitgan.load`.
+            fields: For the card.
+
+        Raises:
+            UserError: If there is no such model, or it cannot be loaded.
+        """
+        return cls(load(name), locate(name)[1], **fields)
+
+    def save(self, folder: Path) -> Path:
+        """Writes model.safetensors, config.json, samples.png and README.md, the model card.
+
+        Args:
+            folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.files.folders`).
+
+        Raises:
+            UserError: If the folder may not be replaced or cannot be written.
+        """
+        self.title = self.title or folder.resolve().name
+        with new_folder(folder, MODEL_FOLDER) as place:
+            self.save_pretrained(place)
+        return folder
+
+    def push(self, repository: str) -> None:
+        """Uploads what `save` writes to a Hub repository, made if need be (private).
+
+        Raises:
+            UserError: If the Hub refuses or cannot be reached.
+        """
+        self.title = self.title or repository.rpartition("/")[2]
+        try:
+            self.push_to_hub(repository, private=True)
+        except Exception as error:  # whatever a network does to the Hub's client
+            raise _refused(repository, error, "try again") from error
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_model(self.generator, self.spec, save_directory, self.storage)
+        if self.networks_of is not None:
+            write_networks(self.networks_of, save_directory, self.storage)
+        stored = load(save_directory).sample(SAMPLES)  # what others will get, in the stored precision
+        save_image(image_grid(stored, enlarge=enlargement(self.spec.resolution)), save_directory / "samples.png")
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card: what the model is, its figures with their protocol, and how to use it."""
+        spec, generator = self.spec, self.spec.generator
+        size = f"{spec.resolution}×{spec.resolution}"
+        name = self.name or "path/to/this/folder"
+        return ModelCard.from_template(
+            card_data=self._card_data(),
+            template_path=str(TEMPLATE),
+            title=self.title,
+            kind="Vision Transformer (ViTGAN)" if generator.kind == "vit" else "StyleGAN2",
+            images=f"{size} {'grey' if spec.channels == 1 else 'RGB'} images",
+            classes=f", {spec.num_classes} classes" if spec.num_classes else "",
+            about=self.about,
+            figures=figures_table(self.figures),
+            trained=self.trained,
+            name=json.dumps(name, ensure_ascii=False),
+            shape=(SAMPLES, spec.channels, spec.resolution, spec.resolution),
+            command=command("sample", name, "--count", SAMPLES, "--grid", "grid.png"),
+            sizes=", ".join(f"{key} {value}" for key, value in generator.model_dump().items() if key != "kind"),
+        )
+
+    def _card_data(self) -> ModelCardData:
+        """What the Hub itself reads, figures among it."""
+        results = []
+        if self.figures is not None:
+            protocol = self.figures["protocol"]["name"]
+            results = [
+                EvalResult(TASK, "image-folder", protocol, name, value)
+                for name, value in self.figures["figures"].items()
+            ]
+        return ModelCardData(
+            library_name="vitgan",
+            pipeline_tag=TASK,
+            tags=["gan", "vitgan"],
+            model_name=self.title if results else None,
+            eval_results=results or None,
+        )
+
+
+def figures_table(figures: dict[str, Any] | None) -> str:
+    """An evaluation as a Markdown table with its protocol.
+
+    Raises:
+        UserError: If it is not one.
+    """
+    if figures is None:
+        return "Not measured."
+    try:
+        protocol, images, features = figures["protocol"], figures["images"], figures["features"]
+        rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in figures["figures"].items())
+        return (
+            f"| figure | value |\n| --- | --: |\n{rows}\n\n"
+            f"Protocol `{protocol['name']}`: {images['generated']:,} images against {images['reference']:,}, features "
+            f"{features['name']}, truncation {protocol['truncation']:g}, seed {protocol['seed']}. Figures of other "
+            "protocols or features are not comparable."
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError("the figures are no evaluation: pass the file that `vitgan evaluate --json` wrote") from error
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """The JSON file of an evaluation.
+
+    Raises:
+        UserError: If it cannot be read, or is no evaluation.
+    """
+    figures = read_json(path, "figures")
+    figures_table(figures)
+    return figures
+
+
+def check_push(repository: str) -> None:
+    """Refuses a repository that `HubModel.push` could not upload to, before there is anything to upload.
+
+    Raises:
+        UserError: If its name is none, nobody is logged in, it is another's, or the Hub cannot be reached.
+    """
+    try:
+        validate_repo_id(repository)
+        known = HfApi().whoami()
+        own = {known["name"], *(organisation["name"] for organisation in known.get("orgs", []))}
+    except Exception as error:  # whatever a network does to the Hub's client
+        raise _refused(
+            repository, error, "nothing was written; log in with `hf auth login`, or leave out --push"
+        ) from error
+    owner, _, _ = repository.rpartition("/")
+    if owner and owner not in own:
+        raise UserError(
+            f"cannot push to {repository}: you are {known['name']}, who may not write there; choose your own"
+        )
+
+
+def _refused(repository: str, error: Exception, advice: str) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(one_line(f"cannot push to {repository}: {reason}; {advice}"))

@@ -1,0 +1,143 @@
+"""The processes that share the work of a run: what torchrun says of them, how they meet, and what all must agree on.
+
+What torchrun says in the environment is read before torch is imported.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from vitgan.errors import ProcessError, UserError
+from vitgan.files import one_line
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+Result = TypeVar("Result")
+
+NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process's place among those of the run.
+
+    Attributes:
+        processes: How many there are.
+        rank: From 0, over all machines.
+        here: How many of them run on this machine.
+    """
+
+    processes: int = 1
+    rank: int = 0
+    here: int = 1
+
+
+def one_of_several() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def speaks() -> bool:
+    """Whether this process is the one that talks to the user."""
+    return not one_of_several() or os.environ["RANK"] == "0"
+
+
+def launch() -> Launch:
+    """What the launcher says.
+
+    Raises:
+        UserError: If it leaves out something that the processes need to find one another, or says nonsense.
+    """
+    mpi = next((name for name in MPI_SIZES if os.environ.get(name, "1") != "1"), None)
+    if "WORLD_SIZE" not in os.environ and mpi:
+        raise UserError(f"{mpi} is {os.environ[mpi]}, but MPI is not supported: start the processes with torchrun")
+    if os.environ.get("WORLD_SIZE", "1") == "1" and "LOCAL_RANK" not in os.environ:
+        return Launch()
+    missing = [name for name in NAMES if not os.environ.get(name)]
+    if missing:
+        found = [name for name in NAMES if name not in missing]
+        raise UserError(
+            f"the environment has {' and '.join(found)}, but not {', '.join(missing)}: "
+            "start several processes with torchrun, or unset what is there"
+        )
+    processes, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    local, _ = _number("LOCAL_RANK", 0), _number("MASTER_PORT", 0)
+    here = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else local + 1
+    if rank >= processes or local >= here:
+        raise UserError(f"RANK {rank} of WORLD_SIZE {processes}, LOCAL_RANK {local} of {here}: ranks count from 0")
+    return Launch(processes, rank, here)
+
+
+def _number(name: str, least: int) -> int:
+    value = os.environ[name]
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= least):
+        raise UserError(f"the environment has {name}={value!r}: expected a whole number of at least {least}")
+    return int(value)
+
+
+def join_processes(device: str) -> "PartialState":
+    """Meets the other processes of the run, on GPUs if each has one, else on the CPU by gloo.
+
+    Raises:
+        UserError: If the launcher's environment is incomplete, or the processes do not meet.
+    """
+    import torch
+    from accelerate import PartialState
+
+    started = launch()
+    if not torch.distributed.is_initialized():
+        PartialState._reset_state()  # of an earlier run in this process
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    if started.processes > 1 and not cpu:
+        cpu = torch.accelerator.current_accelerator() == torch.device("mps")  # has no collectives
+        if not cpu and started.here > (count := torch.accelerator.device_count()):
+            raise UserError(
+                f"{started.here} processes cannot share the {count} GPU(s) of this machine: start as many as it has, "
+                "or pass --training.device cpu"
+            )
+    try:
+        processes = PartialState(cpu=cpu)
+    except (RuntimeError, ValueError) as error:
+        raise ProcessError(
+            f"the processes do not meet: {one_line(str(error), 200)}; start them with torchrun"
+        ) from error
+    if processes.num_processes != started.processes:
+        raise UserError(
+            f"{started.processes} processes were started, but only {processes.num_processes} would work together: "
+            "pass --training.device cpu, or start one"
+        )
+    return processes
+
+
+def on_every_process(processes: "PartialState", action: Callable[[], Result]) -> Result:
+    """Does it on every process; where one fails, all get its UserError."""
+    from accelerate.utils import gather_object
+
+    result, failure = None, None
+    try:
+        result = action()
+    except UserError as error:
+        failure = error
+    failure = next((error for error in gather_object([failure]) if error is not None), None)
+    if failure is not None:
+        raise failure
+    return cast(Result, result)
+
+
+def on_main_process(processes: "PartialState", action: Callable[[], Result]) -> Result:
+    """Does it on the main process only; all processes get its result, or its UserError."""
+    from accelerate.utils import broadcast_object_list
+
+    outcome: list[Result | UserError | None] = [None]
+    if processes.is_main_process:
+        try:
+            outcome = [action()]
+        except UserError as error:
+            outcome = [error]
+    result = broadcast_object_list(outcome)[0]
+    if isinstance(result, UserError):
+        raise result
+    return cast(Result, result)
