@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vitgan.data.store
-from data.samples import image_numbers, make_store, random_pixels
+from data.samples import image_numbers, make_store, random_pixels, refused
 from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter, find_duplicates, image_digests, partial_folder
 from vitgan.errors import UserError
@@ -101,7 +101,7 @@ def test_two_writers_cannot_make_the_same_store(tmp_path):
 
 def test_an_existing_folder_is_refused_and_only_a_store_is_overwritten(tmp_path):
     make_store(tmp_path / "store", 3)
-    with pytest.raises(UserError, match="exists already"):
+    with refused("overwrite"):
         writer_for(tmp_path / "store")
     with writer_for(tmp_path / "store", overwrite=True) as writer:
         writer.append(images_of(4))

@@ -38,15 +38,16 @@ class Framing:
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolution <= 4096:
-            raise UserError(f"resolution {self.resolution} is out of range: choose 1 to 4096")
+            raise UserError(f"resolution {self.resolution} is out of range: choose 1 to 4096", "resolution")
         if self.channels not in (1, 3):
-            raise UserError(f"channels {self.channels}: choose 1 (grey) or 3 (RGB)")
+            raise UserError(f"channels {self.channels}: choose 1 (grey) or 3 (RGB)", "channels")
         if self.crop is not None and self.crop < 1:
-            raise UserError(f"crop {self.crop} is out of range: pass the side of a square in pixels")
+            raise UserError(f"crop {self.crop} is out of range: pass the side of a square in pixels", "crop")
         try:
             ImageColor.getcolor(self.background, "RGB")
         except ValueError as error:
-            raise UserError(f"background {self.background!r} is no colour: pass e.g. '#ffffff' or 'white'") from error
+            advice = "pass e.g. '#ffffff' or 'white'"
+            raise UserError(f"background {self.background!r} is no colour: {advice}", "background") from error
 
     def __str__(self) -> str:
         size = f"{self.resolution}×{self.resolution}"

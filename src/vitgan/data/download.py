@@ -87,7 +87,7 @@ def _fetch(url: str, part: Path, report: Progress) -> None:
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(part) > before else failures + 1
-    raise UserError(f"cannot download {url}: {reason}: fetch it by other means and pass it with --source")
+    raise UserError(f"cannot download {url}: {reason}: fetch it by other means and pass the file", "source")
 
 
 def _fetch_rest(url: str, part: Path, report: Progress) -> bool:

@@ -58,9 +58,9 @@ def plan(
     usual = source.provenance
     resolution = resolution or usual.resolution
     if resolution is None:
-        raise UserError(f"{usual.name} has no usual size: pass --resolution, e.g. --resolution 64")
+        raise UserError(f"{usual.name} has no usual size: choose a resolution, e.g. 64", "resolution")
     if max_images is not None and max_images < 1:
-        raise UserError(f"--max-images {max_images} is out of range: pass at least 1")
+        raise UserError(f"max_images {max_images} is out of range: pass at least 1", "max_images")
     framing = Framing(
         resolution=resolution,
         channels=channels or usual.channels,
@@ -167,7 +167,8 @@ def require_room(destination: Path, needed: int) -> None:
     if needed > free:
         raise UserError(
             f"{destination} needs {needed:,} bytes and the disk has {free:,} free: "
-            "make room, choose another --out, or pass --max-images"
+            "make room, choose another folder, or prepare fewer images",
+            "max_images",
         )
 
 
@@ -207,5 +208,5 @@ def _refuse_first(origin: str, unreadable: list[tuple[str, str]]) -> None:
     """Raises a UserError if there is an unreadable image."""
     if unreadable:
         name, reason = unreadable[0]
-        advice = "mend or remove it, or leave out --strict to skip such images"
-        raise UserError(f"cannot read {one_line(name)} in {origin}: {reason}: {advice}")
+        advice = "mend or remove it, or do without strict to skip such images"
+        raise UserError(f"cannot read {one_line(name)} in {origin}: {reason}: {advice}", "strict")

@@ -68,10 +68,10 @@ def choose_split(names: list[str], wanted: str | None = None, all_are_classes: b
         return _choose_by_folder(names, wanted, all_are_classes)
     if wanted is None and len(found) > 1:
         outside = f", and {len(found['']):,} in none of them" if "" in found else ""
-        raise UserError(f"holds the splits {listed(folders)}{outside}: choose one with --split, or --split all")
+        raise UserError(f'holds the splits {listed(folders)}{outside}: choose one of them, or "all"', "split")
     part = choose_part(wanted, folders) if wanted else next(iter(folders))
     if part is None:
-        raise UserError(f"has no folder {wanted!r} for --split: it has {listed(folders)}")
+        raise UserError(f"has no folder {wanted!r} for the split: it has {listed(folders)}", "split")
     return Split(wanted or split_of(part), f"the folder {one_line(part)}", found[part], parts[part], parts)
 
 
@@ -84,14 +84,15 @@ def _choose_by_folder(names: list[str], wanted: str | None, all_are_classes: boo
             [] if all_are_classes else [folder for folder in branches.folders if split_of(folder) and _is_plain(folder)]
         )
         if doubtful:
-            advice = f"pass --split {one_line(doubtful[0])} for its images, or --split all if it is a class"
-            raise UserError(f"has the folder {listed(doubtful)}, which may be a split or a class: {advice}")
+            advice = f'choose the split {one_line(doubtful[0])} for its images, or "all" if it is a class'
+            raise UserError(f"has the folder {listed(doubtful)}, which may be a split or a class: {advice}", "split")
         return Split(None, "none: no folder is called so", every, names)
     if wanted in branches.trunk:
         return Split(wanted, f"the folder {one_line(wanted)}", every, names)
     kept = [index for index in every if branches.first[index] == wanted]
     if not kept:
-        raise UserError(f"has no folder {wanted!r} for --split: it has {listed(branches.folders) or 'no folders'}")
+        there = listed(branches.folders) or "no folders"
+        raise UserError(f"has no folder {wanted!r} for the split: it has {there}", "split")
     return Split(wanted, f"the folder {one_line(wanted)}", kept, [names[index] for index in kept])
 
 
@@ -173,5 +174,5 @@ def choose_part(wanted: str, parts: Iterable[str]) -> str | None:
         return wanted
     meant = [part for part in parts if split_of(wanted) and split_of(part) == split_of(wanted)]
     if len(meant) > 1:
-        raise UserError(f"has {listed(meant)} for --split {one_line(wanted)}: pass one of these names")
+        raise UserError(f"has {listed(meant)} for the split {one_line(wanted)}: pass one of these names", "split")
     return meant[0] if meant else None

@@ -37,7 +37,9 @@ class ImageStream:
         self, store: ImageStore, global_batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         if global_batch_size < 1 or global_batch_size % world_size:
-            raise UserError(f"batch size {global_batch_size} must be a positive multiple of {world_size} processes")
+            raise UserError(
+                f"batch size {global_batch_size} must be a positive multiple of {world_size} processes", "batch_size"
+            )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size} processes")
         self.store = store

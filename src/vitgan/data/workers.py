@@ -83,7 +83,8 @@ def decode_in_order(
     except BrokenProcessPool as error:
         raise UserError(
             "a decoding process died (out of memory, a damaged database, or a script without "
-            "`if __name__ == '__main__'`): try fewer --workers, or another copy of the data"
+            "`if __name__ == '__main__'`): try fewer workers, or another copy of the data",
+            "workers",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -81,12 +81,12 @@ class StoreWriter:
         with _writing(self.path):
             self._partial.mkdir(parents=True, exist_ok=True)
             if self._partial.is_symlink() or {file.name for file in self._partial.iterdir()} - PARTIAL_FILES:
-                raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another --out")
+                raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another folder")
             self._lock = lock_file(self._partial / LOCK, timeout=0)
             try:
                 self._lock.acquire()
             except Timeout as error:
-                advice = "wait for it, or choose another --out"
+                advice = "wait for it, or choose another folder"
                 raise UserError(f"another process is preparing {path}: {advice}") from error
             self._take_up(fingerprint)
 
@@ -230,7 +230,7 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or path
-        raise UserError(f"cannot write {place}: {error.strerror or error}: choose another --out") from error
+        raise UserError(f"cannot write {place}: {error.strerror or error}: choose another folder") from error
 
 
 def partial_folder(path: Path) -> Path:
@@ -242,7 +242,7 @@ def partial_folder(path: Path) -> Path:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Refuses to write a store at `path` unless it is free, or an unaltered store that may be overwritten (`vitgan.files.folders`)."""
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
-        raise UserError(f"{path} exists already: choose another --out, or pass --overwrite to replace it")
+        raise UserError(f"{path} exists already: choose another folder, or overwrite it", "overwrite")
     check_folder(path, STORE)
 
 

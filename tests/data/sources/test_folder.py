@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from data.samples import encoded, make_store, random_pixels, write_image
+from data.samples import encoded, make_store, random_pixels, refused, write_image
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
@@ -75,20 +75,20 @@ def test_labels_can_be_insisted_on(tmp_path):
     write_image(tmp_path / "b" / "1.png", 1)
     assert names_and_labels(ImageFolder(tmp_path, labels="folders")) == [("a/1.png", 0), ("b/1.png", 1)]
     write_image(tmp_path / "1.png", 2)
-    with pytest.raises(UserError, match=r"1 image lies beside the folders a, b, the first is 1\.png: pass --labels"):
+    with refused("labels", "1.png"):
         ImageFolder(tmp_path)
     store = prepare(ImageFolder(tmp_path, labels="folders"), tmp_path / "store", resolution=8)
     assert store.labels is not None
     assert store.labels.tolist() == [0, 1]
     assert [(entry.name, entry.reason) for entry in store.description.skipped] == [("1.png", "it has no label")]
-    with pytest.raises(UserError, match="no two class folders"):
+    with refused("labels"):
         ImageFolder(tmp_path / "a", labels="folders")
 
 
 def test_splits_must_be_chosen(tmp_path):
     for number, name in enumerate(["train/a/1.png", "train/b/2.png", "train/b/3.png", "test/a/4.png", "test/b/5.png"]):
         write_image(tmp_path / name, number)
-    with pytest.raises(UserError, match="holds the splits test, train"):
+    with refused("split", "test, train"):
         ImageFolder(tmp_path)
     train = ImageFolder(tmp_path, split="train")
     assert names_and_labels(train) == [("train/a/1.png", 0), ("train/b/2.png", 1), ("train/b/3.png", 1)]
@@ -96,7 +96,7 @@ def test_splits_must_be_chosen(tmp_path):
     merged = ImageFolder(tmp_path, split="all")
     assert [label for _, label in names_and_labels(merged)] == [0, 1, 0, 1, 1]
     assert merged.label_names == ["a", "b"]
-    with pytest.raises(UserError, match=r"no folder 'val'.*test, train"):
+    with refused("split", "'val'", "test, train"):
         ImageFolder(tmp_path, split="val")
     assert len(ImageFolder(tmp_path / "train", split=None)) == 3
 
@@ -128,7 +128,7 @@ def test_classes_have_the_same_numbers_in_every_split(tmp_path):
 def test_a_class_called_train_is_asked_about(tmp_path):
     for number, name in enumerate(["bus/1.png", "bus/2.png", "train/3.png"]):
         write_image(tmp_path / name, number)
-    with pytest.raises(UserError, match=r"may be a split or a class: pass --split train .* --split all"):
+    with refused("split", "the folder train"):
         ImageFolder(tmp_path)
     for source in (ImageFolder(tmp_path, "all"), ImageFolder(tmp_path, labels="folders")):
         assert [label for _, label in names_and_labels(source)] == [0, 0, 1]
@@ -183,7 +183,7 @@ def test_incomplete_or_odd_label_files_are_refused(tmp_path, labels, message):
 def test_a_damaged_dataset_json_is_refused(tmp_path, content):
     write_image(tmp_path / "1.png", 0)
     (tmp_path / "dataset.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=r"dataset\.json in .* cannot be read.*--labels none"):
+    with refused("labels", "dataset.json"):
         ImageFolder(tmp_path)
     assert ImageFolder(tmp_path, labels="none").labels is None
 
@@ -251,10 +251,10 @@ def test_a_table_can_be_named(tmp_path, place):
     assert store.labels.tolist() == [1, 0, 1]
     assert store.description.label_names == ["beagle", "pug"]
     assert [entry.name for entry in store.description.skipped] == ["1.png"]
-    with pytest.raises(UserError, match=r"no table other\.csv for --labels"):
+    with refused("labels", "other.csv"):
         ImageFolder(source, labels="other.csv")
     (tmp_path / "sizes.csv").write_text("image,width,height\n0.png,8,8\n")
-    with pytest.raises(UserError, match="no column"):
+    with refused("labels", "sizes.csv"):
         ImageFolder(source, labels=str(tmp_path / "sizes.csv"))
 
 
@@ -268,7 +268,7 @@ def test_two_tables_are_asked_about(tmp_path):
     write_image(tmp_path / "1.png", 0)
     for name in ("dataset.json", "labels.json"):
         (tmp_path / name).write_text('[["1.png", 0]]')
-    with pytest.raises(UserError, match=r"several tables of labels: dataset\.json and labels\.json"):
+    with refused("labels", "dataset.json", "labels.json"):
         ImageFolder(tmp_path)
     assert ImageFolder(tmp_path, labels="labels.json").labels_from == "labels.json"
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.samples import encoded, random_pixels
+from data.samples import encoded, random_pixels, refused
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.errors import UserError
@@ -63,9 +63,9 @@ def test_rows_in_any_order_and_in_a_copy(tmp_path):
 def test_splits(tmp_path):
     write_hub_folder(tmp_path)
     assert len(ParquetImages(tmp_path, "test")) == 5
-    with pytest.raises(UserError, match="holds the splits test, train"):
+    with refused("split", "test, train"):
         ParquetImages(tmp_path)
-    with pytest.raises(UserError, match=r"no files of the split valid: it has test, train"):
+    with refused("split", "valid", "test, train"):
         ParquetImages(tmp_path, "valid")
     assert len(ParquetImages(tmp_path / "data" / "test-00000-of-00001.parquet")) == 5
 
@@ -82,15 +82,15 @@ def test_plain_binary_columns_and_choice_of_columns(tmp_path):
     images = [encoded(random_pixels(number)) for number in range(4)]
     table = pa.table({"photo": images, "other": images[::-1], "kind": [3, 1, 2, 0]})
     pq.write_table(table, tmp_path / "table.parquet")
-    with pytest.raises(UserError, match="several columns of images"):
+    with refused("image_column", "photo", "other"):
         ParquetImages(tmp_path)
     source = ParquetImages(tmp_path, image_column="photo", label_column="kind")
     assert [source.read(index) for index in range(4)] == images
     assert labels_of(source) == [3, 1, 2, 0]
     assert ParquetImages(tmp_path, image_column="other").labels is None
-    with pytest.raises(UserError, match="no column colour of labels"):
+    with refused("label_column", "colour"):
         ParquetImages(tmp_path, image_column="photo", label_column="colour")
-    with pytest.raises(UserError, match="no column colour of images"):
+    with refused("image_column", "colour"):
         ParquetImages(tmp_path, image_column="colour")
 
 
@@ -142,9 +142,8 @@ def test_a_row_without_label_is_left_out(tmp_path):
 )
 def test_labels_that_are_no_classes_are_refused(tmp_path, labels):
     pq.write_table(plain_table(labels), tmp_path / "table.parquet")
-    with pytest.raises(UserError, match="--label-column none") as error:
+    with refused("label_column"):
         ParquetImages(tmp_path)
-    assert "\n" not in str(error.value)
     assert ParquetImages(tmp_path, label_column="none").labels is None
 
 
@@ -158,7 +157,7 @@ def test_words_stored_as_bytes(tmp_path):
 def test_several_columns_of_labels_are_asked_about(tmp_path):
     table = plain_table([0, 1], "fine_label").append_column("coarse_label", pa.array([1, 0]))
     pq.write_table(table, tmp_path / "table.parquet")
-    with pytest.raises(UserError, match=r"several columns of labels, .*coarse_label.*: choose one with --label-column"):
+    with refused("label_column", "coarse_label"):
         ParquetImages(tmp_path)
     assert labels_of(ParquetImages(tmp_path, label_column="coarse_label"))[0] == 1
 
@@ -190,7 +189,7 @@ def test_names_of_splits(tmp_path, files, wanted, taken):
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(hub_table(range(1)), tmp_path / f"{file}.parquet")
-    with pytest.raises(UserError, match="choose one with --split"):
+    with refused("split"):
         ParquetImages(tmp_path)
     source = ParquetImages(tmp_path, wanted)
     assert len(source) == taken
@@ -201,7 +200,7 @@ def test_names_of_splits(tmp_path, files, wanted, taken):
 def test_two_files_for_a_split_are_not_guessed(tmp_path):
     for name in ("trainA", "trainB"):
         pq.write_table(hub_table(range(1)), tmp_path / f"{name}-00000-of-00001.parquet")
-    with pytest.raises(UserError, match="has trainA, trainB for --split train"):
+    with refused("split", "trainA, trainB"):
         ParquetImages(tmp_path, "train")
 
 
@@ -253,7 +252,7 @@ def test_missing_files_and_columns(tmp_path):
     with pytest.raises(UserError, match=r"holds no \.parquet file"):
         ParquetImages(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "table.parquet")
-    with pytest.raises(UserError, match=r"no column  of images"):
+    with refused("image_column"):
         ParquetImages(tmp_path)
 
 
@@ -291,7 +290,7 @@ def test_names_of_classes_are_safe_on_a_terminal(tmp_path):
 @pytest.mark.parametrize("content", ["text", 7, [1, 2]])
 def test_a_struct_whose_bytes_are_none_is_no_column_of_images(tmp_path, content):
     pq.write_table(pa.table({"image": [{"bytes": content}] * 3}), tmp_path / "table.parquet")
-    with pytest.raises(UserError, match="of images"):
+    with refused("image_column"):
         ParquetImages(tmp_path)
 
 

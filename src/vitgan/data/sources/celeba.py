@@ -78,7 +78,7 @@ class CelebA(FileSource):
         try:
             splits, unknown = assign(pairs, self.names())
         except UserError as error:
-            raise UserError(f"{file} is no partition file: {error}: pass another with --partition") from error
+            raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
         self._indices = [index for index, of in zip(self._indices, splits, strict=True) if of == split]
         missing = set(unknown)
         self.refused += [
@@ -96,8 +96,8 @@ class CelebA(FileSource):
         if self._partition is None and not inside:
             self._partition = _find_partition((Path(self.origin), container.path))
         if self._partition is None and not inside:
-            advice = "pass it with --partition, or take all images with --split all"
-            raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}")
+            advice = 'pass it, or take all images with the split "all"'
+            raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}", "partition")
         file = one_line(str(self._partition or inside[0]))
         try:
             if self._partition:
@@ -106,12 +106,12 @@ class CelebA(FileSource):
                 data = container.read_named(inside[0])
             pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
         except UnreadableImage as error:
-            raise UserError(f"cannot read the partition {file}: {error}") from error
+            raise UserError(f"cannot read the partition {file}: {error}", "partition") from error
         except UserError as error:
-            raise UserError(f"{file} is no partition file: {error}: pass another with --partition") from error
+            raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
         if not pairs or not all(split for _, split in pairs):
             expected = "expected lines such as '000001.jpg 0'"
-            raise UserError(f"{file} is no partition file: {expected}: pass another with --partition")
+            raise UserError(f"{file} is no partition file: {expected}: pass another", "partition")
         return file, pairs
 
     def _check_size(self) -> None:

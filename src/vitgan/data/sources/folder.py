@@ -18,13 +18,13 @@ from vitgan.files import one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 SUFFIXES += (".jp2", ".avif", ".heic", ".heif")  # the last two cannot be decoded, which is to be seen and counted
-# Tables that are looked for; others are named with --labels.
+# Tables that are looked for; others are named by `labels`.
 TABLES = ("dataset.json", *(f"{stem}.{end}" for stem in ("metadata", "labels") for end in ("json", "jsonl", "csv")))
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 THUMBNAILS = "@eaDir"  # which some network disks put into every folder
 
-ADVICE = "pass --labels folders, --labels none, or --labels FILE with a table of them"
-TABLE_ADVICE = "mend it, or pass --labels folders, --labels none, or another --labels FILE"
+ADVICE = 'choose "folders" or "none" as labels, or the file of a table'
+TABLE_ADVICE = 'mend it, or choose "folders", "none" or another file as labels'
 
 
 class FileSource(Source):
@@ -104,7 +104,7 @@ class ImageFolder(FileSource):
         try:
             chosen = choose_split(self.names(), split, labels == "folders")
         except UserError as error:
-            raise UserError(f"{self.origin} {error}") from error
+            raise UserError(f"{self.origin} {error}", error.parameter) from error
         self._indices = [self._indices[index] for index in chosen.kept]
         self.split, self.split_from = chosen.name, chosen.source
         return chosen
@@ -117,17 +117,19 @@ class ImageFolder(FileSource):
         given = self._read_tables() if labels == "auto" else []
         if len(given) > 1:
             sources = " and ".join(decided.source for decided in given)
-            raise UserError(f"{self.origin} has several tables of labels: {sources}: {ADVICE}")
+            raise UserError(f"{self.origin} has several tables of labels: {sources}: {ADVICE}", "labels")
         if given:
             return given[0]
         parts = list(chosen.parts.values())
         try:
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
         except UserError as error:
-            raise UserError(f"{self.origin}: {error}: {ADVICE}") from error
+            raise UserError(f"{self.origin}: {error}: {ADVICE}", "labels") from error
         unread = [name for name in self._container.names if not _is_image(name)]
         if decided.numbers is None and unread:
-            return replace(decided, source=f"{decided.source} ({listed(unread, 3)} is not read: --labels FILE does)")
+            return replace(
+                decided, source=f"{decided.source} ({listed(unread, 3)} is not read, unless it is named as labels)"
+            )
         return decided
 
     def _read_tables(self) -> list[Labels]:
@@ -165,19 +167,20 @@ class ImageFolder(FileSource):
             elif file in self._container.names:
                 folder, data = file.rpartition("/")[0], self._read_table(file)
             else:
-                raise UserError(f"there is no table {file} for --labels, neither here nor in {self.origin}")
+                raise UserError(f"there is no table {file} of labels, neither here nor in {self.origin}", "labels")
         except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}") from error
+            raise UserError(f"cannot read {file}: {error.strerror}", "labels") from error
         decided = self._labels_of_table(data, file, "" if folder == "." else folder, insist=True)
         if decided is None:
-            raise UserError(f"{file} has no column of image names with one of labels: call them file_name and label")
+            advice = "call them file_name and label"
+            raise UserError(f"{file} has no column of image names with one of labels: {advice}", "labels")
         return decided
 
     def _read_table(self, name: str) -> bytes:
         try:
             return self._container.read_named(name)
         except UnreadableImage as error:
-            raise UserError(f"cannot read {name} in {self.origin}: {error}: {TABLE_ADVICE}") from error
+            raise UserError(f"cannot read {name} in {self.origin}: {error}: {TABLE_ADVICE}", "labels") from error
 
     def _labels_of_table(
         self, data: bytes, file: str, folder: str, others: Sequence[Any] = (), insist: bool = False
@@ -205,7 +208,7 @@ class ImageFolder(FileSource):
             if missing and (not insist or len(missing) == len(names)):
                 raise UserError(f"it has no label for {len(missing):,} images, the first {one_line(missing[0])}")
         except UserError as error:
-            raise UserError(f"{file} in {self.origin}: {error}: {TABLE_ADVICE}") from error
+            raise UserError(f"{file} in {self.origin}: {error}: {TABLE_ADVICE}", "labels") from error
         return Labels(found, decided.names, file)
 
 

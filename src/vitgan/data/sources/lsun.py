@@ -53,7 +53,7 @@ class Lsun(Source):
         self.split = next((part for part in get_args(Split) if f"_{part}" in folder), None)
         self.split_from = f"the folder {one_line(folder)}"
         if split and self.split not in (None, split):
-            raise UserError(f"{path} holds the split {self.split}: leave out --split {split}, or pass another folder")
+            raise UserError(f"{path} holds the split {self.split}, not {split}: pass another folder", "split")
         self._environment: lmdb.Environment | None = None
         self._cursor: lmdb.Cursor | None = None
         self._position = -1
@@ -154,7 +154,7 @@ def _find_database(path: Path, category: str, split: str) -> Path:
     wanted = f"{category}_{split}_lmdb"
     if wanted not in found:
         there = listed(found) or "no LMDB"
-        raise UserError(f"{path} has no {wanted}: it has {there}; choose with --category and --split")
+        raise UserError(f"{path} has no {wanted}: it has {there}; choose category and split", "category")
     return path / wanted / "data.mdb"
 
 

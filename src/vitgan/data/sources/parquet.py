@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "coarse_label", "class", "class_id", "category", "target")
-LABEL_ADVICE = "choose one with --label-column, or --label-column none"
+LABEL_ADVICE = 'choose a column of labels, or "none"'
 SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 
 
@@ -127,7 +127,9 @@ class ParquetImages(Source):
         try:
             self.take_labels(labels_of_values([*values, *elsewhere], f"the column {one_line(column)}", known))
         except UserError as error:
-            raise UserError(f"{self.origin}, column {one_line(column)}: {error}: {LABEL_ADVICE}") from error
+            raise UserError(
+                f"{self.origin}, column {one_line(column)}: {error}: {LABEL_ADVICE}", "label_column"
+            ) from error
         if self.labels is not None:
             self.labels = self.labels[: len(values)]
 
@@ -183,19 +185,19 @@ def _choose_image_column(file: Path, schema: Any, wanted: str | None) -> str:
 
     images = [field.name for field in schema if holds_images(field.type)]
     if (wanted and wanted not in images) or not images:
-        raise UserError(f"{file} has no column {wanted or ''} of images: it has {schema.names}")
+        raise UserError(f"{file} has no column {wanted or ''} of images: it has {schema.names}", "image_column")
     if len(images) > 1 and not wanted:
-        raise UserError(f"{file} has several columns of images, {images}: choose with --image-column")
+        raise UserError(f"{file} has several columns of images, {images}: choose one", "image_column")
     return wanted or images[0]
 
 
 def _choose_label_column(file: Path, names: list[str], features: dict[str, Any], wanted: str | None) -> str | None:
     if wanted is not None and wanted not in names:
-        raise UserError(f"{file} has no column {wanted} of labels: it has {names}")
+        raise UserError(f"{file} has no column {wanted} of labels: it has {names}", "label_column")
     found = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
     found = found or [name for name in names if name.lower() in LABEL_COLUMNS]
     if wanted is None and len(found) > 1:
-        raise UserError(f"{file} has several columns of labels, {found}: {LABEL_ADVICE}")
+        raise UserError(f"{file} has several columns of labels, {found}: {LABEL_ADVICE}", "label_column")
     return wanted or next(iter(found), None)
 
 
@@ -223,17 +225,17 @@ def _choose_files(path: Path, files: list[Path], wanted: str | None) -> tuple[li
     named = {name for name in splits.values() if name}
     if wanted is None and len(set(splits.values())) > 1:
         more = ", and files of none" if None in splits.values() else ""
-        raise UserError(f"{path} holds the splits {listed(named)}{more}: choose one with --split, or --split all")
+        raise UserError(f'{path} holds the splits {listed(named)}{more}: choose one of them, or "all"', "split")
     if wanted == "all" or not named:
         if wanted not in (None, "all") and not path.is_file():
-            raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name")
+            raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name", "split")
         return files, wanted, "all" if wanted else "none: no file is called so"
     try:
         part = choose_part(wanted, named) if wanted else next(iter(named))
     except UserError as error:
-        raise UserError(f"{path} {error}") from error
+        raise UserError(f"{path} {error}", error.parameter) from error
     if part is None:
-        raise UserError(f"{path} holds no files of the split {wanted}: it has {listed(named)}")
+        raise UserError(f"{path} holds no files of the split {wanted}: it has {listed(named)}", "split")
     chosen = [file for file in files if splits[file] == part]
     return chosen, wanted or split_of(part), f"the files called {one_line(part)}"
 
