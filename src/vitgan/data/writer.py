@@ -240,7 +240,7 @@ def partial_folder(path: Path) -> Path:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuses to write a store at `path` unless it is free, or an unaltered store that may be overwritten (`vitgan.files.folders`)."""
+    """Refuses to write a store at `path` unless it is free, or an unaltered store that may be overwritten."""
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())) and not overwrite:
         raise UserError(f"{path} exists already: choose another folder, or overwrite it", "overwrite")
     check_folder(path, STORE)
