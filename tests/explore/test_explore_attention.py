@@ -5,16 +5,20 @@ from generators import make
 from vitgan.errors import UserError
 from vitgan.explore.attention import generator_attention, heat
 from vitgan.explore.latents import styles_of_seeds
+from vitgan.layers.attention import SelfAttention
 from vitgan.models.vit_generator import GeneratorBlock
 
 
 @pytest.mark.parametrize("kind", ["vit", "gated", "conv"])
 def test_the_generators_maps_are_those_of_its_forward_pass(kind: str) -> None:
     generator, seen = make(kind), []
+
+    def look(layer: SelfAttention, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        seen.append(layer.weights(*layer.project(inputs[0])[:2]))
+
     for block in generator.blocks:  # pyright: ignore[reportGeneralTypeIssues]
         assert isinstance(block, GeneratorBlock)
-        attention = block.attention
-        attention.register_forward_hook(lambda layer, inputs, _: seen.append(layer.attention_map(inputs[0])))  # pyright: ignore[reportCallIssue]
+        block.attention.register_forward_hook(look)
     styles = generator.styles(styles_of_seeds(generator, [0, 1]))
     maps = generator_attention(generator, styles)
     seen.clear()

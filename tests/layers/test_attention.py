@@ -90,7 +90,7 @@ def literal_layer(layer: SelfAttention, x: Tensor) -> Tensor:
 def test_layer_equals_the_loop_over_heads(kind, qk_norm: bool, kernel) -> None:
     layer = perturb(SelfAttention(6, 2, kind, qk_norm=qk_norm, kernel=kernel).double())
     x = normal(3, 5, 6)
-    torch.testing.assert_close(layer(x), torch.stack([literal_layer(layer, sample) for sample in x]))
+    torch.testing.assert_close(layer(x)[0], torch.stack([literal_layer(layer, sample) for sample in x]))
 
 
 @pytest.mark.parametrize("convolutional_projection", [False, True])
@@ -104,7 +104,7 @@ def test_rows_of_the_first_queries_are_those_of_all(
         6, 2, kind, "none", True, convolutional_projection, num_prefix_tokens=1, qk_norm=qk_norm, kernel=kernel
     )
     layer, x = perturb(layer.double()), normal(3, 5, 6)
-    torch.testing.assert_close(layer(x, num_queries=2), layer(x)[:, :2])
+    torch.testing.assert_close(layer(x, num_queries=2)[0], layer(x)[0][:, :2])
 
 
 @pytest.mark.parametrize("kind", ["l2", "dot"])
@@ -113,11 +113,11 @@ def test_auto_takes_the_fused_kernel_for_many_tokens(kind) -> None:
     torch.manual_seed(0)
     layer = SelfAttention(8, 2, kind)
     x = normal(1, FUSED_FROM_TOKENS, 8, dtype=torch.float32)
-    automatic = layer(x)
+    automatic = layer(x)[0]
     layer.kernel = "fused"
-    assert torch.equal(automatic, layer(x))
+    assert torch.equal(automatic, layer(x)[0])
     layer.kernel = "explicit"
-    torch.testing.assert_close(automatic, layer(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(automatic, layer(x)[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("head_dim", [3, 5, 8, 16])
@@ -150,7 +150,9 @@ def test_qk_norm_makes_scores_independent_of_the_tokens_size() -> None:
             if "bias" in projection.state_dict():
                 nn.init.zeros_(projection.get_parameter("bias"))
         x = normal(1, 5, 8, dtype=torch.float32)
-        torch.testing.assert_close(layer.attention_map(100 * x), layer.attention_map(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            layer(100 * x, return_attention=True)[1], layer(x, return_attention=True)[1], rtol=1e-4, atol=1e-5
+        )
     assert layer.q_norm is not layer.k_norm
     tied = SelfAttention(8, 2, "l2", qk_norm=True)
     assert tied.q_norm is tied.k_norm  # or the distance would not be one
@@ -176,10 +178,10 @@ def test_dot_attention_equals_torchs() -> None:
     theirs.out_proj.load_state_dict(layer.out.state_dict())
     x = normal(3, 5, 6)
     expected, weights = theirs(x, x, x, average_attn_weights=False)
-    torch.testing.assert_close(layer(x), expected)
-    torch.testing.assert_close(layer.attention_map(x), weights)
+    torch.testing.assert_close(layer(x)[0], expected)
+    torch.testing.assert_close(layer(x, return_attention=True)[1], weights)
     fused = F.scaled_dot_product_attention(*layer.project(x)).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(layer(x), layer.out(fused))
+    torch.testing.assert_close(layer(x)[0], layer.out(fused))
 
 
 @pytest.mark.parametrize("kind", ["l2", "dot"])
@@ -197,7 +199,7 @@ def test_convolutional_projection_is_a_convolution_over_the_token_map(kind) -> N
         ]
         q, k, v = (projected[0], projected[0], projected[1]) if kind == "l2" else projected
         expected.append(layer.out(reference.attention(q, k, v, 2, kind)))
-    torch.testing.assert_close(layer(x), torch.stack(expected))
+    torch.testing.assert_close(layer(x)[0], torch.stack(expected))
 
 
 def test_convolutional_projection_sees_neighbours() -> None:
@@ -215,12 +217,12 @@ def test_attention_map_is_a_distribution_in_float32(kind) -> None:
     layer = SelfAttention(8, 2, kind)
     x = normal(2, 5, 8, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        weights = layer.attention_map(x)
-        y = layer(x)
+        weights = layer(x, return_attention=True)[1]
+        y = layer(x)[0]
     assert weights.shape == (2, 2, 5, 5)
     assert weights.dtype == torch.float32
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 2, 5))
-    torch.testing.assert_close(y.float(), layer(x), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(y.float(), layer(x)[0], rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("convolutional", [False, True])
@@ -229,7 +231,7 @@ def test_every_parameter_matters(kind, convolutional: bool) -> None:
     """In float64 a gradient that is zero by symmetry would be below 1e-15; optimisers would follow its rounding."""
     prefix = 1 if convolutional else 0
     layer = SelfAttention(6, 2, kind, convolutional_projection=convolutional, num_prefix_tokens=prefix).double()
-    (layer(normal(2, 4 + prefix, 6)) * normal(2, 4 + prefix, 6, seed=1)).sum().backward()
+    (layer(normal(2, 4 + prefix, 6))[0] * normal(2, 4 + prefix, 6, seed=1)).sum().backward()
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 1e-6, name
@@ -241,7 +243,7 @@ def test_l2_attention_starts_neither_uniform_nor_on_itself() -> None:
         torch.manual_seed(0)
         layer = SelfAttention(dim, num_heads, "l2")
         x = F.layer_norm(normal(8, 24, dim, dtype=torch.float32), (dim,))
-        logarithms = layer.attention_map(x).log()
+        logarithms = layer(x, return_attention=True)[1].log()
         others = (logarithms.sum(-1) - logarithms.diagonal(dim1=-2, dim2=-1)) / 23
         assert abs((logarithms.diagonal(dim1=-2, dim2=-1) - others).mean().item() - 2) < 0.4
 

@@ -83,7 +83,7 @@ def test_attention_maps_are_those_of_the_forward_pass(tiny_model) -> None:
         )
         torch.testing.assert_close(weights.double(), expected, rtol=1e-4, atol=1e-5)
         y = (weights @ v).transpose(1, 2).flatten(2)
-        torch.testing.assert_close(attention(x), attention.out(y))
+        torch.testing.assert_close(attention(x)[0], attention.out(y))
 
 
 def test_vanilla_equals_torchs_transformer(tiny_model) -> None:
@@ -207,7 +207,7 @@ def test_what_makes_the_logit_is_float32_under_autocast(tiny_model, normalizatio
     update_spectral_norms(model, steps=50)
     images, labels = normal(64, 3, 12, 12, dtype=torch.float32), torch.arange(64) % 3
     given: list[Tensor] = []
-    model.blocks[-1].register_forward_hook(lambda module, arguments, output: given.append(output[:, 0].double()))
+    model.blocks[-1].register_forward_hook(lambda module, arguments, output: given.append(output[0][:, 0].double()))
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(images, labels if num_classes else None)
     assert logits.dtype == torch.float32

@@ -11,7 +11,7 @@ from vitgan.files.tensors import load_weights
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
-from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator
+from vitgan.models.vit_generator import ViTGenerator
 from vitgan.pretrained.names import run_of_checkpoint
 from vitgan.training.checkpoint import latest_checkpoint
 
@@ -33,13 +33,9 @@ def generator_attention(generator: Generator, styles: Tensor) -> list[Tensor]:
     """
     if not isinstance(generator, ViTGenerator):
         raise UserError("this generator has no attention to show: only ViT generators do")
-    h, maps, length = generator.embed(styles[:, 0]), [], generator.grid_size**2
-    for index, block in enumerate(generator.blocks):
-        assert isinstance(block, GeneratorBlock)
-        w = styles[:, min(index, generator.num_styles - 1), : generator.config.w_dim]
-        maps.append(block.attention.attention_map(block.norm1(h, w))[..., -length:, -length:])
-        h = block(h, w)
-    return maps
+    _, maps = generator.tokens(styles, return_attention=True)
+    length = generator.grid_size**2
+    return [weights[..., -length:, -length:] for weights in maps]
 
 
 @torch.inference_mode()

@@ -9,7 +9,6 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.explore.latents import OnProgress
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
-from vitgan.layers.resample import leaky_relu
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGenerator
 
@@ -73,9 +72,9 @@ def render_window(generator: Generator, styles: Tensor, centre: tuple[float, flo
     resolution, patch, grid = model.resolution, decoder.patch_size, decoder.grid_size
     if not 0 < width <= resolution or size < 1:
         raise UserError(f"the window must be more than 0 and at most {resolution} pixels wide, its rendering 1 or more")
-    tokens = model.tokens(styles)[0]  # (L, dim)
-    style1, style2 = decoder.style1(tokens), decoder.style2(tokens)
-    steps = (torch.arange(size, device=tokens.device) + 0.5) * (width / size)
+    tokens, _ = model.tokens(styles)  # (1, L, dim)
+    style1, style2 = decoder.modulation(tokens[0])  # (L, hidden) each
+    steps = (torch.arange(size, device=styles.device) + 0.5) * (width / size)
     left, top = (min(max(c - width / 2, 0.0), resolution - width) for c in centre)
     y, x = torch.meshgrid(top + steps, left + steps, indexing="ij")
     row, column = ((p / patch).floor().long().clamp(0, grid - 1) for p in (y, x))
@@ -83,8 +82,7 @@ def render_window(generator: Generator, styles: Tensor, centre: tuple[float, flo
     inside = torch.stack([x / patch - column, y / patch - row], dim=-1).flatten(0, 1) * 2 - 1
     pixels = []
     for positions, token in zip(inside.split(PIXELS_AT_ONCE), place.split(PIXELS_AT_ONCE), strict=True):
-        hidden = leaky_relu(decoder.layer1(decoder.fourier(positions).unsqueeze(1), style1[token]))
-        pixels.append(decoder.layer2(hidden, style2[token])[:, 0])
+        pixels.append(decoder.pixels(style1[token], style2[token], positions.unsqueeze(1))[:, 0])
     return torch.cat(pixels).T.reshape(1, -1, size, size).float().clamp(-1, 1)
 
 

@@ -60,20 +60,6 @@ class OnnxReport(NamedTuple):
     torch_images_per_second: float
 
 
-class Sampler(nn.Module):
-    """z, truncation and, for a conditional model, labels -> images: the whole generator as one graph."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> Tensor:
-        """z (B, z_dim), truncation (1,), labels (B,) int64 -> images (B, C, H, W), float32."""
-        generator = self.generator
-        w = generator.w_mean + (generator.mapping(z, labels) - generator.w_mean) * truncation
-        return generator.synthesis(w.unsqueeze(1).expand(-1, generator.num_styles, -1))
-
-
 def export_onnx(generator: Generator, path: Path, precision: Precision = "float32") -> OnnxReport:
     """Writes a generator as one ONNX file and checks it.
 
@@ -96,7 +82,7 @@ def export_onnx(generator: Generator, path: Path, precision: Precision = "float3
     inputs = example_inputs(generator, 2)
     with whole_file(path) as temporary, tempfile.TemporaryDirectory() as place:
         made = Path(place) / path.name
-        write_graph(Sampler(generator), inputs, made, outputs=["images"], fixed=("truncation",))
+        write_graph(generator, inputs, made, outputs=["images"], fixed=("truncation",))
         if precision != "float32":
             lower_precision(made, precision)
         report = measure(generator, made)._replace(path=path)
@@ -122,10 +108,10 @@ def check_difference(largest: float, mean: float, precision: Precision = "float3
 
 def example_inputs(generator: Generator, count: int, truncation: float = 1.0) -> dict[str, Tensor]:
     """Inputs of the exported graph, by name."""
-    inputs = {"z": draw_latents(count, generator.z_dim, seed=0), "truncation": torch.tensor([truncation])}
+    inputs = {"z": draw_latents(count, generator.z_dim, seed=0)}
     if generator.num_classes:
         inputs["labels"] = torch.arange(count) % generator.num_classes
-    return inputs
+    return inputs | {"truncation": torch.tensor([truncation])}  # in the order of the arguments of G's forward
 
 
 def write_graph(
@@ -239,12 +225,12 @@ def open_session(path: Path) -> Any:
 @torch.no_grad()
 def measure(generator: Generator, path: Path) -> OnnxReport:
     """Compares an exported file with its generator."""
-    session, sampler = open_session(path), Sampler(generator).eval()
+    session = open_session(path)
     differences = []
     for psi in (1.0, 0.7):
         inputs = example_inputs(generator, CHECKED_IMAGES, psi)
         images = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
-        differences.append(np.abs(images - sampler(**inputs).numpy()))
+        differences.append(np.abs(images - generator(**inputs).numpy()))
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     return OnnxReport(
         path,
@@ -252,7 +238,7 @@ def measure(generator: Generator, path: Path) -> OnnxReport:
         float(np.max(differences)),
         float(np.mean(differences)),
         _rate(lambda: session.run(None, arrays)),
-        _rate(lambda: sampler(**inputs)),
+        _rate(lambda: generator(**inputs)),
     )
 
 

@@ -53,7 +53,7 @@ class WebReport(NamedTuple):
 
 
 class MappingGraph(nn.Module):
-    """z, truncation, labels -> one truncated style."""
+    """Latents -> one truncated style."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -61,33 +61,23 @@ class MappingGraph(nn.Module):
 
     def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, z_dim), truncation (1,), labels (B,) -> w (B, w_dim)."""
-        mean = self.generator.w_mean
-        return mean + (self.generator.mapping(z, labels) - mean) * truncation
+        return self.generator.styles(self.generator.mapping(z, labels), truncation)[:, 0]
 
 
 class SynthesisGraph(nn.Module):
-    """Styles -> images."""
+    """Styles -> images, and where the page can zoom the tokens that `ZoomGraph` renders again: no weight is stored twice."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, w: Tensor) -> Tensor:
-        """w (B, num_styles, w_dim) -> images (B, C, H, W)."""
-        return self.generator.synthesis(w)
-
-
-class TokensGraph(nn.Module):
-    """Styles -> images, and the tokens that `ZoomGraph` renders again: no weight is stored twice."""
-
-    def __init__(self, generator: ViTGenerator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """w (B, num_styles, w_dim) -> images (B, C, H, W), tokens (B, L, dim)."""
-        tokens = self.generator.tokens(w)
-        return self.generator.pixel_mapping(tokens, w[:, -1]), tokens
+    def forward(self, w: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """w (B, num_styles, w_dim) -> images (B, C, H, W), with an implicit decoder also tokens (B, L, dim)."""
+        decoder = _decoder(self.generator)
+        if decoder is None:
+            return self.generator.synthesis(w)
+        tokens, _ = self.generator.tokens(w)
+        return decoder(tokens), tokens
 
 
 class ZoomGraph(nn.Module):
@@ -99,7 +89,7 @@ class ZoomGraph(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (B, L, dim) -> images (B, C, ZOOM · H, ZOOM · W)."""
-        return self.decoder(tokens, tokens[:, 0], ZOOM)
+        return self.decoder(tokens, ZOOM)
 
 
 def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "vitgan") -> WebReport:
@@ -155,9 +145,8 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
     w = MappingGraph(generator)(**inputs)
     write_graph(MappingGraph(generator), inputs, folder / "mapping.onnx", ["w"], fixed=("truncation",))
     styles = {"w": w.unsqueeze(1).repeat(1, generator.num_styles, 1)}
-    synthesis = TokensGraph(generator) if decoder and isinstance(generator, ViTGenerator) else SynthesisGraph(generator)
     outputs = ["images", "tokens"] if decoder else ["images"]
-    write_graph(synthesis, styles, folder / "synthesis.onnx", outputs)
+    write_graph(SynthesisGraph(generator), styles, folder / "synthesis.onnx", outputs)
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     made_w = open_session(folder / "mapping.onnx").run(None, arrays)[0]
     made = open_session(folder / "synthesis.onnx").run(

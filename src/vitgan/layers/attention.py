@@ -89,21 +89,26 @@ class SelfAttention(nn.Module):
         self.k_norm = (self.q_norm if kind == "l2" else nn.RMSNorm(head_dim, eps=1e-6)) if qk_norm else None
         self.out = EqualizedLinear(dim, dim, equalized=equalized, weight_norm=weight_norm)
 
-    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:
-        """(B, N, dim) -> (B, N, dim); with `num_queries` the rows of the first tokens alone, (B, num_queries, dim)."""
-        q, k, v = self.project(x)
-        if num_queries is not None:
-            q = q[:, :, :num_queries]
-        if self.kernel == "fused" or (self.kernel == "auto" and x.shape[1] >= FUSED_FROM_TOKENS):
-            y = fused_l2_attention(q, k, v) if self.kind == "l2" else F.scaled_dot_product_attention(q, k, v)
-        else:
-            y = torch.matmul(self.weights(q, k).to(v.dtype), v)  # (B, heads, N, d_h)
-        return self.out(y.transpose(1, 2).flatten(2))
+    def forward(
+        self, x: Tensor, num_queries: int | None = None, return_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, N, dim) -> (B, M, dim), and the weights if asked for.
 
-    def attention_map(self, x: Tensor) -> Tensor:
-        """What each token attends to: (B, N, dim) -> (B, heads, N, N), float32 or wider, rows sum to 1."""
-        q, k, _ = self.project(x)
-        return self.weights(q, k)
+        Args:
+            x: Tokens.
+            num_queries: M: the first tokens alone ask; None is all.
+            return_attention: Return the weights (B, heads, M, N) too, float32 or wider, rows sum to 1; else None.
+        """
+        q, k, v = self.project(x)  # (B, heads, N, d_h) each
+        if num_queries is not None:
+            q = q[:, :, :num_queries]  # (B, heads, M, d_h)
+        fused = self.kernel == "fused" or (self.kernel == "auto" and x.shape[1] >= FUSED_FROM_TOKENS)
+        weights = self.weights(q, k) if return_attention or not fused else None  # (B, heads, M, N)
+        if weights is not None:
+            y = torch.matmul(weights.to(v.dtype), v)  # (B, heads, M, d_h)
+        else:
+            y = fused_l2_attention(q, k, v) if self.kind == "l2" else F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2)), weights if return_attention else None
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, dim) -> query, key, value, each (B, heads, N, d_h)."""

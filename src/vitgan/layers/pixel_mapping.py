@@ -47,26 +47,39 @@ class ImplicitPatchDecoder(nn.Module):
         with torch.no_grad():
             self.layer2.weight.mul_(INITIAL_CONTRAST)
 
-    def forward(self, y: Tensor, w: Tensor, zoom: int = 1) -> Tensor:
+    def forward(self, y: Tensor, zoom: int = 1) -> Tensor:
         """y (B, L, dim) -> images (B, C, zoom · H, zoom · W).
 
         Args:
-            y: Patch embeddings, row-major.
-            w: Styles (B, w_dim), not looked at: y carries them already.
+            y: Patch embeddings, row-major; they carry the style.
             zoom: Pixels rendered per pixel and axis. The representation is continuous in position: 1 is the image that
                 was trained, larger factors evaluate it on a denser grid.
         """
-        batch, length, _ = y.shape
-        tokens = y.flatten(0, 1)  # (T, dim), T = B · L
-        features = self.fourier(grid_positions(self.patch_size * zoom, y.device).to(self.fourier.weight.dtype))
-        hidden = self.layer1.forward_shared(features, self.style1(tokens))  # (T, P², hidden)
-        # In place, for this is the largest tensor of the model; the gain goes into the style that multiplies it anyway.
-        hidden = F.leaky_relu_(hidden, 0.2)
-        style = self.style2(tokens) * math.sqrt(2)
+        positions = grid_positions(self.patch_size * zoom, y.device)  #    (P², 2)
+        pixels = self.pixels(*self.modulation(y.flatten(0, 1)), positions)  # (B · L, P², C)
+        return unpatch(pixels.unflatten(0, y.shape[:2]), self.grid_size)  # (B, C, H, W)
+
+    def modulation(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Styles of both layers: (T, dim) -> (T, hidden) each."""
+        # The second has the gain of the leaky ReLU between them.
+        return self.style1(tokens), self.style2(tokens) * math.sqrt(2)
+
+    def pixels(self, style1: Tensor, style2: Tensor, positions: Tensor) -> Tensor:
+        """f_theta: T modulations at positions in [-1, 1]² of their patch -> (T, P, C).
+
+        Args:
+            style1: (T, hidden), from `modulation`.
+            style2: (T, hidden).
+            positions: (P, 2), the same for all, or (T, P, 2).
+        """
+        features = self.fourier(positions.to(self.fourier.weight.dtype))  # (P, hidden), or (T, P, hidden)
+        layer1 = self.layer1.forward_shared if features.dim() == 2 else self.layer1
+        hidden = F.leaky_relu_(
+            layer1(features, style1), 0.2
+        )  # (T, P, hidden); in place, it is the model's largest tensor
         with full_precision(hidden):
             dtype = self.layer2.weight.dtype
-            pixels = self.layer2(hidden.to(dtype), style.to(dtype))  # (T, P², C)
-        return unpatch(pixels.unflatten(0, (batch, length)), self.grid_size)
+            return self.layer2(hidden.to(dtype), style2.to(dtype))  # (T, P, C)
 
 
 class LinearPatchDecoder(nn.Module):
@@ -77,8 +90,8 @@ class LinearPatchDecoder(nn.Module):
         self.patch_size, self.grid_size, self.channels = patch_size, grid_size, channels
         self.linear = EqualizedLinear(dim, patch_size**2 * channels, equalized=equalized)
 
-    def forward(self, y: Tensor, w: Tensor) -> Tensor:
-        """y (B, L, dim) -> images (B, C, H, W); w (B, w_dim) is not looked at."""
+    def forward(self, y: Tensor) -> Tensor:
+        """y (B, L, dim) -> images (B, C, H, W)."""
         with full_precision(y):
             pixels = self.linear(y.to(self.linear.weight.dtype))  # (B, L, P² · C)
         return unpatch(pixels.unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
@@ -102,8 +115,8 @@ class ShufflePatchDecoder(nn.Module):
         with torch.no_grad():
             self.to_image.weight.mul_(INITIAL_CONTRAST)
 
-    def forward(self, y: Tensor, w: Tensor) -> Tensor:
-        """y (B, L, dim) -> images (B, C, H, W), float32; w (B, w_dim) is not looked at."""
+    def forward(self, y: Tensor) -> Tensor:
+        """y (B, L, dim) -> images (B, C, H, W), float32."""
         x = self.linear(y).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))  # (B, P² hidden, H/P, W/P)
         x = F.leaky_relu(F.pixel_shuffle(x, self.patch_size), 0.2)  # (B, hidden, H, W)
         x = F.leaky_relu(self.conv(x), 0.2)

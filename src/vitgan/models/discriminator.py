@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,13 +20,21 @@ class Discriminator(nn.Module, ABC):
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
 
     @abstractmethod
-    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
-        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,) or (B, N), float32.
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Images (B, C, H, W) in [-1, 1] -> logits (B,) or (B, N), float32.
 
-        With `num_sets` the batch is so many sets of B / num_sets images, one after the other, none of which sees another:
-        a logit is what it would be if its set came alone, also where D compares images (minibatch standard deviation).
+        Args:
+            images: What to judge.
+            labels: (B,) int64 for a conditional model.
+            num_sets: The batch is so many sets of B / num_sets images, one after the other, none of which sees another: a
+                logit is what it would be if its set came alone, also where D compares images (minibatch standard deviation).
+            return_attention: Return (logits, maps), the attention weights (B, heads, N, N) of each block, float32; a network
+                without attention has none.
         """
 
     def attention_maps(self, images: Tensor) -> list[Tensor]:
-        """Attention weights of each layer (B, heads, N, N); none for networks without attention."""
-        return []
+        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each. Classes make no difference."""
+        labels = torch.zeros(len(images), dtype=torch.long, device=images.device) if self.num_classes else None
+        return self(images, labels, return_attention=True)[1]

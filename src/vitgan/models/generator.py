@@ -65,19 +65,22 @@ class Generator(nn.Module, ABC):
         that the image is a function of w alone.
         """
 
-    def styles(self, w: Tensor, truncation: float = 1.0) -> Tensor:
-        """One style for all places: w (B, w_dim) -> (B, num_styles, w_dim), pulled towards the mean by `truncation`."""
-        if truncation != 1.0:
+    def styles(self, w: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
+        """One style for all places: w (B, w_dim) -> (B, num_styles, w_dim), pulled towards the mean by `truncation`.
+
+        A tensor (1,) or (B, 1) in its place is an input of an exported graph.
+        """
+        if isinstance(truncation, Tensor) or truncation != 1.0:
             w = self.w_mean.lerp(w.to(self.w_mean.dtype), truncation)
         return w.unsqueeze(1).expand(-1, self.num_styles, -1)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
         """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
 
         Args:
             z: Latents, standard normal.
             labels: Class indices (B,), for conditional models only.
-            truncation: psi of the truncation trick in w: 1 is the plain model, 0 its mean image.
+            truncation: psi of the truncation trick in w: 1 is the plain model, 0 its mean image; see `styles`.
         """
         return self.synthesis(self.styles(self.mapping(z, labels), truncation))
 

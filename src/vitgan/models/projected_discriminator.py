@@ -64,12 +64,15 @@ class ProjectedDiscriminator(Discriminator):
         sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
         self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
-        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
         if self.num_classes and labels is None:
             raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
         maps = self.mixing(self.features(images))
-        return torch.cat([head(x, labels) for head, x in zip(self.heads, maps, strict=True)], dim=1)
+        logits = torch.cat([head(x, labels) for head, x in zip(self.heads, maps, strict=True)], dim=1)
+        return (logits, []) if return_attention else logits
 
 
 class FrozenFeatures(nn.Module):

@@ -79,26 +79,36 @@ class StyleGAN2Discriminator(Discriminator):
             else None
         )
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
-        """images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B,), float32.
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Images (B, C, H, W) in [-1, 1] -> logits (B,), float32; arguments as in `Discriminator`.
 
         Images share their minibatch statistics with the neighbours of their group: images 0 .. g - 1 of a set are its
         first group, and so on; its last group may be smaller.
         """
-        x = leaky_relu(self.from_rgb(images).contiguous(memory_format=torch.channels_last))
+        x = self.from_rgb(images).contiguous(memory_format=torch.channels_last)  # (B, width, H, W)
+        x = leaky_relu(x)  #                                                       (B, width, H, W)
         for block in self.blocks:
-            x = block(x)
+            x = block(x)  #                                                        (B, width', H/2, W/2), down to 4×4
         # Losses take differences of logits: from 4×4 on float32 under autocast too, as in StyleGAN2-ADA.
         with full_precision(x):
-            x = x.to(self.out.weight.dtype)
-            x = leaky_relu(self.conv(append_minibatch_stddev(x, self.config.minibatch_stddev_group, num_sets)))
-            x = self.out(leaky_relu(self.hidden(x.flatten(1))))
-            if self.label_mapping is None:
-                return x.squeeze(1)
-            if labels is None:
-                raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-            embedding = self.label_mapping(x.new_empty(len(x), 0), labels)  # the mapping network with no latent
-            return (x * embedding).sum(dim=1) / math.sqrt(x.shape[1])
+            x = append_minibatch_stddev(
+                x.to(self.out.weight.dtype), self.config.minibatch_stddev_group, num_sets
+            )  #                                                                   (B, width + 1, 4, 4)
+            x = leaky_relu(self.conv(x))  #                                        (B, width, 4, 4)
+            x = leaky_relu(self.hidden(x.flatten(1)))  #                           (B, width)
+            x = self.out(x)  #                                                     (B, 1), or (B, width)
+            logits = x.squeeze(1) if self.label_mapping is None else self.project(x, labels)  # (B,)
+        return (logits, []) if return_attention else logits
+
+    def project(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Projection on the class (Miyato and Koyama 2018): features (B, width), labels (B,) -> logits (B,)."""
+        if labels is None:
+            raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
+        assert self.label_mapping is not None
+        embedding = self.label_mapping(x.new_empty(len(x), 0), labels)  # the mapping network with no latent
+        return (x * embedding).sum(dim=1) / math.sqrt(x.shape[1])
 
 
 class DiscriminatorBlock(nn.Module):

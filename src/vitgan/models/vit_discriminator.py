@@ -89,12 +89,14 @@ class DiscriminatorBlock(nn.Module):
         self.scale1 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
         self.scale2 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
 
-    def forward(self, h: Tensor, num_outputs: int | None = None) -> Tensor:
-        """(B, 1 + L, dim) -> (B, 1 + L, dim); with `num_outputs` the first tokens alone, (B, num_outputs, dim)."""
-        attended = self.attention(self.norm1(h), num_outputs)
+    def forward(
+        self, h: Tensor, num_outputs: int | None = None, return_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, 1 + L, dim) -> the first M = `num_outputs` tokens (all if None), and the attention weights if asked for."""
+        attended, weights = self.attention(self.norm1(h), num_outputs, return_attention)  # (B, M, dim)
         h = h[:, :num_outputs] + (attended if self.scale1 is None else attended * self.scale1)
-        transformed = self.mlp(self.norm2(h))
-        return h + (transformed if self.scale2 is None else transformed * self.scale2)
+        transformed = self.mlp(self.norm2(h))  #                                            (B, M, dim)
+        return h + (transformed if self.scale2 is None else transformed * self.scale2), weights
 
 
 class ViTDiscriminator(Discriminator):
@@ -146,27 +148,22 @@ class ViTDiscriminator(Discriminator):
         patches = self.patch_embedding(images) + self.position_embedding(positions)  # (B, L, dim)
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
 
-    def attention_maps(self, images: Tensor) -> list[Tensor]:
-        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, 1 + L, 1 + L) each, float32."""
-        h, maps = self.tokens(images), []
-        for block in self.blocks:
-            assert isinstance(block, DiscriminatorBlock)
-            maps.append(block.attention.attention_map(block.norm1(h)))
-            h = block(h)
-        return maps
-
-    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
-        h = self.tokens(images)  # (B, 1 + L, dim)
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        h, maps = self.tokens(images), []  #                                (B, 1 + L, dim)
         for block in self.blocks[:-1]:
-            h = block(h)  # (B, 1 + L, dim)
+            h, weights = block(h, None, return_attention)  #                (B, 1 + L, dim)
+            maps.append(weights)
         # Of the last block the score needs the class token alone: 4/5 of its work falls away, and nothing changes.
-        h = self.blocks[-1](h, num_outputs=1)  # (B, 1, dim)
+        h, weights = self.blocks[-1](h, None if return_attention else 1, return_attention)
+        maps.append(weights)
         # Losses subtract logits and penalties square the difference: from here on float32, under autocast too.
         with full_precision(h):
-            y = self.norm(h[:, 0].to(self.head.weight.dtype))  # (B, dim)
-            logits = self.head(y).squeeze(1)  # (B,)
-            if self.class_embedding is None:
-                return logits
-            if labels is None:
-                raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-            return logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
+            y = self.norm(h[:, 0].to(self.head.weight.dtype))  #            (B, dim)
+            logits = self.head(y).squeeze(1)  #                             (B,)
+            if self.class_embedding is not None:
+                if labels is None:
+                    raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
+                logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
+        return (logits, maps) if return_attention else logits

@@ -101,15 +101,15 @@ class GeneratorBlock(nn.Module):
             with torch.no_grad():
                 self.gates.weight.mul_(INITIAL_GATES)
 
-    def forward(self, h: Tensor, w: Tensor) -> Tensor:
-        """h (B, L, dim), w (B, w_dim) -> (B, L, dim)."""
-        attended = self.attention(self.norm1(h, w))
+    def forward(self, h: Tensor, w: Tensor, return_attention: bool = False) -> tuple[Tensor, Tensor | None]:
+        """h (B, L, dim), w (B, w_dim) -> (B, L, dim), and the attention weights (B, heads, L, L) if asked for."""
+        attended, weights = self.attention(self.norm1(h, w), return_attention=return_attention)
         if self.gates is None:
             h = h + attended
-            return h + self.mlp(self.norm2(h, w))
+            return h + self.mlp(self.norm2(h, w)), weights
         gate1, gate2 = self.gates(w).unsqueeze(1).chunk(2, dim=-1)  # (B, 1, dim) each
         h = h + attended * gate1
-        return h + self.mlp(self.norm2(h, w)) * gate2
+        return h + self.mlp(self.norm2(h, w)) * gate2, weights
 
 
 def block_norm(config: ViTGeneratorConfig) -> nn.Module:
@@ -161,26 +161,6 @@ class ViTGenerator(Generator):
         w = self.mapping_network(z, labels)
         return w if self.token_embedding is None else torch.cat([w, pixel_norm(z.to(w.dtype))], dim=1)
 
-    def embed(self, w: Tensor) -> Tensor:
-        """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
-        positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)
-        h = self.position_embedding(positions).expand(w.shape[0], -1, -1)  # (B, L, dim)
-        w, z = w.split([self.config.w_dim, w.shape[1] - self.config.w_dim], dim=1)
-        if self.token_embedding is not None:
-            h = h + self.token_embedding(z).unflatten(1, (-1, self.config.dim))
-        if self.latent_embedding is None:
-            return h
-        latent = self.latent_embedding(w).unsqueeze(1)  # (B, 1, dim)
-        return h + latent if self.config.latent_mapping == "add" else torch.cat([latent.to(h.dtype), h], dim=1)
-
-    def tokens(self, w: Tensor) -> Tensor:
-        """Patch embeddings y (B, L, dim) for styles w (B, num_styles, w_dim)."""
-        h = self.embed(w[:, 0])  # (B, L, dim), or (B, 1 + L, dim) with a latent token
-        w = w[..., : self.config.w_dim]
-        for index, block in enumerate(self.blocks):
-            h = block(h, w[:, min(index, self.num_styles - 1)])
-        return self.norm(h, w[:, -1])[:, -(self.grid_size**2) :]  # (B, L, dim)
-
     def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None, zoom: int = 1) -> Tensor:
         """w (B, num_styles, w_dim) -> images (B, C, zoom · H, zoom · W).
 
@@ -189,12 +169,40 @@ class ViTGenerator(Generator):
             noise_rng: Not used: this generator has no noise.
             zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
         """
-        y, last = self.tokens(w), w[:, -1, : self.config.w_dim]
-        if zoom == 1:
-            return self.pixel_mapping(y, last)
-        if not isinstance(self.pixel_mapping, ImplicitPatchDecoder):
+        y, _ = self.tokens(w)  #                                    (B, L, dim)
+        if isinstance(self.pixel_mapping, ImplicitPatchDecoder):
+            return self.pixel_mapping(y, zoom)  #                   (B, C, zoom · H, zoom · W)
+        if zoom != 1:
             raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
-        return self.pixel_mapping(y, last, zoom)
+        if isinstance(self.pixel_mapping, ConvolutionalPatchDecoder):
+            return self.pixel_mapping(y, w[:, -1, : self.config.w_dim])  # (B, C, H, W)
+        return self.pixel_mapping(y)  #                             (B, C, H, W)
+
+    def tokens(self, w: Tensor, return_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Patch embeddings y (B, L, dim) of styles w (B, num_styles, w_dim).
+
+        With `return_attention` also the weights of each block (B, heads, N, N), N = L, or 1 + L with a latent token first.
+        """
+        maps = []
+        h = self.embed(w[:, 0])  #                                  (B, N, dim)
+        w = w[..., : self.config.w_dim]
+        for index, block in enumerate(self.blocks):
+            h, weights = block(h, w[:, min(index, self.num_styles - 1)], return_attention)  # (B, N, dim)
+            maps.append(weights)
+        y = self.norm(h, w[:, -1])[:, -(self.grid_size**2) :]  #    (B, L, dim)
+        return y, maps if return_attention else []
+
+    def embed(self, w: Tensor) -> Tensor:
+        """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
+        positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)  # (L, 2)
+        h = self.position_embedding(positions).expand(w.shape[0], -1, -1)  # (B, L, dim)
+        w, z = w.split([self.config.w_dim, w.shape[1] - self.config.w_dim], dim=1)
+        if self.token_embedding is not None:
+            h = h + self.token_embedding(z).unflatten(1, (-1, self.config.dim))
+        if self.latent_embedding is None:
+            return h
+        latent = self.latent_embedding(w).unsqueeze(1)  #           (B, 1, dim)
+        return h + latent if self.config.latent_mapping == "add" else torch.cat([latent.to(h.dtype), h], dim=1)
 
     def _decoder(self, channels: int) -> nn.Module:
         config, sizes = self.config, (self.config.dim, channels, self.config.patch_size, self.grid_size)
