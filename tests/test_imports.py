@@ -11,7 +11,7 @@ import vitgan
 ROOT = Path(vitgan.__file__).parent
 
 BASE = {"errors", "schema", "commands"}
-MODELS = BASE | {"devices", "layers", "models"}
+MODELS = BASE | {"devices", "frozen", "layers", "models"}
 ARITHMETIC = {"losses", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "training"}
 LIBRARY = TRAINING | {
@@ -35,12 +35,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, images and numbers.
     "files": BASE | {"files"},
     "devices": BASE,
+    "frozen": BASE,
     # Networks know of no training, data or files.
     "layers": BASE | {"layers"},
     "models": MODELS,
     # Images: neither knows a model. A metric sees a callable that yields images.
     "data": BASE | {"files", "data"},
-    "metrics": BASE | {"files", "metrics"},
+    "metrics": BASE | {"files", "frozen", "metrics"},
     # The loop is handed hooks; it does not evaluate.
     "training": TRAINING,
     "config": TRAINING,

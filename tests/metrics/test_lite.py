@@ -7,8 +7,8 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
 from vitgan.errors import UserError
+from vitgan.frozen import weights_file
 from vitgan.metrics.features import load_extractor
-from vitgan.models.efficientnet import weights_file
 
 
 @pytest.mark.parametrize(("name", "side"), [("lite0", 128), ("lite2", 160)])

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitgan.frozen import weights_file
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator
-from vitgan.models.efficientnet import weights_file
 from vitgan.models.projected_discriminator import (
     CHANNELS,
     LAST_BLOCKS,

@@ -224,8 +224,8 @@ def invert(options: Invert) -> None:
 
 def perceptual_features(device: "torch.device") -> "Callable[[Tensor], Tensor]":
     """EfficientNet-Lite0's pooled features of images in [-1, 1], with gradients."""
+    from vitgan.frozen import weights_file
     from vitgan.metrics.lite import load_lite
-    from vitgan.models.efficientnet import weights_file
 
     network = load_lite("lite0", weights_file("lite0")).to(device)
     return lambda images: network((images.expand(-1, 3, -1, -1) + 1) * 127.5)[0]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import sha256
+from vitgan.frozen import weights_file
 from vitgan.metrics import inception, lite
-from vitgan.models.efficientnet import weights_file
 
 EXTRACTORS = ("inception", "lite0", "lite2")
 CPU_BATCH_SIZE = 16  # activations stay in the cache: 1.5 times as fast as 64

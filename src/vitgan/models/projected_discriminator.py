@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from vitgan.frozen import LiteName, load_efficientnet
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear
 from vitgan.layers.precision import full_precision
 from vitgan.models.discriminator import Discriminator
-from vitgan.models.efficientnet import LiteName, load_efficientnet
 from vitgan.schema import Config
 
 GRID = 4
