@@ -74,8 +74,7 @@ def decode(image: bytes | np.ndarray, framing: Framing) -> tuple[np.ndarray, lis
         UnreadableImage: It is damaged, truncated, empty, too large to be an image, or of an unknown format.
     """
     notes: list[str] = []
-    pixels = _open(image, notes) if isinstance(image, bytes) else Image.fromarray(image)
-    pixels = _in_mode(pixels, framing.channels, framing.background, notes)
+    pixels = _pixels(image, framing.channels, framing.background, notes)
     return _channels_first(_frame(pixels, framing, notes)), notes
 
 
@@ -90,29 +89,14 @@ def decode_unframed(image: bytes, channels: int, background: str) -> np.ndarray:
     Raises:
         UnreadableImage: As `decode`.
     """
-    return _channels_first(_in_mode(_open(image, []), channels, background, []))
+    return _channels_first(_pixels(image, channels, background, []))
 
 
-def _channels_first(image: Image.Image) -> np.ndarray:
-    array = np.asarray(image)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def _open(data: bytes, notes: list[str]) -> Image.Image:
-    """Decodes fully, so that every fault of the file shows here."""
-    if not data:
-        raise UnreadableImage("empty file")
+def _pixels(image: bytes | np.ndarray, channels: int, background: str, notes: list[str]) -> Image.Image:
+    """RGB or L, whatever it was; every fault of the file shows here."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on large images, which we judge here
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                raise UnreadableImage(f"{image.width}×{image.height} pixels: more than {LARGEST_IMAGE_PIXELS:,}")
-            if getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP", "AVIF"):
-                notes.append("animated: first frame")
-            image.load()
-            rotated = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-            upright = ImageOps.exif_transpose(image) if rotated else image
+        opened = _open(image, notes) if isinstance(image, bytes) else Image.fromarray(image)
+        return _in_mode(opened, channels, background, notes)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -122,36 +106,53 @@ def _open(data: bytes, notes: list[str]) -> Image.Image:
     except MemoryError as error:
         raise UnreadableImage("does not fit into memory") from error
     except Exception as error:  # damaged files raise anything: SyntaxError, struct.error, KeyError, ...
-        raise UnreadableImage(_reason(error)) from error
-    if rotated:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(reason[:200]) from error
+
+
+def _channels_first(image: Image.Image) -> np.ndarray:
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _open(data: bytes, notes: list[str]) -> Image.Image:
+    """Decodes fully."""
+    if not data:
+        raise UnreadableImage("empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on large images, which we judge here
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > LARGEST_IMAGE_PIXELS:
+            raise UnreadableImage(f"{image.width}×{image.height} pixels: more than {LARGEST_IMAGE_PIXELS:,}")
+        if getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP", "AVIF"):
+            notes.append("animated: first frame")
+        image.load()
+        if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
+            return image
         notes.append("EXIF rotation applied")
-    return upright
+        return ImageOps.exif_transpose(image)
 
 
 def _in_mode(image: Image.Image, channels: int, background: str, notes: list[str]) -> Image.Image:
-    """RGB or L, whatever it was."""
     wanted = "L" if channels == 1 else "RGB"
     if image.mode == wanted and "transparency" not in image.info:
         return image
-    try:
-        if image.mode in SIXTEEN_BIT_MODES:
-            notes.append("16-bit grey scaled to 8")
-            values = np.asarray(image).astype(np.uint32)
-            return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert(wanted)
-        if image.mode in ("I", "F"):
-            raise UnreadableImage(f"32-bit pixels (mode {image.mode}) have no stated range")
-        if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            if layer.getchannel("A").getextrema() != (255, 255):
-                notes.append("alpha composited")
-                canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(background, "RGBA"))
-                layer = Image.alpha_composite(canvas, layer)
-            return layer.convert("RGB").convert(wanted)
-        if image.mode in ("CMYK", "YCCK", "LAB", "HSV"):
-            notes.append(f"{image.mode} converted")
-        return image.convert(wanted)
-    except (ValueError, OSError, MemoryError) as error:
-        raise UnreadableImage(_reason(error)) from error
+    if image.mode in SIXTEEN_BIT_MODES:
+        notes.append("16-bit grey scaled to 8")
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert(wanted)
+    if image.mode in ("I", "F"):
+        raise UnreadableImage(f"32-bit pixels (mode {image.mode}) have no stated range")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            notes.append("alpha composited")
+            canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(background, "RGBA"))
+            layer = Image.alpha_composite(canvas, layer)
+        return layer.convert("RGB").convert(wanted)
+    if image.mode in ("CMYK", "YCCK", "LAB", "HSV"):
+        notes.append(f"{image.mode} converted")
+    return image.convert(wanted)
 
 
 def _frame(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Image:
@@ -171,8 +172,3 @@ def _frame(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Imag
     if side < size:
         notes.append("enlarged")
     return image.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return (text or type(error).__name__)[:200]

@@ -5,7 +5,7 @@ A split is never guessed: where there are several, or where it is in doubt wheth
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 
 from vitgan.data.names import find_branches, listed, natural_order
@@ -66,12 +66,7 @@ def choose_split(names: list[str], wanted: str | None = None, all_are_classes: b
         return Split("all", source, list(range(len(names))), [rest for _, rest in places], parts)
     if not folders:
         return _choose_by_folder(names, wanted, all_are_classes)
-    if wanted is None and len(found) > 1:
-        outside = f", and {len(found['']):,} in none of them" if "" in found else ""
-        raise UserError(f'holds the splits {listed(folders)}{outside}: choose one of them, or "all"', "split")
-    part = choose_part(wanted, folders) if wanted else next(iter(folders))
-    if part is None:
-        raise UserError(f"has no folder {wanted!r} for the split: it has {listed(folders)}", "split")
+    part = choose_part(found, wanted)
     return Split(wanted or split_of(part), f"the folder {one_line(part)}", found[part], parts[part], parts)
 
 
@@ -163,16 +158,25 @@ def _read(name: str) -> tuple[str | None, tuple[str, ...]]:
     return (splits[0] if len(splits) == 1 else None), rest
 
 
-def choose_part(wanted: str, parts: Iterable[str]) -> str | None:
-    """The part that is meant by "train": the one of this name, else the one that stands for it; None if there is none.
+def choose_part(found: Mapping[str, Sized], wanted: str | None) -> str:
+    """The part that is meant by "train": the one of this name, else the one that stands for it.
+
+    Args:
+        found: What is in each part; "" for what is in none.
+        wanted: A name in any form; None for the only part.
 
     Raises:
-        UserError: Several could be meant.
+        UserError: There are several, or none is as wanted.
     """
-    parts = sorted(set(parts), key=natural_order)
-    if wanted in parts:
-        return wanted
+    parts = sorted(set(found) - {""}, key=natural_order)
+    if wanted is None and len(found) > 1:
+        outside = f", and {len(found['']):,} in none of them" if "" in found else ""
+        raise UserError(f'holds the splits {listed(parts)}{outside}: choose one of them, or "all"', "split")
+    if wanted is None or wanted in parts:
+        return wanted or parts[0]
     meant = [part for part in parts if split_of(wanted) and split_of(part) == split_of(wanted)]
     if len(meant) > 1:
         raise UserError(f"has {listed(meant)} for the split {one_line(wanted)}: pass one of these names", "split")
-    return meant[0] if meant else None
+    if not meant:
+        raise UserError(f"has nothing for the split {wanted!r}: it has {listed(parts)}", "split")
+    return meant[0]

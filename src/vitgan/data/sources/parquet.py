@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitgan.data.labels import labels_of_values
-from vitgan.data.names import listed, natural_order
+from vitgan.data.names import natural_order
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import choose_part, split_of
 from vitgan.errors import UserError
@@ -221,23 +222,18 @@ def _find_files(path: Path) -> list[Path]:
 
 def _choose_files(path: Path, files: list[Path], wanted: str | None) -> tuple[list[Path], str | None, str]:
     """The files of a split, its name, and where it comes from in words."""
-    splits = {file: _split_of(file, path) for file in files}
-    named = {name for name in splits.values() if name}
-    if wanted is None and len(set(splits.values())) > 1:
-        more = ", and files of none" if None in splits.values() else ""
-        raise UserError(f'{path} holds the splits {listed(named)}{more}: choose one of them, or "all"', "split")
-    if wanted == "all" or not named:
-        if wanted not in (None, "all") and not path.is_file():
-            raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name", "split")
+    found: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        found[_split_of(file, path) or ""].append(file)
+    if set(found) == {""} and wanted not in (None, "all") and not path.is_file():
+        raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name", "split")
+    if wanted == "all" or set(found) == {""}:
         return files, wanted, "all" if wanted else "none: no file is called so"
     try:
-        part = choose_part(wanted, named) if wanted else next(iter(named))
+        part = choose_part(found, wanted)
     except UserError as error:
         raise UserError(f"{path} {error}", error.parameter) from error
-    if part is None:
-        raise UserError(f"{path} holds no files of the split {wanted}: it has {listed(named)}", "split")
-    chosen = [file for file in files if splits[file] == part]
-    return chosen, wanted or split_of(part), f"the files called {one_line(part)}"
+    return found[part], wanted or split_of(part), f"the files called {one_line(part)}"
 
 
 def _split_of(file: Path, root: Path) -> str | None:
