@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from vitgan.metrics.feature_sample import FeatureSample
+from vitgan.metrics.statistics import FeatureSample
 
 
 def numbered(start: int, stop: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from vitgan.metrics.fid import Gaussian, extrapolated_distance, frechet_distance
+from vitgan.metrics.distances import Gaussian, extrapolated_distance, frechet_distance
 from vitgan.metrics.statistics import FeatureStatistics
 
 

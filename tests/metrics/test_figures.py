@@ -17,9 +17,9 @@ from toy_features import in_batches, toy_extractor, toy_images
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor
 from vitgan.metrics.features import FeatureExtractor
+from vitgan.metrics.image_summary import summarize
 from vitgan.metrics.reference import reference_statistics
-from vitgan.metrics.summary import summarize
-from vitgan.metrics.texture import TextureStatistics, fine_detail, power_in_patch, seam
+from vitgan.metrics.texture import TextureStatistics, high_pass, power_in_patch, seam
 
 PROTOCOL = Protocol(
     "test",
@@ -150,9 +150,9 @@ def test_pixels_are_those_of_images_drawn_from_all_places() -> None:
     result = toy_result(generated, real, PROTOCOL, 1, 50)
     places = PROTOCOL.choose(600, 80)
     assert (places >= 450).sum() > 10
-    drawn = seam(power_in_patch(fine_detail(generated[torch.from_numpy(places)]), 4))
+    drawn = seam(power_in_patch(high_pass(generated[torch.from_numpy(places)]), 4))
     assert result["figures"]["seam"] == pytest.approx(drawn, rel=1e-9)
-    assert result["figures"]["seam"] > 1.1 * seam(power_in_patch(fine_detail(generated[:80]), 4))
+    assert result["figures"]["seam"] > 1.1 * seam(power_in_patch(high_pass(generated[:80]), 4))
     assert result["figures"]["spectrum-distance"] > 3 * result["real"]["spectrum-distance"]
 
 
@@ -163,7 +163,7 @@ def test_the_patch_is_the_generators() -> None:
     for patch_size in (2, 4):
         result = evaluate([blocks], reference, PROTOCOL, extractor, patch_size=patch_size)
         assert result["patch_size"] == patch_size
-        expected = seam(power_in_patch(fine_detail(real[torch.from_numpy(PROTOCOL.choose(300, 80))]), patch_size))
+        expected = seam(power_in_patch(high_pass(real[torch.from_numpy(PROTOCOL.choose(300, 80))]), patch_size))
         assert result["real"]["seam"] == pytest.approx(expected, rel=1e-9)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from toy_features import CLASSES, DIMENSION, in_batches, toy_extractor, toy_images
 from vitgan.metrics.features import rebatch
-from vitgan.metrics.summary import ImageSummary, merge_across_processes, summarize
+from vitgan.metrics.image_summary import ImageSummary, merge_across_processes, summarize
 
 SETTINGS: dict[str, Any] = {"splits": 4, "kept": 60, "seed": 0}
 

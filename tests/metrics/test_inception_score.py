@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.inception import InceptionScore
 
-from vitgan.metrics.inception_score import ClassStatistics
+from vitgan.metrics.statistics import ClassStatistics
 
 
 class Identity(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from vitgan.metrics.kid import kernel_distance, squared_discrepancy
+from vitgan.metrics.distances import kernel_distance, squared_discrepancy
 
 
 class Identity(nn.Module):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from vitgan.metrics.position import Purpose, groups, priorities
+from vitgan.metrics.statistics import Purpose, groups, priorities
 
 
 def test_a_place_draws_the_same_from_anywhere() -> None:

@@ -57,26 +57,28 @@ def test_a_file_describes_a_protocol(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "named"),
     [
-        ("{", "cannot read"),
-        ("[]", "must be a JSON object"),
-        ({"name": "mine"}, "must be a JSON object with `name`, `purpose`"),
-        ({"name": "mine", "purpose": "", "sed": 1}, "unknown field 'sed'"),
-        ({"name": "mine", "purpose": "", "seed": "1"}, "seed is '1', expected"),
-        ({"name": "mine", "purpose": "", "seed": True}, "seed is True, expected"),
-        ({"name": "mine", "purpose": "", "seed": -1}, "seed is -1, it must be 0 or more"),
-        ({"name": "mine", "purpose": "", "generated_images": 5}, "generated_images is 5"),
-        ({"name": "mine", "purpose": "", "reference_images": 3}, "must be 12 or more"),
-        ({"name": "mine", "purpose": "", "features": "vgg"}, "choose one of inception"),
-        ({"name": "quick-5k", "purpose": ""}, "which is taken"),
+        ("{", "mine.json"),
+        ("[]", "mine.json"),
+        ({"name": "mine"}, "purpose"),
+        ({"name": "mine", "purpose": "", "sed": 1}, "sed"),
+        ({"name": "mine", "purpose": "", "seed": "1"}, "seed"),
+        ({"name": "mine", "purpose": "", "seed": True}, "seed"),
+        ({"name": "mine", "purpose": "", "seed": -1}, "seed"),
+        ({"name": "mine", "purpose": "", "generated_images": 5}, "generated_images"),
+        ({"name": "mine", "purpose": "", "reference_images": 3}, "reference_images"),
+        ({"name": "mine", "purpose": "", "features": "vgg"}, "features"),
+        ({"name": "quick-5k", "purpose": ""}, "quick-5k"),
     ],
 )
-def test_wrong_files_are_refused(tmp_path: Path, content: Any, complaint: str) -> None:
+def test_wrong_files_are_refused(tmp_path: Path, content: Any, named: str) -> None:
     file = tmp_path / "mine.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError) as caught:
         find_protocol(str(file))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from vitgan.metrics.texture import (
     ROUNDING,
     TextureStatistics,
-    fine_detail,
+    high_pass,
     power_in_patch,
     radial_spectrum,
     repeat_share,
@@ -46,7 +46,7 @@ def detail_by_loops(image: np.ndarray) -> np.ndarray:
 def test_fine_detail_is_the_image_without_its_blur() -> None:
     images = random_images(2, side=6)
     expected = np.stack([detail_by_loops(image) for image in images.numpy()])
-    np.testing.assert_allclose(fine_detail(images).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(high_pass(images).numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("patch_size", [2, 4, 5])
@@ -66,7 +66,7 @@ def test_seam_and_repeat_share_equal_plain_loops(patch_size: int) -> None:
         squares += sum((tile**2).sum(axis=0) for tile in inner) / (len(inner) * 3 * len(details))
         mean = np.mean(tiles, axis=0)
         shares.append(len(tiles) * (mean**2).sum() / np.square(tiles).sum())
-    detail = fine_detail(images)
+    detail = high_pass(images)
     np.testing.assert_allclose(power_in_patch(detail, patch_size).numpy(), squares, rtol=1e-12)
     np.testing.assert_allclose(repeat_share(detail, patch_size).numpy(), shares, rtol=1e-12)
 
@@ -109,19 +109,19 @@ def test_twice_the_contrast_is_six_decibels() -> None:
 def test_a_tile_that_repeats_is_found_only_at_its_period() -> None:
     tile = random_images(1, side=4, seed=5)
     repeated = tile.repeat(1, 1, 8, 8)
-    inner = fine_detail(repeated)[..., 4:-4, 4:-4]  # reflected borders break the period
+    inner = high_pass(repeated)[..., 4:-4, 4:-4]  # reflected borders break the period
     assert repeat_share(inner, 4).item() == pytest.approx(1)
     assert repeat_share(inner, 3).item() < 0.2
-    noise = fine_detail(random_images(200, side=32, seed=6))
+    noise = high_pass(random_images(200, side=32, seed=6))
     assert repeat_share(noise, 4).mean().item() == pytest.approx(1 / 64, rel=0.1)
 
 
 def test_borders_between_patches_are_found() -> None:
     noise = random_images(200, side=32, seed=7)
-    assert seam(power_in_patch(fine_detail(noise), 4)) < 1.1
+    assert seam(power_in_patch(high_pass(noise), 4)) < 1.1
     blocks = noise[..., :8, :8].repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)  # flat patches
-    assert seam(power_in_patch(fine_detail(blocks), 4)) > 1000
-    assert seam(power_in_patch(fine_detail(blocks), 3)) < 1.1
+    assert seam(power_in_patch(high_pass(blocks), 4)) > 1000
+    assert seam(power_in_patch(high_pass(blocks), 3)) < 1.1
 
 
 def test_flat_images_have_finite_figures() -> None:

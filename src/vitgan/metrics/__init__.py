@@ -2,9 +2,9 @@
 
 from vitgan.metrics.evaluate import FIGURES, compare, evaluate
 from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
+from vitgan.metrics.image_summary import ImageSummary, merge_across_processes, summarize
 from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
-from vitgan.metrics.summary import ImageSummary, merge_across_processes, summarize
 
 __all__ = [
     "EXTRACTORS",

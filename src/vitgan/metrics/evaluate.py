@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitgan.metrics.distances import extrapolated_distance, frechet_distance, kernel_distance
 from vitgan.metrics.features import FeatureExtractor
-from vitgan.metrics.fid import extrapolated_distance, frechet_distance
-from vitgan.metrics.kid import kernel_distance
+from vitgan.metrics.image_summary import ImageSummary, summarize
 from vitgan.metrics.precision_recall import NEAR, manifold_figures
 from vitgan.metrics.protocol import Protocol
 from vitgan.metrics.reference import ReferenceStatistics, fit_gaussians, fit_manifold
-from vitgan.metrics.summary import ImageSummary, summarize
 from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
 

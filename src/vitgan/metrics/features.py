@@ -56,7 +56,7 @@ class FeatureExtractor:
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"expected uint8 (B, 1 or 3, H, W), got {images.dtype} {tuple(images.shape)}")
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), full_precision(self.device):
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), without_tf32(self.device):
             pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
             features, logits = self.network(pixels)
         return features.float(), logits.float()
@@ -145,7 +145,7 @@ def rebatch(batches: Iterable[Tensor], batch_size: int, limit: int | None = None
 
 
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def without_tf32(device: torch.device) -> Iterator[None]:
     """Convolutions in true float32: on CUDA they round to ten bits (TF32) by default, and FIDs shift."""
     if device.type != "cuda":
         yield

@@ -1,18 +1,18 @@
 """Named protocols: everything that a figure depends on besides the images, fixed, so that it can be compared."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from vitgan.errors import UserError
-from vitgan.files import read_json
-from vitgan.metrics.features import EXTRACTORS
+from vitgan.files import one_line, read_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Protocol:
     """How a figure is measured.
 
@@ -43,7 +43,7 @@ class Protocol:
 
     name: str
     purpose: str
-    features: str = "inception"
+    features: Literal["inception", "lite0", "lite2"] = "inception"
     generated_images: int = 50_000
     reference_images: int | None = None
     reference_flips: bool = False
@@ -51,38 +51,27 @@ class Protocol:
     resolution: int | None = None
     exact_store_images: int | None = None
     least_store_images: int = 100
-    truncation: float = 1.0
-    seed: int = 0
-    splits: int = 10
-    kernel_subsets: int = 100
-    kernel_subset_size: int = 1000
+    truncation: float = Field(default=1.0, ge=0)
+    seed: int = Field(default=0, ge=0)
+    splits: int = Field(default=10, ge=1)
+    kernel_subsets: int = Field(default=100, ge=1)
+    kernel_subset_size: int = Field(default=1000, ge=2)
     manifold_images: int = 10_000
-    precision_k: int = 3
-    coverage_k: int = 5
-    texture_images: int = 2_000
+    precision_k: int = Field(default=3, ge=1)
+    coverage_k: int = Field(default=5, ge=1)
+    texture_images: int = Field(default=2_000, ge=2)
 
     def __post_init__(self) -> None:
+        neighbours = max(self.precision_k, self.coverage_k)
         for field, least in (
-            ("generated_images", 2 * max(self.precision_k, self.coverage_k, self.splits) + 2),
-            ("manifold_images", max(self.precision_k, self.coverage_k) + 2),
-            ("kernel_subset_size", 2),
-            ("kernel_subsets", 1),
-            ("splits", 1),
-            ("precision_k", 1),
-            ("coverage_k", 1),
-            ("texture_images", 2),
-            ("seed", 0),
-            ("truncation", 0),
+            ("generated_images", 2 * max(neighbours, self.splits) + 2),
+            ("manifold_images", neighbours + 2),
+            ("reference_images", 2 * neighbours + 2),
+            ("least_store_images", 2 * neighbours + 2),
         ):
-            if getattr(self, field) < least:
-                raise UserError(f"protocol {self.name}: {field} is {getattr(self, field)}, it must be {least} or more")
-        smallest = 2 * max(self.precision_k, self.coverage_k) + 2
-        if self.least_store_images < smallest or (self.reference_images or smallest) < smallest:
-            raise UserError(f"protocol {self.name}: least_store_images and reference_images must be {smallest} or more")
-        if self.features not in EXTRACTORS:
-            raise UserError(
-                f"protocol {self.name}: there are no features {self.features!r}, choose one of {', '.join(EXTRACTORS)}"
-            )
+            value = getattr(self, field)
+            if value is not None and value < least:
+                raise UserError(f"protocol {self.name}: {field} is {value}, it must be {least} or more")
 
     @property
     def kept_features(self) -> int:
@@ -207,19 +196,14 @@ def find_protocol(name: str) -> Protocol:
     if not name.endswith(".json"):
         raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file")
     fields = read_json(Path(name), "protocol")
-    known = {field.name: field.type for field in dataclasses.fields(Protocol)}
-    if not isinstance(fields, dict) or not {"name", "purpose"} <= set(fields):
+    if not isinstance(fields, dict):
         raise UserError(f"the protocol {name} must be a JSON object with `name`, `purpose` and fields of Protocol")
-    for field, value in fields.items():
-        if field not in known:
-            raise UserError(f"the protocol {name} has an unknown field {field!r}: the fields are {', '.join(known)}")
-        if not isinstance(value, _accepted(known[field])) or (isinstance(value, bool) and known[field] is not bool):
-            raise UserError(f"the protocol {name}: {field} is {value!r}, expected {known[field]}")
-    if fields["name"] in PROTOCOLS:
-        raise UserError(f"the protocol {name} calls itself {fields['name']!r}, which is taken: give it another name")
-    return Protocol(**fields)
-
-
-def _accepted(kind: Any) -> Any:
-    """Python types that a JSON value of a field may have."""
-    return (int, float) if kind is float else kind
+    try:
+        protocol = Protocol(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "file"
+        raise UserError(one_line(f"the protocol {name}: {place}: {first['msg']}")) from error
+    if protocol.name in PROTOCOLS:
+        raise UserError(f"the protocol {name} calls itself {protocol.name!r}, which is taken: give it another name")
+    return protocol

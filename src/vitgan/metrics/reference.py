@@ -12,12 +12,12 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.files import regular_size, whole_file
 from vitgan.files.folders import add_file
+from vitgan.metrics.distances import Gaussian
 from vitgan.metrics.features import FeatureExtractor
-from vitgan.metrics.fid import Gaussian
-from vitgan.metrics.position import Purpose, groups
+from vitgan.metrics.image_summary import ImageSummary, summarize
 from vitgan.metrics.precision_recall import Manifold
 from vitgan.metrics.protocol import Protocol
-from vitgan.metrics.summary import ImageSummary, summarize
+from vitgan.metrics.statistics import Purpose, groups
 from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
 CACHE_FORMAT = 1

@@ -16,7 +16,7 @@ ROUNDING = 1 / 12
 images have a thousand times as much."""
 
 
-def fine_detail(images: Tensor) -> Tensor:
+def high_pass(images: Tensor) -> Tensor:
     """What a blur by 1-2-1 in both directions takes away: (B, C, H, W) in grey levels -> the same shape, float64.
 
     Outside the image its reflection is taken.
@@ -102,7 +102,7 @@ class TextureStatistics:
 
     def update(self, images: Tensor) -> None:
         """Adds images (B, C, H, W) uint8, square; of one size in all calls."""
-        detail = fine_detail(images.cpu())
+        detail = high_pass(images.cpu())
         power = power_in_patch(detail, self.patch_size) * len(images)
         repeated, spectrum = repeat_share(detail, self.patch_size).sum(), radial_spectrum(images.cpu()).sum(dim=0)
         self._add(len(images), (power, repeated, spectrum))

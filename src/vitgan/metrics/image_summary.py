@@ -7,11 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitgan.metrics.feature_sample import FeatureSample
 from vitgan.metrics.features import FeatureExtractor, rebatch
-from vitgan.metrics.inception_score import ClassStatistics
-from vitgan.metrics.position import Purpose, groups
-from vitgan.metrics.statistics import FeatureStatistics
+from vitgan.metrics.statistics import ClassStatistics, FeatureSample, FeatureStatistics, Purpose, groups
 
 
 class ImageSummary:
