@@ -20,8 +20,6 @@ from typing import Annotated
 
 import tyro
 
-METRICS = ("fd", "coverage", "recall", "seam", "repeat_share")
-
 
 @dataclass
 class Search:
@@ -71,7 +69,7 @@ def run(search: Search, name: str, words: str, seed: int, minutes: float) -> flo
     done = list(csv.DictReader(log.open())) if log.exists() else []
     for row in done:
         if (row["trial"], row["seed"], row["cpu_minutes"]) == (name, str(seed), f"{minutes:g}"):
-            return float(row["fd"])
+            return float(row["score"])
     budget = ["--training.max-cpu-minutes", str(minutes), "--training.total-kimg", "100000"]
     runs = sorted(folder.glob("0*"))
     if runs:
@@ -84,20 +82,13 @@ def run(search: Search, name: str, words: str, seed: int, minutes: float) -> flo
     vitgan("evaluate", str(trained), "--features", search.judge, "--json", str(result))
     measured = json.loads(result.read_text())
     row = {"trial": name, "words": words, "seed": seed, "cpu_minutes": f"{minutes:g}", "judge": search.judge}
-    row |= {metric: find(measured, metric) for metric in METRICS}
+    row |= {"score": measured["score"]["value"], **measured["figures"]}
     with log.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row))
         if not done and file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)
-    return float(row["fd"])
-
-
-def find(measured: dict[str, object], metric: str) -> object:
-    """The value whose name begins with the metric's: names carry the features and the protocol."""
-    values = measured.get("values", measured)
-    assert isinstance(values, dict)
-    return next(value for name, value in values.items() if name.lower().replace("-", "_").startswith(metric))
+    return float(row["score"])
 
 
 def vitgan(*words: str) -> None:
