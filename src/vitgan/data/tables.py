@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NoReturn
 
 from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
@@ -176,41 +176,37 @@ def _pairs_of_records(records: list[Any]) -> list[Pair] | None:
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("expected an object in each line")
     keys = list(dict.fromkeys(key for record in records for key in record))
-    columns = _choose_columns(keys, records[0].get if records else keys.index)
-    if columns is None:
-        return None
-    name, value = columns
-    return list(_pairs.validate_python([(record.get(name), record.get(value)) for record in records]))
+    return _pairs_of_columns(keys, [[record.get(key) for key in keys] for record in records])
 
 
 def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
     if not rows:
         raise ValueError("it is empty")
     head = [cell.lower() for cell in rows[0]]
-    headed = not any(_is_image_name(cell) for cell in head)
+    headed = not any(map(_is_image_name, head))
     body = [row for row in rows[headed:] if len(row) > 1 or len(head) > 1]
     if not body:
         return None
     keys = head if headed and len(head) == len(body[0]) else [str(column) for column in range(len(body[0]))]
-    columns = _choose_columns(keys, lambda key: body[0][keys.index(key)])
-    if columns is None:
-        return None
-    name, value = (keys.index(key) for key in columns)
     odd = next((row for row in body if len(row) != len(keys)), None)
-    if odd is not None:
+    pairs = _pairs_of_columns(keys, body[:1] if odd else body)
+    if pairs and odd:
         raise ValueError(f"it has {len(keys)} columns, but the row {odd} has {len(odd)}")
-    return [(row[name], _number(row[value])) for row in body]
+    return pairs and [(name, _number(cell)) for name, cell in pairs]
 
 
-def _choose_columns(keys: list[str], first: Callable[[str], Any]) -> tuple[str, str] | None:
+def _pairs_of_columns(keys: list[str], rows: list[list[Any]]) -> list[Pair] | None:
     """The column of names and that of values; None if there is no such column, or it cannot be told."""
-    named = [key for wanted in NAME_COLUMNS for key in keys if key.lower() == wanted]
-    named = [key for key in keys if _is_image_name(first(key))] or named
-    valued = [key for key in keys if key.lower() in VALUE_COLUMNS and key not in named[:1]]
-    others = [key for key in keys if key and key not in named[:1]]
-    if len(valued) != 1:
-        valued = others if len(others) == 1 else []
-    return (named[0], valued[0]) if named and valued else None
+    columns = range(len(keys))
+    names = [column for column in columns if rows and _is_image_name(rows[0][column])]
+    names += [column for wanted in NAME_COLUMNS for column in columns if keys[column].lower() == wanted]
+    rest = [column for column in columns if keys[column] and column not in names[:1]]
+    values = [column for column in rest if keys[column].lower() in VALUE_COLUMNS]
+    if len(values) != 1:
+        values = rest
+    if not names or len(values) != 1:
+        return None
+    return list(_pairs.validate_python([(row[names[0]], row[values[0]]) for row in rows]))
 
 
 def _is_image_name(text: Any) -> bool:
