@@ -103,6 +103,23 @@ def test_pruning_removes_checkpoints_and_nothing_that_somebody_put_there(tmp_pat
     assert last.is_dir()
 
 
+def test_what_is_cut_short_or_newer_than_the_run_is_not_counted(tmp_path: Path) -> None:
+    prepare(ImageFolder(write_images(tmp_path / "images")), tmp_path / "store", resolution=8, workers=0)
+    run = vitgan.train(tiny_run(str(tmp_path / "store"), total_kimg=0.016, keep_checkpoints=0), tmp_path / "runs")
+    first, last = checkpoints(run)
+    file = last / "discriminator.safetensors"
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-1])
+    prune_checkpoints(run, 1, last.name)
+    assert checkpoints(run) == [first, last]
+    file.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))  # which only loading sees: the run stands at the first
+    prune_checkpoints(run, 1, first.name)
+    assert checkpoints(run) == [first, last]
+    file.write_bytes(sound)
+    prune_checkpoints(run, 1, last.name)
+    assert checkpoints(run) == [last]
+
+
 def test_leftovers_are_removed_by_their_names_one_by_one(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     place = copy / "checkpoints"

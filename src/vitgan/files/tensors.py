@@ -151,10 +151,10 @@ def check_sizes(config: BaseModel, path: Path) -> None:
         if value > largest:
             raise _too_large(path, name, value, largest)
     resolution = getattr(config, "resolution", 0)
-    for player in ("generator", "discriminator"):
-        tokens = (resolution // getattr(getattr(config, player, None), "patch_size", LARGEST_RESOLUTION)) ** 2
+    for network in ("generator", "discriminator"):
+        tokens = (resolution // getattr(getattr(config, network, None), "patch_size", LARGEST_RESOLUTION)) ** 2
         if tokens > LARGEST_TOKENS:
-            raise _too_large(path, f"the {player}'s number of tokens", tokens, LARGEST_TOKENS)
+            raise _too_large(path, f"the {network}'s number of tokens", tokens, LARGEST_TOKENS)
 
 
 def check_parameters(module: nn.Module, path: Path) -> None:

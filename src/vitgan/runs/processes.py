@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from vitgan.errors import ProcessError, UserError
-from vitgan.files import one_line
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -86,6 +85,8 @@ def join_processes(device: str) -> "PartialState":
     """
     import torch
     from accelerate import PartialState
+
+    from vitgan.files import one_line
 
     started = launch()
     if not torch.distributed.is_initialized():

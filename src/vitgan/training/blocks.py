@@ -1,4 +1,4 @@
-"""Options for the repeated blocks of both players, which do most of the work: recompute activations, compile."""
+"""Options for the repeated blocks of both networks, which do most of the work: recompute activations, compile."""
 
 from functools import partial
 
@@ -6,9 +6,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def repeated_blocks(*players: nn.Module) -> list[nn.Module]:
-    """The blocks of the players, in order: what their lists named `blocks` hold."""
-    return [block for player in players for block in getattr(player, "blocks", ())]
+def repeated_blocks(*networks: nn.Module) -> list[nn.Module]:
+    """The blocks of the networks, in order: what their lists named `blocks` hold."""
+    return [block for network in networks for block in getattr(network, "blocks", ())]
 
 
 def checkpoint_activations(blocks: list[nn.Module]) -> None:

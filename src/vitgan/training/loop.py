@@ -45,7 +45,7 @@ class _Stopped(Exception):
 
 @dataclass
 class Trainer:
-    """One run: two players, their optimisers, and the folder that they write to."""
+    """One run: two networks, their optimisers, and the folder that they write to."""
 
     model: ModelConfig
     objective_config: ObjectiveConfig
