@@ -16,7 +16,7 @@ from benchmarks.peak_memory import peak_mib, resident_mib
 from benchmarks.players import DTYPES, Precision, precisions
 from benchmarks.table import Table, say
 from benchmarks.timing import seconds_of
-from vitgan.layers.attention import AttentionKernel, AttentionKind, SelfAttention
+from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionKind, SelfAttention
 
 DIM, HEADS = 384, 6
 MOST_NAIVE_TOKENS = 256  # its pairwise differences would take 1.6 GB a copy at 1024
@@ -39,12 +39,12 @@ class Layer:
         """Forward and backward of one image's tokens, or None if that would need too much memory."""
         if self.kernel is None:
             return _naive(tokens) if tokens <= MOST_NAIVE_TOKENS else None
-        layer = SelfAttention(DIM, HEADS, self.kind, kernel=self.kernel)
+        layer = SelfAttention(AttentionConfig(DIM, HEADS, self.kind, kernel=self.kernel))
         x = torch.randn(1, tokens, DIM, requires_grad=True)
 
         def forward_and_backward() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=DTYPES[self.precision] == torch.bfloat16):
-                y = layer(x)
+                y, _ = layer(x)
             y.sum().backward()
 
         return forward_and_backward

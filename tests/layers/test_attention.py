@@ -1,6 +1,7 @@
 """Attention against its explicit forms, torch's own, and what low precision does to it."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,17 @@ from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.layers.attention import (
     FUSED_FROM_TOKENS,
+    AttentionConfig,
     SelfAttention,
     dot_attention_weights,
     fused_l2_attention,
     l2_attention_weights,
 )
 from vitgan.layers.linear import EqualizedLinear
+
+
+def attention(*sizes: Any, **options: Any) -> SelfAttention:
+    return SelfAttention(AttentionConfig(*sizes, **options))
 
 
 def by_head(weights: list[Tensor]) -> Tensor:
@@ -88,7 +94,7 @@ def literal_layer(layer: SelfAttention, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("qk_norm", [False, True])
 @pytest.mark.parametrize("kind", ["l2", "dot"])
 def test_layer_equals_the_loop_over_heads(kind, qk_norm: bool, kernel) -> None:
-    layer = perturb(SelfAttention(6, 2, kind, qk_norm=qk_norm, kernel=kernel).double())
+    layer = perturb(attention(6, 2, kind, qk_norm=qk_norm, kernel=kernel).double())
     x = normal(3, 5, 6)
     torch.testing.assert_close(layer(x)[0], torch.stack([literal_layer(layer, sample) for sample in x]))
 
@@ -100,7 +106,7 @@ def test_layer_equals_the_loop_over_heads(kind, qk_norm: bool, kernel) -> None:
 def test_rows_of_the_first_queries_are_those_of_all(
     kind, qk_norm: bool, kernel, convolutional_projection: bool
 ) -> None:
-    layer = SelfAttention(
+    layer = attention(
         6, 2, kind, "none", True, convolutional_projection, num_prefix_tokens=1, qk_norm=qk_norm, kernel=kernel
     )
     layer, x = perturb(layer.double()), normal(3, 5, 6)
@@ -111,7 +117,7 @@ def test_rows_of_the_first_queries_are_those_of_all(
 def test_auto_takes_the_fused_kernel_for_many_tokens(kind) -> None:
     """Which gives the same to rounding."""
     torch.manual_seed(0)
-    layer = SelfAttention(8, 2, kind)
+    layer = attention(8, 2, kind)
     x = normal(1, FUSED_FROM_TOKENS, 8, dtype=torch.float32)
     automatic = layer(x)[0]
     layer.kernel = "fused"
@@ -145,7 +151,7 @@ def test_fused_l2_attention_in_bf16_keeps_the_bias_of_distant_tokens() -> None:
 
 def test_qk_norm_makes_scores_independent_of_the_tokens_size() -> None:
     for kind in ("l2", "dot"):
-        layer = SelfAttention(8, 2, kind, qk_norm=True)
+        layer = attention(8, 2, kind, qk_norm=True)
         for projection in layer.projections.values():
             if "bias" in projection.state_dict():
                 nn.init.zeros_(projection.get_parameter("bias"))
@@ -154,12 +160,12 @@ def test_qk_norm_makes_scores_independent_of_the_tokens_size() -> None:
             layer(100 * x, return_attention=True)[1], layer(x, return_attention=True)[1], rtol=1e-4, atol=1e-5
         )
     assert layer.q_norm is not layer.k_norm
-    tied = SelfAttention(8, 2, "l2", qk_norm=True)
+    tied = attention(8, 2, "l2", qk_norm=True)
     assert tied.q_norm is tied.k_norm  # or the distance would not be one
 
 
 def test_l2_attention_has_one_projection_for_query_and_key() -> None:
-    layer = SelfAttention(6, 2, "l2")
+    layer = attention(6, 2, "l2")
     assert set(layer.projections) == {"qk", "v"}
     q, k, v = layer.project(normal(1, 5, 6, dtype=torch.float32))
     assert torch.equal(q, k)
@@ -168,7 +174,7 @@ def test_l2_attention_has_one_projection_for_query_and_key() -> None:
 
 def test_dot_attention_equals_torchs() -> None:
     """nn.MultiheadAttention with the same weights, its map included, and the fused function."""
-    layer = perturb(SelfAttention(6, 2, "dot", equalized=False).double())
+    layer = perturb(attention(6, 2, "dot", equalized=False).double())
     theirs = nn.MultiheadAttention(6, 2, batch_first=True, dtype=torch.float64)
     q, k, v = (layer.projections[name].state_dict() for name in "qkv")
     key_bias = normal(6, seed=3)  # any: it adds the same to every score of a row
@@ -187,9 +193,7 @@ def test_dot_attention_equals_torchs() -> None:
 @pytest.mark.parametrize("kind", ["l2", "dot"])
 def test_convolutional_projection_is_a_convolution_over_the_token_map(kind) -> None:
     """Class token through the centre tap, borders padded with zeros, then attention as ever."""
-    layer = perturb(
-        SelfAttention(4, 2, kind, convolutional_projection=True, num_prefix_tokens=1, equalized=False).double()
-    )
+    layer = perturb(attention(4, 2, kind, convolutional_projection=True, num_prefix_tokens=1, equalized=False).double())
     x = normal(2, 1 + 9, 4)
     expected = []
     for sample in x:
@@ -204,7 +208,7 @@ def test_convolutional_projection_is_a_convolution_over_the_token_map(kind) -> N
 
 def test_convolutional_projection_sees_neighbours() -> None:
     """A token's query depends on the eight tokens around it and on no other."""
-    layer = SelfAttention(4, 1, "l2", convolutional_projection=True, num_prefix_tokens=1)
+    layer = attention(4, 1, "l2", convolutional_projection=True, num_prefix_tokens=1)
     x = normal(1, 1 + 25, 4, dtype=torch.float32).requires_grad_()
     query = layer.project(x)[0][0, 0, 1 + 12]  # the map's middle
     (gradient,) = torch.autograd.grad(query.sum(), x)
@@ -214,7 +218,7 @@ def test_convolutional_projection_sees_neighbours() -> None:
 
 @pytest.mark.parametrize("kind", ["l2", "dot"])
 def test_attention_map_is_a_distribution_in_float32(kind) -> None:
-    layer = SelfAttention(8, 2, kind)
+    layer = attention(8, 2, kind)
     x = normal(2, 5, 8, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         weights = layer(x, return_attention=True)[1]
@@ -230,7 +234,7 @@ def test_attention_map_is_a_distribution_in_float32(kind) -> None:
 def test_every_parameter_matters(kind, convolutional: bool) -> None:
     """In float64 a gradient that is zero by symmetry would be below 1e-15; optimisers would follow its rounding."""
     prefix = 1 if convolutional else 0
-    layer = SelfAttention(6, 2, kind, convolutional_projection=convolutional, num_prefix_tokens=prefix).double()
+    layer = attention(6, 2, kind, convolutional_projection=convolutional, num_prefix_tokens=prefix).double()
     (layer(normal(2, 4 + prefix, 6))[0] * normal(2, 4 + prefix, 6, seed=1)).sum().backward()
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None
@@ -241,7 +245,7 @@ def test_l2_attention_starts_neither_uniform_nor_on_itself() -> None:
     """At initialisation a token weighs itself about exp(2) times as much as an independent one, at any width."""
     for dim, num_heads in ((48, 2), (96, 1)):
         torch.manual_seed(0)
-        layer = SelfAttention(dim, num_heads, "l2")
+        layer = attention(dim, num_heads, "l2")
         x = F.layer_norm(normal(8, 24, dim, dtype=torch.float32), (dim,))
         logarithms = layer(x, return_attention=True)[1].log()
         others = (logarithms.sum(-1) - logarithms.diagonal(dim1=-2, dim2=-1)) / 23

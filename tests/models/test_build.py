@@ -172,3 +172,26 @@ def test_grey_images(tiny_model) -> None:
     images = generator.sample(2)
     assert images.shape == (2, 1, 12, 12)
     assert discriminator(images).shape == (2,)
+
+
+def test_built_on_meta_and_initialised_by_torchs_own_means(model) -> None:
+    """`to_empty`, then every module's `reset_parameters`: the weights of a new network, in their spread."""
+    for network, expected in zip(
+        (build_generator(model.generator_spec(), device="meta"), build_discriminator(model, device="meta")),
+        both(model, 0),
+        strict=True,
+    ):
+        network.to_empty(device="cpu")
+        for tensor in network.state_dict().values():
+            tensor.fill_(torch.nan)
+        for module in network.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+        for name, tensor in network.state_dict().items():
+            like = expected.state_dict()[name].float()
+            assert torch.isfinite(tensor).all(), name
+            if (like.numel() > 1 and like.unique().numel() == 1) or "kernel" in name:
+                assert torch.equal(tensor, like), name  # constants
+            elif like.numel() > 50:
+                assert tensor.std().item() == pytest.approx(like.std().item(), rel=0.5), name

@@ -76,6 +76,7 @@ class SynthesisGraph(nn.Module):
         decoder = _decoder(self.generator)
         if decoder is None:
             return self.generator.synthesis(w)
+        assert isinstance(self.generator, ViTGenerator)
         tokens, _ = self.generator.tokens(w)
         return decoder(tokens), tokens
 

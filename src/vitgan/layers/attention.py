@@ -13,13 +13,14 @@ together, so the tokens' mean is subtracted first, which keeps 2 q·k - ||k||² 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, stacked
+from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, stacked
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 
@@ -30,52 +31,49 @@ FUSED_FROM_TOKENS = 512
 """From here on "auto" takes the fused kernel: measured on a CPU, the explicit products are faster up to 257 tokens."""
 
 
+@dataclass(frozen=True)
+class AttentionConfig:
+    """What a `SelfAttention` is."""
+
+    dim: int
+    """Width of a token; a multiple of `num_heads`."""
+    num_heads: int
+    kind: AttentionKind = "dot"
+    """The ViT's dot product, or "l2": query and key are one projection, the similarity is the negative squared distance."""
+    weight_norm: WeightNorm = "none"
+    """Spectral normalisation of every projection."""
+    equalized: bool = True
+    """Equalised learning rate."""
+    convolutional_projection: bool = False
+    """Project by 3×3 convolutions over the square token map (ViTGAN §3.2, v2). The class token, which has no place in the
+    map, goes through the kernel's centre, as a map of one token with zero padding does."""
+    num_prefix_tokens: int = 0
+    """Tokens before the map (the class token), needed by the convolutions only."""
+    qk_norm: bool = False
+    """Divide each head's query and key by their root mean square, with a learned scale (Henry et al. 2020; R3GAN's and GAT's
+    way to keep the scores bounded)."""
+    kernel: AttentionKernel = "auto"
+    """One of: "explicit" multiplies out the N×N weights and can be differentiated twice; "fused" never stores them, but has
+    no second derivative; "auto" chooses by the number of tokens."""
+
+
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over tokens, (B, N, dim) -> (B, N, dim).
+    """Multi-head self-attention over tokens, (B, N, dim) -> (B, N, dim)."""
 
-    With `kind="dot"` this is the ViT's; with `kind="l2"` query and key are one projection and the similarity is the
-    negative squared distance. With `convolutional_projection` the projections are 3×3 convolutions over the token map
-    (ViTGAN §3.2, v2): the class token, which has no place in the map, goes through the kernel's centre, as a map of one
-    token with zero padding does.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        kind: AttentionKind = "dot",
-        weight_norm: WeightNorm = "none",
-        equalized: bool = True,
-        convolutional_projection: bool = False,
-        num_prefix_tokens: int = 0,
-        qk_norm: bool = False,
-        kernel: AttentionKernel = "auto",
-    ) -> None:
-        """Builds the projections.
-
-        Args:
-            dim: Width of a token; a multiple of `num_heads`.
-            num_heads: Number of attention heads.
-            kind: "dot" or "l2".
-            weight_norm: Spectral normalisation of every projection.
-            equalized: Equalised learning rate.
-            convolutional_projection: Project by 3×3 convolutions over the square token map.
-            num_prefix_tokens: Tokens before the map (the class token), needed by the convolutions only.
-            qk_norm: Divide each head's query and key by their root mean square, with a learned scale (Henry et al. 2020;
-                R3GAN's and GAT's way to keep the scores bounded).
-            kernel: "explicit" multiplies out the N×N weights and can be differentiated twice; "fused" never stores them,
-                but has no second derivative; "auto" chooses by the number of tokens.
-        """
+    def __init__(self, config: AttentionConfig) -> None:
+        """Builds the projections."""
         super().__init__()
-        self.num_heads, self.kind, self.num_prefix_tokens, self.kernel = num_heads, kind, num_prefix_tokens, kernel
-        self.convolutional_projection = convolutional_projection
+        self.num_heads, self.kind, self.kernel = config.num_heads, config.kind, config.kernel
+        self.convolutional_projection = config.convolutional_projection
+        self.num_prefix_tokens = config.num_prefix_tokens
+        dim, head_dim = config.dim, config.dim // config.num_heads
         # [choice] Independent normalised tokens are 2 d_h apart (squared) under a projection of gain 1, so that every
         # token would attend to itself alone, exp(2 sqrt(d_h)) times as much as to another. This gain makes it exp(2).
-        gains = {"qk": (dim // num_heads) ** -0.25, "v": 1.0} if kind == "l2" else {"q": 1.0, "k": 1.0, "v": 1.0}
+        gains = {"qk": head_dim**-0.25, "v": 1.0} if config.kind == "l2" else {"q": 1.0, "k": 1.0, "v": 1.0}
 
         def projection(gain: float, bias: bool) -> nn.Module:
-            options = {"bias": bias, "gain": gain, "equalized": equalized, "weight_norm": weight_norm}
-            if convolutional_projection:
+            options = LayerOptions(bias=bias, gain=gain, equalized=config.equalized, weight_norm=config.weight_norm)
+            if config.convolutional_projection:
                 return EqualizedConv2d(dim, dim, 3, padding=1, **options)
             return EqualizedLinear(dim, dim, **options)
 
@@ -84,10 +82,10 @@ class SelfAttention(nn.Module):
         self.projections = nn.ModuleDict(
             {name: projection(gain, name not in ("k", "qk")) for name, gain in gains.items()}
         )
-        head_dim = dim // num_heads
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else None
-        self.k_norm = (self.q_norm if kind == "l2" else nn.RMSNorm(head_dim, eps=1e-6)) if qk_norm else None
-        self.out = EqualizedLinear(dim, dim, equalized=equalized, weight_norm=weight_norm)
+        self.q_norm = nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else None
+        tied = config.kind == "l2" or not config.qk_norm
+        self.k_norm = self.q_norm if tied else nn.RMSNorm(head_dim, eps=1e-6)
+        self.out = EqualizedLinear(dim, dim, equalized=config.equalized, weight_norm=config.weight_norm)
 
     def forward(
         self, x: Tensor, num_queries: int | None = None, return_attention: bool = False

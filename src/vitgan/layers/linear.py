@@ -1,4 +1,4 @@
-"""Linear layers with equalised learning rate, and the modulated linear layer of the implicit pixel decoder.
+"""Layers with equalised learning rate: linear, convolution, and the modulated linear layer of the implicit pixel decoder.
 
 Equalised learning rate (Karras et al. 2018): weights are stored with unit variance and scaled by 1/sqrt(fan_in) when they
 are used, so that Adam's step has the same relative size in every layer. `lr_multiplier` slows a layer down further.
@@ -7,6 +7,7 @@ Weights are drawn from the global generator of torch, like those of torch's own 
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -15,62 +16,85 @@ from torch import Tensor, nn
 from vitgan.layers.spectral import SpectralNorm, WeightNorm
 
 
-class EqualizedWeight(nn.Module):
-    """A weight of unit variance with its runtime scale and, optionally, a spectral norm."""
+class LayerOptions(TypedDict, total=False):
+    """What every equalised layer can be told; see `EqualizedLayer`."""
+
+    bias: bool
+    bias_init: float
+    gain: float
+    lr_multiplier: float
+    equalized: bool
+    weight_norm: WeightNorm
+    initial_factor: float
+
+
+class EqualizedLayer(nn.Module):
+    """A weight (out, in, ...) and a bias (out,) with their factors, and optionally a (improved) spectral norm."""
 
     weight: nn.Parameter
+    bias: nn.Parameter | None
     weight_norm: SpectralNorm | None
-
-    def _init_weight(
-        self, shape: tuple[int, ...], equalized: bool, lr_multiplier: float, weight_norm: WeightNorm, gain: float
-    ) -> None:
-        standard_deviation = gain / math.sqrt(math.prod(shape[1:]))
-        self.scale = (standard_deviation if equalized else 1.0) * lr_multiplier
-        self.weight = nn.Parameter(torch.randn(shape) * (standard_deviation / self.scale))
-        self.weight_norm = None if weight_norm == "none" else SpectralNorm(self.weight, weight_norm, self.scale)
-
-    def effective_weight(self) -> Tensor:
-        """The weight as the layer applies it, float32."""
-        return self.weight * self.scale if self.weight_norm is None else self.weight_norm(self.weight)
-
-
-class EqualizedLinear(EqualizedWeight):
-    """y = x W^T + b with equalised learning rate and optional (improved) spectral normalisation."""
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
+        shape: tuple[int, ...],
         bias: bool = True,
         bias_init: float = 0.0,
         gain: float = 1.0,
         lr_multiplier: float = 1.0,
         equalized: bool = True,
         weight_norm: WeightNorm = "none",
+        initial_factor: float = 1.0,
     ) -> None:
         """Builds the layer.
 
         Args:
-            in_features: Size of the last dimension of the input.
-            out_features: Size of the last dimension of the output.
+            shape: Of the weight.
             bias: Whether to add a learned bias.
             bias_init: Its initial value.
-            gain: Factor of the whole output: standard deviation of the effective weights times sqrt(in_features).
+            gain: Factor of the whole output: standard deviation of the effective weights times sqrt(fan_in).
             lr_multiplier: Relative learning rate of weight and bias.
             equalized: False stores weights and bias at their effective size over `lr_multiplier` (the ordinary form).
-            weight_norm: "isn", "sn" or "none".
+            weight_norm: "isn", "sn" or "none"; the norm is that of the weight seen as a matrix (out, everything else).
+            initial_factor: Factor of the initial weight alone.
         """
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self._init_weight((out_features, in_features), equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier * (gain if equalized else 1.0)
-        self.bias = nn.Parameter(torch.full((out_features,), bias_init / self.bias_scale)) if bias else None
+        deviation = gain / math.sqrt(math.prod(shape[1:]))
+        self.scale = (deviation if equalized else 1.0) * lr_multiplier
+        self.bias_scale = (gain if equalized else 1.0) * lr_multiplier
+        self.initial_deviation, self.initial_factor = deviation / self.scale, initial_factor
+        self.initial_bias = bias_init / self.bias_scale
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(shape[0])) if bias else None
+        self.weight_norm = None if weight_norm == "none" else SpectralNorm(shape, weight_norm, self.scale)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws the weight anew, and measures it for the spectral norm."""
+        normal_(self.weight, self.initial_deviation).mul_(self.initial_factor)
+        if self.bias is not None:
+            nn.init.constant_(self.bias, self.initial_bias)
+        if self.weight_norm is not None:
+            self.weight_norm.reset(self.weight)
+
+    def effective_weight(self) -> Tensor:
+        """The weight as the layer applies it, float32."""
+        return self.weight * self.scale if self.weight_norm is None else self.weight_norm(self.weight)
 
     def effective_bias(self) -> Tensor | None:
-        """The bias (out_features,) as the layer applies it."""
+        """The bias (out,) as the layer applies it."""
         if self.bias is None or self.bias_scale == 1.0:
             return self.bias
         return self.bias * self.bias_scale
+
+
+class EqualizedLinear(EqualizedLayer):
+    """y = x W^T + b."""
+
+    def __init__(self, in_features: int, out_features: int, **options: Unpack[LayerOptions]) -> None:
+        super().__init__((out_features, in_features), **options)
+        self.in_features, self.out_features = in_features, out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -80,8 +104,8 @@ class EqualizedLinear(EqualizedWeight):
         return f"{self.in_features} -> {self.out_features}, scale={self.scale:.4g}"
 
 
-class EqualizedConv2d(EqualizedWeight):
-    """A 2-D convolution with equalised learning rate and optional (improved) spectral normalisation."""
+class EqualizedConv2d(EqualizedLayer):
+    """A 2-D convolution with a square kernel."""
 
     def __init__(
         self,
@@ -90,26 +114,10 @@ class EqualizedConv2d(EqualizedWeight):
         kernel_size: int,
         stride: int = 1,
         padding: int = 0,
-        bias: bool = True,
-        gain: float = 1.0,
-        lr_multiplier: float = 1.0,
-        equalized: bool = True,
-        weight_norm: WeightNorm = "none",
+        **options: Unpack[LayerOptions],
     ) -> None:
-        """Builds the layer; arguments as in `EqualizedLinear` and `torch.nn.Conv2d`.
-
-        The spectral norm is that of the weight seen as a matrix (out_channels, in_channels · kernel_size²).
-        """
-        super().__init__()
-        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        super().__init__((out_channels, in_channels, kernel_size, kernel_size), **options)
         self.stride, self.padding = stride, padding
-        self._init_weight(shape, equalized, lr_multiplier, weight_norm, gain)
-        self.bias_scale = lr_multiplier * (gain if equalized else 1.0)
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-
-    def effective_bias(self) -> Tensor | None:
-        """The bias (out_channels,) as the layer applies it."""
-        return None if self.bias is None else self.bias * self.bias_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
@@ -134,18 +142,25 @@ def side_by_side(layers: Sequence[EqualizedLinear], x: Tensor) -> tuple[Tensor, 
     return F.linear(x, *stacked(layers)).split([layer.out_features for layer in layers], dim=-1)
 
 
-class ModulatedLinear(EqualizedWeight):
+class ModulatedLinear(EqualizedLayer):
     """A linear layer whose weight each style rescales, as in StyleGAN2 (Karras et al. 2020) and CIPS, per token.
 
     For a style s the weight is W'_ok = W_ok s_k, demodulated to W''_ok = W'_ok / sqrt(sum_k W'_ok² + eps). The
     demodulation divides the output; s multiplies what is smaller, a weight for each token or the input of a shared product.
     """
 
-    def __init__(self, in_features: int, out_features: int, demodulate: bool = True, equalized: bool = True) -> None:
-        super().__init__()
+    bias: nn.Parameter
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        demodulate: bool = True,
+        equalized: bool = True,
+        initial_factor: float = 1.0,
+    ) -> None:
+        super().__init__((out_features, in_features), equalized=equalized, initial_factor=initial_factor)
         self.in_features, self.out_features, self.demodulate = in_features, out_features, demodulate
-        self._init_weight((out_features, in_features), equalized, 1.0, "none", 1.0)
-        self.bias = nn.Parameter(torch.zeros(out_features))
 
     def demodulation(self, style: Tensor) -> Tensor:
         """1 / ||W ⊙ s|| per output: style (..., in_features) -> (..., out_features), float32 or wider."""
@@ -177,3 +192,11 @@ class ModulatedLinear(EqualizedWeight):
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, demodulate={self.demodulate}"
+
+
+def normal_(tensor: Tensor, deviation: float = 1.0) -> Tensor:
+    """Fills a tensor with normal numbers in place: `nn.init.normal_`, but nothing happens on "meta".
+
+    There that one imports torch's compiler, seconds for nothing. Cut so far out, the truncated normal is the normal.
+    """
+    return nn.init.trunc_normal_(tensor, std=deviation, a=-10 * deviation, b=10 * deviation)

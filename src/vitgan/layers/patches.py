@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 
@@ -60,8 +60,14 @@ class FourierFeatures(nn.Module):
     def __init__(self, dim: int, frequency: float) -> None:
         super().__init__()
         self.frequency = frequency
-        self.weight = nn.Parameter(torch.randn(dim, 2))
-        self.bias = nn.Parameter((torch.rand(dim) * 2 - 1) * math.pi)
+        self.weight = nn.Parameter(torch.empty(dim, 2))
+        self.bias = nn.Parameter(torch.empty(dim))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        normal_(self.weight)
+        self.bias.uniform_(-1, 1).mul_(math.pi)
 
     def forward(self, positions: Tensor) -> Tensor:
         """(..., 2) in [-1, 1] -> (..., dim) in [-1, 1], float32."""

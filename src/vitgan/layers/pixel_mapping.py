@@ -6,7 +6,6 @@ The layer that makes the image computes in float32 under autocast too: bf16 has 
 import itertools
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from vitgan.layers.precision import full_precision
 from vitgan.layers.resample import ModulatedConv2d, leaky_relu
 
 INITIAL_CONTRAST = 0.3
+"""[choice] Images start near grey: a first image of full contrast is a texture that training must first undo."""
 
 
 class ImplicitPatchDecoder(nn.Module):
@@ -42,10 +42,9 @@ class ImplicitPatchDecoder(nn.Module):
         self.style1 = EqualizedLinear(dim, hidden_dim, bias_init=1.0, equalized=equalized)
         self.style2 = EqualizedLinear(dim, hidden_dim, bias_init=1.0, equalized=equalized)
         self.layer1 = ModulatedLinear(hidden_dim, hidden_dim, equalized=equalized)
-        self.layer2 = ModulatedLinear(hidden_dim, channels, demodulate=False, equalized=equalized)
-        # [choice] Images start near grey: a first image of full contrast is a texture that training must first undo.
-        with torch.no_grad():
-            self.layer2.weight.mul_(INITIAL_CONTRAST)
+        self.layer2 = ModulatedLinear(
+            hidden_dim, channels, demodulate=False, equalized=equalized, initial_factor=INITIAL_CONTRAST
+        )
 
     def forward(self, y: Tensor, zoom: int = 1) -> Tensor:
         """y (B, L, dim) -> images (B, C, zoom · H, zoom · W).
@@ -111,9 +110,9 @@ class ShufflePatchDecoder(nn.Module):
         self.patch_size, self.grid_size = patch_size, grid_size
         self.linear = EqualizedLinear(dim, hidden_dim * patch_size**2, gain=math.sqrt(2), equalized=equalized)
         self.conv = EqualizedConv2d(hidden_dim, hidden_dim, 3, padding=1, gain=math.sqrt(2), equalized=equalized)
-        self.to_image = EqualizedConv2d(hidden_dim, channels, 3, padding=1, equalized=equalized)
-        with torch.no_grad():
-            self.to_image.weight.mul_(INITIAL_CONTRAST)
+        self.to_image = EqualizedConv2d(
+            hidden_dim, channels, 3, padding=1, equalized=equalized, initial_factor=INITIAL_CONTRAST
+        )
 
     def forward(self, y: Tensor) -> Tensor:
         """y (B, L, dim) -> images (B, C, H, W), float32."""
@@ -149,9 +148,9 @@ class ConvolutionalPatchDecoder(nn.Module):
             ModulatedConv2d(fan_in, fan_out, 3, w_dim, upsample=True, gain=math.sqrt(2))
             for fan_in, fan_out in itertools.pairwise(widths)
         )
-        self.to_image = ModulatedConv2d(widths[-1], channels, 1, w_dim, demodulate=False)
-        with torch.no_grad():
-            self.to_image.weight.mul_(INITIAL_CONTRAST)
+        self.to_image = ModulatedConv2d(
+            widths[-1], channels, 1, w_dim, demodulate=False, initial_factor=INITIAL_CONTRAST
+        )
 
     def forward(self, y: Tensor, w: Tensor) -> Tensor:
         """y (B, L, dim), w (B, w_dim) -> images (B, C, H, W)."""

@@ -8,4 +8,5 @@ from torch import Tensor
 
 def full_precision(tensor: Tensor) -> AbstractContextManager:
     """A context in which products of `tensor` are computed in its own precision, also under autocast."""
-    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

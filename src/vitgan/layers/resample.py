@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedLinear, EqualizedWeight
+from vitgan.layers.linear import EqualizedLayer, EqualizedLinear
 from vitgan.layers.precision import full_precision
 
 
@@ -24,9 +24,13 @@ class _DepthwiseFilter(nn.Module):
 
     def __init__(self, taps: tuple[float, ...], gain: float = 1.0) -> None:
         super().__init__()
-        row = torch.tensor(taps)
-        kernel = torch.outer(row, row) * (gain / row.sum() ** 2)
-        self.register_buffer("kernel", kernel[None, None])  # in checkpoints, so that a model built on "meta" gets it
+        self.taps, self.gain = taps, gain
+        self.register_buffer("kernel", torch.empty(1, 1, len(taps), len(taps)))  # (1, 1, taps, taps), in checkpoints
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        row = torch.tensor(self.taps)
+        self.kernel.copy_(torch.outer(row, row) * (self.gain / row.sum() ** 2))
 
     def depthwise_kernel(self, x: Tensor) -> Tensor:
         """(C, 1, taps, taps) for x (B, C, H, W)."""
@@ -72,7 +76,7 @@ class Downsample(_DepthwiseFilter):
             return F.avg_pool2d(F.conv2d(x, self.depthwise_kernel(x), padding=1, groups=x.shape[1]), 2)
 
 
-class ModulatedConv2d(EqualizedWeight):
+class ModulatedConv2d(EqualizedLayer):
     """A convolution whose weight each sample's style rescales, optionally onto twice the resolution.
 
     The style s = A w + b, b starting at 1, gives each sample the weight W'_oikl = W_oikl s_i, demodulated to
@@ -80,6 +84,8 @@ class ModulatedConv2d(EqualizedWeight):
     output channel alone, activations are scaled before and after one convolution shared by the whole batch; no weight
     per sample and no grouped convolution is needed. Style and demodulation are computed in float32 under autocast too.
     """
+
+    bias: nn.Parameter
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class ModulatedConv2d(EqualizedWeight):
         demodulate: bool = True,
         upsample: bool = False,
         gain: float = 1.0,
+        initial_factor: float = 1.0,
     ) -> None:
         """Builds the layer with equalised learning rate and a bias that starts at 0.
 
@@ -101,15 +108,14 @@ class ModulatedConv2d(EqualizedWeight):
             demodulate: Normalise each output channel to unit variance for unit-variance input.
             upsample: Transposed convolution onto twice the size, then blur.
             gain: Factor of the whole output, folded into what is multiplied anyway: that of an activation to follow.
+            initial_factor: Factor of the initial weight alone.
         """
-        super().__init__()
         if upsample and kernel_size != 3:
             raise ValueError(f"an upsampling modulated convolution has kernel size 3, not {kernel_size}")
+        super().__init__((out_channels, in_channels, kernel_size, kernel_size), initial_factor=initial_factor)
         self.in_channels, self.out_channels, self.gain = in_channels, out_channels, gain
         self.demodulate, self.padding = demodulate, kernel_size // 2
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
-        self._init_weight((out_channels, in_channels, kernel_size, kernel_size), True, 1.0, "none", 1.0)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
         self.blur = Blur(padding=1, gain=4.0) if upsample else None
 
     def modulation(self, w: Tensor) -> tuple[Tensor, Tensor]:

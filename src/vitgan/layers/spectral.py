@@ -15,6 +15,7 @@ discriminator update, *before* the forward pass, and a forward pass only reads t
 discriminator's weights as they are.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -37,26 +38,25 @@ class SpectralNorm(nn.Module):
     right_vector: Tensor
     target_sigma: Tensor
 
-    def __init__(self, weight: Tensor, kind: WeightNorm, scale: float = 1.0) -> None:
-        """Measures the initial weight exactly.
+    def __init__(self, shape: tuple[int, ...], kind: WeightNorm, scale: float = 1.0) -> None:
+        """Makes room for the state; `reset` measures a weight.
 
         Args:
-            weight: The initial weight as it is stored, float32.
-            kind: "isn" keeps the singular value that `scale * weight` has now, "sn" keeps 1.
+            shape: Of the weight.
+            kind: "isn" keeps the singular value that `scale` times the initial weight has, "sn" keeps 1.
             scale: The runtime factor of an equalised layer; the normalised weight has it folded in.
         """
         super().__init__()
         self.kind, self.scale = kind, scale
-        rows, columns = weight.flatten(1).shape
+        rows, columns = shape[0], math.prod(shape[1:])
         self.register_buffer("left_vector", torch.empty(rows))
         self.register_buffer("right_vector", torch.empty(columns))
         self.register_buffer("target_sigma", torch.empty(()))
-        self.reset(weight)
 
     @torch.no_grad()
     def reset(self, weight: Tensor) -> None:
         """Takes `weight` as the initial one: exact singular vectors and the target that follows from `kind`."""
-        if weight.is_meta:  # shapes only: nothing to measure
+        if weight.is_meta:  # nothing to measure, as in torch.nn.init
             return
         left, sigma, right = largest_singular_triplet(weight.flatten(1))
         self.left_vector.copy_(left)

@@ -51,7 +51,12 @@ class Generator(nn.Module, ABC):
         super().__init__()
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
         self.z_dim, self.w_dim, self.num_styles = z_dim, w_dim, num_styles
-        self.register_buffer("w_mean", torch.zeros(w_dim))
+        self.register_buffer("w_mean", torch.empty(w_dim))
+        Generator.reset_parameters(self)
+
+    def reset_parameters(self) -> None:
+        """Starts the tensors that are the network's own, not a layer's: the mean style at 0."""
+        nn.init.zeros_(self.w_mean)
 
     @abstractmethod
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.layers.linear import normal_
 from vitgan.layers.resample import ModulatedConv2d, Upsample, leaky_relu
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork
@@ -71,11 +72,16 @@ class StyleGAN2Generator(Generator):
         self.mapping_network = MappingNetwork(
             config.z_dim, config.w_dim, config.mapping_layers, config.mapping_lr_multiplier, num_classes
         )
-        self.constant = nn.Parameter(torch.randn(1, maps[FIRST_RESOLUTION], FIRST_RESOLUTION, FIRST_RESOLUTION))
+        self.constant = nn.Parameter(torch.empty(1, maps[FIRST_RESOLUTION], FIRST_RESOLUTION, FIRST_RESOLUTION))
+        self.reset_parameters()
         self.upsample = Upsample()
         self.blocks = nn.ModuleList(
             SynthesisBlock(maps.get(r // 2), maps[r], channels, config.w_dim, r, config.noise) for r in maps
         )
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        normal_(self.constant)
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.mapping_network(z, labels)
@@ -140,9 +146,15 @@ class SynthesisLayer(nn.Module):
         super().__init__()
         self.gain = math.sqrt(2)  # the leaky ReLU's, which commutes with it
         self.conv = ModulatedConv2d(in_channels, out_channels, 3, w_dim, upsample=upsample, gain=self.gain)
-        self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
+        self.noise_strength = nn.Parameter(torch.empty(())) if noise else None
         if noise:
-            self.register_buffer("fixed_noise", torch.randn(resolution, resolution))
+            self.register_buffer("fixed_noise", torch.empty(resolution, resolution))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.noise_strength is not None:
+            nn.init.zeros_(self.noise_strength)
+            normal_(self.fixed_noise)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
         """x (B, in, H, W), w (B, w_dim), noise (B, 1, H', W') or None for the fixed one -> (B, out, H', W')."""

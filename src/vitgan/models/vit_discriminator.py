@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.layers.attention import AttentionKernel, AttentionKind, SelfAttention
-from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionKind, SelfAttention
+from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.mlp import Mlp, MlpKind
 from vitgan.layers.norm import Normalization, plain_norm
 from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, fine_detail, grid_positions
@@ -72,22 +72,30 @@ class DiscriminatorBlock(nn.Module):
         dim = config.dim
         self.norm1 = plain_norm(dim, config.normalization)
         self.attention = SelfAttention(
-            dim,
-            config.num_heads,
-            config.attention,
-            config.weight_norm,
-            config.equalized_lr,
-            config.convolutional_projection,
-            num_prefix_tokens=1,
-            qk_norm=config.qk_norm,
-            kernel=config.attention_kernel,
+            AttentionConfig(
+                dim,
+                config.num_heads,
+                config.attention,
+                config.weight_norm,
+                config.equalized_lr,
+                config.convolutional_projection,
+                num_prefix_tokens=1,
+                qk_norm=config.qk_norm,
+                kernel=config.attention_kernel,
+            )
         )
         self.norm2 = plain_norm(dim, config.normalization)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, config.weight_norm, config.equalized_lr)
         # LayerScale (Touvron et al. 2021): both branches start small.
-        scale = config.layer_scale
-        self.scale1 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
-        self.scale2 = nn.Parameter(torch.full((dim,), scale)) if scale is not None else None
+        self.layer_scale = config.layer_scale
+        self.scale1 = nn.Parameter(torch.empty(dim)) if self.layer_scale is not None else None
+        self.scale2 = nn.Parameter(torch.empty(dim)) if self.layer_scale is not None else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for scale in (self.scale1, self.scale2):
+            if scale is not None and self.layer_scale is not None:
+                nn.init.constant_(scale, self.layer_scale)
 
     def forward(
         self, h: Tensor, num_outputs: int | None = None, return_attention: bool = False
@@ -129,7 +137,8 @@ class ViTDiscriminator(Discriminator):
             equalized,
         )
         self.position_embedding = FourierFeatures(dim, config.position_frequency)
-        self.class_token = nn.Parameter(torch.randn(dim))
+        self.class_token = nn.Parameter(torch.empty(dim))
+        self.reset_parameters()
         self.blocks = nn.ModuleList(DiscriminatorBlock(config) for _ in range(config.depth))
         self.norm = plain_norm(dim, config.normalization)
         self.head = EqualizedLinear(dim, 1, equalized=equalized, weight_norm=weight_norm)
@@ -139,6 +148,9 @@ class ViTDiscriminator(Discriminator):
             if num_classes
             else None
         )
+
+    def reset_parameters(self) -> None:
+        normal_(self.class_token)
 
     def tokens(self, images: Tensor) -> Tensor:
         """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim)."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.layers.attention import AttentionKernel, SelfAttention
+from vitgan.layers.attention import AttentionConfig, AttentionKernel, SelfAttention
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
 from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm
@@ -24,8 +24,6 @@ from vitgan.layers.pixel_mapping import (
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork, pixel_norm
 from vitgan.schema import Config
-
-INITIAL_GATES = 0.1
 
 LatentMapping = Literal["sln", "add", "prepend"]
 PixelMapping = Literal["inr", "linear", "conv", "shuffle"]
@@ -89,17 +87,18 @@ class GeneratorBlock(nn.Module):
         dim, equalized = config.dim, config.equalized_lr
         self.norm1 = block_norm(config)
         self.attention = SelfAttention(
-            dim, config.num_heads, equalized=equalized, qk_norm=config.qk_norm, kernel=config.attention_kernel
+            AttentionConfig(
+                dim, config.num_heads, equalized=equalized, qk_norm=config.qk_norm, kernel=config.attention_kernel
+            )
         )
         self.norm2 = block_norm(config)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
         # [choice] Weights a tenth as large (GAT's gain): gates start near 1, and a gated block almost as a plain one.
         self.gates = (
-            EqualizedLinear(config.w_dim, 2 * dim, bias_init=1.0, equalized=equalized) if config.gated else None
+            EqualizedLinear(config.w_dim, 2 * dim, bias_init=1.0, equalized=equalized, initial_factor=0.1)
+            if config.gated
+            else None
         )
-        if self.gates is not None:
-            with torch.no_grad():
-                self.gates.weight.mul_(INITIAL_GATES)
 
     def forward(self, h: Tensor, w: Tensor, return_attention: bool = False) -> tuple[Tensor, Tensor | None]:
         """h (B, L, dim), w (B, w_dim) -> (B, L, dim), and the attention weights (B, heads, L, L) if asked for."""

@@ -4,13 +4,11 @@ No pickle is ever read: weights are safetensors, configurations JSON validated a
 stranger can run no code, name no other file, and ask for no more memory than `vitgan.files.tensors` allows.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from vitgan.devices import find_device
 from vitgan.errors import UserError
@@ -129,23 +127,6 @@ def start_from(name: str, generator: nn.Module, discriminator: nn.Module, genera
             load_weights(module, folder / f"{network}.safetensors")
 
 
-class _ShapesOnly(TorchFunctionMode):
-    """Initialisation on "meta" without its arithmetic, for which torch would import its compiler: more than a second."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return _SAME_SHAPE.get(func, func)(*args, **(kwargs or {}))
-
-
-_SAME_SHAPE: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.randn: torch.empty,
-    torch.rand: torch.empty,
-    Tensor.mul: Tensor.mul_,
-    Tensor.sub: Tensor.sub_,
-}
-
-
 def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
     """The generator that a stranger's configuration describes, on "meta": shapes, no memory.
 
@@ -154,8 +135,7 @@ def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
     """
     check_sizes(spec, path)
     try:
-        with _ShapesOnly():
-            generator = build_generator(spec, device="meta")
+        generator = build_generator(spec, device="meta")
     except (RuntimeError, ValueError, OverflowError, ArithmeticError) as error:
         raise UserError(one_line(f"{path}: its configuration describes no generator: {error}")) from error
     check_parameters(generator, path)
