@@ -23,6 +23,7 @@ LIBRARY = TRAINING | {
     "presets",
     "pretrained",
     "evaluation",
+    "measured",
     "runs",
     "model_names",
     "allocator",
@@ -65,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": TRAINING | {"config", "model_names", "pretrained", "export"},
     # Where a configuration becomes a run: the loop, the images, and the metrics that the loop does not know.
     "evaluation": TRAINING | {"config", "data", "metrics"},
+    "measured": TRAINING | {"config", "data", "metrics", "model_names", "pretrained", "run_folder"},
     "run_folder": TRAINING | {"config", "data"},
     "provenance": TRAINING | {"config", "presets", "data", "run_folder", "model_names"},
     "runs": TRAINING | {"launch", "config", "data", "evaluation", "run_folder", "model_names", "pretrained"},

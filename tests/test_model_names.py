@@ -13,9 +13,9 @@ import vitgan
 from hub import running_hub
 from tiny import tiny_model
 from vitgan import model_names
-from vitgan.cli.evaluate import find_source
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
+from vitgan.measured import find_source
 from vitgan.model_names import bundled_models, fetch, find_model
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.pretrained import start_from, write_networks

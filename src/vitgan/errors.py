@@ -6,7 +6,16 @@ class UserError(Exception):
 
     The message is one line that says what was wrong, what was expected and what to do. The command line prints it
     without a traceback and ends with exit code 2; library callers may catch it.
+
+    Args:
+        message: The line.
+        parameter: The parameter or field to change, as the library calls it ("batch_size", "training.batch_size");
+            the command line adds the name of its option.
     """
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class ProcessError(UserError):

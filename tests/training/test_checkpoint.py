@@ -7,11 +7,11 @@ import pytest
 
 import vitgan
 from tiny import newest, tiny_model, tiny_run, write_images
-from vitgan.cli.evaluate import is_model
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.explore.attention import load_discriminator
+from vitgan.measured import is_model
 from vitgan.pretrained import locate
 from vitgan.provenance import provenance
 from vitgan.training.checkpoint import (
