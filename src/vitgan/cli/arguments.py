@@ -1,4 +1,7 @@
-"""What values options take: each is checked before any work is done."""
+"""What values options take: each is checked before any work is done.
+
+Those that several commands have carry their help, so that no docstring repeats it.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,31 +14,30 @@ from vitgan.errors import UserError
 from vitgan.files import check_file
 from vitgan.pictures import check_animation, check_picture
 
-
-def described(text: str, metavar: str | None = None) -> object:
-    """The help of an argument that several commands take."""
-    return tyro.conf.arg(help=text, metavar=metavar)
-
-
 Model = Annotated[
     str,
     tyro.conf.Positional,
-    described(
-        "A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.", metavar="MODEL"
+    tyro.conf.arg(
+        metavar="MODEL",
+        help="A run, checkpoint or model folder, a bundled model's name, or a Hub repository user/name.",
     ),
 ]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Batch = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Index = Annotated[int, Field(ge=0, lt=2**31)]
-Label = Annotated[Index | None, described("Class index of a conditional model (0 by default).")]
+Label = Annotated[Index | None, tyro.conf.arg(help="Class index of a conditional model (0 by default).")]
 Psi = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
-Truncation = Annotated[Psi, described("psi of the truncation trick: 1 is the plain model, less is more typical.")]
+Truncation = Annotated[
+    Psi, tyro.conf.arg(help="psi of the truncation trick: 1 is the plain model, less is more typical.")
+]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Frames = Annotated[int, Field(ge=1, le=10_000)]
-FramesPerSecond = Annotated[float, Field(ge=0.1, le=100), described("Of the animation.")]
-Size = Annotated[int, Field(ge=8, le=4096), described("About how many screen pixels a frame is wide.")]
-Device = Annotated[str, AfterValidator(check_device_name), described("Where to compute: auto, cpu, cuda, mps.")]
+FramesPerSecond = Annotated[float, Field(ge=0.1, le=100), tyro.conf.arg(help="Of the animation.")]
+Size = Annotated[int, Field(ge=8, le=4096), tyro.conf.arg(help="About how many screen pixels a frame is wide.")]
+Device = Annotated[
+    str, AfterValidator(check_device_name), tyro.conf.arg(help="Where to compute: auto, cpu, cuda, mps.")
+]
 OutputFile = Annotated[Path, AfterValidator(lambda path: check_file(path))]
 PictureFile = Annotated[Path, AfterValidator(check_picture)]
 AnimationFile = Annotated[Path, AfterValidator(check_animation)]

@@ -39,7 +39,6 @@ def evaluate(
         inception_weights: File with the weights of the 2015 Inception network.
         json: Write the result to this file.
         neighbours: Write a PNG of generated images beside their nearest real ones (one more pass over the reference).
-        device: Where to compute.
         batch_size: Images that go through the networks at once; default: what is fast on the device.
         cache: Keep the reference's statistics in the store's folder `evaluation` and use those found there.
         list_protocols: Print the protocols and end.

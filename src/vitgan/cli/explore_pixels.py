@@ -50,16 +50,11 @@ def zoom(
     example: vitgan explore zoom fashion-mnist --seeds 0 1 --factors 2 4 8
 
     Args:
-        model: Whose generator makes the images.
         seeds: Images, a row each.
         factors: Pixels rendered per pixel and axis, a pair of columns each.
         centre: Where the video zooms to, in pixels x y; default the middle.
         largest: Magnification of the video at its far end.
         frames: Of the video.
-        size: Of a frame.
-        truncation: Of the styles.
-        label: Of the images.
-        device: Where to compute.
         out: A .png of stills beside bicubic (by default zoom.png), or a .gif, .webp or .mp4 of a smooth zoom into the
             first seed.
     """
@@ -113,12 +108,8 @@ def attention(
     example: vitgan explore attention runs/00000-quickstart --seed 3
 
     Args:
-        model: Whose generator makes the image.
         seed: The image.
         queries: Patches that attend, numbered row by row from the top left; default five spread over the image.
-        truncation: Of the styles.
-        label: Of the images.
-        device: Where to compute.
         out: A picture for the generator; by default attention.png.
         discriminator_out: Another picture, for the discriminator; MODEL must be a run or checkpoint.
     """
@@ -184,13 +175,11 @@ def invert(
     example: vitgan explore invert runs/00000-quickstart photo.jpg --space w+
 
     Args:
-        model: Whose generator is to make the image.
         photo: A PNG, JPEG or WebP.
         space: One style for all layers (w) or one for each (w+).
         steps: Gradient steps.
         seed: Of the random starts.
         perceptual_weight: Weight of the features' term; 0 compares pixels alone.
-        device: Where to compute.
         out: A picture, the target beside the result; by default invert.png.
         styles_out: A .safetensors file for the styles that were found.
     """

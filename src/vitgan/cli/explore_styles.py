@@ -46,17 +46,11 @@ def interpolate(
     example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3
 
     Args:
-        model: Whose generator makes the images.
         seeds: Images to pass through.
         steps: Frames from one to the next.
         space: Walk among latents (z) or styles (w).
         way: Along arcs or straight lines.
         loop: Return to the first image.
-        frames_per_second: Of the animation.
-        size: Of a frame.
-        truncation: Of the styles.
-        label: Of the images.
-        device: Where to compute.
         out: A .gif, .webp or .mp4 animation, or a .png strip; by default interpolate.gif.
     """
     from vitgan.explore.interpolate import interpolate as walk
@@ -97,13 +91,9 @@ def mix(
     example: vitgan explore mix runs/00000-quickstart --early 0 1 --late 10 11
 
     Args:
-        model: Whose generator makes the images.
         early: Seeds whose styles the early layers take, a row each.
         late: Seeds whose styles the late layers take, a column each.
         layer: First layer that follows the late seeds; default the last.
-        truncation: Of the styles.
-        label: Of the images.
-        device: Where to compute.
         out: The grid; by default mix.png.
         layers_out: Another picture: the first pair mixed at every layer.
     """
@@ -140,11 +130,8 @@ def truncate(
     example: vitgan explore truncate runs/00000-quickstart --psis 0 0.5 0.7 1
 
     Args:
-        model: Whose generator makes the images.
         seeds: Images, a row each.
         psis: Values of psi, a column each.
-        label: Of the images.
-        device: Where to compute.
         out: A picture; by default truncate.png.
     """
     from vitgan.explore.sheet import sheet
@@ -175,13 +162,9 @@ def directions(
     example: vitgan explore directions runs/00000-quickstart --seed 3 --count 6
 
     Args:
-        model: Whose generator makes the images.
         seed: The image that is moved.
         count: Directions, strongest first, a row each.
         amounts: Steps along them, in units of the styles' spread, a column each.
-        truncation: Of the styles.
-        label: Of the images.
-        device: Where to compute.
         out: A picture; by default directions.png.
     """
     from vitgan.explore.directions import edit, find_directions
@@ -215,8 +198,6 @@ def grow(
         run: The run's folder.
         count: Images.
         seed: Of the latents.
-        truncation: Of the styles.
-        frames_per_second: Of the animation.
         out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint; by default grow.gif.
     """
     from vitgan.explore.grow import grow as history

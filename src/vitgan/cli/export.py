@@ -21,7 +21,6 @@ def onnx(
     example: vitgan export onnx runs/00000-quickstart --precision float16
 
     Args:
-        model: Whose generator is exported.
         precision: float32; float16 (half the file); int8 (weights of matrix products, quantised dynamically).
         out: The file; by default generator.onnx.
     """
@@ -59,7 +58,6 @@ def hub(
     example: vitgan export hub runs/00000-quickstart --figures fid.json --out mine
 
     Args:
-        model: Whose generator is exported.
         figures: What `vitgan evaluate --json` wrote, for the card.
         title: Of the card; default the folder's name.
         about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
@@ -103,7 +101,6 @@ def web(model: Model, runtime: Path | None = None, title: str = "", out: Path = 
     example: vitgan export web runs/00000-quickstart --out web
 
     Args:
-        model: Whose generator is exported.
         runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
         title: Of the page; default the model's name.
         out: The folder; it must be new, empty, or an earlier page as it was written.

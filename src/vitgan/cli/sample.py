@@ -40,7 +40,6 @@ def sample(
       vitgan sample runs/00000-quickstart --count 64 --seed 0 --truncation 0.7
 
     Args:
-        model: Whose generator makes them.
         count: How many images.
         seed: Same seed, same images.
         label: Class index of all images, for a conditional model; by default every class in turn, as often
@@ -53,7 +52,6 @@ def sample(
         batch_size: Images made at once; default: what is fast for the model and device.
         precision: float32; bf16 is up to twice as fast where the processor computes it, and changes images a little
             (half a step of 255 on average, more in places); auto takes bf16 there.
-        device: Where to compute.
     """
     if grid is None and folder is None and npz is None:
         grid = chosen_file(None, "samples.png", "grid")

@@ -23,7 +23,6 @@ def serve(
       curl -o image.png "http://127.0.0.1:8000/api/image.png?seed=3&count=16"
 
     Args:
-        model: Whose generator makes the images.
         port: On 127.0.0.1; 0 takes a free one.
         page: Serve the page too, not the endpoint alone.
         runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
