@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vitgan
-from vitgan.cli.train import main as train
+from vitgan.cli.main import dispatch
 from vitgan.commands import command
 from vitgan.presets import cifar10_tiny_modern, preset, recommended
 
@@ -43,7 +43,7 @@ def test_no_command_is_printed_without_quoting() -> None:
 def test_the_recommended_command_is_a_run_that_can_be_made(
     resolution: int, channels: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train([*recommended(resolution, channels), "--dry-run"])
+    dispatch(["train", *recommended(resolution, channels), "--dry-run"])
     assert f'"resolution": {resolution}' in capsys.readouterr().out
 
 

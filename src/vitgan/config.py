@@ -1,8 +1,9 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError
@@ -14,7 +15,11 @@ from vitgan.training.objective import ObjectiveConfig
 
 
 class RunConfig(Config):
-    """A run: the two players, what they minimise, and how they are trained. Written to a run's config.json."""
+    """A run: G and D, what they minimise, and how they are trained. Written to a run's config.json.
+
+    Raises:
+        UserError: If parts contradict each other, naming a field and a way out.
+    """
 
     preset: str = Field(default="custom", pattern=r"^[^/\\\x00-\x1f]{1,100}$")
     """Name of the preset that the run began from."""
@@ -32,36 +37,14 @@ class RunConfig(Config):
     protocol: str = "quick-5k"
     """Protocol of these evaluations (`vitgan evaluate --list-protocols`)."""
 
-    def check(self) -> None:
-        """Refuses parts that contradict each other.
-
-        Raises:
-            UserError: Naming the fields and a way out.
-        """
-        kernels = {
-            "generator": getattr(self.model.generator, "attention_kernel", None),
-            "discriminator": getattr(self.model.discriminator, "attention_kernel", None),
-        }
-        forced = [name for name, kernel in kernels.items() if kernel == "fused"]
-        if self.objective.needs_double_backward and forced:
-            raise UserError(
-                f"model.{forced[0]}.attention_kernel fused has no second derivative, which exact R1, R2, WGAN-GP and path "
-                "length need: set it to auto, or --objective.penalty finite_difference"
-            )
-        augmented = self.objective.diffaugment or self.objective.bcr_real or self.objective.bcr_fake
-        if augmented and self.augment.probability == 0:
-            raise UserError(
-                "augment.probability 0 leaves DiffAugment and bCR nothing to do: raise it, or set "
-                "--objective.no-diffaugment --objective.bcr-real 0 --objective.bcr-fake 0"
-            )
-        if self.objective.bcr_ramp_images and not (self.objective.bcr_real or self.objective.bcr_fake):
-            raise UserError(
-                "objective.bcr_ramp_images has no bCR to raise: leave it out, or set --objective.bcr-real 10 "
-                "--objective.bcr-fake 10"
-            )
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
         check_sizes(self.model, Path("model"))
-        self._check_trackers()
-        self._check_step()
+        self._check_second_derivatives()
+        self._check_augmentation()
+        self._check_averages()
+        self.check_share(self.training.batch_size)
+        return self
 
     def check_share(self, share: int) -> None:
         """Refuses what would make the update another one than the whole batch's.
@@ -75,44 +58,76 @@ class RunConfig(Config):
         batch, micro = self.training.batch_size, self.training.micro_batch_size
         if micro is not None and share % micro:
             raise UserError(
-                f"training.micro_batch_size {micro} does not divide a process's share of the batch, {share} images: "
-                "choose a size that does"
+                f"micro_batch_size {micro} does not divide a process's share of the batch, {share} images: choose a size "
+                "that does",
+                "training.micro_batch_size",
             )
         # A batch smaller than a group is one group, as in StyleGAN2.
         group = min(getattr(self.model.discriminator, "minibatch_stddev_group", 1), batch)
         if (micro or share) % group:
-            part = f"training.micro_batch_size {micro}" if micro else f"training.batch_size {batch}"
+            name = "batch_size" if micro is None else "micro_batch_size"
             of = f", {share} images for each process," if share != batch and not micro else ""
             raise UserError(
-                f"{part}{of} is no multiple of model.discriminator.minibatch_stddev_group {group}, images that D compares: "
-                "change one of the two"
+                f"{name} {micro or batch}{of} is no multiple of D's minibatch_stddev_group {group}, images that D compares: "
+                "change one of the two",
+                f"training.{name}",
             )
 
-    def _check_trackers(self) -> None:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-        installed = sorted(str(kind) for kind in get_available_trackers())
-        for name in self.training.trackers:
-            if name not in LOGGER_TYPE_TO_CLASS or self.training.trackers.count(name) > 1:
-                reason = "is named twice" if name in LOGGER_TYPE_TO_CLASS else "is none that accelerate knows"
-                raise UserError(f"training.trackers: {name!r} {reason}: choose from {', '.join(LOGGER_TYPE_TO_CLASS)}")
-            if name not in installed:
+    def _check_second_derivatives(self) -> None:
+        if not self.objective.needs_double_backward:
+            return
+        need = "which exact R1, R2, WGAN-GP and path length need: set it to {}, or the penalty to finite_difference"
+        for name in ("generator", "discriminator"):
+            if getattr(getattr(self.model, name), "attention_kernel", None) == "fused":
                 raise UserError(
-                    f"training.trackers: {name} is not installed: install it, or choose {' or '.join(installed)}"
+                    f"{name}.attention_kernel fused has no second derivative, {need.format('auto')}",
+                    f"model.{name}.attention_kernel",
                 )
-
-    def _check_step(self) -> None:
-        objective, training = self.objective, self.training
-        size = training.micro_batch_size
-        self.check_share(training.batch_size)
-        averages = [name for name in ("lecam", "path_length") if getattr(objective, name)]
-        if size is not None and averages:
+        if self.training.compile:
             raise UserError(
-                f"objective.{averages[0]} needs the mean over the whole batch, which training.micro_batch_size splits: "
-                f"leave out one of the two (--training.checkpoint-activations saves memory as well)"
+                f"compile: compiled blocks have no second derivative, {need.format('False')}", "training.compile"
             )
-        if training.compile and objective.needs_double_backward:
+
+    def _check_augmentation(self) -> None:
+        objective = self.objective
+        bcr = objective.bcr_real or objective.bcr_fake
+        if (objective.diffaugment or bcr) and self.augment.probability == 0:
             raise UserError(
-                "training.compile: compiled blocks have no second derivative, which exact R1, R2, WGAN-GP and path "
-                "length need: leave it out, or set --objective.penalty finite_difference"
+                "augment.probability 0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off",
+                "augment.probability",
+            )
+        if objective.bcr_ramp_images and not bcr:
+            raise UserError(
+                "bcr_ramp_images has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10",
+                "objective.bcr_ramp_images",
+            )
+
+    def _check_averages(self) -> None:
+        averages = [name for name in ("lecam", "path_length") if getattr(self.objective, name)]
+        if self.training.micro_batch_size is not None and averages:
+            raise UserError(
+                f"{averages[0]} needs the mean over the whole batch, which micro_batch_size splits: leave out one of the "
+                "two (checkpoint_activations saves memory as well)",
+                "training.micro_batch_size",
+            )
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Refuses trackers that cannot be used here.
+
+    Raises:
+        UserError: If one is unknown to accelerate, named twice, or not installed.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    installed = sorted(str(kind) for kind in get_available_trackers())
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS or names.count(name) > 1:
+            reason = "is named twice" if name in LOGGER_TYPE_TO_CLASS else "is none that accelerate knows"
+            known = ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise UserError(f"the tracker {name!r} {reason}: choose from {known}", "training.trackers")
+        if name not in installed:
+            raise UserError(
+                f"the tracker {name} is not installed: install it, or choose {' or '.join(installed)}",
+                "training.trackers",
             )

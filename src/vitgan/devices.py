@@ -61,7 +61,7 @@ def choose_precision(wanted: Precision, cpu: bool) -> Literal["no", "bf16"]:
         return "no"
     if wanted == "bf16":
         if not cpu and torch.backends.mps.is_available():
-            raise UserError("bf16 is not supported on this device: use --training.precision float32")
+            raise UserError("bf16 is not supported on this device: use float32", "training.precision")
         return "bf16"
     return "bf16" if computes_bf16(cpu) else "no"
 

@@ -27,7 +27,7 @@ def test_scores_over_images_and_over_processor_time() -> None:
     assert SLOW.score(in_time=True) == (pytest.approx([5, 10]), [900, 700])
     assert SLOW.cpu_minutes([0.0, 15.0]) == pytest.approx([0, 7.5])
     assert (SLOW.kimg, SLOW.score_key) == (20, "evaluation/FD-lite0")
-    assert SLOW.figure("precision") == 0.5
+    assert SLOW.metric("precision") == 0.5
     assert SLOW.logit_gap() == (list(range(1, 21)), [2.0] * 20)
 
 

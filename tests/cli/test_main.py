@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tiny import TINY_OVERRIDES, write_images
-from vitgan.cli.main import dispatch, main
+from vitgan.cli.main import COMMANDS, dispatch, main
 from vitgan.errors import UserError
 
 TRAIN = ["train", "cifar10-tiny", *TINY_OVERRIDES]
@@ -57,33 +58,35 @@ def test_sample_writes_grid_folder_and_npz(run: Path, tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "parameter"),
     [
-        ("--training.trackers nope", "none that accelerate knows"),
-        ("--training.trackers wandb", "not installed"),
-        ("--training.trackers tensorboard tensorboard", "named twice"),
+        ("--training.trackers nope", "training.trackers"),
+        ("--training.trackers wandb", "training.trackers"),
+        ("--training.trackers tensorboard tensorboard", "training.trackers"),
         ("--training.device meta", "training.device"),
-        ("--training.total-kimg inf", "finite"),
-        ("--training.learning-rate nan", "--training.learning-rate"),
-        ("--training.sample-count 100000000", "at most"),
-        ("--training.seed 99999999999999999999", "less than"),
-        ("--model.generator.depth 100000", "more than the 256"),
-        ("--evaluate-every-kimg 0.004 --protocol nope", "no protocol 'nope'"),
-        ("--evaluate-every-kimg 0.004 --protocol cifar10-train-50k", "protocol cifar10-train-50k"),
-        ("--data nowhere", "no image store"),
-        ("--out file", "make a run folder in file"),
-        ("--out file/below", "make a run folder in file"),
-        ("--out /proc/nowhere", "make a run folder in /proc"),
+        ("--training.total-kimg inf", "training.total_kimg"),
+        ("--training.learning-rate nan", "training.learning_rate"),
+        ("--training.sample-count 100000000", "training.sample_count"),
+        ("--training.seed 99999999999999999999", "training.seed"),
+        ("--model.generator.dim x", "model.generator.dim"),
+        ("--model.generator.depth 100000", None),
+        ("--evaluate-every-kimg 0.004 --protocol nope", None),
+        ("--evaluate-every-kimg 0.004 --protocol cifar10-train-50k", None),
+        ("--data nowhere", None),
+        ("--out file", None),
+        ("--out file/below", None),
+        ("--out /proc/nowhere", None),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_before_anything_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, parameter: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError) as error:
         dispatch(["train", "quickstart", *TINY_OVERRIDES, "--model.resolution", "32", *options.split()])
     assert "\n" not in str(error.value)
+    assert parameter in (None, error.value.parameter)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "mine")]
 
 
@@ -128,59 +131,105 @@ def test_interrupt_saves_and_says_how_to_go_on(store: str, tmp_path: Path) -> No
     assert max(int(p.name.replace("k", "")) for p in (run / "checkpoints").iterdir()) == images + 4
 
 
-def refused(arguments: list[str]) -> str:
+def refused(*arguments: object) -> UserError:
     with pytest.raises(UserError) as caught:
-        dispatch(arguments)
+        dispatch([str(argument) for argument in arguments])
     assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return caught.value
+
+
+def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
+    assert "'train'" in str(refused("trian"))
+    assert "'quickstart'" in str(refused("train", "quikstart"))
+    assert "'zoom'" in str(refused("explore", "zom"))
+    assert refused("train", "quickstart", "--model.generator.dept", 3).parameter == "model.generator.depth"
+    assert refused("train", "quickstart", "--generator.depth", 3).parameter == "model.generator.depth"
+    assert "quickstart" in str(refused("train", "--data", "store"))
+    assert "unknown argument 'more'" in str(refused("info", "quickstart", "more"))
 
 
 def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> None:
-    assert "did you mean 'train'" in refused(["trian"])
-    assert "did you mean 'quickstart'" in refused(["train", "quikstart"])
-    assert "no preset given" in refused(["train", "--data", store])
-    assert "perhaps you meant --model.generator.depth" in refused(
-        ["train", "quickstart", "--model.generator.dept", "3"]
+    assert refused("train", "quickstart", "--model.generator.dim", 0).parameter == "model.generator.dim"
+    assert "does not divide" in str(
+        refused(*TRAIN, "--data", store, "--out", tmp_path, "--model.generator.patch-size", 3)
     )
-    assert "at least 1" in refused(["train", "quickstart", "--model.generator.dim", "0"])
-    assert "does not divide the resolution" in refused(
-        [*TRAIN, "--data", store, "--out", str(tmp_path), "--model.generator.patch-size", "3"]
-    )
-    assert "no image store at" in refused(["train", "cifar10", "--data", str(tmp_path / "none")])
-    assert "the model expects 3 of 32×32" in refused(["train", "cifar10", "--data", store])
-    assert "the model expects 1 of 8×8" in refused([*TRAIN, "--data", store, "--model.channels", "1"])
-    assert "there is no run at" in refused(["train", "--resume", str(tmp_path / "none")])
-    assert "was set differently" in refused(["train", "--resume", str(run), "--model.generator.dim", "32"])
-    assert "there is no model or run" in refused(["sample", str(tmp_path / "none")])
-    assert "at least 1" in refused(["sample", str(run), "--count", "0"])
-    assert "neither a preset" in refused(["info", "nothing"])
+    assert "no image store at" in str(refused("train", "cifar10", "--data", tmp_path / "none"))
+    assert "the model expects 3 of 32×32" in str(refused("train", "cifar10", "--data", store))
+    assert "the model expects 1 of 8×8" in str(refused(*TRAIN, "--data", store, "--model.channels", 1))
+    assert "there is no run at" in str(refused("train", "--resume", tmp_path / "none"))
+    assert "was set differently" in str(refused("train", "--resume", run, "--model.generator.dim", 32))
+    assert "there is no model or run" in str(refused("sample", tmp_path / "none"))
+    assert refused("sample", run, "--count", 0).parameter == "count"
+    assert "neither a preset" in str(refused("info", "nothing"))
 
 
 def test_run_without_a_checkpoint_cannot_resume(store: str, run: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((run / "config.json").read_text())
-    assert "no whole checkpoint" in refused(["train", "--resume", str(tmp_path)])
+    assert "no whole checkpoint" in str(refused("train", "--resume", tmp_path))
 
 
 def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert "cannot make a run folder" in refused([*TRAIN, "--data", store, "--out", str(file / "runs")])
-    assert "cannot write the image" in refused(["sample", str(run), "--count", "1", "--grid", str(file / "grid.png")])
-    assert "cannot write the image" in refused(["sample", str(run), "--count", "1", "--grid", str(tmp_path / "g.xyz")])
+    assert "cannot make a run folder" in str(refused(*TRAIN, "--data", store, "--out", file / "runs"))
+    assert "cannot write the image" in str(refused("sample", run, "--count", 1, "--grid", file / "grid.png"))
+    assert "cannot write the image" in str(refused("sample", run, "--count", 1, "--grid", tmp_path / "g.xyz"))
 
 
-def test_exit_code_2_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["vitgan", "train", "nothing"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train nothing", "unknown preset 'nothing'"),
+        ("train quickstart --training.batch-size 7 --training.micro-batch-size 2", "(--training.micro-batch-size)"),
+        ("evaluate nothing --batch-size 0", "--batch-size must"),
+    ],
+)
+def test_exit_code_2_and_the_options_name(
+    arguments: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vitgan", *arguments.split()])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("vitgan: unknown preset 'nothing'")
+    printed = capsys.readouterr().err
+    assert printed.startswith("vitgan: ")
+    assert printed.count("\n") == 1
+    assert said in printed
 
 
-def test_help_does_not_import_torch() -> None:
+HELP = [
+    *[[name] for name in COMMANDS],
+    *[
+        [group, name]
+        for group in ("data", "explore", "export")
+        for name in import_module(f"vitgan.cli.{group}").COMMAND.commands
+    ],
+    ["train", "quickstart"],
+]
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_help_is_readable_in_80_columns(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        dispatch([*words, "--help"])
+    assert end.value.code == 0
+    _, *lines = capsys.readouterr().out.splitlines()  # but for the usage, which is long where there are many commands
+    assert max(map(len, lines)) <= 80
+    if words[0] in ("explore", "export") and len(words) == 2:
+        assert any(f"vitgan {' '.join(words)} " in line for line in lines)  # an example
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", *(f"{name} --help" for name in COMMANDS if name != "train"), "explore zoom --help"]
+)
+def test_help_does_not_import_torch(words: str) -> None:
     code = (
-        "import sys; from vitgan.cli.main import dispatch; dispatch(['--help']); "
-        "sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+        f"import sys, contextlib; from vitgan.cli.main import dispatch\n"
+        f"with contextlib.suppress(SystemExit): dispatch({words.split()})\n"
+        "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 

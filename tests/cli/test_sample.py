@@ -1,18 +1,20 @@
 """`vitgan sample` beyond the whole way on the command line (test_main): precision, labels, start-up."""
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from generators import KINDS, make
-from vitgan.cli.sample import main
+from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec
 from vitgan.pretrained.generators import save
+
+
+def main(arguments: list[str]) -> None:
+    dispatch(["sample", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -44,40 +46,45 @@ def test_a_label_makes_all_images_of_one_class(model: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "parameter"),
     [
-        ("--count 0", "at least 1"),
-        ("--batch-size 0", "at least 1"),
-        ("--enlarge 0", "at least 1"),
-        ("--seed -1", "at least 0"),
-        ("--seed 9223372036854775808", "less than"),
-        ("--truncation nan", "--truncation"),
-        ("--truncation 1e308", "at most 10"),
-        ("--truncation -inf", "--truncation"),
-        ("--enlarge 100000", "at most"),
-        ("--count 999999999999", "at most"),
-        ("--count 250000 --enlarge 64 --grid g.png", "too large"),
-        ("--grid g", "ending"),
-        ("--grid .", "folder"),
-        ("--grid g.png --npz g.png", "same file"),
-        ("--folder s --grid s/g.png", "lies in"),
-        ("--npz /dev/null", "regular file"),
-        ("--grid /proc/nowhere/g.png", "cannot write"),
-        ("--folder /proc/nowhere", "cannot write"),
-        ("--label 3", "choose 0 to 2"),
-        ("--device abacus", "cannot be used"),
-        ("--device meta", "cannot be used"),
-        ("--device ''", "cannot be used"),
-        ("--precision float8", "float8"),
+        ("--count 0", "count"),
+        ("--count x", "count"),
+        ("--count", "count"),
+        ("--coun 3", "count"),
+        ("--batch-size 0", "batch_size"),
+        ("--enlarge 0", "enlarge"),
+        ("--enlarge 100000", "enlarge"),
+        ("--seed -1", "seed"),
+        ("--seed 9223372036854775808", "seed"),
+        ("--truncation nan", "truncation"),
+        ("--truncation 1e308", "truncation"),
+        ("--truncation -inf", "truncation"),
+        ("--count 999999999999", "count"),
+        ("--count 250000 --enlarge 64 --grid g.png", None),
+        ("--grid g", None),
+        ("--grid .", None),
+        ("--grid g.png --npz g.png", "npz"),
+        ("--folder s --grid s/g.png", "folder"),
+        ("--npz /dev/null", None),
+        ("--grid /proc/nowhere/g.png", None),
+        ("--folder /proc/nowhere", None),
+        ("--label 3", "label"),
+        ("--label x", "label"),
+        ("--device abacus", None),
+        ("--device meta", None),
+        ("--device ''", None),
+        ("--precision float8", "precision"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, parameter: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError) as error:
         main([model, *shlex.split(options)])
     assert "\n" not in str(error.value)
+    assert error.value.parameter == parameter
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,17 +107,9 @@ def test_a_picture_that_nobody_named_replaces_none(model: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     main([model, "--count", "1"])
     first = Path("samples.png").read_bytes()
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError) as error:
         main([model, "--count", "4"])
+    assert error.value.parameter == "grid"
     assert Path("samples.png").read_bytes() == first
     main([model, "--count", "4", "--grid", "samples.png"])
     assert Path("samples.png").read_bytes() != first
-
-
-def test_help_shows_an_example_without_importing_torch() -> None:
-    code = (
-        "import sys, contextlib\nfrom vitgan.cli.sample import main\n"
-        "with contextlib.suppress(SystemExit): main(['--help'])\nsys.exit('torch' in sys.modules)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "vitgan sample fashion-mnist" in shown

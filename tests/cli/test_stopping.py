@@ -1,5 +1,6 @@
 """Signals are noted and nothing else, also while libraries are imported."""
 
+import importlib
 import os
 import signal
 import types
@@ -59,9 +60,9 @@ def test_signal_while_importing_ends_the_command_after_it(monkeypatch: pytest.Mo
     def import_module(name: str) -> types.ModuleType:
         os.kill(os.getpid(), number)
         imported.append(name)
-        return types.ModuleType(name)
+        return importlib.import_module(name)
 
-    monkeypatch.setattr(vitgan.cli.main.importlib, "import_module", import_module)
+    monkeypatch.setattr(vitgan.cli.main, "import_module", import_module)
     with pytest.raises(SystemExit) as end:
         dispatch(["train", "quickstart"])
     assert end.value.code == 128 + number

@@ -63,7 +63,7 @@ def test_weights_are_found_where_torch_hub_keeps_them(tmp_path: Path, monkeypatc
 def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VITGAN_INCEPTION_WEIGHTS", raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"curl .*6726825d.pth.*--inception-weights.*lite0"):
+    with pytest.raises(UserError, match=r"curl .*6726825d.pth.*inception_weights.*lite0"):
         load_extractor("inception")
     with pytest.raises(UserError, match="there is no Inception weights file at"):
         load_extractor("inception", inception_weights=tmp_path / "absent.pth")

@@ -18,7 +18,7 @@ def test_every_name_finds_its_protocol() -> None:
 @pytest.mark.parametrize(
     ("name", "count", "resolution", "split", "complaint"),
     [
-        ("cifar10-train-50k", 50_000, 64, "train", "prepare it with --resolution 32"),
+        ("cifar10-train-50k", 50_000, 64, "train", "the store holds 64×64"),
         ("cifar10-train-50k", 50_000, 32, "test", "the store holds the test split"),
         ("cifar10-test-10k", 50_000, 32, None, "exactly 10,000 images, this one has 50,000"),
         ("lsun-train-50k", 49_999, 128, None, "50,000 images or more"),

@@ -12,7 +12,6 @@ import torch
 import vitgan
 from hub import running_hub
 from tiny import tiny_model
-from vitgan.cli.evaluate import find_source
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.files.tensors import write_tensors
@@ -20,6 +19,7 @@ from vitgan.models.build import build_discriminator, build_generator
 from vitgan.pretrained import names
 from vitgan.pretrained.generators import start_from, write_networks
 from vitgan.pretrained.names import bundled_models, fetch, find_model
+from vitgan.runs.measured import find_source
 
 MODEL = tiny_model()
 SPEC = MODEL.generator_spec()

@@ -17,7 +17,7 @@ from tiny import TINY_OVERRIDES, newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.runs.train import join_processes
+from vitgan.runs.processes import join_processes
 
 RUN = "00000-store"
 

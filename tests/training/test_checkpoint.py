@@ -7,12 +7,12 @@ import pytest
 
 import vitgan
 from tiny import newest, tiny_model, tiny_run, write_images
-from vitgan.cli.evaluate import is_model
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.explore.attention import load_discriminator
 from vitgan.pretrained.generators import locate
+from vitgan.runs.measured import is_model
 from vitgan.runs.provenance import provenance
 from vitgan.training.checkpoint import (
     FORMAT_VERSION,

@@ -153,7 +153,7 @@ def test_variants_keep_the_size_of_their_base() -> None:
         ("--model.discriminator.mlp-ratio 0.001", "discriminator.mlp_ratio 0.001 leaves"),
         ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
         ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
-        ("--augment.probability 0", "leaves DiffAugment and bCR nothing to do"),
+        ("--augment.probability 0", "nothing to do"),
         ("--objective.bcr-ramp-images 9 --objective.bcr-real 0 --objective.bcr-fake 0", "has no bCR to raise"),
     ],
 )

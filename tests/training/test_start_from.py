@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 import vitgan
 from tiny import TINY_DISCRIMINATOR, newest, tiny_run, write_images
-from vitgan.cli.export import main
+from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
@@ -47,7 +47,7 @@ def test_weights_are_those_of_the_other_run_and_counters_are_new(first: Path, tm
 
 
 def test_a_model_carries_its_networks_in_half_precision(first: Path, tmp_path: Path) -> None:
-    main(["hub", str(first), "--networks", "--storage", "float16", "--out", str(tmp_path / "model")])
+    dispatch(["export", "hub", str(first), "--networks", "--storage", "float16", "--out", str(tmp_path / "model")])
     run = vitgan.train(standing_still(first, init_from=str(tmp_path / "model")), tmp_path)
     for name in NETWORKS:
         theirs = load_file(newest(first) / f"{name}.safetensors")
@@ -58,7 +58,7 @@ def test_a_model_carries_its_networks_in_half_precision(first: Path, tmp_path: P
 
 
 def test_what_cannot_start_is_refused_and_leaves_nothing(first: Path, tmp_path: Path) -> None:
-    main(["hub", str(first), "--out", str(tmp_path / "average alone")])
+    dispatch(["export", "hub", str(first), "--out", str(tmp_path / "average alone")])
     wider = standing_still(first).model.model_copy(
         update={"discriminator": TINY_DISCRIMINATOR.model_copy(update={"dim": 32})}
     )

@@ -16,7 +16,7 @@ from vitgan.models.costs import model_costs
 
 Rows = dict[str, list[MemberResult]]
 
-FIGURES = (
+METRICS = (
     ("KD", 3),
     ("IS", 2),
     ("precision", 2),
@@ -28,7 +28,7 @@ FIGURES = (
     ("repeat-share", 3),
     ("spectrum-distance", 1),
 )
-"""Figures beside the score, each with its digits."""
+"""Metrics beside the score, each with its digits."""
 
 
 def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
@@ -39,10 +39,10 @@ def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
     print(f"# Ablation: {suite.name}\n\n{suite.question}\n", file=text)
     print(
         f"Each run: {plan.budget}, base {plan.base.preset}, data {plan.base.data}, "
-        f"seed{'s' if len(plan.seeds) > 1 else ''} {', '.join(map(str, plan.seeds))}. Figures by protocol "
+        f"seed{'s' if len(plan.seeds) > 1 else ''} {', '.join(map(str, plan.seeds))}. Metrics by protocol "
         f"{plan.base.protocol}, of the averaged generator; the score at equal images and at equal processor time (CPU "
-        f"min, training alone), between evaluations by a straight line; other figures are those of the runs' ends. "
-        f"Figures of several seeds: mean (least to largest).\n\n```\n{command}\n```\n",
+        f"min, training alone), between evaluations by a straight line; other metrics are those of the runs' ends. "
+        f"Several seeds: mean (least to largest).\n\n```\n{command}\n```\n",
         file=text,
     )
     if rows:
@@ -65,7 +65,7 @@ def table(results: Rows) -> list[dict[str, str]]:
     score = next((run.score_key for runs in results.values() for run in runs if run.score_key), None)
     kimg, minutes = common_budget(results, in_time=False), common_budget(results, in_time=True)
     return [
-        {"row": name} | scores(runs, (score or "score").removeprefix("evaluation/"), kimg, minutes) | figures(runs)
+        {"row": name} | scores(runs, (score or "score").removeprefix("evaluation/"), kimg, minutes) | run_ends(runs)
         for name, runs in results.items()
     ]
 
@@ -84,14 +84,14 @@ def scores(runs: list[MemberResult], name: str, kimg: float | None, minutes: flo
     }
 
 
-def figures(runs: list[MemberResult]) -> dict[str, str]:
+def run_ends(runs: list[MemberResult]) -> dict[str, str]:
     """What the runs did until their ends."""
     row = {
         "kimg": over_seeds([run.kimg for run in runs], 1),
         "CPU min": over_seeds([run.cpu_minutes([run.kimg])[0] for run in runs], 1),
     }
-    for name, digits in FIGURES:
-        row[name] = over_seeds([run.figure(name) for run in runs], digits)
+    for name, digits in METRICS:
+        row[name] = over_seeds([run.metric(name) for run in runs], digits)
 
     def of_log(key: str, summary: Callable[[list[float]], float]) -> list[float | None]:
         curves = [run.curve(key)[1] for run in runs]
@@ -108,7 +108,7 @@ def figures(runs: list[MemberResult]) -> dict[str, str]:
 
 
 def over_seeds(values: list[float | None], digits: int) -> str:
-    """ "674.5", or "674.5 (660.1 to 688.9)" of several runs; of those that have the figure."""
+    """ "674.5", or "674.5 (660.1 to 688.9)" of several runs; of those that have the metric."""
     found = [value for value in values if value is not None]
     if not found:
         return ""

@@ -25,7 +25,7 @@ class MemberResult:
     grid: Path | None
 
     def curve(self, key: str) -> Curve:
-        """(thousands of images, values) of a logged figure."""
+        """(thousands of images, values) of a logged number."""
         points = [(r["images"] / 1000, r[key]) for r in self.records if key in r]
         return [x for x, _ in points], [y for _, y in points]
 
@@ -40,12 +40,12 @@ class MemberResult:
         return np.interp(kimg, [0.0, *x], [0.0, *(np.cumsum(seconds) / 60)]).tolist()
 
     def last(self, key: str) -> float | None:
-        """A figure's last value."""
+        """A logged number's last value."""
         values = self.curve(key)[1]
         return values[-1] if values else None
 
-    def figure(self, name: str) -> float | None:
-        """The last value of an evaluation's figure, whichever features it was measured by ("precision-lite0")."""
+    def metric(self, name: str) -> float | None:
+        """The last value of an evaluation's metric, whichever features it was measured by ("precision-lite0")."""
         pattern = re.compile(rf"evaluation/{name}(-(?!std|extrapolated)[\w-]+)?")
         values = [value for record in self.records for key, value in record.items() if pattern.fullmatch(key)]
         return values[-1] if values else None

@@ -4,6 +4,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
 
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
@@ -33,6 +36,14 @@ class Plan(Config):
     evaluate_every_kimg: float
     seeds: tuple[int, ...] = (0,)
     base: RunConfig
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if self.kimg is None and self.minutes is None and self.cpu_minutes is None:
+            raise UserError("an ablation needs a budget for each run: kimg, minutes or cpu_minutes", "kimg")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds {self.seeds} must be one or more different numbers", "seeds")
+        return self
 
     @property
     def budget(self) -> str:
@@ -90,7 +101,9 @@ def run_suite(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan.model_dump(mode="json"))
     except OSError as error:
-        raise UserError(f"cannot write the ablation {folder}: {error.strerror}; choose another --out") from error
+        raise UserError(
+            f"cannot write the ablation {folder}: {error.strerror}; choose another folder", "out"
+        ) from error
     for member in members(suite, plan):
         if stopped():
             return False
@@ -114,11 +127,11 @@ def check_place(folder: Path, plan: Plan) -> None:
     """
     if (folder / PLAN).exists():
         if read_model(folder / PLAN, Plan, "ablation") != plan:
-            raise UserError(f"{folder} holds another ablation (see {PLAN} in it): choose another folder with --out")
+            raise UserError(f"{folder} holds another ablation (see {PLAN} in it): choose another folder", "out")
     elif not os.path.lexists(folder):
         check_writable(folder, "the ablation ")
     elif not folder.is_dir() or any(folder.iterdir()):
-        raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one with --out")
+        raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one", "out")
 
 
 def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
@@ -131,7 +144,8 @@ def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
             if difference is not None:
                 raise UserError(
                     f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
-                    "ablation began, or begin another with --out"
+                    "ablation began, or begin another",
+                    "out",
                 )
 
 

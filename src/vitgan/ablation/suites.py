@@ -1,7 +1,9 @@
 """The tables that can be run: each row is a name and a function of the base configuration."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Self
 
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
@@ -12,7 +14,6 @@ from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.presets import (
     FAST_OBJECTIVE,
     MODERN_STEPS,
-    both_vits,
     modern,
     projected,
     relativistic,
@@ -39,6 +40,17 @@ class Suite:
     name: str
     question: str
     rows: dict[str, Row]
+
+    def only(self, names: Collection[str]) -> Self:
+        """The suite with these rows; without names all of them.
+
+        Raises:
+            UserError: If it has no such row.
+        """
+        for name in names:
+            if name not in self.rows:
+                raise UserError(f"suite {self.name} has no row {name!r}: its rows are {', '.join(self.rows)}", "only")
+        return replace(self, rows={name: row for name, row in self.rows.items() if not names or name in names})
 
 
 def discriminator_row(
@@ -82,12 +94,12 @@ def vanilla_with_spectral_norm(base: RunConfig) -> RunConfig:
 
 
 def fast(base: RunConfig) -> RunConfig:
-    """ViTGAN's players under the objective of the CPU presets."""
+    """ViTGAN's networks under the objective of the CPU presets."""
     return replaced(base, objective=FAST_OBJECTIVE)
 
 
 def equal_flops(config: RunConfig, base: RunConfig) -> RunConfig:
-    """StyleGAN2's players made as wide as gives them the forward FLOPs of the base's, within a few per cent."""
+    """StyleGAN2's networks made as wide as gives them the forward FLOPs of the base's, within a few per cent."""
     targets = [costs.flops_per_image for costs in model_costs(base.model)]
     generator, discriminator = config.model.generator, config.model.discriminator
     for _ in range(3):  # FLOPs grow about with the square of the width
@@ -105,15 +117,10 @@ def scaled_width(width: int, flops: float) -> int:
     return max(32, 32 * round(width * flops**0.5 / 32))
 
 
-def with_rates(row: Row, generator: float, discriminator: float) -> Row:
-    """A row at other learning rates."""
-
-    def changed(base: RunConfig) -> RunConfig:
-        config = row(base)
-        training = replaced(config.training, learning_rate=generator, discriminator_learning_rate=discriminator)
-        return replaced(config, training=training)
-
-    return changed
+def at_rate(config: RunConfig, learning_rate: float) -> RunConfig:
+    """At G's own rate, which depends on how its weights are scaled, and with an average that suits minutes."""
+    training = replaced(config.training, learning_rate=learning_rate, ema_half_life_images=5_000)
+    return replaced(config, training=training)
 
 
 def modern_row(count: int) -> Row:
@@ -127,79 +134,14 @@ def modern_row(count: int) -> Row:
     return row
 
 
-def modern_with(section: str, **changes: object) -> Row:
-    """The modern recipe with fields of one section (training, objective, augment) changed."""
-
-    def row(base: RunConfig) -> RunConfig:
-        config = modern(base)
-        return replaced(config, **{section: replaced(getattr(config, section), **changes)})
-
-    return row
+def stylegan2_of_equal_flops(base: RunConfig) -> RunConfig:
+    """StyleGAN2, G and D, of the base's FLOPs."""
+    return equal_flops(stylegan2(base), base)
 
 
-def modern_at_rate(factor: float) -> Row:
-    """The modern recipe with its learning rate times a factor."""
-
-    def row(base: RunConfig) -> RunConfig:
-        config = modern(base)
-        rate = config.training.learning_rate * factor
-        return replaced(config, training=replaced(config.training, learning_rate=rate))
-
-    return row
-
-
-def sized_modern(**changes: object) -> Row:
-    """The modern recipe at other sizes of both players; its learning rate follows the width."""
-    return lambda base: modern(both_vits(**changes)(base))
-
-
-def stylegan2_under_modern_objective(base: RunConfig) -> RunConfig:
-    """StyleGAN2 under the modern recipe's losses and augmentation: whether they or the transformer made the difference."""
-    return relativistic(PLAYERS["stylegan2"](base))
-
-
-def projected_at_cpu_rate(base: RunConfig) -> RunConfig:
-    """The recipe of `cifar10-tiny-projected`."""
-    config = projected(base)
-    training = replaced(config.training, learning_rate=0.001, ema_half_life_images=5_000)
-    return replaced(config, training=training)
-
-
-def stylegan2_against_projected_discriminator(base: RunConfig) -> RunConfig:
-    """StyleGAN2's generator with the same discriminator, objective, classes and average, at its own learning rate."""
-    config = equal_flops(with_projected_discriminator(stylegan2(base)), base)
-    training = replaced(config.training, learning_rate=0.0025, ema_half_life_images=5_000)
-    return replaced(config, training=training)
-
-
-def modern_with_fine_generator(base: RunConfig) -> RunConfig:
-    """The modern recipe with patches of 8 in D alone: a quarter of its tokens."""
-    config = modern(base)
-    return with_model(config, discriminator=replaced(config.model.discriminator, patch_size=8))
-
-
-def bcr(weight: float, diffaugment: bool = False, ramp_images: int = 0) -> ObjectiveConfig:
-    """The paper's loss with bCR, with or without DiffAugment, at once or rising."""
-    return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment, bcr_ramp_images=ramp_images)
-
-
-def with_objective(objective: ObjectiveConfig) -> Row:
-    """The base's players under another objective."""
-    return lambda base: replaced(base, objective=objective)
-
-
-PLAYERS: dict[str, Row] = {
-    "vanilla-r1": vanilla,
-    "vanilla-sn": vanilla_with_spectral_norm,
-    "vitgan": unchanged,
-    "vitgan-fast": fast,
-    "vit-stylegan2": lambda base: equal_flops(stylegan2d(base), base),
-    "stylegan2": lambda base: equal_flops(stylegan2(base), base),
-}
-"""The pairs of players that the paper compares, without the later ideas."""
-
-RATES = ((0.006, 0.003), (0.002, 0.002))
-"""Learning rates of G and D: those of `cifar10-tiny`, and the paper's."""
+def bcr(weight: float, diffaugment: bool = False) -> ObjectiveConfig:
+    """The paper's loss with bCR, with or without DiffAugment."""
+    return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment)
 
 
 SUITES = {
@@ -229,48 +171,23 @@ SUITES = {
             },
         ),
         Suite(
-            "players",
+            "pairs",
             "Does a GAN made of ViTs match one made of CNNs, and what does ViTGAN have over plain ViTs?",
-            PLAYERS
-            | {
-                "modern": modern,
-                "stylegan2-modern": stylegan2_under_modern_objective,
-                "projected": projected_at_cpu_rate,
-                "stylegan2-projected": stylegan2_against_projected_discriminator,
-            },
-        ),
-        Suite(
-            "rates",
-            "Which learning rates suit each pair of players?",
             {
-                f"{name}@{generator:g}+{discriminator:g}": with_rates(row, generator, discriminator)
-                for name, row in PLAYERS.items()
-                for generator, discriminator in RATES
-            },
-        ),
-        Suite(
-            "recipes",
-            "What makes the best of a small budget? The modern recipe, and the paper's, with one thing changed.",
-            {
+                "vanilla-r1": vanilla,
+                "vanilla-sn": vanilla_with_spectral_norm,
+                "vitgan": unchanged,
+                "vitgan-fast": fast,
+                "vit-stylegan2": lambda base: equal_flops(stylegan2d(base), base),
+                "stylegan2": stylegan2_of_equal_flops,
                 "modern": modern,
-                "patch-8": sized_modern(patch_size=8),
-                "patch-8-in-d": modern_with_fine_generator,
-                "width-96": sized_modern(dim=96, num_heads=3),
-                "width-192": sized_modern(dim=192, num_heads=6),
-                "depth-2": sized_modern(depth=2),
-                "depth-5": sized_modern(depth=5),
-                "batch-16": modern_with("training", batch_size=16),
-                "batch-64": modern_with("training", batch_size=64),
-                "rate-x0.5": modern_at_rate(0.5),
-                "rate-x2": modern_at_rate(2),
-                "gamma-0.01": modern_with("objective", r1_gamma=0.01, r2_gamma=0.01),
-                "gamma-0.2": modern_with("objective", r1_gamma=0.2, r2_gamma=0.2),
-                "augment-0.4": modern_with("augment", probability=0.4),
-                "bcr-1": modern_with("objective", bcr_real=1, bcr_fake=1),
-                "paper": unchanged,
-                "paper-bcr-1": with_objective(bcr(1, True)),
-                "paper-bcr-0": with_objective(bcr(0, True)),
-                "paper-bcr-rising": with_objective(bcr(10, True, 50_000)),
+                # Whether the modern losses and augmentation or its transformer make the difference.
+                "stylegan2-modern": lambda base: relativistic(stylegan2_of_equal_flops(base)),
+                # Both generators against one discriminator on frozen features.
+                "projected": lambda base: at_rate(projected(base), 0.001),
+                "stylegan2-projected": lambda base: at_rate(
+                    equal_flops(with_projected_discriminator(stylegan2(base)), base), 0.0025
+                ),
             },
         ),
         Suite(
@@ -286,8 +203,10 @@ def find_suite(name: str) -> Suite:
     """The suite of that name.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, with the nearest name.
     """
     if name not in SUITES:
-        raise UserError(f"there is no suite {name!r}: choose one of {', '.join(SUITES)}")
+        near = difflib.get_close_matches(name, SUITES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"there is no suite {name!r}: {hint}choose one of {', '.join(SUITES)}", "suite")
     return SUITES[name]

@@ -1,20 +1,16 @@
 """`vitgan data`: images in the formats that people have them in -> a store that training reads."""
 
-import difflib
-import functools
-import inspect
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from vitgan.cli.arguments import PictureFile, Seed, parse
+from vitgan.cli.arguments import PictureFile, Seed
+from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.commands import command
 from vitgan.data.overview import class_counts, store_grid, value_histogram
@@ -27,51 +23,53 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
-from vitgan.errors import UserError
 from vitgan.files import whole_file
 from vitgan.files.pictures import check_picture_size
+from vitgan.schema import Config
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16
 
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Side = Annotated[int, Field(ge=1, le=1000)]
+Store = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE", help="The store's folder.")]
 
 
-@dataclass
-class Output:
-    """How the store is made.
+class Framing(Config):
+    """What becomes of each image."""
 
-    Attributes:
-        out: Folder of the store to be, e.g. data/cifar10.
-        resolution: Height and width in pixels; by default the source's usual size.
-        channels: 1 for grey, 3 for RGB; by default the source's own.
-        crop: Side in pixels of the centre crop that is resized; by default the usual one, or the largest square.
-        background: Colour under transparent images, e.g. "#ffffff" or "black".
-        strict: Refuse at the first unreadable image instead of skipping it.
-        max_images: Read only so many, evenly spaced.
-        workers: Decoding processes; 0 for none beside this one; by default one for each processor.
-        overwrite: Replace a store that is there already.
-    """
+    resolution: Pixels | None = None
+    """Height and width in pixels; by default the source's usual size."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for RGB; by default the source's own."""
+    crop: Pixels | None = None
+    """Side in pixels of the centre crop that is resized; by default the usual one, or the largest square."""
+    background: str = "#ffffff"
+    """Colour under transparent images, e.g. "#ffffff" or "black"."""
+    max_images: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Read only so many, evenly spaced."""
+
+
+class Output(Framing):
+    """How the store is made."""
 
     out: Path
-    resolution: Pixels | None = None
-    channels: Literal[1, 3] | None = None
-    crop: Pixels | None = None
-    background: str = "#ffffff"
+    """Folder of the store to be, e.g. data/cifar10."""
     strict: bool = False
-    max_images: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Refuse at the first unreadable image instead of skipping it."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """Decoding processes; 0 for none beside this one; by default one for each processor."""
     overwrite: bool = False
+    """Replace a store that is there already."""
 
 
-FlatOutput = Annotated[Output, tyro.conf.arg(name="")]
+Flat = Annotated[Output, tyro.conf.arg(name="")]
 
 
 def folder(
-    output: FlatOutput, source: Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
+    output: Flat, source: Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
 ) -> None:
-    """Your own images: a folder, zip or tar of image files; class folders become labels.
+    """Your own images: a folder, zip or tar; class folders become labels.
 
     Args:
         source: The folder, zip or tar (also StyleGAN's zips with dataset.json).
@@ -84,7 +82,7 @@ def folder(
 
 
 def cifar10(
-    output: FlatOutput,
+    output: Flat,
     source: Path | None = None,
     split: cifar10_source.Split = "train",
     url: str = cifar10_source.URL,
@@ -108,9 +106,7 @@ def cifar10(
         _prepare(cifar10_source.Cifar10(source, split), output)
 
 
-def celeba(
-    output: FlatOutput, source: Path, split: celeba_source.Split = "train", partition: Path | None = None
-) -> None:
+def celeba(output: Flat, source: Path, split: celeba_source.Split = "train", partition: Path | None = None) -> None:
     """CelebA's aligned faces; --crop 178 (the default) or the older --crop 148.
 
     Args:
@@ -124,7 +120,7 @@ def celeba(
         _prepare(celeba_source.CelebA(source, split, partition), output)
 
 
-def lsun(output: FlatOutput, source: Path, category: str = "bedroom", split: lsun_source.Split | None = None) -> None:
+def lsun(output: Flat, source: Path, category: str = "bedroom", split: lsun_source.Split | None = None) -> None:
     """One category of LSUN, e.g. bedroom.
 
     Args:
@@ -139,7 +135,7 @@ def lsun(output: FlatOutput, source: Path, category: str = "bedroom", split: lsu
 
 
 def parquet(
-    output: FlatOutput,
+    output: Flat,
     source: Path,
     split: str | None = None,
     image_column: str | None = None,
@@ -157,7 +153,7 @@ def parquet(
 
 
 def fashion_mnist(
-    output: FlatOutput,
+    output: Flat,
     source: Path | None = None,
     split: Literal["train", "test"] | None = None,
     url: str = fashion_mnist_source.URL,
@@ -176,107 +172,56 @@ def fashion_mnist(
     _prepare(fashion_mnist_source.FashionMnist(source, split or "train"), output)
 
 
-def verify(store: tyro.conf.Positional[Path]) -> None:
-    """Compares every byte of a store with its checksums.
-
-    Args:
-        store: The store's folder.
-    """
+def verify(store: Store) -> None:
+    """Compares every byte of a store with its checksums."""
     opened = ImageStore.open(store)
     with progress_bar("Verifying", unit="images") as on_progress:
         opened.verify(on_progress)
     print(f"{store}: {len(opened):,} images are as they were prepared")
 
 
-@dataclass
-class Grid:
-    """What of a store is drawn.
+def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns: Side = 8, seed: Seed = 0) -> None:
+    """Tells what a store holds: counts, values, classes, and a grid of its images.
 
-    Attributes:
+    Args:
         grid: File for the grid of images, e.g. grid.png; of a labelled store each row is a class.
         rows: Of the grid.
         columns: Of the grid.
         seed: Of the choice of images.
     """
-
-    grid: PictureFile | None = None
-    rows: Side = 8
-    columns: Side = 8
-    seed: Seed = 0
-
-
-def show(shown: Annotated[Grid, tyro.conf.arg(name="")], store: tyro.conf.Positional[Path]) -> None:
-    """Tells what a store holds: counts, values, classes, and a grid of its images.
-
-    Args:
-        shown: What is drawn.
-        store: The store's folder.
-    """
     opened = ImageStore.open(store)
-    check_picture_size(shown.columns * opened.resolution, shown.rows * opened.resolution, shown.grid)
+    check_picture_size(columns * opened.resolution, rows * opened.resolution, grid)
     _print_description(opened)
     if opened.description.labels_from:
         print(f"  split: {opened.description.split or 'none'} ({opened.description.split_from})")
         print(f"  labels: {opened.description.labels_from}")
-    _print_histogram(opened, shown.seed)
-    counts = class_counts(opened)
-    for name, count in counts:
+    _print_histogram(opened, seed)
+    for name, count in class_counts(opened):
         print(f"  {name}: {count:,} images")
-    if shown.grid:
-        with whole_file(shown.grid) as temporary:
-            store_grid(opened, shown.rows, shown.columns, shown.seed).save(temporary)
-        print(f"grid: {shown.grid}")
+    if grid:
+        with whole_file(grid) as temporary:
+            store_grid(opened, rows, columns, seed).save(temporary)
+        print(f"grid: {grid}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "folder": folder,
-    "cifar10": cifar10,
-    "celeba": celeba,
-    "lsun": lsun,
-    "parquet": parquet,
-    "fashion-mnist": fashion_mnist,
-    "verify": verify,
-    "show": show,
-}
-
-
-def main(arguments: list[str]) -> None:
-    """Runs `vitgan data ARGUMENTS`.
-
-    Raises:
-        UserError: If there is no such command, or the command says so.
-    """
-    if not arguments or arguments[0].startswith("-"):
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="vitgan data", args=arguments, description=__doc__)
-        return
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"unknown source {name!r}: {hint}choose {', '.join(COMMANDS)} (`vitgan data --help`)")
-    description = inspect.cleandoc(COMMANDS[name].__doc__ or "").split("\n\nArgs:")[0]
-    parse(_later(COMMANDS[name]), rest, f"vitgan data {name}", description)()
-
-
-def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The function with its arguments, to be called when all of them are known to be right."""
-
-    @functools.wraps(function)
-    def remember(*args: object, **options: object) -> Callable[[], None]:
-        return functools.partial(function, *args, **options)
-
-    return remember
+COMMAND = Group(
+    "Prepares images for training: any source becomes a store.",
+    {
+        "folder": folder,
+        "cifar10": cifar10,
+        "celeba": celeba,
+        "lsun": lsun,
+        "parquet": parquet,
+        "fashion-mnist": fashion_mnist,
+        "verify": verify,
+        "show": show,
+    },
+)
 
 
 def _prepare(source: Source, output: Output) -> None:
-    planned = plan(
-        source,
-        resolution=output.resolution,
-        channels=output.channels,
-        crop=output.crop,
-        background=output.background,
-        max_images=output.max_images,
-    )
+    framing = output.model_dump(include=set(Framing.model_fields))
+    planned = plan(source, **framing)
     provenance = source.provenance
     where = f" ({provenance.url})" if provenance.url else ""
     print(f"{provenance.name}{where}; licence: {provenance.licence}")
@@ -288,13 +233,9 @@ def _prepare(source: Source, output: Output) -> None:
             store = prepare(
                 source,
                 output.out,
-                resolution=output.resolution,
-                channels=output.channels,
-                crop=output.crop,
-                background=output.background,
+                **framing,
                 strict=output.strict,
                 workers=output.workers,
-                max_images=output.max_images,
                 overwrite=output.overwrite,
                 on_progress=on_progress,
                 on_notice=lambda line: print(f"vitgan: {line}", file=sys.stderr, flush=True),

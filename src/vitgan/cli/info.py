@@ -2,73 +2,60 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vitgan.cli.arguments import parse
 from vitgan.errors import UserError
 from vitgan.files import one_line
-from vitgan.models.build import GeneratorSpec, ModelConfig
-from vitgan.models.costs import model_costs
-from vitgan.presets import CPU_PRESETS, PAPER_SIZES, PRESETS, VARIANTS, preset, summary
-from vitgan.pretrained.generators import locate
 from vitgan.pretrained.names import WEIGHTS, bundled_models, find_model
-from vitgan.runs.folder import config_of_run
-from vitgan.training.checkpoint import checkpoints, latest_checkpoint
-from vitgan.training.log import read_metrics
 
-DESCRIPTION = """Shows presets, bundled models and runs, or one preset, run or model closely.
-
-examples: vitgan info
-          vitgan info cifar10
-          vitgan info fashion-mnist
-          vitgan info runs/00000-quickstart"""
+if TYPE_CHECKING:
+    from vitgan.models.build import GeneratorSpec, ModelConfig
 
 
-@dataclass
-class Arguments:
-    """What to show.
+def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = Path("runs")) -> None:
+    """Shows presets, bundled models and runs, or one preset, run or model closely.
 
-    Attributes:
+    examples:
+      vitgan info
+      vitgan info cifar10
+      vitgan info fashion-mnist
+      vitgan info runs/00000-quickstart
+
+    Args:
         name: A preset, a run, checkpoint or model folder, a bundled model or a Hub repository user/name; nothing lists
             presets, bundled models and runs.
         runs: Where runs are looked for.
     """
-
-    name: Annotated[str | None, tyro.conf.Positional] = None
-    runs: Path = Path("runs")
-
-
-def main(arguments: list[str]) -> None:
-    """Runs `vitgan info ARGUMENTS`.
-
-    Raises:
-        UserError: If the name is neither a preset nor a readable run or model.
-    """
-    parsed = parse(Arguments, arguments, "vitgan info", DESCRIPTION)
-    if parsed.name is None:
+    if name is None:
         _list_presets()
         _list_bundled()
-        _list_runs(parsed.runs)
+        _list_runs(runs)
         return
-    if parsed.name in PRESETS:
-        print(f"preset {parsed.name}: {summary(parsed.name)}")
-        _show_model(preset(parsed.name).model)
-        if parsed.name in bundled_models():
-            print(f"\nbundled model of the same name ({parsed.name}):")
-            _show_folder(bundled_models()[parsed.name])
+    from vitgan.presets import PRESETS, preset, summary
+
+    if name in PRESETS:
+        print(f"preset {name}: {summary(name)}")
+        _show_model(preset(name).model)
+        if name in bundled_models():
+            print(f"\nbundled model of the same name ({name}):")
+            _show_folder(bundled_models()[name])
         return
     try:
-        folder = find_model(parsed.name)
+        folder = find_model(name)
     except UserError as error:
-        raise UserError(f"{parsed.name!r} is neither a preset ({', '.join(PRESETS)}) nor a model: {error}") from error
+        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a model: {error}") from error
     _show_folder(folder)
 
 
+COMMAND = info
+
+
 def _list_presets() -> None:
+    from vitgan.presets import CPU_PRESETS, PAPER_SIZES, VARIANTS, summary
+
     print("presets (`vitgan info PRESET` shows sizes and costs):")
     for name in (*CPU_PRESETS, *PAPER_SIZES):
         print(f"  {name:<20} {summary(name)}")
@@ -78,6 +65,8 @@ def _list_presets() -> None:
 
 
 def _list_bundled() -> None:
+    from vitgan.pretrained.generators import locate
+
     models = bundled_models()
     print("\nbundled models (`vitgan sample MODEL --grid grid.png`):" if models else "\nno bundled models")
     for name, folder in models.items():
@@ -87,6 +76,9 @@ def _list_bundled() -> None:
 
 
 def _list_runs(folder: Path) -> None:
+    from vitgan.training.checkpoint import checkpoints
+    from vitgan.training.log import read_metrics
+
     runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
     if not runs:
         print(f"\nno runs in {folder}")
@@ -100,6 +92,11 @@ def _list_runs(folder: Path) -> None:
 
 
 def _show_folder(path: Path) -> None:
+    from vitgan.pretrained.generators import locate
+    from vitgan.runs.folder import config_of_run
+    from vitgan.training.checkpoint import latest_checkpoint
+    from vitgan.training.log import read_metrics
+
     if (path / "config.json").exists() and not (path / WEIGHTS).exists():
         config = config_of_run(path)
         newest = latest_checkpoint(path)
@@ -107,7 +104,7 @@ def _show_folder(path: Path) -> None:
         print(f"newest whole checkpoint: {newest.name if newest else 'none'}")
         records = read_metrics(path / "metrics.jsonl")
         if records:
-            print("last figures: " + ", ".join(f"{k} {v:.4g}" for k, v in records[-1].items()))
+            print("last log: " + ", ".join(f"{k} {v:.4g}" for k, v in records[-1].items()))
         _show_model(config.model)
         return
     weights, spec = locate(path)
@@ -120,7 +117,9 @@ def _show_folder(path: Path) -> None:
     _show_generator(spec)
 
 
-def _show_model(config: ModelConfig) -> None:
+def _show_model(config: "ModelConfig") -> None:
+    from vitgan.models.costs import model_costs
+
     generator, discriminator = model_costs(config)
     print(f"images         {config.resolution}×{config.resolution}, {config.channels} channel(s)")
     for name, costs in (("generator", generator), ("discriminator", discriminator)):
@@ -129,7 +128,10 @@ def _show_model(config: ModelConfig) -> None:
     print(f"discriminator  {config.discriminator.model_dump()}")
 
 
-def _show_generator(spec: GeneratorSpec) -> None:
+def _show_generator(spec: "GeneratorSpec") -> None:
+    from vitgan.models.build import ModelConfig
+    from vitgan.models.costs import model_costs
+
     generator, _ = model_costs(ModelConfig(**spec.model_dump()))
     print(f"images         {spec.resolution}×{spec.resolution}, {spec.channels} channel(s)")
     print(f"generator      {generator.parameters:,} parameters, {generator.flops_per_image / 1e9:.3f} GFLOPs per image")

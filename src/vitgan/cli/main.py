@@ -1,11 +1,11 @@
-"""`vitgan COMMAND ...`: dispatches to one short file per command, imported when it is needed."""
+"""`vitgan COMMAND ...`: from the words of a command line to the end of the process."""
 
-import difflib
-import importlib
 import os
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitgan import __version__
 from vitgan.cli.output import check_output, make_output_safe
@@ -14,6 +14,9 @@ from vitgan.commands import RECOMMENDED
 from vitgan.devices import keep_freed_memory
 from vitgan.errors import ProcessError, UserError
 from vitgan.runs.processes import one_of_several, speaks
+
+if TYPE_CHECKING:
+    from vitgan.cli.parsing import Command, Group
 
 COMMANDS = {
     "data": "prepare images for training: your own folder, CIFAR-10, Fashion-MNIST, ...",
@@ -26,8 +29,11 @@ COMMANDS = {
     "ablate": "train a table of variants at one budget, and write its report",
     "info": "show presets, runs and models",
 }
+"""Each is in a module of its name."""
 
-EXAMPLES = f"""examples:
+ABOUT = f"""Train, study and use GANs made of Vision Transformers.
+
+examples:
   vitgan train quickstart
   vitgan data folder --source my_photos --resolution 32 --out data/mine
   vitgan train {RECOMMENDED} --data data/mine
@@ -50,19 +56,19 @@ def main() -> None:
     if not speaks():
         warnings.simplefilter("ignore")
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process lives
+    arguments = sys.argv[1:]
     try:
-        _run(sys.argv[1:])
+        _run(arguments)
     except UserError as error:
         if speaks() or isinstance(error, ProcessError):
-            print(f"vitgan: {error}", file=sys.stderr)
+            print(f"vitgan: {error}{_option(error, arguments)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # of a file that no command expected to fail, e.g. a name too long for the system
         from vitgan.files import one_line  # which imports numpy: not for a help text
 
         place = f"{error.filename}: " if error.filename else ""
-        print(
-            f"vitgan: {one_line(f'{place}{error.strerror or error}')}: mend that, or pass another path", file=sys.stderr
-        )
+        reason = one_line(f"{place}{error.strerror or error}")
+        print(f"vitgan: {reason}: mend that, or pass another path", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
@@ -84,40 +90,58 @@ def dispatch(arguments: list[str]) -> None:
 
     Raises:
         UserError: If there is no such command, or the command says so.
-        SystemExit: If it was asked to end.
+        SystemExit: If it was asked to end, or to print help.
     """
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return
-    if arguments[0] == "--version":
+    if arguments[:1] == ["--version"]:
         print(f"vitgan {__version__}")
         return
-    name, rest = arguments[0], arguments[1:]
+    words = ["--help"] if arguments[:1] in ([], ["-h"], ["help"]) else arguments
+    with stop_on_signal() as received:  # an import that is interrupted says that a library is broken
+        from vitgan.cli.parsing import parse
+
+        command = parse(command_tree(words), words, nullable=words[0] == "train")
+    if received:
+        sys.exit(128 + received[0])
+    command()
+
+
+def command_tree(words: list[str]) -> "Group":
+    """All commands, of which only the one that is meant is imported.
+
+    Raises:
+        UserError: If there is no such command, or it cannot be done here.
+    """
+    from vitgan.cli.parsing import Group, restore_docstrings
+
+    name = words[0]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"unknown command {name!r}: {hint}commands are {', '.join(COMMANDS)} (`vitgan --help`)")
+        return Group(ABOUT, {name: _only_listed(text) for name, text in COMMANDS.items()})
     if name != "train" and one_of_several():
         raise UserError(f"`vitgan {name}` is work for one process: start it without torchrun")
     try:
         Path.cwd()
     except OSError as error:
         raise UserError(f"the working directory is gone ({error.strerror}): change to another") from error
-    with stop_on_signal() as received:  # an import that is interrupted says that a library is broken
-        command = importlib.import_module(f"vitgan.cli.{name}")
-    if received:
-        sys.exit(128 + received[0])
+    module = import_module(f"vitgan.cli.{name}")
     if sys.flags.optimize > 1:
-        from vitgan.cli.arguments import restore_docstrings
-
         restore_docstrings()
-    command.main(rest)
+    node = module.starts(words[1:]) if name == "train" else module.COMMAND
+    return Group(ABOUT, {name: node})
 
 
-def usage() -> str:
-    """The text of `vitgan --help`."""
-    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
-    return (
-        "usage: vitgan COMMAND ...\n\nTrain, study and use GANs made of Vision Transformers.\n\n"
-        f"commands:\n{rows}\n\n{EXAMPLES}\n\n`vitgan COMMAND --help` shows what a command takes."
-    )
+def _only_listed(text: str) -> "Command":
+    def other() -> None: ...
+
+    other.__doc__ = text
+    return other
+
+
+def _option(error: UserError, arguments: list[str]) -> str:
+    """ " (--batch-size)": how the command calls the parameter that an error names, unless the error says it."""
+    if error.parameter is None:
+        return ""
+    from vitgan.cli.parsing import find, option
+
+    _, node = find(command_tree(arguments), arguments)
+    name = option(node, error.parameter)
+    return f" ({name})" if name and name not in str(error) else ""

@@ -1,81 +1,118 @@
 """`vitgan train PRESET`: a preset, overrides, and a run."""
 
 import sys
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from vitgan.cli.arguments import parse
+from vitgan.cli.parsing import Group
+from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.cli.training_display import training_display
 from vitgan.commands import RECOMMENDED, command
 from vitgan.config import RunConfig
-from vitgan.errors import UserError
 from vitgan.models.costs import model_costs
-from vitgan.presets import PRESETS, preset, summary
+from vitgan.presets import CPU_PRESETS, PAPER_SIZES, VARIANTS, preset, summary
 from vitgan.runs.folder import config_of_run
 from vitgan.runs.processes import speaks
 from vitgan.runs.train import train
 
-USAGE = f"""usage: vitgan train PRESET [--data STORE] [--out DIR] [--SECTION.FIELD VALUE ...] [--dry-run]
-       vitgan train --resume RUN [--training.total-kimg KIMG]
+ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
+
+`vitgan train PRESET --help` lists every field, each an option.
+
+variants of a data set's preset, e.g. cifar10-vanilla:
+  {", ".join(f"-{name}" for name in VARIANTS)}
 
 examples:
   vitgan train quickstart
   vitgan train {RECOMMENDED} --data data/cifar10 --training.batch-size 64
   vitgan train cifar10 --model.discriminator.overlap 0 --dry-run
-  vitgan train --resume runs/00000-quickstart --training.total-kimg 200
+  vitgan train --resume runs/00000-quickstart --training.total-kimg 200"""
 
-presets (`vitgan train PRESET --help` shows every field and its value):
+Overridable = Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+
+
+def starts(words: list[str]) -> Group | Callable[..., None]:
+    """What can follow `vitgan train`: a preset's name, or `--resume RUN`, which decides what the options override.
+
+    Raises:
+        UserError: If there is no such preset (with the nearest one), or the run to resume cannot be read.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--resume" or word.startswith("--resume="):
+            return resumed(config_of_run(Path(word.partition("=")[2] or following)))
+    named = words[:1] if words and not words[0].startswith("-") else [*CPU_PRESETS, *PAPER_SIZES]
+    return Group(ABOUT, {name: from_preset(name) for name in named})
+
+
+def from_preset(name: str) -> Callable[..., None]:
+    """The command that trains from a preset."""
+    start = preset(name)
+
+    def new(config: Overridable = start, out: Path = Path("runs"), dry_run: bool = False) -> None:
+        run(config, out, None, dry_run)
+
+    about = textwrap.fill(summary(name), 78, subsequent_indent="  ")
+    new.__doc__ = f"{about}\n\n{OPTIONS}"
+    return new
+
+
+def resumed(start: RunConfig) -> Callable[..., None]:
+    """The command that goes on with a run."""
+
+    def go_on(resume: Path, config: Overridable = start, dry_run: bool = False) -> None:
+        run(config, resume.parent, resume, dry_run)
+
+    go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
+    return go_on
+
+
+OPTIONS = """Args:
+    resume: The run's folder.
+    out: Folder in which a new run folder is made.
+    dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
 """
 
 
-@dataclass
-class Arguments:
-    """A run. Every field of the preset can be overridden.
-
-    Attributes:
-        config: The run's configuration.
-        out: Folder in which a new run folder is made.
-        dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
-    """
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    out: Path = Path("runs")
-    dry_run: bool = False
-
-
-def main(arguments: list[str]) -> None:
-    """Runs `vitgan train ARGUMENTS`.
+def run(config: RunConfig, out: Path, resume: Path | None, dry_run: bool) -> None:
+    """Trains, until the end or until a signal asks for it.
 
     Raises:
-        UserError: If the preset, the run, the data or the folders do not fit.
+        UserError: If the run, the data or the folders do not fit.
         SystemExit: With 128 and the signal's number if it was asked to end.
     """
+    if dry_run:
+        print(describe(config))
+        return
     with stop_on_signal() as received:
-        _main(arguments, received)
+        with training_display(config) as hooks:
+            hooks.should_stop = _asked(received)
+            hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr)
+            folder = train(config, out, resume, hooks)
+        if received:
+            print(f"stopped and saved; go on with: {command('train', '--resume', folder)}")
+            sys.exit(128 + received[0])
+        print(f"trained: {folder}")
+        if grids := sorted((folder / "samples").glob("*.png")):
+            print(f"images:  {grids[-1]}")
+        print(f"more:    {command('sample', folder, '--count', 64, '--grid', 'grid.png')}")
 
 
-def _main(arguments: list[str], received: list[int]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE + "\n".join(f"  {name:<21} {summary(name)}" for name in PRESETS))
-        return
-    arguments, resume = _take_resume(arguments)
-    if resume is not None:
-        start = config_of_run(resume)
-    elif arguments and not arguments[0].startswith("-"):
-        start, arguments = preset(arguments[0]), arguments[1:]
-    else:
-        raise UserError(f"no preset given: `vitgan train PRESET`, where presets are {', '.join(PRESETS)}")
-    kind = tyro.conf.AvoidSubcommands[Arguments]
-    parsed = parse(kind, arguments, f"vitgan train {start.preset}", default=Arguments(start))
-    parsed.config.check()
-    if parsed.dry_run:
-        print(describe(parsed.config))
-        return
-    _train(parsed.config, parsed.out, resume, received)
+def _asked(received: list[int]) -> Callable[[], bool]:
+    """Whether a signal asked for the end; says once that it was heard."""
+    told = False
+
+    def should_stop() -> bool:
+        nonlocal told
+        if received and not told and speaks():
+            print("\nstopping: saving a checkpoint (Ctrl-C again to end at once)", file=sys.stderr)
+            told = True
+        return bool(received)
+
+    return should_stop
 
 
 def describe(config: RunConfig) -> str:
@@ -96,41 +133,3 @@ def describe(config: RunConfig) -> str:
         f"about {activations / 2**30:.2f} GiB activations in float32 at batch {config.training.batch_size}",
     ]
     return "\n".join(rows)
-
-
-def _take_resume(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """Splits `--resume RUN` off: it decides which configuration the other arguments override."""
-    for index, argument in enumerate(arguments):
-        if argument.startswith("--resume="):
-            return arguments[:index] + arguments[index + 1 :], Path(argument.removeprefix("--resume="))
-        if argument == "--resume":
-            if index + 1 == len(arguments):
-                raise UserError("--resume needs a run folder: `vitgan train --resume runs/00000-quickstart`")
-            return arguments[:index] + arguments[index + 2 :], Path(arguments[index + 1])
-    return arguments, None
-
-
-def _train(config: RunConfig, out: Path, resume: Path | None, received: list[int]) -> None:
-    told = False
-
-    def should_stop() -> bool:
-        nonlocal told
-        if received and not told and speaks():
-            print("\nstopping: saving a checkpoint (Ctrl-C again to end at once)", file=sys.stderr)
-            told = True
-        return bool(received)
-
-    if received:
-        sys.exit(128 + received[0])
-    with training_display(config) as hooks:
-        hooks.should_stop = should_stop
-        hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr)
-        run = train(config, out, resume, hooks)
-    grids = sorted((run / "samples").glob("*.png"))
-    if received:
-        print(f"stopped and saved; go on with: {command('train', '--resume', run)}")
-        sys.exit(128 + received[0])
-    print(f"trained: {run}")
-    if grids:
-        print(f"images:  {grids[-1]}")
-    print(f"more:    {command('sample', run, '--count', 64, '--grid', 'grid.png')}")

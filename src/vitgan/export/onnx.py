@@ -102,7 +102,8 @@ def check_difference(largest: float, mean: float, precision: Precision = "float3
         raise UserError(
             f"in {precision} onnxruntime's images differ from PyTorch's by {largest:.2g} at the most and {mean:.2g} on "
             f"average, {bound.largest:g} and {bound.mean:g} are allowed: nothing was written; "
-            + ("please report this model" if precision == "float32" else "choose another --precision")
+            + ("please report this model" if precision == "float32" else "choose another precision"),
+            "precision",
         )
 
 

@@ -155,4 +155,4 @@ def make_server(generator: Generator, folder: Path | None, port: int) -> Threadi
         return ThreadingHTTPServer((HOST, port), handler)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot serve on port {port}: {reason}; choose another with --port") from error
+        raise UserError(f"cannot serve on port {port}: {reason}; choose another", "port") from error

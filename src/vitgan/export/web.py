@@ -196,7 +196,7 @@ def _check_runtime(folder: Path) -> None:
 
 def _fetch_runtime(folder: Path) -> None:
     npm = shutil.which("npm")
-    how = f"on a machine with npm run `npm pack {RUNTIME_PACKAGE}`, unpack it and pass its folder `dist` with --runtime"
+    how = f"on a machine with npm run `npm pack {RUNTIME_PACKAGE}`, unpack it and pass its folder `dist` as runtime"
     if npm is None:
         raise UserError(
             f"the page needs {RUNTIME_PACKAGE}, and npm is not installed to fetch it: install npm, or {how}"

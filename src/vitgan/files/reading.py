@@ -83,6 +83,8 @@ def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] 
         for key in keys:
             value = value[key]
         return model.model_validate(value)
+    except UserError as error:  # of a configuration whose parts contradict each other
+        raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in (*keys, *first["loc"])) or "file"

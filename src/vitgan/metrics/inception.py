@@ -258,7 +258,7 @@ def how_to_get_weights() -> str:
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(WEIGHTS_URL).name
     return (
         f"fetch it once with `{shell('curl', '-L', '--create-dirs', '-o', place, WEIGHTS_URL)}` (91 MB), "
-        "name a copy with --inception-weights FILE, or measure with --features lite0"
+        "name a copy (inception_weights), or measure with the features lite0"
     )
 
 

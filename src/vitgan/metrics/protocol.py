@@ -109,7 +109,8 @@ class Protocol:
         if self.resolution is not None and resolution != self.resolution:
             raise UserError(
                 f"protocol {self.name} is about {self.resolution}×{self.resolution} images, the store holds "
-                f"{resolution}×{resolution}: prepare it with --resolution {self.resolution} or choose another protocol"
+                f"{resolution}×{resolution}: prepare it at {self.resolution} or choose another protocol",
+                "protocol",
             )
         if self.split is not None and split is not None and split != self.split:
             raise UserError(

@@ -13,7 +13,7 @@ from vitgan.errors import UserError
 from vitgan.layers.attention import AttentionConfig, AttentionKernel, SelfAttention
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
-from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm
+from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm, pixel_norm
 from vitgan.layers.patches import FourierFeatures, grid_positions
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
@@ -22,7 +22,7 @@ from vitgan.layers.pixel_mapping import (
     ShufflePatchDecoder,
 )
 from vitgan.models.generator import Generator
-from vitgan.models.mapping import MappingNetwork, pixel_norm
+from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
 
 LatentMapping = Literal["sln", "add", "prepend"]

@@ -180,7 +180,7 @@ def check_push(repository: str) -> None:
         own = {known["name"], *(organisation["name"] for organisation in known.get("orgs", []))}
     except Exception as error:  # whatever a network does to the Hub's client
         raise _refused(
-            repository, error, "nothing was written; log in with `hf auth login`, or leave out --push"
+            repository, error, "nothing was written; log in with `hf auth login`, or leave out the push"
         ) from error
     owner, _, _ = repository.rpartition("/")
     if owner and owner not in own:

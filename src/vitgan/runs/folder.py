@@ -34,7 +34,7 @@ def new_run(out: Path, config: RunConfig) -> Path:
             run.mkdir()
         write_json(run / "config.json", config.model_dump(mode="json"))
     except OSError as error:
-        raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another with --out") from error
+        raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another folder", "out") from error
     return run
 
 
@@ -124,7 +124,8 @@ def data_of_run(run: Path, data: str | None = None) -> ImageStore:
         problems.append(f"{place} holds {difference}")
     raise UserError(
         f"the images of the run {run} (SHA-256 {record.sha256[:12]}…) were not found: {'; '.join(problems)}: "
-        "pass their store with --data"
+        "pass their store",
+        "data",
     )
 
 

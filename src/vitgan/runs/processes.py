@@ -97,7 +97,8 @@ def join_processes(device: str) -> "PartialState":
         if not cpu and started.here > (count := torch.accelerator.device_count()):
             raise UserError(
                 f"{started.here} processes cannot share the {count} GPU(s) of this machine: start as many as it has, "
-                "or pass --training.device cpu"
+                "or set the device to cpu",
+                "training.device",
             )
     try:
         processes = PartialState(cpu=cpu)
@@ -108,7 +109,8 @@ def join_processes(device: str) -> "PartialState":
     if processes.num_processes != started.processes:
         raise UserError(
             f"{started.processes} processes were started, but only {processes.num_processes} would work together: "
-            "pass --training.device cpu, or start one"
+            "set the device to cpu, or start one",
+            "training.device",
         )
     return processes
 

@@ -1,7 +1,6 @@
 """How a configuration becomes a run, and how a run goes on."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +13,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 from vitgan.commands import command
-from vitgan.config import RunConfig
+from vitgan.config import RunConfig, check_trackers
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision
@@ -60,7 +59,7 @@ def train(
     Raises:
         UserError: If the data, the folders or the checkpoint do not fit.
     """
-    config.check()
+    check_trackers(config.training.trackers)
     processes = join_processes(config.training.device)
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
@@ -70,8 +69,9 @@ def train(
         on_every_process(processes, lambda: check_evaluation(config, store))
     if config.training.batch_size % processes.num_processes:
         raise UserError(
-            f"training.batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} "
-            "processes: choose a multiple"
+            f"batch_size {config.training.batch_size} cannot be shared by {processes.num_processes} processes: choose a "
+            "multiple",
+            "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     if config.init_from is not None and resume is None:
@@ -148,7 +148,7 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
             raise
         raise ProcessError(
             f"process {processes.process_index} of {processes.num_processes} lost another one "
-            f"({one_line(str(error), 120)}): go on with the same command and --resume {shlex.quote(str(run))}"
+            f"({one_line(str(error), 120)}): start all of them again with `{command('train', '--resume', run)}`"
         ) from error
     except OSError as error:
         newest = latest_checkpoint(run)
@@ -233,7 +233,8 @@ def open_store(config: RunConfig, resume: str | Path | None = None) -> ImageStor
     if (store.channels, store.resolution) != (config.model.channels, config.model.resolution):
         raise UserError(
             f"the images in {config.data} have {found} pixels, the model expects {config.model.channels} of "
-            f"{config.model.resolution}×{config.model.resolution}: prepare them with `vitgan data ... --resolution "
-            f"{config.model.resolution} --channels {config.model.channels}`, or set --model.resolution and --model.channels"
+            f"{config.model.resolution}×{config.model.resolution}: prepare them for the model, or set the model's "
+            "resolution and channels to theirs",
+            "model.resolution" if store.resolution != config.model.resolution else "model.channels",
         )
     return store

@@ -131,7 +131,7 @@ def load_newest(run: Path, state: TrainingState) -> tuple[Path, list[str]]:
             continue
         _fill(folder, manifest, tensors, state)
         return folder, problems
-    raise UserError(problems[0] if problems else f"the run {run} has no checkpoint: start it anew without --resume")
+    raise UserError(problems[0] if problems else f"the run {run} has no checkpoint: start a new one", "resume")
 
 
 def _fill(
