@@ -13,6 +13,8 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
+from vitgan.runs.measured import notes_on_features
 from vitgan.training.checkpoint import best_checkpoint, checkpoints, remember_best
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.log import read_metrics
@@ -42,6 +44,19 @@ def protocol(tmp_path: Path) -> str:
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(fields))
     return str(path)
+
+
+def test_features_that_train_d_do_not_judge(store: str, protocol: str, tmp_path: Path) -> None:
+    plain = tiny_run(store)
+    discriminator = ProjectedDiscriminatorConfig(features="lite0", input_size=32, width=4)
+    model = plain.model.model_copy(update={"discriminator": discriminator})
+    config = plain.model_copy(update={"model": model, "evaluate_every_kimg": 0.012, "protocol": protocol})
+    with pytest.raises(UserError) as caught:
+        vitgan.train(config, tmp_path / "runs")
+    assert caught.value.parameter == "model.discriminator.features"
+    assert not (tmp_path / "runs").exists()
+    run = vitgan.train(config.model_copy(update={"evaluate_every_kimg": None}), tmp_path / "runs")
+    assert any("lite0" in note for note in notes_on_features(run))
 
 
 def test_run_with_evaluations_equals_one_without(store: str, protocol: str, tmp_path: Path) -> None:

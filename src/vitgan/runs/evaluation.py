@@ -6,10 +6,12 @@ import torch
 
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
+from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
 from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics
 from vitgan.metrics.image_sources import ArrayImages
 from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.training.hooks import Evaluation
 
 
@@ -21,6 +23,13 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> None:
     """
     protocol = find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
+    discriminator = config.model.discriminator
+    if isinstance(discriminator, ProjectedDiscriminatorConfig) and discriminator.features == protocol.features:
+        raise UserError(
+            f"protocol {protocol.name} judges by the features of {protocol.features}, which D is trained on: choose "
+            "another protocol, or other features for D",
+            "model.discriminator.features",
+        )
     load_extractor(protocol.features)
 
 

@@ -31,9 +31,10 @@ from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource
 from vitgan.metrics.inception import find_weights, how_to_get_weights
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
-from vitgan.runs.folder import data_of_run, open_data
+from vitgan.runs.folder import config_of_run, data_of_run, open_data
 
 CACHE_FOLDER = "evaluation"
 SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
@@ -188,7 +189,8 @@ def generated_images(path: Path, protocol: Protocol, resolution: int, device: st
     batches = generator.batches(
         protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
     )
-    return Measured(map(to_uint8, batches), generator.patch_size, notes_on_classes(generator))
+    notes = notes_on_classes(generator) + notes_on_features(path)
+    return Measured(map(to_uint8, batches), generator.patch_size, notes)
 
 
 def notes_on_classes(generator: Generator) -> list[str]:
@@ -202,6 +204,20 @@ def notes_on_classes(generator: Generator) -> list[str]:
     total = sum(generator.class_counts)
     shares = ", ".join(f"{100 * count / total:.3g}%" for count in generator.class_counts)
     return [f"classes were drawn in the shares of the training images: {shares}"]
+
+
+def notes_on_features(path: Path) -> list[str]:
+    """Whose features trained a run's discriminator: they must not judge, and their kin judge with favour."""
+    run = run_of_checkpoint(path) or path
+    if not (run / "checkpoints").is_dir():
+        return []
+    discriminator = config_of_run(run).model.discriminator
+    if not isinstance(discriminator, ProjectedDiscriminatorConfig):
+        return []
+    name = discriminator.features
+    return [
+        f"D was trained on the features of {name}: metrics by {name} flatter the run, others of ImageNet's a little"
+    ]
 
 
 def open_images(path: Path, channels: int = 3, background: str = "#ffffff") -> ImageSource:
