@@ -46,4 +46,4 @@ def test_the_card_is_complete_and_the_model_small(name: str) -> None:
 
 
 def test_the_models_that_documents_name_are_there() -> None:
-    assert {"cifar10-tiny", "emoji", "fashion-mnist"} <= set(MODELS)
+    assert {"cifar10", "cifar10-tiny", "emoji", "fashion-mnist"} <= set(MODELS)
