@@ -54,7 +54,8 @@ def main() -> None:
         seeds = search.seeds if last else search.seeds[:1]
         jobs = [(name, words, seed) for name, words in alive.items() for seed in seeds]
         with ThreadPoolExecutor(search.workers) as pool:
-            scores = list(pool.map(lambda job, m=minutes: run(search, *job, m), jobs))
+            futures = [pool.submit(run, search, name, words, seed, minutes) for name, words, seed in jobs]
+            scores = [future.result() for future in futures]
         ranked = [name for _, (name, _, _) in sorted(zip(scores, jobs, strict=True), key=lambda pair: pair[0])]
         print(f"{minutes:g} minutes: {', '.join(dict.fromkeys(ranked))}")
         best = list(dict.fromkeys(ranked))[: max(1, round(len(alive) * search.keep))]
