@@ -22,8 +22,8 @@ DiscriminatorConfig = Annotated[
 ]
 
 
-class GeneratorSpec(Config):
-    """All that is needed to build a generator: what its images are, and its sizes."""
+class ImageSpec(Config):
+    """What the images of a model are."""
 
     resolution: int = Field(default=32, ge=4)
     """Height and width of the images in pixels."""
@@ -33,7 +33,6 @@ class GeneratorSpec(Config):
     """Number of classes of a conditional model; 0 is unconditional."""
     class_counts: tuple[Annotated[int, Field(ge=0, le=1 << 53)], ...] | None = None
     """Training images of each class, in whose shares a conditional model draws classes; taken from the images."""
-    generator: GeneratorConfig = ViTGeneratorConfig()
 
     @model_validator(mode="after")
     def _one_count_a_class(self) -> Self:
@@ -42,15 +41,22 @@ class GeneratorSpec(Config):
         return self
 
 
-class ModelConfig(GeneratorSpec):
-    """Both players. The defaults are the paper's at 32×32."""
+class GeneratorSpec(ImageSpec):
+    """All that is needed to build a generator: what its images are, and its sizes. A saved model carries it."""
 
+    generator: GeneratorConfig = ViTGeneratorConfig()
+
+
+class ModelConfig(ImageSpec):
+    """G and D. The defaults are the paper's at 32×32."""
+
+    generator: GeneratorConfig = ViTGeneratorConfig()
     discriminator: DiscriminatorConfig = ViTDiscriminatorConfig()
     conditional: bool = False
-    """Train both players on class labels; the number of classes is taken from the images."""
+    """Train both on class labels; the number of classes is taken from the images."""
 
     def generator_spec(self) -> GeneratorSpec:
-        """The generator's part, which a saved model carries."""
+        """The generator's part."""
         return GeneratorSpec(**{name: getattr(self, name) for name in GeneratorSpec.model_fields})
 
 
