@@ -17,7 +17,7 @@ from vitgan.config import RunConfig
 from vitgan.losses import LOSSES
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
-from vitgan.training.objective import Objective
+from vitgan.training.objective import Batch, Objective
 from vitgan.training.randomness import StepRandomness
 
 
@@ -116,7 +116,7 @@ def images_judged(config: RunConfig, steps: int) -> WatchedDiscriminator:
     if model.num_classes:
         labels = torch.zeros(1, dtype=torch.long)
     for step in range(steps):
-        objective.discriminator_loss(generator, watched, real, labels, StepRandomness(0, step), step, step)
+        objective.discriminator_loss(generator, watched, Batch(real, labels, StepRandomness(0, step), step, step))
     return watched
 
 

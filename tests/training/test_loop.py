@@ -17,6 +17,7 @@ from vitgan.errors import UserError
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import MetricsFile, Statistics, read_metrics
 from vitgan.training.loop import Trainer
+from vitgan.training.objective import Batch
 from vitgan.training.randomness import StepRandomness
 
 
@@ -49,9 +50,8 @@ def test_reported_gradient_norm_is_that_of_the_loss(tmp_path: Path) -> None:
     from vitgan.layers.spectral import update_spectral_norms
 
     update_spectral_norms(state.discriminator)
-    loss, _ = two.objective.discriminator_loss(
-        state.generator, state.discriminator, images(), None, StepRandomness(0, 0), step=0, images_seen=0
-    )
+    batch = Batch(images(), None, StepRandomness(0, 0), step=0, images_seen=0)
+    loss, _ = two.objective.discriminator_loss(state.generator, state.discriminator, batch)
     gradients = torch.autograd.grad(loss, list(state.discriminator.parameters()))
     norm = torch.cat([g.double().flatten() for g in gradients]).norm()
     assert parts["gradient_norm/discriminator"].item() == pytest.approx(norm.item(), rel=1e-5)

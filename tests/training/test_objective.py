@@ -14,7 +14,7 @@ from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
-from vitgan.training.objective import Objective, ObjectiveConfig, judge
+from vitgan.training.objective import Batch, Objective, ObjectiveConfig, judge
 from vitgan.training.randomness import StepRandomness
 
 SIZE = 8
@@ -65,12 +65,12 @@ class Players:
 
     def discriminator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.objective.discriminator_loss(
-            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step), step, step * 6
+            self.generator, self.discriminator, Batch(self.real, labels, StepRandomness(0, step), step, step * 6)
         )
 
     def generator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.objective.generator_loss(
-            self.generator, self.discriminator, self.real, labels, StepRandomness(0, step), step, step * 6
+            self.generator, self.discriminator, Batch(self.real, labels, StepRandomness(0, step), step, step * 6)
         )
 
     def fakes(self, purpose: str, step: int = 0) -> Tensor:
@@ -462,7 +462,7 @@ def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: Object
     objective = Objective(config, AugmentConfig())
     real = normal(4, 3, 12, 12, dtype=torch.float32).clamp(-1, 1)
 
-    loss, _ = objective.discriminator_loss(generator, discriminator, real, None, StepRandomness(0, 0), 0, 0)
+    loss, _ = objective.discriminator_loss(generator, discriminator, Batch(real, None, StepRandomness(0, 0), 0, 0))
     loss.backward()
     assert all(p.grad is None for p in generator.parameters())
     for name, p in discriminator.named_parameters():
@@ -472,7 +472,7 @@ def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: Object
 
     discriminator.zero_grad()
     discriminator.requires_grad_(False)
-    loss, _ = objective.generator_loss(generator, discriminator, real, None, StepRandomness(0, 0), 0, 0)
+    loss, _ = objective.generator_loss(generator, discriminator, Batch(real, None, StepRandomness(0, 0), 0, 0))
     loss.backward()
     assert all(p.grad is None for p in discriminator.parameters())
     for name, p in generator.named_parameters():
@@ -492,7 +492,7 @@ def test_a_step_of_gradient_descent_lowers_both_losses(tiny_model) -> None:
     ):
         losses = []
         for _ in range(2):
-            loss, _ = phase(generator, discriminator, real, None, StepRandomness(0, 0), 0, 0)
+            loss, _ = phase(generator, discriminator, Batch(real, None, StepRandomness(0, 0), 0, 0))
             gradients = torch.autograd.grad(loss, list(player.parameters()))
             norm = sum(g.square().sum() for g in gradients) ** 0.5
             with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from safetensors.torch import load_file
 
 import vitgan
 from tiny import newest, tiny_run, write_images
+from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
+from vitgan.presets import replaced, with_model
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Hooks
 
@@ -35,10 +39,24 @@ def records(run: Path) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("objective", [{}, {"loss": "relativistic", "r1_gamma": 1.0, "penalty": "finite_difference"}])
-def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, objective: dict) -> None:
-    config = tiny_run(store, horizontal_flip=True, lr_warmup_images=10)
-    config = config.model_copy(update={"objective": config.objective.model_copy(update=objective)})
+def of_the_paper(config: RunConfig) -> RunConfig:
+    return config
+
+
+def with_first_order_penalty(config: RunConfig) -> RunConfig:
+    objective = replaced(config.objective, loss="relativistic", r1_gamma=1.0, penalty="finite_difference")
+    return with_model(config, objective=objective)
+
+
+def on_frozen_features(config: RunConfig) -> RunConfig:
+    generator = replaced(config.model.generator, latent_tokens=True, pixel_mapping="conv")
+    discriminator = ProjectedDiscriminatorConfig(input_size=32, width=4)
+    return with_model(config, generator, discriminator, replaced(config.objective, loss="hinge"))
+
+
+@pytest.mark.parametrize("recipe", [of_the_paper, with_first_order_penalty, on_frozen_features])
+def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callable[[RunConfig], RunConfig]) -> None:
+    config = recipe(tiny_run(store, horizontal_flip=True, lr_warmup_images=10))
     whole = vitgan.train(config, tmp_path / "whole")
     run = vitgan.train(config, tmp_path / "parts", hooks=stop_after(3))  # in the middle of an epoch, off the schedule
     assert newest(run).name == "000000k012"

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.frozen import LiteName, load_efficientnet
-from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear
+from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, normal_
 from vitgan.layers.precision import full_precision
 from vitgan.models.discriminator import Discriminator
 from vitgan.schema import Config
@@ -87,10 +87,12 @@ class FrozenFeatures(nn.Module):
         self.network = network.to(torch.get_default_device())
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) in [-1, 1] -> maps at strides 4, 8, 16 and 32 of the resized image, of unit mean square."""
+        """(B, C, H, W) in [-1, 1] -> maps at strides 4, 8, 16 and 32 of the resized image, of about unit mean square."""
         size = (self.input_size, self.input_size)
         x = images.float().expand(-1, 3, -1, -1)
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=size < images.shape[2:])
+        x = F.interpolate(
+            x, size=size, mode="bilinear", align_corners=False, antialias=self.input_size < images.shape[2]
+        )
         x = x.contiguous(memory_format=torch.channels_last)
         # Backward through a depthwise convolution takes a CPU 1.7 times as long in bf16 as in float32.
         if images.requires_grad and images.device.type == "cpu":
@@ -133,12 +135,13 @@ class Head(nn.Module):
 
     def __init__(self, width: int, size: int, num_classes: int) -> None:
         super().__init__()
-        options: dict[str, Any] = {"gain": TORCH_GAIN, "equalized": False, "weight_norm": "sn"}
+        options: LayerOptions = {"gain": TORCH_GAIN, "equalized": False, "weight_norm": "sn"}
         halvings = max((size // GRID).bit_length() - 1, 0)
         self.down = nn.ModuleList(EqualizedConv2d(width, width, 4, 2, 1, **options) for _ in range(halvings))
         self.conv = EqualizedConv2d(width, width, 1, **options)
         self.out = EqualizedConv2d(width, 1, 1, **options)
-        self.class_embedding = EqualizedLinear(num_classes, width, bias=False, **options) if num_classes else None
+        unbiased: LayerOptions = {**options, "bias": False}
+        self.class_embedding = EqualizedLinear(num_classes, width, **unbiased) if num_classes else None
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """(B, width, size, size) -> logits (B, 16), float32."""
@@ -156,7 +159,8 @@ class Head(nn.Module):
 
 def random_kernel(fan_out: int, fan_in: int, kernel_size: int) -> Tensor:
     """(fan_out, fan_in, kernel_size, kernel_size), normal, as large as He et al. (2015) have it."""
-    return torch.randn(fan_out, fan_in, kernel_size, kernel_size) * math.sqrt(2 / (fan_in * kernel_size**2))
+    shape = (fan_out, fan_in, kernel_size, kernel_size)
+    return normal_(torch.empty(shape), math.sqrt(2 / (fan_in * kernel_size**2)))
 
 
 def _parameters_to_buffers(module: nn.Module) -> None:

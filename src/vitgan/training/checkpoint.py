@@ -252,8 +252,6 @@ class BestCheckpoint(Config):
     name: str
     """The figure that was compared."""
     score: float
-    previous: "BestCheckpoint | None" = None
-    """The best one before, which counts until this one is there: a process may be killed in between."""
 
 
 def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
@@ -265,8 +263,7 @@ def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
         return
     best = best_checkpoint(run)
     if best is None or best.name != name or score < best.score:
-        previous = best.model_copy(update={"previous": None}) if best else None
-        found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score, previous=previous)
+        found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score)
         write_json(run / BEST, found.model_dump())
 
 
@@ -274,10 +271,8 @@ def best_checkpoint(run: Path) -> BestCheckpoint | None:
     """The best checkpoint that evaluations found, if it is there."""
     if not (run / BEST).exists():
         return None
-    best: BestCheckpoint | None = read_model(run / BEST, BestCheckpoint, "best checkpoint")
-    while best is not None and not (run / "checkpoints" / Path(best.checkpoint).name).is_dir():
-        best = best.previous
-    return best
+    best = read_model(run / BEST, BestCheckpoint, "best checkpoint")
+    return best if (run / "checkpoints" / Path(best.checkpoint).name).is_dir() else None
 
 
 def prune_checkpoints(run: Path, keep: int, newest: str) -> None:

@@ -10,7 +10,7 @@ StyleGAN2-ADA, R3GAN and GAT. A lazy term comes every k-th step and weighs k tim
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -80,6 +80,30 @@ Parts = dict[str, Tensor]
 """Terms of a loss without their weights, and statistics beside them: scalars on the device, detached."""
 
 
+class Batch(NamedTuple):
+    """What a loss is computed on: some rows of one step's batch.
+
+    Attributes:
+        real: Real images (B, C, H, W), float32 in [-1, 1].
+        labels: (B,) int64 for a conditional model.
+        randomness: Draws for these rows.
+        step: Updates done; a lazy term comes when they are a multiple of its interval.
+        images_seen: Real images that D has seen, on which ramps depend.
+    """
+
+    real: Tensor
+    labels: Tensor | None
+    randomness: StepRandomness
+    step: int
+    images_seen: int
+
+    def share(self, index: int, count: int) -> "Batch":
+        """The `index`-th of `count` equal parts."""
+        rows = slice(index * len(self.real) // count, (index + 1) * len(self.real) // count)
+        labels = self.labels[rows] if self.labels is not None else None
+        return self._replace(real=self.real[rows], labels=labels, randomness=self.randomness.share(index, count))
+
+
 class Objective(nn.Module):
     """The losses of D and G on one batch; the running means that some terms need are its buffers."""
 
@@ -107,29 +131,10 @@ class Objective(nn.Module):
             self.register_buffer(name, torch.zeros(()))
 
     def discriminator_loss(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        real: Tensor,
-        labels: Tensor | None,
-        randomness: StepRandomness,
-        step: int,
-        images_seen: int,
+        self, generator: Generator, discriminator: Discriminator, batch: Batch
     ) -> tuple[Tensor, Parts]:
-        """L_D on a batch of real images and as many fakes; G gets no gradient.
-
-        Args:
-            generator: G.
-            discriminator: D.
-            real: (B, C, H, W), float32 in [-1, 1].
-            labels: (B,) int64 for a conditional model.
-            randomness: Draws for these rows of the step's batch.
-            step: Updates done; a lazy term comes when they are a multiple of its interval.
-            images_seen: Real images that D has seen, on which ramps depend.
-
-        Returns:
-            The loss, a scalar with its graph, and its parts.
-        """
+        """L_D on a batch of real images and as many fakes, a scalar with its graph, and its parts; G gets no gradient."""
+        real, labels, randomness, step, images_seen = batch
         config, exact, lazy = self.config, self.config.penalty == "exact", self.config.penalty_interval
         r1, r2, wgan_gp = (
             step % lazy == 0 and weight > 0 for weight in (config.r1_gamma, config.r2_gamma, config.wgan_gp)
@@ -184,17 +189,9 @@ class Objective(nn.Module):
         parts |= {"loss/discriminator": loss, "logits/real": d["real"].mean(), "logits/fake": d["fake"].mean()}
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def generator_loss(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        real: Tensor,
-        labels: Tensor | None,
-        randomness: StepRandomness,
-        step: int,
-        images_seen: int,
-    ) -> tuple[Tensor, Parts]:
-        """L_G on new fakes, arguments as in `discriminator_loss`; D should be frozen. Relativistic losses see `real` too."""
+    def generator_loss(self, generator: Generator, discriminator: Discriminator, batch: Batch) -> tuple[Tensor, Parts]:
+        """L_G on as many new fakes, and its parts; D should be frozen. Relativistic losses see the real images too."""
+        real, labels, randomness, step, _ = batch
         config, adversarial = self.config, LOSSES[self.config.loss]
 
         # Draw, augment, and ask D; real images need no graph.

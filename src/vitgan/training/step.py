@@ -17,11 +17,11 @@ from vitgan.models.generator import Generator
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay, update_average
 from vitgan.training.guard import Guard, copy_buffers, restore_buffers_where
-from vitgan.training.objective import Objective, Parts
+from vitgan.training.objective import Batch, Objective, Parts
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
 
-Loss = Callable[[Generator, Discriminator, Tensor, Tensor | None, StepRandomness, int, int], tuple[Tensor, Parts]]
+Loss = Callable[[Generator, Discriminator, Batch], tuple[Tensor, Parts]]
 """`Objective.discriminator_loss` or `generator_loss`."""
 
 
@@ -46,19 +46,18 @@ class GanStep:
             Losses, logits and gradient norms, scalars on the device.
         """
         state, objective = self.state, self.objective
+        batch = Batch(real, labels, randomness, state.step, state.images_seen)
         self._set_learning_rates()
 
         update_spectral_norms(state.discriminator)
         state.discriminator.requires_grad_(True)
         parts, norm = self._update(
-            state.discriminator, state.discriminator_optimizer, objective.discriminator_loss, real, labels, randomness
+            state.discriminator, state.discriminator_optimizer, objective.discriminator_loss, batch
         )
         parts |= {"gradient_norm/discriminator": norm, "gradient_norm/discriminator_max": norm}
 
         state.discriminator.requires_grad_(False)
-        of_generator, norm = self._update(
-            state.generator, state.generator_optimizer, objective.generator_loss, real, labels, randomness
-        )
+        of_generator, norm = self._update(state.generator, state.generator_optimizer, objective.generator_loss, batch)
         parts |= of_generator | {"gradient_norm/generator": norm, "gradient_norm/generator_max": norm}
 
         self.guard.end_of_step(state.step, parts)
@@ -70,21 +69,13 @@ class GanStep:
         update_average(state.generator_ema, state.generator, decay)
         return parts
 
-    def _update(
-        self,
-        module: nn.Module,
-        optimizer: Optimizer,
-        loss: Loss,
-        real: Tensor,
-        labels: Tensor | None,
-        randomness: StepRandomness,
-    ) -> tuple[Parts, Tensor]:
+    def _update(self, module: nn.Module, optimizer: Optimizer, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:
         """Gradients, average over processes, verdict, Adam; returns the loss's parts and the gradient's norm.
 
         A bad update leaves weights and running means as they were.
         """
         averages = copy_buffers(self.objective)
-        parts, suspicion = self._gradients(loss, real, labels, randomness)
+        parts, suspicion = self._gradients(loss, batch)
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         suspicion = self._average_over_processes(gradients, suspicion)
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
@@ -95,19 +86,16 @@ class GanStep:
         restore_buffers_where(bad, self.objective, averages)
         return parts, norm
 
-    def _gradients(
-        self, loss: Loss, real: Tensor, labels: Tensor | None, randomness: StepRandomness
-    ) -> tuple[Parts, Tensor]:
+    def _gradients(self, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:
         """Adds the gradients of every micro-batch; means of what each said, and the guard's suspicion."""
         state = self.state
-        count = max(1, len(real) // (self.config.micro_batch_size or len(real)))
+        size = len(batch.real)
+        count = max(1, size // (self.config.micro_batch_size or size))
         seen: list[Parts] = []
-        suspicion = real.new_zeros(())
+        suspicion = batch.real.new_zeros(())
         for index in range(count):
-            rows = slice(index * len(real) // count, (index + 1) * len(real) // count)
-            share = (real[rows], labels[rows] if labels is not None else None, randomness.share(index, count))
             with self.accelerator.autocast():
-                value, parts = loss(state.generator, state.discriminator, *share, state.step, state.images_seen)
+                value, parts = loss(state.generator, state.discriminator, batch.share(index, count))
             (value / count).backward()
             suspicion = torch.maximum(suspicion, self.guard.suspicion(value, parts))
             seen.append(parts)
