@@ -115,11 +115,12 @@ def print_result(result: dict[str, Any]) -> None:
 def print_protocols() -> None:
     """Prints every protocol with what it fixes."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from vitgan.metrics import PROTOCOLS
 
-    table = Table("protocol", "features", "images", "against", "size", "purpose", show_lines=True)
+    name = Column("protocol", no_wrap=True)  # it is there to be typed
+    table = Table(name, "features", "images", "against", "size", "purpose", show_lines=True)
     for protocol in PROTOCOLS.values():
         wanted = protocol.exact_store_images or protocol.reference_images
         against = (

@@ -58,10 +58,10 @@ def _list_presets() -> None:
 
     print("presets (`vitgan info PRESET` shows sizes and costs):")
     for name in (*CPU_PRESETS, *PAPER_SIZES):
-        print(f"  {name:<20} {summary(name)}")
+        print(f"  {name:<22} {summary(name)}")
     print(f"and, of each of {', '.join(PAPER_SIZES)}:")
     for name, variant in VARIANTS.items():
-        print(f"  ...-{name:<16} {' '.join((variant.__doc__ or '').split())}")
+        print(f"  ...-{name:<18} {' '.join((variant.__doc__ or '').split())}")
 
 
 def _list_bundled() -> None:

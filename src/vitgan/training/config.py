@@ -13,12 +13,12 @@ class TrainingConfig(Config):
     batch_size: int = Field(default=128, ge=1, le=65_536)
     """Images per step, over all processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Images of a process that go through the players at once; the gradients of several such parts add up to those of the
+    """Images of a process that go through G and D at once; the gradients of several such parts add up to those of the
     batch. Less memory, the same update; None is a process's whole share."""
     checkpoint_activations: bool = False
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
     compile: bool = False
-    """torch.compile the blocks of both players: a minute or more at the start, then faster steps."""
+    """torch.compile the blocks of G and D: a minute or more at the start, then faster steps."""
     total_kimg: float = Field(default=25_000, gt=0, le=1e9)
     """Length of the run in thousands of real images shown to D [choice]."""
     max_minutes: float | None = Field(default=None, gt=0)
@@ -27,7 +27,7 @@ class TrainingConfig(Config):
     max_cpu_minutes: float | None = Field(default=None, gt=0)
     """The same in processor time of the main process: a budget that other work on the machine does not shorten."""
     learning_rate: float = Field(default=0.002, gt=0)
-    """Adam's, for both players."""
+    """Adam's, for G and D."""
     discriminator_learning_rate: float | None = Field(default=None, gt=0)
     """D's, where it differs."""
     adam_beta1: float = Field(default=0.0, ge=0, lt=1)

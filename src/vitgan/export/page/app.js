@@ -166,7 +166,7 @@ function describe() {
   field.mix.max = model.numStyles; // before the value, which it bounds
   field.mix.value = model.numStyles;
   element("mix-field").hidden = model.numStyles < 2;
-  element("zoom-field").hidden = model.zoom < 2;
+  element("zoom-field").hidden = element("zoom-key").hidden = model.zoom < 2;
   element("zoom-label").textContent = `Detail: render ${model.zoom}× the pixels (Z)`;
   element("class-field").hidden = !model.classes;
   for (let i = 0; i < model.classes; i++) field.class.add(new Option(`${i}`, `${i}`));
