@@ -37,9 +37,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, player: str, when: Callable[[int], bo
     name = f"{player}_loss"
     sound = getattr(Objective, name)
 
-    def loss(self, generator, discriminator, real, labels, randomness, step, images_seen):
-        total, parts = sound(self, generator, discriminator, real, labels, randomness, step, images_seen)
-        factor = value if when(step) else 1.0
+    def loss(self, generator, discriminator, batch):
+        total, parts = sound(self, generator, discriminator, batch)
+        factor = value if when(batch.step) else 1.0
         return total * factor, {name: part * factor for name, part in parts.items()}
 
     monkeypatch.setattr(Objective, name, loss)
