@@ -1,6 +1,7 @@
 """An ablation trains its rows, goes on where it was stopped, and reports what its runs logged."""
 
 import csv
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -219,11 +220,17 @@ def test_discriminator_rows_are_cumulative() -> None:
 TABLES = SUITES | SEARCHES
 
 
+@functools.cache
+def rows_of(suite: str) -> dict[str, RunConfig]:
+    """A suite's rows on a small base; sizes of equal cost take seconds to find."""
+    base = replaced(cifar10_tiny(), objective=ObjectiveConfig())
+    return {name: build(base) for name, build in TABLES[suite].rows.items()}
+
+
 @pytest.mark.parametrize(("suite", "row"), [(suite, row) for suite in TABLES for row in TABLES[suite].rows])
 def test_rows_are_trainable_and_differ(suite: str, row: str) -> None:
     """Each row's networks can be built, and on the base of a suite no other row is the same run."""
-    base = replaced(cifar10_tiny(), objective=ObjectiveConfig())
-    rows = {name: build(base) for name, build in TABLES[suite].rows.items()}
+    rows = rows_of(suite)
     build_generator(rows[row].model.generator_spec(), device="meta")
     build_discriminator(rows[row].model, device="meta")
     assert [name for name, config in rows.items() if config == rows[row]] == [row]
