@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 import vitgan.devices
 from generators import KINDS, make
+from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH, W_MEAN_SAMPLES, classes_in_turn, draw_latents
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
@@ -118,3 +119,30 @@ def test_everything_that_is_drawn_has_the_shares_of_the_training_images(kind: st
 def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
     with pytest.raises(ValidationError, match="class_counts"):
         GeneratorSpec(num_classes=3, class_counts=counts)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "arguments", "parameter"),
+    [
+        (0, {"count": 0}, "count"),
+        (0, {"count": 2, "batch_size": 0}, "batch_size"),
+        (0, {"count": 2, "labels": torch.tensor([0, 0])}, "labels"),
+        (3, {"count": 2, "labels": torch.tensor([0])}, "labels"),
+        (3, {"count": 2, "labels": torch.tensor([0, 1, 2])}, "labels"),
+        (3, {"count": 2, "labels": torch.tensor([[0], [1]])}, "labels"),
+        (3, {"count": 2, "labels": torch.tensor([0, 3])}, "labels"),
+        (3, {"count": 2, "labels": torch.tensor([-1, 0])}, "labels"),
+    ],
+)
+def test_arguments_of_sampling_that_cannot_be_followed_are_refused(num_classes: int, arguments, parameter: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make("vit", num_classes=num_classes).sample(**arguments)
+    assert caught.value.parameter == parameter
+
+
+def test_a_generator_that_has_diverged_makes_no_black_images() -> None:
+    generator = make("vit")
+    with torch.no_grad():
+        next(generator.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match="finite"):
+        generator.sample(2)

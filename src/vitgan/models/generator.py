@@ -118,6 +118,9 @@ class Generator(nn.Module, ABC):
         batch_size: int | None = None,
     ) -> Iterator[Tensor]:
         """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
+        self._check_labels(labels, count)
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}: choose at least 1", "batch_size")
         device = self.w_mean.device
         batch_size = batch_size or self.fast_batch()
         latents = draw_latents(count, self.z_dim, seed)
@@ -125,7 +128,20 @@ class Generator(nn.Module, ABC):
         for start in range(0, count, batch_size):
             z = latents[start : start + batch_size].to(device)
             y = labels[start : start + batch_size].to(device) if labels is not None else None
-            yield self(z, y, truncation).float().clamp(-1, 1)
+            images = self(z, y, truncation).float()
+            if not images.isfinite().all():  # as bytes they would be black, and be measured
+                raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
+            yield images.clamp(-1, 1)
+
+    def _check_labels(self, labels: Tensor | None, count: int) -> None:
+        if labels is None:
+            return
+        if not self.num_classes:
+            raise UserError("this generator has no classes: leave the labels out", "labels")
+        if labels.shape != (count,):
+            raise UserError(f"labels have shape {tuple(labels.shape)}: pass one for each of {count} images", "labels")
+        if ((labels < 0) | (labels >= self.num_classes)).any():
+            raise UserError(f"a label is not in 0 to {self.num_classes - 1}", "labels")
 
     def fast_batch(self) -> int:
         """How many images to generate at once: a power of two for the model's size, its device and autocast's precision.
@@ -164,10 +180,10 @@ class Generator(nn.Module, ABC):
             (count, C, H, W), float32 in [-1, 1], on the model's device.
 
         Raises:
-            UserError: If count is less than 1.
+            UserError: If a number is less than 1, the labels do not fit, or the model makes numbers that are not finite.
         """
         if count < 1:
-            raise UserError(f"{count} images were asked for: ask for at least 1")
+            raise UserError(f"{count} images were asked for: ask for at least 1", "count")
         return torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
 
 
