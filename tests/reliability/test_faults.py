@@ -228,6 +228,27 @@ def test_file_system_without_locks_is_refused(
         bundled_fashion_mnist(tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4096000000000 bytes."),
+    ],
+)
+def test_memory_that_is_not_there_is_one_line(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vitgan.training.step.GanStep.__call__", fail)
+    with pytest.raises(UserError) as caught:
+        vitgan.train(tiny_run(store), tmp_path)
+    assert caught.value.parameter == "training.micro_batch_size"
+    assert "\n" not in str(caught.value)
+
+
 def test_second_process_on_a_run_is_refused(run: Path) -> None:
     with FileLock(run / LOCK):
         assert "another process is writing to the run" in refused("train", "--resume", str(run))

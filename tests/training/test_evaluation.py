@@ -85,6 +85,24 @@ def test_best_checkpoint_outlives_newer_ones(store: str, tmp_path: Path) -> None
     assert (best.checkpoint, best.score) == ("000000k008", 1.0)
 
 
+def test_the_mean_style_is_computed_once_a_step(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample grid, the checkpoint and the evaluation of one step share it, also after the run went back."""
+    update, steps, at = Generator.update_w_mean, [], 0
+
+    def counted(generator: Generator) -> None:
+        steps.append(at)
+        update(generator)
+
+    def on_step(images: int, total: int) -> None:
+        nonlocal at
+        at = images
+
+    monkeypatch.setattr(Generator, "update_w_mean", counted)
+    hooks = Hooks(evaluate=lambda generator: Evaluation({}, "FD", 1.0), evaluate_every_kimg=0.008, on_step=on_step)
+    vitgan.train(tiny_run(store), tmp_path, hooks=hooks)
+    assert steps == [0, 8, 16, 24]
+
+
 @pytest.mark.parametrize("images", [12, 24])
 def test_evaluation_that_a_stop_ends_is_made_up_for(store: str, tmp_path: Path, images: int) -> None:
     """In the middle of a run and at its end; the checkpoint is written before, so that nothing waits for figures."""

@@ -143,7 +143,13 @@ def _errors_in_one_line(run: Path, processes: PartialState) -> Iterator[None]:
     """A full disk, a folder that became read-only while the run writes its log, another process of the run that died."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
+            raise ProcessError(
+                f"there is not enough memory for the run {run} (`--dry-run` says how much it takes): choose a smaller "
+                f"micro_batch_size, or checkpoint_activations, and go on with `{command('train', '--resume', run)}`",
+                "training.micro_batch_size",
+            ) from error
         if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
             raise
         raise ProcessError(

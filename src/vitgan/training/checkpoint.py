@@ -66,7 +66,9 @@ def checkpoint_name(images_seen: int) -> str:
 
 
 def save_checkpoint(run: Path, state: TrainingState) -> Path:
-    """Writes the state as `run`/checkpoints/<name>; returns the folder. An existing one of the same name is kept.
+    """Writes the state as `run`/checkpoints/<name>; returns the folder. A whole one of the same name is kept.
+
+    The averaged generator's `w_mean` is written as it is: the caller brings it up to date.
 
     Raises:
         UserError: If it cannot be written; what was written of it is removed, and older checkpoints are as they were.
@@ -94,7 +96,6 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
 def _write_state(folder: Path, state: TrainingState) -> None:
     _remove_files(folder)
     folder.mkdir(parents=True)
-    state.generator_ema.update_w_mean()
     files = {}
     for name in MODULES:
         file = f"{name}.safetensors"
@@ -250,7 +251,7 @@ class BestCheckpoint(Config):
 
     checkpoint: str
     name: str
-    """The figure that was compared."""
+    """What was compared (`Evaluation.name`)."""
     score: float
 
 
