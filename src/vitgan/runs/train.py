@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.presets import preset
 from vitgan.pretrained.generators import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
@@ -31,6 +33,7 @@ from vitgan.runs.folder import (
     open_data,
     record_of,
 )
+from vitgan.runs.images import with_images
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest, remove_leftovers
 from vitgan.training.hooks import Evaluation, Hooks
@@ -41,17 +44,29 @@ LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|ti
 
 
 def train(
-    config: RunConfig, out: str | Path = "runs", resume: str | Path | None = None, hooks: Hooks | None = None
+    config: RunConfig | str,
+    out: str | Path = "runs",
+    resume: str | Path | None = None,
+    hooks: Hooks | None = None,
+    *,
+    data: Any = None,
 ) -> Path:
     """Trains a GAN.
 
+        vitgan.train("quickstart", data="my_photos")
+        vitgan.train(vitgan.preset("cifar10-tiny-modern", **{"training.total_kimg": 50}), data=array)
+
     Args:
-        config: What to train; see `vitgan.preset`.
+        config: What to train: a preset's name, or a configuration; see `vitgan.preset`.
         out: Folder in which a new numbered run folder is made.
         resume: A run folder to go on with instead, from its newest whole checkpoint. `config` must agree with the
             run's own in model, objective, augmentation, data and everything that an exact resume needs; its length and
             its intervals may differ.
         hooks: Callbacks for progress.
+        data: Images to train on, in place of the configuration's: a store, a folder of images, an array (N, H, W, C) or a
+            tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), or a data set of
+            torch's or Hugging Face's. They are cropped and resized to the model's resolution and kept in `out`/data;
+            the model's channels become theirs.
 
     Returns:
         The run folder.
@@ -59,8 +74,18 @@ def train(
     Raises:
         UserError: If the data, the folders or the checkpoint do not fit.
     """
-    check_trackers(config.training.trackers)
-    processes = join_processes(config.training.device)
+    settings = preset(config) if isinstance(config, str) else config
+    hooks = hooks or Hooks()
+    check_trackers(settings.training.trackers)
+    processes = join_processes(settings.training.device)
+    if data is not None:
+        start, notify = settings, hooks.notify
+        settings = on_main_process(processes, lambda: with_images(start, data, Path(out) / "data", notify))
+    return _train_settings(settings, Path(out), Path(resume) if resume is not None else None, hooks, processes)
+
+
+def _train_settings(config: RunConfig, out: Path, resume: Path | None, hooks: Hooks, processes: PartialState) -> Path:
+    """Refuses what cannot be done before a run is made; see `train`."""
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
     if config.evaluate_every_kimg is not None:
@@ -76,9 +101,9 @@ def train(
     config.check_share(config.training.batch_size // processes.num_processes)
     if config.init_from is not None and resume is None:
         on_every_process(processes, lambda: check_start(config))
-    run = on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
+    run = on_main_process(processes, lambda: resume or new_run(out, config))
     with _errors_in_one_line(run, processes), _locked(run, processes):
-        _train(run, config, store, resume is not None, hooks or Hooks(), processes)
+        _train(run, config, store, resume is not None, hooks, processes)
     return run
 
 
