@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": set(),
     "schema": set(),
     "losses": set(),
-    "augment": {"schema"},
+    "augment": {"schema", "layers"},
     # Files, images and numbers.
     "files": BASE | {"files"},
     "devices": BASE,

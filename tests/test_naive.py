@@ -8,7 +8,7 @@ from torch import Tensor
 from reference import naive
 from reference.draws import normal, perturb
 from tiny import tiny_model
-from vitgan.augment import AugmentConfig, AugmentParameters, augment, draw
+from vitgan.augment import AugmentConfig, augment
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.presets import preset
@@ -25,12 +25,8 @@ class DoubleRandomness(StepRandomness):
     def normal(self, purpose: str, *shape: int) -> Tensor:
         return super().normal(purpose, *shape).double()
 
-    def augmentation(self, purpose: str, config: AugmentConfig, count: int, resolution: int) -> AugmentParameters:
-        drawn = super().augmentation(purpose, config, count, resolution)
-        return AugmentParameters(*(p.double() for p in drawn))
-
-    def share(self, index: int, count: int) -> "DoubleRandomness":
-        return DoubleRandomness(self.seed, self.step, self.rank * count + index, self.world_size * count)
+    def uniform(self, purpose: str, *shape: int) -> Tensor:
+        return super().uniform(purpose, *shape).double()
 
 
 def draws_of(randomness: StepRandomness, count: int, z_dim: int, resolution: int) -> naive.Draws:
@@ -78,7 +74,7 @@ def test_discriminator_equals_the_naive_one_at_its_power_iteration(model: ModelC
 
 def test_augmentation_equals_the_naive_one() -> None:
     config, images = AugmentConfig(), normal(40, 3, 16, 16)
-    parameters = AugmentParameters(*(p.double() for p in draw(config, 40, 16, torch.Generator().manual_seed(0))))
+    parameters = DoubleRandomness(0, 0).augmentation("images", config, 40, 16)
     expected = naive.diffaugment(images, naive.Augmentation(*parameters))
     assert (expected == images).all(dim=(1, 2, 3)).sum() < 5
     torch.testing.assert_close(augment(images, parameters, config), expected, rtol=1e-9, atol=1e-9)
@@ -149,5 +145,5 @@ def test_whole_steps_equal_the_naive_ones(tmp_path) -> None:
             torch.testing.assert_close(
                 parameter.data, weights[name].data, rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}"
             )
-    moved = [name for name, p in state.discriminator.named_parameters() if (p - before[name]).abs().max() > 1e-3]
-    assert len(moved) == len(before)
+    moved = [name for name, p in state.discriminator.named_parameters() if (p - before[name]).abs().max() > 1e-5]
+    assert set(before) - set(moved) == set()

@@ -1,8 +1,8 @@
 """DiffAugment (Zhao et al. 2020): differentiable augmentation of what the discriminator sees, batched on any device.
 
-ViTGAN (§3.2) uses translation, colour, cutout and scaling, each applied to an image with probability 0.8. Drawing is
-separate from applying: `draw` makes the parameters of a batch from an explicit generator, `augment` is a deterministic
-function of images and parameters. The same parameters can so be applied twice, and a process can take its own rows.
+ViTGAN (§3.2) uses translation, colour, cutout and scaling, each applied to an image with probability 0.8. Nothing is
+drawn here: `parameters_of` makes a batch's parameters of uniform numbers, and `augment` is a function of images and
+parameters, so that the same ones can be applied twice.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from vitgan.layers.precision import full_precision
 from vitgan.schema import Config
 
 
@@ -45,38 +46,25 @@ class AugmentParameters(NamedTuple):
     cutout_centre: Tensor
     """(B, 2), x and y of the first pixel to the right of and below the centre, infinite where nothing is cut."""
 
-    def to(self, device: torch.device | str) -> "AugmentParameters":
-        return AugmentParameters(*(p.to(device) for p in self))
 
-    def rows(self, rows: slice) -> "AugmentParameters":
-        """The parameters of some of the images."""
-        return AugmentParameters(*(p[rows] for p in self))
+NUMBERS = 12
+"""Uniform numbers that an image's parameters are made of."""
 
 
-def draw(config: AugmentConfig, count: int, resolution: int, rng: torch.Generator) -> AugmentParameters:
-    """Draws the parameters for `count` images of `resolution` pixels a side, on the CPU, from `rng`."""
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=rng)
-
-    def applied() -> Tensor:
-        return uniform(count) < config.probability
-
-    color, scaled, shifted, cut = applied(), applied(), applied(), applied()
-    brightness = uniform(count) - 0.5
-    saturation = uniform(count) * 2
-    contrast = uniform(count) + 0.5
-    scale = (1 + config.scaling) ** (uniform(count) * 2 - 1)
+def parameters_of(uniform: Tensor, config: AugmentConfig, resolution: int) -> AugmentParameters:
+    """The parameters of B images of `resolution` pixels a side, from uniform numbers in [0, 1): (B, 12), on any device."""
+    color, scaled, shifted, cut = (uniform[:, :4] < config.probability).unbind(1)
+    brightness, saturation, contrast, zoom = uniform[:, 4:8].unbind(1)
     reach = _pixels(config.translation, resolution)
-    shift = torch.floor(uniform(count, 2) * (2 * reach + 1)) - reach
+    shift = torch.floor(uniform[:, 8:10] * (2 * reach + 1)) - reach
     # The square may hang over the border, as in DiffAugment; an even one has its centre between pixels, the border included.
-    centre = torch.floor(uniform(count, 2) * (resolution + 1 - _pixels(config.cutout, resolution) % 2))
+    centre = torch.floor(uniform[:, 10:] * (resolution + 1 - _pixels(config.cutout, resolution) % 2))
     color, cut = color & config.color, cut & (config.cutout > 0)
     return AugmentParameters(
-        brightness=torch.where(color, brightness, 0.0),
-        saturation=torch.where(color, saturation, 1.0),
-        contrast=torch.where(color, contrast, 1.0),
-        scale=torch.where(scaled, scale, 1.0),
+        brightness=torch.where(color, brightness - 0.5, 0.0),
+        saturation=torch.where(color, saturation * 2, 1.0),
+        contrast=torch.where(color, contrast + 0.5, 1.0),
+        scale=torch.where(scaled, (1 + config.scaling) ** (zoom * 2 - 1), 1.0),
         shift=torch.where(shifted.unsqueeze(1), shift, 0.0),
         cutout_centre=torch.where(cut.unsqueeze(1), centre, torch.inf),
     )
@@ -88,8 +76,8 @@ def augment(images: Tensor, parameters: AugmentParameters, config: AugmentConfig
     Order: colour, scaling and translation, cutout. What comes in over the border is 0. Neutral parameters give back the
     very images, and autocast does not round them.
     """
-    p = parameters.to(images.device)
-    with torch.autocast(images.device.type, enabled=False):
+    p = parameters
+    with full_precision(images):
         images = adjust_color(images, p.brightness, p.saturation, p.contrast) if config.color else images
         images = scale_and_shift(images, p.scale, p.shift) if config.scaling or config.translation else images
         return cut_out(images, p.cutout_centre, config.cutout) if config.cutout else images

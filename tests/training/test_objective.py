@@ -12,7 +12,7 @@ from vitgan.augment import AugmentConfig, augment
 from vitgan.losses import LOSSES
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, Noise
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig, judge
 from vitgan.training.randomness import StepRandomness
@@ -49,7 +49,7 @@ class LinearGenerator(Generator):
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return z @ self.rotation
 
-    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
+    def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         self.graphs.append(torch.is_grad_enabled())
         self.styles_seen.append(w.detach())
         return torch.tanh(w.sum(dim=1) @ self.matrix / 3).unflatten(1, (3, SIZE, SIZE))

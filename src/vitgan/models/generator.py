@@ -1,7 +1,7 @@
 """What every generator is: a mapping z -> w, a synthesis w -> images, and sampling on top of the two."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ CPU_KEPT_BYTES = 96 << 20
 generator on two cores, batch 8, 16, 32, 64, 128: 83, 85, 106, 106, 108 in float32 and 147, 154, 203, 218, 229 in bf16."""
 CUDA_SHARE = 32
 """Part of a GPU's free memory that the widest activation of a batch may take: about ten of its size live at once."""
+
+Noise = Callable[..., Tensor]
+"""(name of the place, *shape) -> standard normal numbers of this shape on the model's device."""
 
 
 class Generator(nn.Module, ABC):
@@ -63,10 +66,10 @@ class Generator(nn.Module, ABC):
         """z (B, z_dim), labels (B,) int64 for a conditional model -> w (B, w_dim)."""
 
     @abstractmethod
-    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
+    def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
 
-        `noise_rng` draws the per-pixel noise of generators that have one (StyleGAN2); None takes their fixed noise, so
+        `noise` draws the per-pixel noise of generators that have one (StyleGAN2); None takes their fixed noise, so
         that the image is a function of w alone.
         """
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.layers.linear import normal_
 from vitgan.layers.resample import ModulatedConv2d, Upsample, leaky_relu
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, Noise
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
 
@@ -86,19 +86,19 @@ class StyleGAN2Generator(Generator):
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.mapping_network(z, labels)
 
-    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None) -> Tensor:
+    def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
 
         Args:
             w: A style for each convolution in turn; a resolution's output layer shares that of the next convolution.
-            noise_rng: Draws the noise anew for every image; None takes the fixed noise that is part of the model.
+            noise: Draws the noise anew for every image; None takes the fixed noise that is part of the model.
         """
         x = self.constant.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image = None
         for i, block in enumerate(self.blocks):
             assert isinstance(block, SynthesisBlock)
-            noise = block.draw_noise(w.shape[0], noise_rng)  # here, so that a block is a function of what it is given
-            x, rgb = block(x, w[:, max(2 * i - 1, 0) : 2 * i + 2], noise)
+            drawn = block.draw_noise(w.shape[0], noise)  # here, so that a block is a function of what it is given
+            x, rgb = block(x, w[:, max(2 * i - 1, 0) : 2 * i + 2], drawn)
             # The sum over resolutions stays float32 under autocast.
             image = rgb.to(w.dtype) if image is None else self.upsample(image) + rgb.to(w.dtype)
         assert image is not None
@@ -113,19 +113,19 @@ class SynthesisBlock(nn.Module):
     ) -> None:
         """`in_channels` None: the first resolution, one convolution on the constant. Else two, the first upsampling."""
         super().__init__()
+        self.resolution, self.has_noise = resolution, noise
         layers = [SynthesisLayer(out_channels, out_channels, w_dim, resolution, upsample=False, noise=noise)]
         if in_channels is not None:
             layers.insert(0, SynthesisLayer(in_channels, out_channels, w_dim, resolution, upsample=True, noise=noise))
         self.layers = nn.ModuleList(layers)
         self.to_rgb = ModulatedConv2d(out_channels, image_channels, 1, w_dim, demodulate=False)
 
-    def draw_noise(self, batch: int, rng: torch.Generator | None) -> list[Tensor | None]:
-        """New noise for each layer; None, the fixed noise, where there is no generator or no noise."""
-        return [
-            layer.draw_noise(batch, rng) if rng is not None and layer.noise_strength is not None else None
-            for layer in self.layers
-            if isinstance(layer, SynthesisLayer)
-        ]
+    def draw_noise(self, batch: int, noise: Noise | None) -> list[Tensor | None]:
+        """New noise (batch, 1, r, r) for each layer; None, the fixed one, without `noise`, or for layers without noise."""
+        if noise is None or not self.has_noise:
+            return [None] * len(self.layers)
+        side = self.resolution
+        return [noise(f"{index} at {side}", batch, 1, side, side) for index in range(len(self.layers))]
 
     def forward(self, x: Tensor, w: Tensor, noise: list[Tensor | None]) -> tuple[Tensor, Tensor]:
         """x (B, in, r', r'), w (B, number of layers + 1, w_dim) -> features (B, out, r, r), rgb (B, C, r, r)."""
@@ -163,11 +163,6 @@ class SynthesisLayer(nn.Module):
             noise = self.fixed_noise if noise is None else noise
             y = y + (noise * (self.noise_strength * self.gain)).to(y.dtype)
         return leaky_relu(y, gain=1.0)
-
-    def draw_noise(self, batch: int, rng: torch.Generator) -> Tensor:
-        """New noise for each image (B, 1, H, W), standard normal, drawn on the generator's device."""
-        shape = (batch, 1, *self.fixed_noise.shape)
-        return torch.randn(shape, generator=rng, device=rng.device).to(self.fixed_noise)
 
 
 def feature_maps(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:

@@ -21,7 +21,7 @@ from vitgan.layers.pixel_mapping import (
     LinearPatchDecoder,
     ShufflePatchDecoder,
 )
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, Noise
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
 
@@ -160,12 +160,12 @@ class ViTGenerator(Generator):
         w = self.mapping_network(z, labels)
         return w if self.token_embedding is None else torch.cat([w, pixel_norm(z.to(w.dtype))], dim=1)
 
-    def synthesis(self, w: Tensor, noise_rng: torch.Generator | None = None, zoom: int = 1) -> Tensor:
+    def synthesis(self, w: Tensor, noise: Noise | None = None, zoom: int = 1) -> Tensor:
         """w (B, num_styles, w_dim) -> images (B, C, zoom · H, zoom · W).
 
         Args:
             w: Styles.
-            noise_rng: Not used: this generator has no noise.
+            noise: Not used: this generator has no noise.
             zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
         """
         y, _ = self.tokens(w)  #                                    (B, L, dim)

@@ -33,7 +33,7 @@ class Statistics:
             value = value.detach().float()
             maximum = name.endswith(MAXIMUM_SUFFIX)
             finite = value.isfinite()
-            value = value.where(finite, value.new_tensor(-torch.inf if maximum else 0.0))
+            value = torch.where(finite, value, -torch.inf if maximum else 0.0)
             if name not in self._values:
                 self._values[name], self._counts[name] = value, finite.float()
                 continue

@@ -118,8 +118,9 @@ class Trainer:
         stopped = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
             while not (finished or stopped):
+                accelerator = self.accelerator
                 randomness = StepRandomness(
-                    config.seed, state.step, self.accelerator.process_index, self.accelerator.num_processes
+                    config.seed, state.step, accelerator.process_index, accelerator.num_processes, accelerator.device
                 )
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
@@ -217,7 +218,7 @@ class Trainer:
         """uint8 images to float32 in [-1, 1] on the device, flipped where the run says so."""
         real = torch.from_numpy(images).to(self.accelerator.device).float() / 127.5 - 1
         if self.config.horizontal_flip:
-            flip = randomness.uniform("horizontal flip", len(real)).to(real.device) < 0.5
+            flip = randomness.uniform("horizontal flip", len(real)) < 0.5
             real = torch.where(flip.view(-1, 1, 1, 1), real.flip(3), real)
         if self.model.num_classes == 0 or labels is None:
             return real, None

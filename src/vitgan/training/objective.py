@@ -157,7 +157,7 @@ class Objective(nn.Module):
         if r2 and not exact:
             views["fake_noisy"] = self.seen("discriminator fake", self.noisy("fake", fake, randomness), randomness)
         if wgan_gp:
-            share = randomness.uniform("interpolation", len(real)).to(real.device).view(-1, 1, 1, 1)
+            share = randomness.uniform("interpolation", len(real)).view(-1, 1, 1, 1)
             views["mixed"] = views["real"].lerp(views["fake"], share).detach().requires_grad_()
 
         # D, on all of them at once.
@@ -214,18 +214,17 @@ class Objective(nn.Module):
         self, purpose: str, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness
     ) -> Tensor:
         """New fakes (count, C, H, W)."""
-        device = generator.w_mean.device
-        z = randomness.normal(f"{purpose} latents", count, generator.z_dim).to(device)
+        z = randomness.normal(f"{purpose} latents", count, generator.z_dim)
         w = generator.styles(generator.mapping(z, labels))  # (count, num_styles, w_dim)
         if self.config.style_mixing and generator.num_styles > 1:
-            z = randomness.normal(f"{purpose} mixing latents", count, generator.z_dim).to(device)
-            draws = randomness.uniform(f"{purpose} mixing", count, 2).to(device)
+            z = randomness.normal(f"{purpose} mixing latents", count, generator.z_dim)
+            draws = randomness.uniform(f"{purpose} mixing", count, 2)
             # From a uniformly drawn layer on, or from none: beyond the last.
             first = 1 + (draws[:, 0] * (generator.num_styles - 1)).long()
             first = torch.where(draws[:, 1] < self.config.style_mixing, first, generator.num_styles)
-            later = torch.arange(generator.num_styles, device=device) >= first.unsqueeze(1)
+            later = torch.arange(generator.num_styles, device=z.device) >= first.unsqueeze(1)
             w = torch.where(later.unsqueeze(2), generator.styles(generator.mapping(z, labels)), w)
-        return generator.synthesis(w, randomness.device_generator(f"{purpose} noise", device))
+        return generator.synthesis(w, lambda place, *shape: randomness.normal(f"{purpose} noise {place}", *shape))
 
     def augmented(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """T(x) (B, C, H, W): in one step the same T for the same purpose."""
@@ -243,7 +242,7 @@ class Objective(nn.Module):
     def noisy(self, name: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """x + s n, for the finite differences of R1 and R2."""
         suffix = "_augmented_noisy" if self.config.diffaugment else "_noisy"
-        noise = randomness.normal(f"penalty noise {name}{suffix}", *images.shape).to(images.device)
+        noise = randomness.normal(f"penalty noise {name}{suffix}", *images.shape)
         return images + self.config.penalty_noise * noise
 
     def penalty(self, logits: dict[str, Tensor], name: str, images: Tensor) -> Tensor:
@@ -263,11 +262,10 @@ class Objective(nn.Module):
         self, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness
     ) -> Tensor:
         """mean (||J_w^T y|| - its running mean)² over `count` new images (Karras et al. 2020)."""
-        z = randomness.normal("path length latents", count, generator.z_dim).to(generator.w_mean.device)
+        z = randomness.normal("path length latents", count, generator.z_dim)
         w = generator.styles(generator.mapping(z, labels[:count] if labels is not None else None))
         images = generator.synthesis(w)
-        noise = randomness.normal("path length noise", *images.shape).to(images.device)
-        lengths = path_lengths(images, w, noise)
+        lengths = path_lengths(images, w, randomness.normal("path length noise", *images.shape))
         with torch.no_grad():
             self.path_average.lerp_(self.mean_over_processes(lengths.mean()), 0.01)
         return (lengths - self.path_average).square().mean()

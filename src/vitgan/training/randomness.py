@@ -1,56 +1,87 @@
-"""All randomness of a training step as a function of (seed, purpose, step): nothing to save, nothing to restore.
+"""All randomness of a training step as a function of (seed, purpose, step, row): nothing to save, nothing to restore.
 
-Every process draws for the whole global batch and keeps its own rows, so that N processes see the images, latents and
-augmentations that one process would.
+The generator is SplitMix64 (Steele et al. 2014): the i-th number is a hash of key + i · 0x9e3779b97f4a7c15, and the key
+is one of (seed, purpose, step). So a process draws its own rows of the global batch, on its own device, and N processes
+see the images, latents and augmentations that one would. It is written in tensor operations on whole numbers, which every
+device computes alike.
 """
 
+import math
 import zlib
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitgan.augment import AugmentConfig, AugmentParameters, draw
-
-
-def seeded_generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
-    """An independent CPU generator for each (seed, purpose, step)."""
-    entropy = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), step]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
+from vitgan.augment import NUMBERS, AugmentConfig, AugmentParameters, parameters_of
 
 
 class StepRandomness:
     """The random draws of one step, for the rows of the global batch that belong to this process."""
 
-    def __init__(self, seed: int, step: int, rank: int = 0, world_size: int = 1) -> None:
-        self.seed, self.step, self.rank, self.world_size = seed, step, rank, world_size
+    def __init__(
+        self, seed: int, step: int, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        """Draws nothing yet.
 
-    def normal(self, purpose: str, *shape: int) -> Tensor:
-        """Standard normal (B, ...) float32 on the CPU, B being this process's share."""
-        drawn = torch.randn(shape[0] * self.world_size, *shape[1:], generator=self._generator(purpose))
-        return drawn[self._rows(shape[0])]
+        Args:
+            seed: The run's.
+            step: Updates done.
+            rank: Which of the equal parts of the global batch is meant.
+            world_size: How many parts there are.
+            device: Where to draw.
+        """
+        self.seed, self.step, self.rank, self.world_size, self.device = seed, step, rank, world_size, device
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
-        """Uniform in [0, 1) (B, ...) float32 on the CPU, B being this process's share."""
-        drawn = torch.rand(shape[0] * self.world_size, *shape[1:], generator=self._generator(purpose))
-        return drawn[self._rows(shape[0])]
+        """Uniform in [0, 1) (B, ...), multiples of 2^-24 in torch's default type, B being this process's share."""
+        return _unit(self._bits(purpose, math.prod(shape)) >> 40).view(shape)
 
-    def device_generator(self, purpose: str, device: torch.device) -> torch.Generator:
-        """A generator on the device, different on each process, for noise too large to draw on the CPU."""
-        seed = seeded_generator(self.seed, f"{purpose} of rank {self.rank}", self.step).initial_seed()
-        return torch.Generator(device).manual_seed(seed)
+    def normal(self, purpose: str, *shape: int) -> Tensor:
+        """Standard normal (B, ...) in torch's default type, by Box and Muller (1958), B being this process's share."""
+        columns = math.prod(shape[1:])
+        pairs = -(-columns // 2)  # two numbers of each hash, and a row's all of the row's hashes
+        bits = self._bits(purpose, shape[0] * pairs).view(shape[0], pairs)
+        angle = _unit(bits).mul_(2 * math.pi)
+        radius = _unit(bits >> 40).neg_().add_(1).log_().mul_(-2).sqrt_()  # 1 - u is never 0
+        both = radius.new_empty(shape[0], 2, pairs)
+        torch.mul(radius, angle.cos(), out=both[:, 0])
+        torch.mul(radius, angle.sin_(), out=both[:, 1])
+        return both.flatten(1)[:, :columns].reshape(shape)
 
     def augmentation(self, purpose: str, config: AugmentConfig, count: int, resolution: int) -> AugmentParameters:
         """Parameters of DiffAugment for this process's `count` images."""
-        drawn = draw(config, count * self.world_size, resolution, self._generator(purpose))
-        return drawn.rows(self._rows(count))
+        return parameters_of(self.uniform(purpose, count, NUMBERS), config, resolution)
 
     def share(self, index: int, count: int) -> "StepRandomness":
         """The draws of the `index`-th of `count` equal parts of this process's rows: those of as many processes."""
-        return type(self)(self.seed, self.step, self.rank * count + index, self.world_size * count)
+        return type(self)(self.seed, self.step, self.rank * count + index, self.world_size * count, self.device)
 
-    def _generator(self, purpose: str) -> torch.Generator:
-        return seeded_generator(self.seed, purpose, self.step)
+    def _bits(self, purpose: str, count: int) -> Tensor:
+        """The next `count` numbers of 64 bits after those of the rows before this process's: (count,) int64."""
+        key = np.random.SeedSequence([self.seed, zlib.crc32(purpose.encode()), self.step]).generate_state(1, np.uint64)
+        return splitmix64(int(key[0]), self.rank * count, count, self.device)
 
-    def _rows(self, count: int) -> slice:
-        return slice(self.rank * count, (self.rank + 1) * count)
+
+def splitmix64(key: int, start: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Numbers start, ..., start + count - 1 of the stream that begins at `key`: (count,), 64 bits each as int64.
+
+    Arithmetic is modulo 2^64, as int64 has it; a shift to the right is arithmetic there, so that a mask follows it.
+    """
+    x = torch.arange(count, device=device).mul_(GOLDEN).add_(_signed(key + (start + 1) * GOLDEN))
+    x.bitwise_xor_((x >> 30).bitwise_and_((1 << 34) - 1)).mul_(_signed(0xBF58476D1CE4E5B9))
+    x.bitwise_xor_((x >> 27).bitwise_and_((1 << 37) - 1)).mul_(_signed(0x94D049BB133111EB))
+    return x.bitwise_xor_((x >> 31).bitwise_and_((1 << 33) - 1))
+
+
+def _signed(value: int) -> int:
+    """`value` modulo 2^64 as the int64 of the same bits."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+
+
+def _unit(bits: Tensor) -> Tensor:
+    """The 24 lowest bits as a number in [0, 1), which float32 holds exactly."""
+    return (bits & 0xFFFFFF).to(torch.get_default_dtype()).mul_(2.0**-24)

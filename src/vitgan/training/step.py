@@ -78,7 +78,7 @@ class GanStep:
         parts, suspicion = self._gradients(loss, batch)
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         suspicion = self._average_over_processes(gradients, suspicion)
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        norm = torch.nn.utils.get_total_norm(gradients)
         bad = self.guard.verdict(norm, suspicion)
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
         optimizer.step()
