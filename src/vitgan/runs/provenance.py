@@ -16,6 +16,7 @@ NOT_THE_MODEL = (
     "evaluate_every_kimg",
     "protocol",
     "model.class_counts",
+    "model.class_names",
     "training.total_kimg",
     "training.seed",
     "training.precision",
