@@ -80,6 +80,7 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
             case StyleGAN2GeneratorConfig():
                 generator = StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
     generator.class_counts, generator.class_names = spec.class_counts, spec.class_names
+    generator.spec = spec
     return generator
 
 

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from vitgan.errors import UserError
 
 if TYPE_CHECKING:  # not imported to train
     from PIL import Image
+
+    from vitgan.models.build import GeneratorSpec
 
 W_MEAN_SAMPLES = 10_000
 SHOWN_NAMES = 20
@@ -57,9 +59,11 @@ class Generator(nn.Module, ABC):
         num_styles: How many places of the synthesis take a style; mixing gives them different ones.
         patch_size: Of the patches that the image is made of, whose borders may show; 4 where there are none.
         w_mean: Mean style (w_dim,), a buffer; see `update_w_mean`.
+        spec: What `build_generator` built it from.
     """
 
     w_mean: Tensor
+    spec: "GeneratorSpec"
     class_counts: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
     patch_size: int = 4
@@ -169,8 +173,8 @@ class Generator(nn.Module, ABC):
         """
         if labels is None:
             return self.labels(count)
-        labels = labels.tolist() if hasattr(labels, "tolist") else labels  # pyright: ignore[reportAttributeAccessIssue]
-        each = [*labels] if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels] * count
+        labels = cast(Classes, labels.tolist() if hasattr(labels, "tolist") else labels)  # pyright: ignore
+        each: list = [*labels] if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels] * count
         if len(each) != count:
             raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "label")
         return torch.tensor([self.class_of(label) for label in each], device=self.device)
