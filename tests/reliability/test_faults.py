@@ -31,6 +31,7 @@ from vitgan.errors import UserError
 from vitgan.runs.folder import LOCK, new_run
 from vitgan.training.checkpoint import FORMAT_VERSION, checkpoints, latest_checkpoint, verify_checkpoint
 from vitgan.training.hooks import Hooks
+from vitgan.training.step import GanStep
 
 
 @pytest.fixture(scope="module")
@@ -228,27 +229,6 @@ def test_file_system_without_locks_is_refused(
         bundled_fashion_mnist(tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4096000000000 bytes."),
-    ],
-)
-def test_memory_that_is_not_there_is_one_line(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("vitgan.training.step.GanStep.__call__", fail)
-    with pytest.raises(UserError) as caught:
-        vitgan.train(tiny_run(store), tmp_path)
-    assert caught.value.parameter == "training.micro_batch_size"
-    assert "\n" not in str(caught.value)
-
-
 def test_second_process_on_a_run_is_refused(run: Path) -> None:
     with FileLock(run / LOCK):
         assert "another process is writing to the run" in refused("train", "--resume", str(run))
@@ -322,3 +302,42 @@ def test_read_only_folder_is_told(finished: Path, store: str) -> None:
                 vitgan.save(vitgan.load(run), Path(parent) / "model")
         finally:
             os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("error", "training", "parameter", "offered"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), {}, "training.micro_batch_size", "micro_batch_size to 2"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {}, "training.micro_batch_size", "to 2"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            {"micro_batch_size": 1},
+            "training.checkpoint_activations",
+            "checkpoint_activations to true",
+        ),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_line_with_a_way_out(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error, training, parameter: str, offered: str
+) -> None:
+    def step(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(GanStep, "__call__", step)
+    with pytest.raises(UserError) as caught:
+        vitgan.train(tiny_run(store, **training), tmp_path / "runs")
+    assert caught.value.parameter == parameter
+    for part in (offered, "batch_size 4", "micro_batch_size", "checkpoint_activations"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_other_error_of_torch_is_no_users_error(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(GanStep, "__call__", step)
+    with pytest.raises(RuntimeError, match="shapes"):
+        vitgan.train(tiny_run(store), tmp_path / "runs")

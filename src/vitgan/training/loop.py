@@ -216,13 +216,18 @@ class Trainer:
         self, images: np.ndarray, labels: np.ndarray | None, randomness: StepRandomness
     ) -> tuple[Tensor, Tensor | None]:
         """uint8 images to float32 in [-1, 1] on the device, flipped where the run says so."""
-        real = torch.from_numpy(images).to(self.accelerator.device).float() / 127.5 - 1
+        real = self._copied(images).float() / 127.5 - 1
         if self.config.horizontal_flip:
             flip = randomness.uniform("horizontal flip", len(real)) < 0.5
             real = torch.where(flip.view(-1, 1, 1, 1), real.flip(3), real)
         if self.model.num_classes == 0 or labels is None:
             return real, None
-        return real, torch.from_numpy(labels).long().to(real.device)
+        return real, self._copied(labels).long()
+
+    def _copied(self, array: np.ndarray) -> Tensor:
+        """A copy on the device; on CUDA from pinned memory, so that nobody waits for it."""
+        tensor, device = torch.from_numpy(array), self.accelerator.device
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
     def _log(self, metrics: MetricsFile | None, clock: Clock, real: Tensor, hooks: Hooks) -> None:
         state = self.state
