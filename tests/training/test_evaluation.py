@@ -15,9 +15,10 @@ from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.runs.measured import notes_on_features
-from vitgan.training.checkpoint import best_checkpoint, checkpoints, remember_best
+from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.log import read_metrics
+from vitgan.training.retention import best_checkpoint, remember_best
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,14 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
     place = find_device(str(device))
     weights, spec = locate(name)
     generator = build_unfilled(spec, weights)
-    load_weights(generator, weights)
+    try:
+        load_weights(generator, weights)
+    except UserError:
+        if weights.exists():
+            raise
+        load_weights(
+            generator, locate(name)[0]
+        )  # of a run in training, whose next checkpoint took the place of this one
     return generator.eval().requires_grad_(False).to(place)
 
 

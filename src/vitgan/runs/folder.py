@@ -134,6 +134,7 @@ FREE_ON_RESUME = {
     "max_minutes",
     "max_cpu_minutes",
     "log_every_kimg",
+    "instruments",
     "samples_every_kimg",
     "checkpoint_every_kimg",
     "keep_checkpoints",

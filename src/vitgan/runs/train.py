@@ -35,10 +35,11 @@ from vitgan.runs.folder import (
 )
 from vitgan.runs.images import with_images
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
-from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest, remove_leftovers
+from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.config import TrainingConfig
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
+from vitgan.training.retention import remove_leftovers
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""

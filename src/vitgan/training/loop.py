@@ -19,13 +19,7 @@ from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
-from vitgan.training.checkpoint import (
-    checkpoint_name,
-    load_newest,
-    prune_checkpoints,
-    remember_best,
-    save_checkpoint,
-)
+from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
 from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import averaged_copy
@@ -35,6 +29,7 @@ from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
 from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
+from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
 
