@@ -43,7 +43,7 @@ def commands(folder: Path, presets: tuple[str, ...]) -> dict[str, list[str]]:
     }
     for name in presets:
         spec = preset(name).model.generator_spec()
-        model = save(build_generator(spec), spec, folder / name)
+        model = save(build_generator(spec), folder / name)
         sample = ["sample", str(model), "--count", "16", "--grid", str(folder / "grid.png")]
         found[f"vitgan sample {name.upper()} --count 16 --grid grid.png"] = ["-m", "vitgan", *sample]
     return found

@@ -9,9 +9,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from generators import KINDS, make
+from generators import make
 from vitgan.cli.explore import COMMAND
-from vitgan.models.build import GeneratorSpec
 from vitgan.pretrained.generators import save
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "make_gallery.py"
@@ -38,7 +37,7 @@ def run(gallery: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object
 def test_pictures_stand_beside_their_commands(
     gallery: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
-    model = save(make(kind), GeneratorSpec(resolution=16, generator=KINDS[kind]), tmp_path / "shirts")
+    model = save(make(kind), tmp_path / "shirts")
     inexpensive = [p._replace(command=p.command.replace("--steps 200", "--steps 2")) for p in gallery.OF_EACH_MODEL]
     monkeypatch.setattr(gallery, "OF_EACH_MODEL", tuple(inexpensive))
     assert run(gallery, monkeypatch, model, "--docs", tmp_path / "docs") is None

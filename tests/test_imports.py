@@ -36,9 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": BASE | {"files"},
     "devices": BASE,
     "frozen": BASE,
-    # Networks know of no training, data or files.
+    # Networks know of no training and no data; of files, how images are shown.
     "layers": BASE | {"layers"},
-    "models": MODELS,
+    "models": MODELS | {"files"},
     # Images: neither knows a model. A metric sees a callable that yields images.
     "data": BASE | {"files", "data"},
     "metrics": BASE | {"files", "frozen", "metrics"},
@@ -62,13 +62,13 @@ OUTSIDE: dict[str, set[str]] = {
     "losses": {"torch"},
     "augment": {"torch", "pydantic"},
     "layers": {"torch"},
-    "models": {"torch", "pydantic"},
+    "models": {"torch", "pydantic", "PIL"},
     "schema": {"pydantic"},
     "errors": set(),
 }
 """Packages of others that the inner parts may use besides the standard library."""
 
-NO_PATHS_LOGGING_OR_RANKS = {"pathlib", "os", "io", "shutil", "tempfile", "logging", "multiprocessing", "sys"}
+NO_PATHS_LOGGING_OR_RANKS = {"pathlib", "os", "shutil", "tempfile", "logging", "multiprocessing", "sys"}
 
 
 def imported(source: str) -> list[str]:

@@ -1,6 +1,10 @@
 """vitgan: train, study and use GANs made of Vision Transformers.
 
-The public names, each listed once; they are imported when first used, so that `import vitgan` takes no time.
+    vitgan.train("quickstart", data="my_photos")        # a run of a preset on your images
+    generator = vitgan.load("cifar10")                  # a trained generator: bundled, a run, a folder, from the Hub
+    generator.sample(16, labels="cat", output="pil")    # images
+
+The public names are imported when first used, so that `import vitgan` takes no time.
 """
 
 import importlib
@@ -15,15 +19,23 @@ for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ[_switch] = os.environ.get(_switch) or "1"
 
 if TYPE_CHECKING:
-    from vitgan.config import RunConfig
-    from vitgan.errors import UserError
-    from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
-    from vitgan.presets import preset
-    from vitgan.pretrained.generators import load, save
-    from vitgan.runs.train import train
+    from vitgan.config import RunConfig as RunConfig
+    from vitgan.errors import UserError as UserError
+    from vitgan.models.build import GeneratorSpec as GeneratorSpec
+    from vitgan.models.build import ModelConfig as ModelConfig
+    from vitgan.models.build import build_discriminator as build_discriminator
+    from vitgan.models.build import build_generator as build_generator
+    from vitgan.models.generator import Generator as Generator
+    from vitgan.presets import preset as preset
+    from vitgan.pretrained.generators import load as load
+    from vitgan.pretrained.generators import save as save
+    from vitgan.pretrained.hub import HubModel as HubModel
+    from vitgan.runs.train import train as train
 
 _HOMES = {
+    "Generator": "vitgan.models.generator",
     "GeneratorSpec": "vitgan.models.build",
+    "HubModel": "vitgan.pretrained.hub",
     "ModelConfig": "vitgan.models.build",
     "RunConfig": "vitgan.config",
     "UserError": "vitgan.errors",
@@ -34,19 +46,7 @@ _HOMES = {
     "save": "vitgan.pretrained.generators",
     "train": "vitgan.runs.train",
 }
-
-__all__ = [
-    "GeneratorSpec",
-    "ModelConfig",
-    "RunConfig",
-    "UserError",
-    "build_discriminator",
-    "build_generator",
-    "load",
-    "preset",
-    "save",
-    "train",
-]
+__all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:
@@ -55,3 +55,7 @@ def __getattr__(name: str) -> object:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

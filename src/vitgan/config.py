@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError
+from vitgan.files.pictures import check_picture_size, enlargement, grid_shape
 from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
 from vitgan.schema import Config
@@ -43,6 +44,7 @@ class RunConfig(Config):
         self._check_second_derivatives()
         self._check_augmentation()
         self._check_averages()
+        self._check_grid()
         self.check_share(self.training.batch_size)
         return self
 
@@ -110,6 +112,14 @@ class RunConfig(Config):
                 "two (checkpoint_activations saves memory as well)",
                 "training.micro_batch_size",
             )
+
+    def _check_grid(self) -> None:
+        rows, columns = grid_shape(self.training.sample_count)
+        side = self.model.resolution * enlargement(self.model.resolution)
+        try:
+            check_picture_size(columns * side, rows * side)
+        except UserError as error:
+            raise UserError(f"the grid of sample_count images: {error}", "training.sample_count") from error
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

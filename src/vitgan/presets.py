@@ -5,8 +5,10 @@ A docstring says what a row is. A variant is a function of a base, so that it wo
 """
 
 import difflib
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
 
 from vitgan.commands import RECOMMENDED
 from vitgan.config import RunConfig
@@ -283,21 +285,67 @@ PRESETS = (*CPU_PRESETS, *(name + variant for name in PAPER_SIZES for variant in
 """All names: the CPU-sized ones, then dataset and dataset-variant."""
 
 
-def preset(name: str) -> RunConfig:
-    """The preset of that name, its name written into it.
+def preset(name: str, **changes: object) -> RunConfig:
+    """The preset of that name, its name written into it, with some fields changed.
+
+        vitgan.preset("quickstart", **{"training.total_kimg": 1, "model.generator.depth": 3})
+
+    Args:
+        name: One of `vitgan.presets.PRESETS`.
+        changes: Values by the fields' dotted names; for a part of the configuration, a whole Config.
 
     Raises:
-        UserError: If there is none, with the nearest name.
+        UserError: If there is no such preset or field, with the nearest name, or a value does not fit.
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESETS)}")
     if name in CPU_PRESETS:
-        return replaced(CPU_PRESETS[name](), preset=name)
-    dataset, _, variant = name.partition("-")
-    base = vitgan(dataset)
-    return replaced(VARIANTS[variant](base) if variant else base, preset=name)
+        base = CPU_PRESETS[name]()
+    else:
+        dataset, _, variant = name.partition("-")
+        base = VARIANTS[variant](vitgan(dataset)) if variant else vitgan(dataset)
+    return changed(base, {"preset": name} | changes)
+
+
+def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """A copy with other values at dotted names, validated; see `preset`.
+
+    Raises:
+        UserError: If there is no such field, with the nearest names, or a value does not fit.
+    """
+    values = config.model_dump()
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        section: Any = values
+        for part in path:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section or isinstance(value, dict):
+            raise _no_field(name, [field for field, _ in flat(values)])
+        section[last] = value
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{field} does not fit: {first['msg']}, but is {first['input']!r}", field) from error
+
+
+def _no_field(name: str, known: list[str]) -> UserError:
+    same = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = same or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f"perhaps you meant {' or '.join(near[:2])}" if near else f"fields are {', '.join(known)}"
+    return UserError(f"there is no field {name} that takes a single value: {hint}", near[0] if near else None)
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of a configuration's dump."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def recommended(resolution: int, channels: int) -> list[str]:

@@ -65,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch_size=4, dim=16, depth=1, num_heads=2, z_dim=8, w_dim=8, mapping_layers=1, inr_dim=8
     )
     spec = GeneratorSpec(resolution=8, generator=sizes)
-    save(build_generator(spec, seed=0), spec, place / "model")
+    save(build_generator(spec, seed=0), place / "model")
     return place
 
 
@@ -217,12 +217,12 @@ def test_a_run_is_measured_against_its_own_images_from_any_folder(
 
 def test_how_classes_were_drawn_is_said(place: Path) -> None:
     spec = GeneratorSpec(resolution=8, num_classes=3, class_counts=(30, 9, 1), generator=TINY_GENERATOR)
-    save(build_generator(spec, seed=0), spec, place / "uneven")
+    save(build_generator(spec, seed=0), place / "uneven")
     result = measured(place, "uneven")
     assert "classes were drawn in the shares of the training images: 75%, 22.5%, 2.5%" in result["notes"]
     assert result["patch_size"] == TINY_GENERATOR.patch_size
     spec = spec.model_copy(update={"class_counts": None})
-    save(build_generator(spec, seed=0), spec, place / "unknown")
+    save(build_generator(spec, seed=0), place / "unknown")
     assert any("equally often" in note for note in notes_on_classes(load(place / "unknown")))
     assert notes_on_classes(load(place / "model")) == []
 

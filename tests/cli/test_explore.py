@@ -5,12 +5,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from generators import KINDS, make
+from generators import make
 from vitgan.cli.explore import COMMAND
 from vitgan.cli.explore_pixels import spread_queries
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
-from vitgan.models.build import GeneratorSpec
 from vitgan.pretrained.generators import load, save
 
 WAYS = COMMAND.commands
@@ -23,7 +22,7 @@ def main(arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("explore") / "model"
-    return str(save(make("vit"), GeneratorSpec(resolution=16, generator=KINDS["vit"]), folder))
+    return str(save(make("vit"), folder))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from generators import KINDS, make
+from generators import make
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.export.onnx import OnnxReport
-from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import save
 
@@ -18,7 +17,7 @@ def main(arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("export") / "model"
-    return str(save(make("vit"), GeneratorSpec(resolution=16, generator=KINDS["vit"]), folder))
+    return str(save(make("vit"), folder))
 
 
 def test_onnx_prints_what_it_is_worth(

@@ -157,7 +157,7 @@ def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> No
     assert "the model expects 3 of 32×32" in str(refused("train", "cifar10", "--data", store))
     assert "the model expects 1 of 8×8" in str(refused(*TRAIN, "--data", store, "--model.channels", 1))
     assert "there is no run at" in str(refused("train", "--resume", tmp_path / "none"))
-    assert "was set differently" in str(refused("train", "--resume", run, "--model.generator.dim", 32))
+    assert refused("train", "--resume", run, "--model.generator.dim", 32).parameter == "model.generator.dim"
     assert "there is no model or run" in str(refused("sample", tmp_path / "none"))
     assert refused("sample", run, "--count", 0).parameter == "count"
     assert "neither a preset" in str(refused("info", "nothing"))

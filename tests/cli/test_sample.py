@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generators import KINDS, make
+from generators import make
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
-from vitgan.models.build import GeneratorSpec
 from vitgan.pretrained.generators import save
 
 
@@ -20,7 +19,7 @@ def main(arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("sample") / "model"
-    return str(save(make("vit", 3), GeneratorSpec(resolution=16, num_classes=3, generator=KINDS["vit"]), folder))
+    return str(save(make("vit", 3), folder))
 
 
 def sampled(model: str, out: Path, *options: str) -> np.ndarray:

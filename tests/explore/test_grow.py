@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import vitgan
-from tiny import newest, tiny_model, tiny_run, write_images
+from tiny import newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
@@ -49,6 +49,6 @@ def test_the_discriminators_attention(run: Path, tmp_path: Path) -> None:
         maps = discriminator_attention(load_discriminator(path), images)
         assert [m.shape for m in maps] == [(2, 2, 5, 5)]  # 2×2 patches and the class token
         torch.testing.assert_close(maps[0].sum(-1), torch.ones(2, 2, 5))
-    model = vitgan.save(vitgan.load(run), tiny_model().generator_spec(), tmp_path / "model")
+    model = vitgan.save(vitgan.load(run), tmp_path / "model")
     with pytest.raises(UserError, match="no discriminator"):
         load_discriminator(model)

@@ -1,14 +1,18 @@
 """Sampling: what it depends on, and how many images go through the network at once."""
 
+import io
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
 import vitgan.devices
 from generators import KINDS, make
 from vitgan.errors import UserError
+from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH, W_MEAN_SAMPLES, classes_in_turn, draw_latents
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
@@ -121,28 +125,77 @@ def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
         GeneratorSpec(num_classes=3, class_counts=counts)
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "arguments", "parameter"),
-    [
-        (0, {"count": 0}, "count"),
-        (0, {"count": 2, "batch_size": 0}, "batch_size"),
-        (0, {"count": 2, "labels": torch.tensor([0, 0])}, "labels"),
-        (3, {"count": 2, "labels": torch.tensor([0])}, "labels"),
-        (3, {"count": 2, "labels": torch.tensor([0, 1, 2])}, "labels"),
-        (3, {"count": 2, "labels": torch.tensor([[0], [1]])}, "labels"),
-        (3, {"count": 2, "labels": torch.tensor([0, 3])}, "labels"),
-        (3, {"count": 2, "labels": torch.tensor([-1, 0])}, "labels"),
-    ],
-)
-def test_arguments_of_sampling_that_cannot_be_followed_are_refused(num_classes: int, arguments, parameter: str) -> None:
-    with pytest.raises(UserError) as caught:
-        make("vit", num_classes=num_classes).sample(**arguments)
-    assert caught.value.parameter == parameter
-
-
 def test_a_generator_that_has_diverged_makes_no_black_images() -> None:
     generator = make("vit")
     with torch.no_grad():
         next(generator.parameters()).fill_(torch.nan)
     with pytest.raises(UserError, match="finite"):
         generator.sample(2)
+
+
+def named() -> GeneratorSpec:
+    return GeneratorSpec(resolution=16, num_classes=3, class_names=("cat", "dog", "7"), generator=KINDS["vit"])
+
+
+def test_classes_are_given_by_number_or_name_for_all_images_or_for_each() -> None:
+    generator = build_generator(named())
+    expected = generator.sample(4, labels=torch.tensor([1, 1, 1, 1]))
+    for labels in (
+        1,
+        "1",
+        "dog",
+        ["dog"] * 4,
+        (1, "1", "dog", 1),
+        torch.tensor([1, 1, 1, 1], dtype=torch.int32),
+        np.ones(4, np.int64),
+    ):
+        assert generator.sample(4, labels=labels).equal(expected)  # pyright: ignore[reportArgumentType]
+    assert generator.indices_of(["cat", "7", 1], 3).tolist() == [0, 2, 1]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize(
+    "labels", [3, -1, "bird", [0, 1], [[0], [1]], torch.tensor([0.5, 1.0, 1.0]), torch.zeros(3, 1), 1.0]
+)
+def test_classes_that_a_model_has_not_are_refused(labels: object) -> None:
+    with pytest.raises(UserError) as error:
+        build_generator(named()).sample(3, labels=labels)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert error.value.parameter == "label"
+    with pytest.raises(UserError):
+        make("vit").sample(3, labels=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("count", 0), ("batch_size", 0), ("output", "png"), ("truncation", float("nan"))]
+)
+def test_other_values_that_do_not_fit_are_named(option: str, value: object) -> None:
+    with pytest.raises(UserError) as error:
+        make("vit").sample(**{"count": 1} | {option: value})  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert error.value.parameter == option
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_as_people_use_them(channels: int) -> None:
+    spec = GeneratorSpec(resolution=16, channels=channels, generator=KINDS["vit"])  # pyright: ignore[reportArgumentType]
+    generator = build_generator(spec)
+    arrays = to_array(generator.sample(2, seed=3))
+    images = generator.sample(2, seed=3, output="pil")
+    assert [image.mode for image in images] == [{1: "L", 3: "RGB"}[channels]] * 2
+    assert all(image.tobytes() == array.tobytes() for image, array in zip(images, arrays, strict=True))
+    shown = Image.open(io.BytesIO(generator._repr_png_()))
+    assert shown.size == (4 * 64, 4 * 64)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_half_precision_changes_images_little_and_moves_where_it_is_told(kind: str) -> None:
+    generator = make(kind, num_classes=3)
+    expected = generator.sample(8, truncation=0.9)
+    halved = generator.half()
+    assert {p.dtype for p in halved.parameters()} == {torch.bfloat16}
+    again = halved.sample(8, truncation=0.9)
+    assert again.dtype == torch.float32
+    assert (again - expected).square().mean().sqrt() < 0.1 * expected.std()
+    halved.update_w_mean()
+    assert halved.device == torch.device("cpu")
+    assert halved.to("meta").device == torch.device("meta")
+    with pytest.raises(UserError):  # whose range is too small: images would be of no numbers
+        make(kind).to(torch.float16).sample(1)

@@ -28,7 +28,7 @@ WIDE = {
 
 def saved(folder: Path) -> Path:
     spec = tiny_model().generator_spec()
-    return vitgan.save(build_generator(spec, seed=3), spec, folder)
+    return vitgan.save(build_generator(spec, seed=3), folder)
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -49,8 +49,9 @@ def test_any_safetensors_reader_reads_the_weights(tmp_path: Path) -> None:
 def test_half_precision_storage_is_smaller_and_loads_as_float32(tmp_path: Path, kind: str) -> None:
     spec = GeneratorSpec(resolution=16, generator=WIDE[kind])
     generator = build_generator(spec, seed=1).eval().requires_grad_(False)
-    full = vitgan.load(vitgan.save(generator, spec, tmp_path / "full"))
-    half = vitgan.load(vitgan.save(generator, spec, tmp_path / "half", storage="float16"))
+    full = vitgan.load(vitgan.save(generator, tmp_path / "full"))
+    assert full.spec == generator.spec
+    half = vitgan.load(vitgan.save(generator, tmp_path / "half", storage="float16"))
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] < 0.65 * sizes[0]
     for name, tensor in full.state_dict().items():

@@ -27,7 +27,7 @@ SPEC = GeneratorSpec(resolution=16, generator=KINDS["vit"])
 def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
     generator = make("vit")
     (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
-    folder = HubModel(generator, SPEC, read_figures(tmp_path / "figures.json")).save(tmp_path / "my-model")
+    folder = HubModel(generator, read_figures(tmp_path / "figures.json")).save(tmp_path / "my-model")
     assert sorted(p.name for p in folder.iterdir()) == [
         ".vitgan.json",
         "README.md",
@@ -43,7 +43,7 @@ def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
 
 
 def test_the_card_says_how_to_load_it_and_where_it_comes_from(tmp_path: Path) -> None:
-    model = HubModel(make("vit"), SPEC, name="me/shirts", trained="Trained on shirts.", about="It knows no trousers.")
+    model = HubModel(make("vit"), name="me/shirts", trained="Trained on shirts.", about="It knows no trousers.")
     folder = model.save(tmp_path / "m")
     card = (folder / "README.md").read_text()
     assert 'vitgan.load("me/shirts")' in card
@@ -53,21 +53,21 @@ def test_the_card_says_how_to_load_it_and_where_it_comes_from(tmp_path: Path) ->
 
 
 def test_the_samples_are_those_of_the_stored_weights(tmp_path: Path) -> None:
-    folder = HubModel(make("vit"), SPEC, storage="float16").save(tmp_path / "m")
+    folder = HubModel(make("vit"), storage="float16").save(tmp_path / "m")
     with Image.open(folder / "samples.png") as grid:
         shown = np.asarray(grid)[:16, :16]
     assert np.array_equal(shown, to_array(vitgan.load(folder).sample(1))[0].repeat(4, 0).repeat(4, 1)[:16, :16])
 
 
 def test_without_figures_the_card_says_so(tmp_path: Path) -> None:
-    folder = HubModel(make("vit"), SPEC, title="Shirts").save(tmp_path / "m")
+    folder = HubModel(make("vit"), title="Shirts").save(tmp_path / "m")
     assert "Not measured." in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("figures", [{}, {"figures": 3}, []])
 def test_other_json_is_no_evaluation(tmp_path: Path, figures: object) -> None:
     with pytest.raises(UserError, match="no evaluation"):
-        HubModel(make("vit"), SPEC, figures)  # pyright: ignore[reportArgumentType]
+        HubModel(make("vit"), figures)  # pyright: ignore[reportArgumentType]
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UserError, match="cannot read the figures"):
         read_figures(tmp_path / "broken.json")
@@ -93,7 +93,7 @@ class Api:
 
 def test_push_uploads_the_folder_privately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
-    HubModel(make("vit"), SPEC).push("me/shirts")
+    HubModel(make("vit")).push("me/shirts")
     (created, options), (filled, _) = Api.asked
     assert created == filled == "me/shirts"
     assert (options["private"], options["exist_ok"]) == (True, True)
@@ -107,13 +107,13 @@ def test_a_refused_push_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Refusing)
     with pytest.raises(UserError) as caught:
-        HubModel(make("vit"), SPEC).push("me/shirts")
+        HubModel(make("vit")).push("me/shirts")
     assert "me/shirts: no route; " in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
-    card = ModelCard.load(HubModel(make("vit"), SPEC, FIGURES, title="A: b").save(tmp_path / "m") / "README.md")
+    card = ModelCard.load(HubModel(make("vit"), FIGURES, title="A: b").save(tmp_path / "m") / "README.md")
     assert isinstance(card.data, ModelCardData)
     assert {one.metric_type: one.metric_value for one in card.data.eval_results or ()} == FIGURES["figures"]
     assert card.data.library_name == "vitgan"
@@ -122,9 +122,9 @@ def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
 
 def test_from_pretrained_opens_what_load_opens(tmp_path: Path) -> None:
     generator = make("vit")
-    folder = HubModel(generator, SPEC).save(tmp_path / "m")
+    folder = HubModel(generator).save(tmp_path / "m")
     again = HubModel.from_pretrained(folder)
-    assert again.spec == SPEC
+    assert again.generator.spec == SPEC
     assert torch.equal(again.generator.sample(2), generator.sample(2))
 
 
@@ -145,13 +145,13 @@ def test_what_others_put_into_the_folder_is_left_alone(tmp_path: Path) -> None:
     for name in ("README.md", "config.json"):
         (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
-        HubModel(make("vit"), SPEC).save(tmp_path)
+        HubModel(make("vit")).save(tmp_path)
     with pytest.raises(UserError, match="holds other files"):
-        vitgan.save(make("vit"), SPEC, tmp_path)
+        vitgan.save(make("vit"), tmp_path)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"README.md": "mine", "config.json": "mine"}
 
 
 def test_a_name_is_quoted_in_the_card(tmp_path: Path) -> None:
-    card = (HubModel(make("vit"), SPEC, name='my "best" model').save(tmp_path / "m") / "README.md").read_text()
+    card = (HubModel(make("vit"), name='my "best" model').save(tmp_path / "m") / "README.md").read_text()
     assert r'vitgan.load("my \"best\" model")' in card
     assert """vitgan sample 'my "best" model' --count""" in card

@@ -27,7 +27,7 @@ SPEC = MODEL.generator_spec()
 
 def write_model(folder: Path, seed: int = 3) -> Path:
     spec = tiny_model().generator_spec()
-    return vitgan.save(build_generator(spec, seed), spec, folder)
+    return vitgan.save(build_generator(spec, seed), folder)
 
 
 def write_trained(folder: Path) -> Path:

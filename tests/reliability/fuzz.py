@@ -30,7 +30,7 @@ from PIL import Image
 
 import vitgan
 from data.samples import encoded, random_pixels
-from tiny import tiny_model, tiny_run, write_images
+from tiny import tiny_run, write_images
 from vitgan.data.decode import Framing, decode
 from vitgan.data.overview import class_counts
 from vitgan.data.prepare import prepare
@@ -177,7 +177,7 @@ def build_run(folder: Path) -> None:
 
 def build_model(folder: Path) -> None:
     build_run(folder)
-    vitgan.save(vitgan.load(folder / "run"), tiny_model().generator_spec(), folder / "model")
+    vitgan.save(vitgan.load(folder / "run"), folder / "model")
 
 
 def build_images(folder: Path) -> None:

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
     run = vitgan.train(tiny_run(str(folder / "store"), total_kimg=0.008), folder / "runs")
     run.rename(folder / "run")
-    vitgan.save(vitgan.load(folder / "run"), tiny_model().generator_spec(), folder / "model")
+    vitgan.save(vitgan.load(folder / "run"), folder / "model")
     return folder
 
 
@@ -237,7 +237,7 @@ def test_sizes_that_exhaust_memory_are_refused(folder: Path, tmp_path: Path, cha
 
 def test_sizes_can_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = GeneratorSpec.model_validate(spec_with(depth=257, dim=2, num_heads=1, inr_dim=2))
-    vitgan.save(build_generator(spec), spec, tmp_path)
+    vitgan.save(build_generator(spec), tmp_path)
     with pytest.raises(UserError, match=TRUST_SIZES):
         vitgan.load(tmp_path)
     monkeypatch.setenv(TRUST_SIZES, "1")

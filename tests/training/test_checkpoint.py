@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, and say what is wrong with them."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,19 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.explore.attention import load_discriminator
+from vitgan.pretrained import generators
 from vitgan.pretrained.generators import locate
 from vitgan.runs.measured import is_model
 from vitgan.runs.provenance import provenance
+from vitgan.training import checkpoint
 from vitgan.training.checkpoint import (
     FORMAT_VERSION,
     checkpoint_name,
     checkpoints,
     latest_checkpoint,
-    prune_checkpoints,
-    remove_leftovers,
     verify_checkpoint,
 )
+from vitgan.training.retention import prune_checkpoints, remove_leftovers
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +66,17 @@ def test_damage_and_unknown_format_are_told(run: Path, tmp_path: Path) -> None:
 
 def test_model_folder_round_trip(run: Path, tmp_path: Path) -> None:
     generator = vitgan.load(run)
-    vitgan.save(generator, tiny_model().generator_spec(), tmp_path / "model")
+    vitgan.save(generator, tmp_path / "model")
     again = vitgan.load(tmp_path / "model")
     assert again.sample(3, seed=1, truncation=0.5).equal(generator.sample(3, seed=1, truncation=0.5))
-    checkpoint = vitgan.load(newest(run))
-    assert checkpoint.sample(3).equal(generator.sample(3))
+    of_checkpoint = vitgan.load(newest(run))
+    assert of_checkpoint.sample(3).equal(generator.sample(3))
 
 
 def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
     generator = vitgan.load(run)
-    other = tiny_model(channels=1).generator_spec()
-    vitgan.save(generator, other, tmp_path)
+    vitgan.save(generator, tmp_path)
+    (tmp_path / "config.json").write_text(tiny_model(channels=1).generator_spec().model_dump_json())
     with pytest.raises(UserError, match="another configuration"):
         vitgan.load(tmp_path)
 
@@ -84,6 +86,29 @@ def test_not_a_model(tmp_path: Path) -> None:
         vitgan.load(tmp_path / "nothing")
     with pytest.raises(UserError, match="is no model"):
         vitgan.load(tmp_path)
+
+
+def test_a_run_in_training_can_be_loaded(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its only checkpoint makes room for the next one while it is verified, and again before its weights are read."""
+    copy = shutil.copytree(run, tmp_path / "copy")
+    names = iter(["000000k009", "000000k010"])
+
+    def makes_room(real: Callable) -> Callable:
+        def replaced_at_first(*arguments: object) -> object:
+            if name := next(names, None):
+                (folder,) = checkpoints(copy)
+                folder.rename(folder.with_name(name))
+            return real(*arguments)
+
+        return replaced_at_first
+
+    monkeypatch.setattr(checkpoint, "is_whole", makes_room(checkpoint.is_whole))
+    assert newest(copy).name == "000000k010"
+    names = iter(["000000k011"])
+    monkeypatch.setattr(generators, "load_weights", makes_room(generators.load_weights))
+    monkeypatch.setattr(checkpoint, "is_whole", lambda folder: True)
+    assert vitgan.load(copy).sample(1).equal(vitgan.load(run).sample(1))
+    assert newest(copy).name == "000000k011"
 
 
 def test_pruning_removes_checkpoints_and_nothing_that_somebody_put_there(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.runs.measured import notes_on_features
-from vitgan.training.checkpoint import best_checkpoint, checkpoints, remember_best
+from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.log import read_metrics
+from vitgan.training.retention import best_checkpoint, remember_best
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,24 @@ def test_best_checkpoint_outlives_newer_ones(store: str, tmp_path: Path) -> None
     best = best_checkpoint(run)
     assert best is not None
     assert (best.checkpoint, best.score) == ("000000k008", 1.0)
+
+
+def test_the_mean_style_is_computed_once_a_step(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample grid, the checkpoint and the evaluation of one step share it, also after the run went back."""
+    update, steps, at = Generator.update_w_mean, [], 0
+
+    def counted(generator: Generator) -> None:
+        steps.append(at)
+        update(generator)
+
+    def on_step(images: int, total: int) -> None:
+        nonlocal at
+        at = images
+
+    monkeypatch.setattr(Generator, "update_w_mean", counted)
+    hooks = Hooks(evaluate=lambda generator: Evaluation({}, "FD", 1.0), evaluate_every_kimg=0.008, on_step=on_step)
+    vitgan.train(tiny_run(store), tmp_path, hooks=hooks)
+    assert steps == [0, 8, 16, 24]
 
 
 @pytest.mark.parametrize("images", [12, 24])

@@ -100,12 +100,18 @@ def test_length_may_change_on_resume_but_not_the_model(store: str, tmp_path: Pat
     longer = tiny_run(store, total_kimg=0.028)
     vitgan.train(longer, resume=run)
     assert newest(run).name == "000000k028"
-    other = config.model.generator.model_copy(update={"dim": 32})
-    changed = longer.model_copy(update={"model": config.model.model_copy(update={"generator": other})})
-    with pytest.raises(UserError, match=r"model\.generator\.dim was set differently"):
-        vitgan.train(changed, resume=run)
-    with pytest.raises(UserError, match=r"training\.learning_rate"):
-        vitgan.train(tiny_run(store, learning_rate=0.1), resume=run)
+    wider = config.model.generator.model_copy(update={"dim": 32})
+    changed = longer.model_copy(update={"model": config.model.model_copy(update={"generator": wider})})
+    begun_otherwise = longer.model_copy(update={"init_from": "cifar10"})
+    for other, field in (
+        (changed, "model.generator.dim"),
+        (tiny_run(store, learning_rate=0.1, total_kimg=0.1), "training.learning_rate"),
+        (tiny_run(store, lr_decay=0.5), "training.lr_decay"),
+        (begun_otherwise, "init_from"),
+    ):
+        with pytest.raises(UserError) as error:
+            vitgan.train(other, resume=run)
+        assert error.value.parameter == field
 
 
 def test_images_may_move_but_not_change(store: str, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ class FourierFeatures(nn.Module):
     def forward(self, positions: Tensor) -> Tensor:
         """(..., 2) in [-1, 1] -> (..., dim) in [-1, 1], float32."""
         with full_precision(positions):
-            return torch.sin(F.linear(positions, self.weight * self.frequency, self.bias))
+            weight, bias = self.weight.to(positions.dtype), self.bias.to(positions.dtype)
+            return torch.sin(F.linear(positions, weight * self.frequency, bias))
 
     def extra_repr(self) -> str:
         return f"dim={self.weight.shape[0]}, frequency={self.frequency}"

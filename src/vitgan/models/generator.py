@@ -1,7 +1,11 @@
 """What every generator is: a mapping z -> w, a synthesis w -> images, and sampling on top of the two."""
 
+import io
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +13,16 @@ from torch import Tensor, nn
 from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
 
+if TYPE_CHECKING:  # not imported to train
+    from PIL import Image
+
+    from vitgan.models.build import GeneratorSpec
+
 W_MEAN_SAMPLES = 10_000
+SHOWN_NAMES = 20
+"""Names of classes in a message."""
+SHOWN_IMAGES = 16
+"""Images that a notebook shows of a generator."""
 
 LARGEST_BATCH = 256
 LEAST_CPU_BATCH = 8
@@ -24,6 +37,9 @@ generator on two cores, batch 8, 16, 32, 64, 128: 83, 85, 106, 106, 108 in float
 CUDA_SHARE = 32
 """Part of a GPU's free memory that the widest activation of a batch may take: about ten of its size live at once."""
 
+Classes = Tensor | Sequence[int | str] | int | str | None
+"""Classes of images as `Generator.sample` takes them."""
+
 Noise = Callable[..., Tensor]
 """(name of the place, *shape) -> standard normal numbers of this shape on the model's device."""
 
@@ -37,15 +53,19 @@ class Generator(nn.Module, ABC):
         num_classes: Number of classes of a conditional model, 0 for an unconditional one.
         class_counts: How many images of each class it was trained on: the shares in which classes are drawn. None for a
             model that does not know, which draws all equally often, and for an unconditional one.
+        class_names: What the classes are called; None where there are no names.
         z_dim: Size of a latent, standard normal.
         w_dim: Size of a style.
         num_styles: How many places of the synthesis take a style; mixing gives them different ones.
         patch_size: Of the patches that the image is made of, whose borders may show; 4 where there are none.
         w_mean: Mean style (w_dim,), a buffer; see `update_w_mean`.
+        spec: What `build_generator` built it from.
     """
 
     w_mean: Tensor
+    spec: "GeneratorSpec"
     class_counts: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     patch_size: int = 4
 
     def __init__(
@@ -90,7 +110,24 @@ class Generator(nn.Module, ABC):
             labels: Class indices (B,), for conditional models only.
             truncation: psi of the truncation trick in w: 1 is the plain model, 0 its mean image; see `styles`.
         """
-        return self.synthesis(self.styles(self.mapping(z, labels), truncation))
+        with self._own_precision():
+            return self.synthesis(self.styles(self.mapping(z, labels), truncation))
+
+    def _own_precision(self) -> AbstractContextManager:
+        """A model in bfloat16 computes in it as training does: what needs float32 is float32."""
+        if self.w_mean.dtype == torch.float16:
+            raise UserError("activations are too large for float16: use half(), which takes bfloat16")
+        halved = self.w_mean.dtype == torch.bfloat16
+        return torch.autocast(self.w_mean.device.type, torch.bfloat16) if halved else nullcontext()
+
+    def half(self) -> Self:
+        """Half the memory, in bfloat16: float16 has not the range. Images change by half a step of 255 on average or two."""
+        return self.bfloat16()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.w_mean.device
 
     def labels(self, count: int) -> Tensor | None:
         """Class indices (count,) int64 on the model's device: every class in turn, as often as in the training images.
@@ -108,40 +145,65 @@ class Generator(nn.Module, ABC):
         z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(self.w_mean.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
+    def class_of(self, name: str | int) -> int:
+        """The index of a class, by its name or index.
+
+        Raises:
+            UserError: If the model has no such class, or no classes.
+        """
+        if not self.num_classes:
+            raise UserError("this model is unconditional: leave out the label", "label")
+        names = self.class_names or ()
+        if name in names:
+            return names.index(str(name))
+        if str(name).isdecimal() and int(name) < self.num_classes:
+            return int(name)
+        called = f", or one of {', '.join(names[:SHOWN_NAMES])}" if names else ""
+        raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", "label")
+
+    def indices_of(self, labels: Classes, count: int) -> Tensor | None:
+        """Class indices (count,) int64 on the model's device; by default those of `labels(count)`.
+
+        Args:
+            labels: One class for all images, or one for each: indices, names, or a tensor of indices.
+            count: How many images there are.
+
+        Raises:
+            UserError: If the model has no such class, or they are not `count`.
+        """
+        if labels is None:
+            return self.labels(count)
+        labels = cast(Classes, labels.tolist() if hasattr(labels, "tolist") else labels)  # pyright: ignore
+        each: list = [*labels] if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels] * count
+        if len(each) != count:
+            raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "label")
+        return torch.tensor([self.class_of(label) for label in each], device=self.device)
+
     @torch.inference_mode()
     def batches(
         self,
         count: int,
         seed: int = 0,
         truncation: float = 1.0,
-        labels: Tensor | None = None,
+        labels: Classes = None,
         batch_size: int | None = None,
     ) -> Iterator[Tensor]:
         """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
-        self._check_labels(labels, count)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size is {batch_size}: choose at least 1", "batch_size")
         device = self.w_mean.device
         batch_size = batch_size or self.fast_batch()
         latents = draw_latents(count, self.z_dim, seed)
-        labels = self.labels(count) if labels is None else labels
+        if not math.isfinite(truncation):
+            raise UserError(f"truncation {truncation} is no finite number: choose 0 to 1", "truncation")
+        indices = self.indices_of(labels, count)
         for start in range(0, count, batch_size):
             z = latents[start : start + batch_size].to(device)
-            y = labels[start : start + batch_size].to(device) if labels is not None else None
+            y = indices[start : start + batch_size] if indices is not None else None
             images = self(z, y, truncation).float()
             if not images.isfinite().all():  # as bytes they would be black, and be measured
                 raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
             yield images.clamp(-1, 1)
-
-    def _check_labels(self, labels: Tensor | None, count: int) -> None:
-        if labels is None:
-            return
-        if not self.num_classes:
-            raise UserError("this generator has no classes: leave the labels out", "labels")
-        if labels.shape != (count,):
-            raise UserError(f"labels have shape {tuple(labels.shape)}: pass one for each of {count} images", "labels")
-        if ((labels < 0) | (labels >= self.num_classes)).any():
-            raise UserError(f"a label is not in 0 to {self.num_classes - 1}", "labels")
 
     def fast_batch(self) -> int:
         """How many images to generate at once: a power of two for the model's size, its device and autocast's precision.
@@ -158,33 +220,75 @@ class Generator(nn.Module, ABC):
         fitting = max(1, room // image_bytes)
         return min(max(1 << (fitting.bit_length() - 1), least), LARGEST_BATCH)
 
+    @overload
     def sample(
         self,
         count: int,
         seed: int = 0,
         truncation: float = 1.0,
-        labels: Tensor | None = None,
+        labels: Classes = None,
         batch_size: int | None = None,
-    ) -> Tensor:
+        output: Literal["tensor"] = "tensor",
+    ) -> Tensor: ...
+
+    @overload
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        truncation: float = 1.0,
+        labels: Classes = None,
+        batch_size: int | None = None,
+        *,
+        output: Literal["pil"],
+    ) -> "list[Image.Image]": ...
+
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        truncation: float = 1.0,
+        labels: Classes = None,
+        batch_size: int | None = None,
+        output: str = "tensor",
+    ) -> "Tensor | list[Image.Image]":
         """Generates images.
 
         Args:
             count: How many.
             seed: Same seed, same latents: the i-th image does not depend on `count` or `batch_size` (beyond rounding).
             truncation: psi in [0, 1]; below 1 trades variety for typicality.
-            labels: Class indices (count,); default for a conditional model: every class in turn, as
-                often as in the training images (`class_counts`).
+            labels: One class for all images, or one for each: indices, names, or a tensor (count,) of indices; default for
+                a conditional model: every class in turn, as often as in the training images (`class_counts`).
             batch_size: Images generated at once; default: what is fast, see `fast_batch`.
+            output: "tensor" or "pil".
 
         Returns:
-            (count, C, H, W), float32 in [-1, 1], on the model's device.
+            (count, C, H, W), float32 in [-1, 1], on the model's device; or `count` Pillow images, mode L or RGB.
 
         Raises:
-            UserError: If a number is less than 1, the labels do not fit, or the model makes numbers that are not finite.
+            UserError: If count is less than 1, the model has no such class, the output is unknown, or the model makes
+                numbers that are not finite.
         """
         if count < 1:
             raise UserError(f"{count} images were asked for: ask for at least 1", "count")
-        return torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
+        if output not in ("tensor", "pil"):
+            raise UserError(f"output {output!r} is unknown: choose tensor or pil", "output")
+        images = torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
+        if output == "tensor":
+            return images
+        from vitgan.files.pictures import to_array, to_pil
+
+        return [to_pil(image) for image in to_array(images)]
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows of a generator: the first images of seed 0."""
+
+        from vitgan.files.pictures import enlargement, image_grid
+
+        file = io.BytesIO()
+        image_grid(self.sample(SHOWN_IMAGES), enlarge=enlargement(self.resolution)).save(file, "PNG")
+        return file.getvalue()
 
 
 def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:

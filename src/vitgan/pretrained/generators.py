@@ -27,12 +27,11 @@ SMALL = 4096
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
-def save(generator: Generator, spec: GeneratorSpec, folder: str | Path, storage: Storage = "float32") -> Path:
+def save(generator: Generator, folder: str | Path, storage: Storage = "float32") -> Path:
     """Writes a generator as a model folder, `w_mean` brought up to date.
 
     Args:
         generator: The model.
-        spec: Its description.
         folder: Where to; it must be new, empty, or a model folder as it was written (`vitgan.files.folders`).
         storage: "float16" halves the file: weights of more than 4096 values are rounded to 11 bits (a trained CIFAR-10
             model's images change by 0.02 of 255 on average, 6 at most); smaller ones, frequencies of positions among
@@ -42,11 +41,11 @@ def save(generator: Generator, spec: GeneratorSpec, folder: str | Path, storage:
         UserError: If the folder may not be replaced or cannot be written.
     """
     with new_folder(Path(folder), MODEL_FOLDER) as place:
-        write_model(generator, spec, place, storage)
+        write_model(generator, place, storage)
     return Path(folder)
 
 
-def write_model(generator: Generator, spec: GeneratorSpec, folder: Path, storage: Storage = "float32") -> None:
+def write_model(generator: Generator, folder: Path, storage: Storage = "float32") -> None:
     """Writes the two files of a model into a folder that is there; see `save`.
 
     Raises:
@@ -54,7 +53,7 @@ def write_model(generator: Generator, spec: GeneratorSpec, folder: Path, storage
     """
     generator.update_w_mean()
     write_tensors(folder / WEIGHTS, _stored(generator.state_dict(), storage))
-    write_json(folder / CONFIG, spec.model_dump(mode="json"))
+    write_json(folder / CONFIG, generator.spec.model_dump(mode="json"))
 
 
 def write_networks(checkpoint: Path, folder: Path, storage: Storage = "float32") -> None:
@@ -95,7 +94,14 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
     place = find_device(str(device))
     weights, spec = locate(name)
     generator = build_unfilled(spec, weights)
-    load_weights(generator, weights)
+    try:
+        load_weights(generator, weights)
+    except UserError:
+        if weights.exists():
+            raise
+        load_weights(
+            generator, locate(name)[0]
+        )  # of a run in training, whose next checkpoint took the place of this one
     return generator.eval().requires_grad_(False).to(place)
 
 

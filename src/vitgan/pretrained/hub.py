@@ -13,9 +13,8 @@ from vitgan.errors import UserError
 from vitgan.files import one_line, read_json
 from vitgan.files.folders import new_folder
 from vitgan.files.pictures import enlargement, image_grid, save_image
-from vitgan.models.build import GeneratorSpec
 from vitgan.models.generator import Generator
-from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, locate, write_model, write_networks
+from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, write_model, write_networks
 
 SAMPLES = 64
 TASK = "unconditional-image-generation"
@@ -28,7 +27,6 @@ class HubModel(ModelHubMixin):
 
     Attributes:
         generator: The model.
-        spec: Its description.
         figures: What `vitgan evaluate --json` wrote, for the card's table.
         title: Of the card; default the folder's or the repository's name.
         name: What the card tells `vitgan.load` to open; default a path.
@@ -39,7 +37,6 @@ class HubModel(ModelHubMixin):
     """
 
     generator: Generator
-    spec: GeneratorSpec
     figures: dict[str, Any] | None = None
     title: str = ""
     name: str = ""
@@ -62,7 +59,7 @@ class HubModel(ModelHubMixin):
         Raises:
             UserError: If there is no such model, or it cannot be loaded.
         """
-        return cls(load(name), locate(name)[1], **fields)
+        return cls(load(name), **fields)
 
     def save(self, folder: Path) -> Path:
         """Writes model.safetensors, config.json, samples.png and README.md, the model card.
@@ -91,15 +88,15 @@ class HubModel(ModelHubMixin):
             raise _refused(repository, error, "try again") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_model(self.generator, self.spec, save_directory, self.storage)
+        write_model(self.generator, save_directory, self.storage)
         if self.networks_of is not None:
             write_networks(self.networks_of, save_directory, self.storage)
         stored = load(save_directory).sample(SAMPLES)  # what others will get, in the stored precision
-        save_image(image_grid(stored, enlarge=enlargement(self.spec.resolution)), save_directory / "samples.png")
+        save_image(image_grid(stored, enlarge=enlargement(self.generator.resolution)), save_directory / "samples.png")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card: what the model is, its figures with their protocol, and how to use it."""
-        spec, generator = self.spec, self.spec.generator
+        spec, generator = self.generator.spec, self.generator.spec.generator
         size = f"{spec.resolution}×{spec.resolution}"
         name = self.name or "path/to/this/folder"
         return ModelCard.from_template(

@@ -8,15 +8,15 @@ from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
-from vitgan.metrics import evaluate, find_protocol, load_extractor, reference_statistics
+from vitgan.metrics import Protocol, evaluate, find_protocol, load_extractor, reference_statistics
 from vitgan.metrics.image_sources import ArrayImages
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.training.hooks import Evaluation
 
 
-def check_evaluation(config: RunConfig, store: ImageStore) -> None:
-    """Refuses, before a run is made, evaluations that it could not do.
+def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
+    """Refuses, before a run is made, evaluations that it could not do; gives their protocol.
 
     Raises:
         UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
@@ -31,6 +31,7 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> None:
             "model.discriminator.features",
         )
     load_extractor(protocol.features)
+    return protocol
 
 
 def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device) -> Callable[[Generator], Evaluation]:
@@ -42,8 +43,7 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
     Raises:
         UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
     """
-    protocol = find_protocol(config.protocol)
-    protocol.check_store(len(store), store.resolution, store.description.split)
+    protocol = check_evaluation(config, store)
     extractor = load_extractor(protocol.features, device=device)
     reference = reference_statistics(
         ArrayImages(store.images).batches,
@@ -58,6 +58,6 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
         result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
         chosen = result["score"]
-        return Evaluation(figures=result["figures"], name=chosen["name"], score=chosen["value"])
+        return Evaluation(figures=result["figures"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
 
     return measure

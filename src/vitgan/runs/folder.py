@@ -1,6 +1,7 @@
 """A run's folder: its number, its configuration, which images it trains on, and what may change when it goes on."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,7 +11,6 @@ from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import Digest, ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
-from vitgan.files.tensors import check_sizes
 from vitgan.schema import Config
 
 BUNDLED_DATA = "fashion-mnist"
@@ -134,6 +134,7 @@ FREE_ON_RESUME = {
     "max_minutes",
     "max_cpu_minutes",
     "log_every_kimg",
+    "instruments",
     "samples_every_kimg",
     "checkpoint_every_kimg",
     "keep_checkpoints",
@@ -147,6 +148,7 @@ FREE_ON_RESUME = {
     "checkpoint_activations",
     "compile",
     "model.class_counts",
+    "model.class_names",
 }
 """Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
 rounding). Numbers of images are those of the labels, which `data_of_run` compares."""
@@ -160,9 +162,7 @@ def config_of_run(run: Path) -> RunConfig:
     """
     if not run.is_dir():
         raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
-    config = read_model(run / "config.json", RunConfig, "run")
-    check_sizes(config.model, run / "config.json")
-    return config
+    return read_model(run / "config.json", RunConfig, "run")
 
 
 def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
@@ -174,22 +174,23 @@ def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
     old = config_of_run(run).model_dump(mode="json")
     new = config.model_dump(mode="json")
     # Images are known by their checksum where the run has noted it; their folder may have moved.
-    sections = ("model", "objective", "augment", "training")
+    sections = ("init_from", "model", "objective", "augment", "training")
     for section in sections if (run / DATA_RECORD).exists() else ("data", *sections):
-        field = _first_difference(old[section], new[section], section)
-        if field and field.removeprefix("training.") not in FREE_ON_RESUME:
-            raise UserError(
-                f"the run {run} has another configuration: {field} was set differently when it began; "
-                "resume without changing it, or start a new run"
-            )
+        for field, before, now in _differences(old[section], new[section], section):
+            if field.removeprefix("training.") not in FREE_ON_RESUME:
+                raise UserError(
+                    f"the run {run} began with {field} {before}, which cannot become {now} now: resume without changing "
+                    "it, or start a new run from its weights (init_from)",
+                    field,
+                )
     if store.images.nbytes <= VERIFIED_BYTES:
         store.verify()
 
 
-def _first_difference(old: object, new: object, path: str) -> str | None:
+def _differences(old: object, new: object, path: str) -> Iterator[tuple[str, object, object]]:
+    """(field, old value, new value) wherever they differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        differences = (_first_difference(old.get(key), new.get(key), f"{path}.{key}") for key in old | new)
-        found = [d for d in differences if d]
-        fixed = [d for d in found if d.removeprefix("training.") not in FREE_ON_RESUME]
-        return (fixed or found or [None])[0]
-    return path if old != new else None
+        for key in old | new:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
+    elif old != new:
+        yield path, old, new

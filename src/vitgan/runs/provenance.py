@@ -1,13 +1,11 @@
 """How a checkpoint's model came to be: preset, images, steps and processor time, as the run's own files tell it."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.files import read_model
-from vitgan.presets import preset
+from vitgan.presets import flat, preset
 from vitgan.pretrained.names import run_of_checkpoint
 from vitgan.runs.folder import DATA_RECORD, DataRecord, config_of_run
 from vitgan.training.checkpoint import NAME
@@ -18,6 +16,7 @@ NOT_THE_MODEL = (
     "evaluate_every_kimg",
     "protocol",
     "model.class_counts",
+    "model.class_names",
     "training.total_kimg",
     "training.seed",
     "training.precision",
@@ -85,12 +84,3 @@ def option(name: str, value: object) -> str:
     if isinstance(value, bool):
         return f"{prefix}{field}" if value else f"{prefix}no-{field}"
     return f"{prefix}{field} {value}"
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every leaf."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

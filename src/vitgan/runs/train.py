@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.presets import preset
 from vitgan.pretrained.generators import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
@@ -31,11 +33,13 @@ from vitgan.runs.folder import (
     open_data,
     record_of,
 )
+from vitgan.runs.images import with_images
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
-from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest, remove_leftovers
+from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.config import TrainingConfig
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
+from vitgan.training.retention import remove_leftovers
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
@@ -45,17 +49,29 @@ NO_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory", re.IGNORECASE)
 
 
 def train(
-    config: RunConfig, out: str | Path = "runs", resume: str | Path | None = None, hooks: Hooks | None = None
+    config: RunConfig | str,
+    out: str | Path = "runs",
+    resume: str | Path | None = None,
+    hooks: Hooks | None = None,
+    *,
+    data: Any = None,
 ) -> Path:
     """Trains a GAN.
 
+        vitgan.train("quickstart", data="my_photos")
+        vitgan.train(vitgan.preset("cifar10-tiny-modern", **{"training.total_kimg": 50}), data=array)
+
     Args:
-        config: What to train; see `vitgan.preset`.
+        config: What to train: a preset's name, or a configuration; see `vitgan.preset`.
         out: Folder in which a new numbered run folder is made.
         resume: A run folder to go on with instead, from its newest whole checkpoint. `config` must agree with the
             run's own in model, objective, augmentation, data and everything that an exact resume needs; its length and
             its intervals may differ.
         hooks: Callbacks for progress.
+        data: Images to train on, in place of the configuration's: a store, a folder of images, an array (N, H, W, C) or a
+            tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), or a data set of
+            torch's or Hugging Face's. They are cropped and resized to the model's resolution and kept in `out`/data;
+            the model's channels become theirs.
 
     Returns:
         The run folder.
@@ -63,8 +79,18 @@ def train(
     Raises:
         UserError: If the data, the folders or the checkpoint do not fit.
     """
-    check_trackers(config.training.trackers)
-    processes = join_processes(config.training.device)
+    settings = preset(config) if isinstance(config, str) else config
+    hooks = hooks or Hooks()
+    check_trackers(settings.training.trackers)
+    processes = join_processes(settings.training.device)
+    if data is not None:
+        start, notify = settings, hooks.notify
+        settings = on_main_process(processes, lambda: with_images(start, data, Path(out) / "data", notify))
+    return _train_settings(settings, Path(out), Path(resume) if resume is not None else None, hooks, processes)
+
+
+def _train_settings(config: RunConfig, out: Path, resume: Path | None, hooks: Hooks, processes: PartialState) -> Path:
+    """Refuses what cannot be done before a run is made; see `train`."""
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
     if config.evaluate_every_kimg is not None:
@@ -80,9 +106,9 @@ def train(
     config.check_share(config.training.batch_size // processes.num_processes)
     if config.init_from is not None and resume is None:
         on_every_process(processes, lambda: check_start(config))
-    run = on_main_process(processes, lambda: Path(resume) if resume is not None else new_run(Path(out), config))
+    run = on_main_process(processes, lambda: resume or new_run(out, config))
     with _errors_in_one_line(run, config, processes), _locked(run, processes):
-        _train(run, config, store, resume is not None, hooks or Hooks(), processes)
+        _train(run, config, store, resume is not None, hooks, processes)
     return run
 
 
@@ -211,7 +237,7 @@ def restore(trainer: Trainer, run: Path) -> list[str]:
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
-    """A conditional model gets as many classes as the store has, and their shares; one that has its number keeps it.
+    """A conditional model gets as many classes as the store has, their shares and names; one that has its number keeps it.
 
     Raises:
         UserError: If the model is conditional and the store has no labels, or more classes than the model.
@@ -227,7 +253,9 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     if store.label_count > classes:
         raise UserError(f"the images in {config.data} have {store.label_count} classes, the model {classes}")
     counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
-    model = model.model_copy(update={"conditional": True, "num_classes": classes, "class_counts": counts})
+    names = tuple(store.description.label_names or ())
+    update = {"class_counts": counts, "class_names": names if len(names) == classes else None}
+    model = model.model_copy(update=update | {"conditional": True, "num_classes": classes})
     return config.model_copy(update={"model": model})
 
 

@@ -7,7 +7,6 @@ Folders whose names start with a dot are what a killed process was writing or re
 
 import errno
 import hashlib
-import math
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -25,13 +24,11 @@ from vitgan.training.state import TrainingState
 FORMAT_VERSION = 2
 MODULES = ("generator_ema", "generator", "discriminator", "objective")
 OPTIMIZERS = "optimizers.safetensors"
-BEST = "best.json"
 STATE = "state.json"
 TENSOR_FILES = (*(f"{name}.safetensors" for name in MODULES), OPTIMIZERS)
 FILES = (*TENSOR_FILES, STATE)
 """All that a checkpoint holds; nothing else is ever removed with it."""
 NAME = re.compile(r"\d{6,}k\d{3}")
-IN_WORK = re.compile(r"\.\d{6,}k\d{3}(\.removed)?\.part")
 
 
 class CheckpointManifest(Config):
@@ -66,7 +63,9 @@ def checkpoint_name(images_seen: int) -> str:
 
 
 def save_checkpoint(run: Path, state: TrainingState) -> Path:
-    """Writes the state as `run`/checkpoints/<name>; returns the folder. An existing one of the same name is kept.
+    """Writes the state as `run`/checkpoints/<name>; returns the folder. A whole one of the same name is kept.
+
+    The averaged generator's `w_mean` is written as it is: the caller brings it up to date.
 
     Raises:
         UserError: If it cannot be written; what was written of it is removed, and older checkpoints are as they were.
@@ -78,11 +77,11 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
     try:
         _write_state(temporary, state)
         if folder.exists():
-            _remove(folder)
+            remove(folder)
         temporary.replace(folder)
         sync_folder(folder.parent)
     except OSError as error:
-        _remove_files(temporary)
+        remove_files(temporary)
         newest = latest_checkpoint(run)
         raise UserError(
             f"cannot write the checkpoint {folder}: {error.strerror or error}; mend that, then go on with "
@@ -92,9 +91,8 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
 
 
 def _write_state(folder: Path, state: TrainingState) -> None:
-    _remove_files(folder)
+    remove_files(folder)
     folder.mkdir(parents=True)
-    state.generator_ema.update_w_mean()
     files = {}
     for name in MODULES:
         file = f"{name}.safetensors"
@@ -209,18 +207,16 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def latest_checkpoint(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run."""
-    return next((folder for folder in reversed(checkpoints(run)) if is_whole(folder)), None)
+    """The newest whole checkpoint of a run, which another process may be training."""
+    looked_at = None
+    while (found := checkpoints(run)) != looked_at:  # others took their place meanwhile
+        if (whole := next(filter(is_whole, reversed(found)), None)) is not None:
+            return whole
+        looked_at = found
+    return None
 
 
-def remove_leftovers(run: Path) -> None:
-    """Removes what a killed process was writing or removing. The caller must hold the run's lock."""
-    for folder in (run / "checkpoints").glob(".*k[0-9]*.part"):
-        if IN_WORK.fullmatch(folder.name):
-            _remove_files(folder)
-
-
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Removes a checkpoint: first from the list, at once, then its files.
 
     Raises:
@@ -229,12 +225,12 @@ def _remove(folder: Path) -> None:
     if folder.is_symlink() or {path.name for path in folder.iterdir()} - set(FILES):
         raise OSError(errno.ENOTEMPTY, "it holds files that are no part of a checkpoint: move them away")
     leaving = folder.with_name(f".{folder.name}.removed.part")
-    _remove_files(leaving)
+    remove_files(leaving)
     folder.replace(leaving)
-    _remove_files(leaving)
+    remove_files(leaving)
 
 
-def _remove_files(folder: Path) -> None:
+def remove_files(folder: Path) -> None:
     """Removes a checkpoint's own files from a folder, whole or half written, then the folder if that was all."""
     if folder.is_symlink():
         return
@@ -243,62 +239,3 @@ def _remove_files(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
             (folder / f".{name}.part").unlink(missing_ok=True)
         folder.rmdir()
-
-
-class BestCheckpoint(Config):
-    """What `best.json` holds: the checkpoint with the lowest score so far."""
-
-    checkpoint: str
-    name: str
-    """The figure that was compared."""
-    score: float
-
-
-def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
-    """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
-
-    The checkpoint is there already. A score that is no number is never the best.
-    """
-    if not math.isfinite(score):
-        return
-    best = best_checkpoint(run)
-    if best is None or best.name != name or score < best.score:
-        found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score)
-        write_json(run / BEST, found.model_dump())
-
-
-def best_checkpoint(run: Path) -> BestCheckpoint | None:
-    """The best checkpoint that evaluations found, if it is there."""
-    if not (run / BEST).exists():
-        return None
-    best = read_model(run / BEST, BestCheckpoint, "best checkpoint")
-    return best if (run / "checkpoints" / Path(best.checkpoint).name).is_dir() else None
-
-
-def prune_checkpoints(run: Path, keep: int, newest: str) -> None:
-    """Removes all but the newest `keep` checkpoints and the best one; 0 keeps everything.
-
-    Looked at are manifests and headers alone: what is damaged behind them shows when it is loaded.
-
-    Args:
-        run: The run's folder.
-        keep: How many stay.
-        newest: Name of the checkpoint that the run stands at: newer ones were damaged, and count for nothing.
-    """
-    if keep > 0:
-        best = best_checkpoint(run)
-        ours = [folder for folder in checkpoints(run) if folder.name <= newest and _is_complete(folder)]
-        for folder in ours[:-keep]:
-            if best is None or folder.name != best.checkpoint:
-                with suppress(OSError):  # room that is not freed stops no run; nor is a folder that holds notes removed
-                    _remove(folder)
-
-
-def _is_complete(folder: Path) -> bool:
-    """Whether a folder is the checkpoint that its name says (no copy), and its files have their lengths."""
-    try:
-        manifest = read_manifest(folder)
-        digests = {name: recorded_digest(folder / name) for name in TENSOR_FILES}
-    except UserError:
-        return False
-    return digests == manifest.files and checkpoint_name(manifest.images_seen) == folder.name

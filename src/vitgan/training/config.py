@@ -19,7 +19,7 @@ class TrainingConfig(Config):
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
     compile: bool = False
     """torch.compile the blocks of G and D: a minute or more at the start, then faster steps."""
-    total_kimg: float = Field(default=25_000, gt=0, le=1e9)
+    total_kimg: float = Field(default=25_000, ge=0.001, le=1e9)
     """Length of the run in thousands of real images shown to D [choice]."""
     max_minutes: float | None = Field(default=None, gt=0)
     """End after this many minutes of training (evaluations and sample grids not counted), counted anew after a resume,

@@ -31,7 +31,7 @@ class Evaluation:
     figures: dict[str, float]
     """All figures by name."""
     name: str
-    """The figure that checkpoints are chosen by."""
+    """What checkpoints are chosen by: scores of different names are not compared."""
     score: float
     """Its value, lower is better."""
 

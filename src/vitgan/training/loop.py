@@ -19,13 +19,7 @@ from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
-from vitgan.training.checkpoint import (
-    checkpoint_name,
-    load_newest,
-    prune_checkpoints,
-    remember_best,
-    save_checkpoint,
-)
+from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
 from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import averaged_copy
@@ -35,6 +29,7 @@ from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
 from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
+from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
 
@@ -57,6 +52,7 @@ class Trainer:
     objective: Objective = field(init=False)
     guard: Guard = field(init=False)
     step: GanStep = field(init=False)
+    _mean_of: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         device = self.accelerator.device
@@ -165,6 +161,7 @@ class Trainer:
         checkpoint, _ = load_newest(self.run, state)
         state.rollbacks = rollbacks
         self.guard.reset()
+        self._mean_of = None
         scale = config.rollback_rate**rollbacks
         self._notify(hooks, f"{where}: back at {checkpoint.name} with learning rates × {scale:g}")
         return True
@@ -172,9 +169,16 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint from the main process; the others wait."""
         if self.accelerator.is_main_process:
+            self._update_w_mean()
             save_checkpoint(self.run, self.state)
             self.prune()
         self.accelerator.wait_for_everyone()
+
+    def _update_w_mean(self) -> None:
+        """Once a step at most, for the sample grid, the checkpoint and the evaluation: it takes as long as a save."""
+        if self._mean_of != self.state.step:
+            self.state.generator_ema.update_w_mean()
+            self._mean_of = self.state.step
 
     def prune(self) -> None:
         """Removes what `keep_checkpoints` does not keep."""
@@ -265,7 +269,7 @@ class Trainer:
     def _evaluate(self, metrics: MetricsFile, evaluate: Callable[[Generator], Evaluation], hooks: Hooks) -> None:
         """Measures, and remembers the newest checkpoint if it is the best."""
         state = self.state
-        state.generator_ema.update_w_mean()
+        self._update_w_mean()
         result = evaluate(state.generator_ema)
         figures = {f"{EVALUATION}{name}": value for name, value in result.figures.items()}
         remember_best(self.run, state.images_seen, result.name, result.score)
@@ -285,7 +289,7 @@ class Trainer:
                 self._notify(hooks, f"the tracker {tracker.name} failed and is told nothing more: {line}")
 
     def _write_samples(self, hooks: Hooks) -> None:
-        self.state.generator_ema.update_w_mean()
+        self._update_w_mean()
         images = self.state.generator_ema.sample(self.config.sample_count, seed=self.config.seed)
         path = self.run / "samples" / f"{checkpoint_name(self.state.images_seen)}.png"
         save_image(image_grid(images, enlarge=enlargement(self.model.resolution)), path)

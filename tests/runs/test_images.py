@@ -1,0 +1,189 @@
+"""Whatever holds images can be trained on: the pixels of the store are those of the array, folder or data set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+import vitgan
+from tiny import tiny_run, write_images
+from vitgan.config import RunConfig
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.objects import PythonImages
+from vitgan.errors import UserError
+from vitgan.runs.folder import config_of_run, data_of_run
+from vitgan.runs.images import with_images
+
+COUNT = 12
+
+
+def pixels(channels: int = 3) -> np.ndarray:
+    """(12, 8, 8, C) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, channels), dtype=np.uint8)
+
+
+class Pairs(Dataset):
+    """As torchvision's data sets are: (image, label), and names of classes."""
+
+    classes = ("cat", "dog")
+
+    def __init__(self, images: Any) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.images[index], index % 2
+
+
+class Broken:
+    def __getitem__(self, index: int) -> None:
+        raise RuntimeError("two\nlines")
+
+
+class Names:
+    names = ("cat", "dog")
+
+
+class Rows(Pairs):
+    """As `datasets.Dataset` is: rows, and features that have the names."""
+
+    classes = None
+    features = {"img": object(), "label": Names()}  # noqa: RUF012
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"img": self.images[index], "label": index % 2}
+
+
+def channels_first() -> torch.Tensor:
+    return torch.from_numpy(pixels()).permute(0, 3, 1, 2)
+
+
+HOLDERS = {
+    "array": pixels,
+    "array of floats": lambda: pixels().astype(np.float32) / 255,
+    "tensor": channels_first,
+    "tensor of floats": lambda: channels_first().float() / 255,
+    "tensor of halves": lambda: (channels_first().double() / 255).to(torch.float16),
+    "labelled array": lambda: (pixels(), np.arange(COUNT) % 2),
+    "labelled tensor": lambda: (channels_first(), torch.arange(COUNT) % 2),
+    "torch tensors": lambda: TensorDataset(channels_first(), torch.arange(COUNT) % 2),
+    "torch data set": lambda: Pairs(channels_first().float() / 255),
+    "torch subset": lambda: Subset(Pairs(pixels()), range(COUNT)),
+    "Hugging Face data set": lambda: Rows([Image.fromarray(image) for image in pixels()]),
+    "images with opaque alpha": lambda: [Image.fromarray(image).convert("RGBA") for image in pixels()],
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_pixels_and_labels_are_kept(tmp_path: Path, name: str) -> None:
+    notices: list[str] = []
+    data = HOLDERS[name]()
+    config = with_images(tiny_run("unused"), data, tmp_path, notices.append)
+    store = vitgan_store(config)
+    assert np.array_equal(store.images, pixels().transpose(0, 3, 1, 2))
+    labelled = name not in (
+        "array",
+        "array of floats",
+        "tensor",
+        "tensor of floats",
+        "tensor of halves",
+        "images with opaque alpha",
+    )
+    assert (store.labels is not None) == labelled
+    if labelled:
+        assert store.labels.tolist() == [index % 2 for index in range(COUNT)]
+    named = name in ("torch data set", "Hugging Face data set")
+    assert store.description.label_names == (["cat", "dog"] if named else None)
+    before = store.path.stat().st_mtime_ns
+    assert with_images(tiny_run("unused"), HOLDERS[name](), tmp_path).data == config.data  # not prepared again
+    assert store.path.stat().st_mtime_ns == before
+    assert len(notices) == 1
+
+
+def vitgan_store(config: RunConfig) -> Any:
+    from vitgan.runs.folder import open_data
+
+    return open_data(config.data)
+
+
+def test_a_run_trains_on_an_array_and_finds_it_again(tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run("unused", total_kimg=0.008), tmp_path, data=pixels(1))
+    assert config_of_run(run).model.channels == 1  # the configuration said 3
+    assert np.array_equal(data_of_run(run).images[:, 0], pixels(1)[..., 0])
+    longer = config_of_run(run)
+    longer = longer.model_copy(update={"training": longer.training.model_copy(update={"total_kimg": 0.012})})
+    vitgan.train(longer, resume=run)
+    assert vitgan.load(run).sample(1).shape == (1, 1, 8, 8)
+
+
+def test_a_folder_is_prepared_once_and_a_store_is_taken_as_it_is(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "photos")
+    config = with_images(tiny_run("unused"), images, tmp_path / "data")
+    expected = prepare(ImageFolder(images), tmp_path / "store", resolution=8, workers=0)
+    assert np.array_equal(vitgan_store(config).images, expected.images)
+    assert with_images(tiny_run("unused"), str(images), tmp_path / "data") == config
+    for store in (expected, expected.path, str(expected.path)):
+        assert with_images(tiny_run("unused"), store, tmp_path / "data").data == str(expected.path)
+    assert with_images(tiny_run("unused"), "fashion-mnist", tmp_path / "data").data == "fashion-mnist"
+    write_images(images, count=13)
+    assert with_images(tiny_run("unused"), images, tmp_path / "data").data != config.data
+
+
+def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RunConfig] = []
+    monkeypatch.setattr("vitgan.runs.train._train", lambda run, config, *_: seen.append(config))
+    vitgan.train("quickstart", tmp_path, data=pixels())
+    (config,) = seen
+    expected = vitgan.preset("quickstart", **{"model.channels": 3})
+    assert config == expected.model_copy(update={"data": config.data})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        3,
+        [],
+        "no such folder",
+        {"train": Rows([])},
+        iter([1]),
+        pixels().astype(np.int64),
+        pixels().astype(np.float32),
+        pixels().astype(np.float32) / 127.5 - 1,
+        pixels().transpose(0, 3, 1, 2),
+        torch.from_numpy(pixels()),
+        pixels()[0, 0],
+        np.full((2, 8, 8, 3), np.nan, np.float32),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        (pixels(), [1, 2]),
+        (pixels(), ["cat"] * COUNT),
+        (pixels(), np.full(COUNT, 0.5)),
+        (pixels(), np.eye(COUNT)),
+        (pixels(), [-2] * COUNT),
+        ["a.png"] * COUNT,
+        Pairs({}),
+        Pairs(Broken()),
+        [Image.new("F", (8, 8))],
+    ],
+)
+def test_what_holds_no_images_is_one_line_and_leaves_nothing(tmp_path: Path, data: Any) -> None:
+    with pytest.raises(UserError) as error:
+        vitgan.train(tiny_run("unused"), tmp_path, data=data)
+    assert "\n" not in str(error.value)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+def test_transparent_images_are_put_on_white_as_from_files(tmp_path: Path) -> None:
+    image = Image.fromarray(pixels()[0]).convert("RGBA")
+    image.putalpha(100)
+    image.save(tmp_path / "a.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "photos" / "a.png")
+    expected = prepare(ImageFolder(tmp_path / "photos"), tmp_path / "files", resolution=8, workers=0)
+    assert np.array_equal(prepare(PythonImages([image]), tmp_path / "objects", resolution=8).images, expected.images)
