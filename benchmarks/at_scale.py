@@ -20,25 +20,24 @@ UTILISATION = 0.25
 
 INTRODUCTION = f"""# The paper's rows on GPUs
 
-**Not yet run.** Nothing on this page is a result. It says which commands make the paper's rows, and what they should
-take, so that someone with GPUs can plan: FLOPs and activations are counted from the models by torch's own counter;
-the share of the peak rate, {UTILISATION:.0%}, is assumed; the length is the presets' 25 million images, which is our
-choice (the paper states none that we know of). An hour or two with `--training.total-kimg 200` shows the real rate
-before anything long is started.
+**Not yet run.** Nothing on this page is a result. It says which commands make the paper's rows, and what they should take.
 
-## Commands
+| what | how it is known |
+| --- | --- |
+| FLOPs, activations | counted by torch |
+| share of the peak rate | {UTILISATION:.0%}, assumed |
+| length | 25 million images, our choice: the paper states none that we know of |
 
 ```bash
 vitgan data cifar10 --out data/cifar10                                  # the other data sets: docs/data.md
 vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU
 torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight; the batch of 128 is shared
 torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m vitgan train lsun128
-vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the figures that papers report
+vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the metrics that papers report
 ```
 
-Any row of the table below takes the place of `cifar10`. Where memory is short, `--training.micro-batch-size 32` or
-`--training.checkpoint-activations` need less: [training.md](../training.md#large-batches-in-small-memory).
-Both vary the rate, not the result. A run that was stopped goes on with `--resume`.
+`--training.total-kimg 200` shows the real rate before anything long is started. Where memory is short:
+[large batches in small memory](../training.md#large-batches-in-small-memory).
 """
 
 
@@ -60,21 +59,20 @@ def row(name: str) -> tuple[str, ...]:
     hours = [config.training.total_kimg * 1e3 * flops / (rate * UTILISATION) / 3600 for rate in GPUS.values()]
     parameters = f"{generator.parameters / 1e6:.1f} + {discriminator.parameters / 1e6:.1f}"
     memory = f"{memory_gib(config, 1):.1f} / {memory_gib(config, 8):.1f}"
-    return (f"`{name}`", parameters, f"{flops / 1e9:.1f}", *(f"{hour:.1f}" for hour in hours), memory, "not yet run")
+    return (f"`{name}`", parameters, f"{flops / 1e9:.1f}", *(f"{hour:.1f}" for hour in hours), memory)
 
 
 def measure() -> Table:
     """All paper-sized presets."""
     columns = ("preset", "M parameters, G + D", "GFLOPs an image", *(f"hours, 1 {gpu}" for gpu in GPUS))
-    table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs", "figures"))
-    for size in PAPER_SIZES:
+    table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs"))
+    for size in (size for size in PAPER_SIZES if size != "lsun64"):
         for name in (size, *(f"{size}-{variant}" for variant in VARIANTS)):
             table.add(*row(name))
     table.remarks.append(
-        "The hours are a lower bound: at 32×32 a step is a thousand small kernels, which keep no large GPU busy. "
-        "GFLOPs are those of one D and one G update per real image (a multiply-add is two). Eight GPUs take an eighth of "
-        "the hours at best: the gradients, 20 to 60 M values in float32, are averaged twice a step, and 16 images a GPU "
-        "fill a large GPU badly. Memory leaves out the allocator's reserve and what a kernel needs for itself."
+        "`lsun64` and its variants take what `celeba64` takes. The hours are a lower bound: at 32×32 small kernels keep no "
+        "large GPU busy, and eight GPUs take an eighth at best. GFLOPs are of one D and one G update per real image (a "
+        "multiply-add is two). Memory leaves out the allocator's reserve."
     )
     return table
 

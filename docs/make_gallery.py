@@ -1,6 +1,6 @@
 """Makes docs/gallery.md and its pictures with vitgan's own commands: `python docs/make_gallery.py`.
 
-Every picture stands beside the command that made it. Models are the bundled ones unless others are named; what a
+Every way of looking stands beside its command. Models are the bundled ones unless others are named; what a
 generator does not suit (zoom without an implicit decoder, say) is left out. `--run` adds the history of a run.
 """
 
@@ -9,7 +9,6 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +22,8 @@ PICTURES = "images/gallery"
 
 INTRODUCTION = """# Gallery
 
-Made by `python docs/make_gallery.py`; every picture stands beside its command, and the same command makes the same file.
-Nothing is chosen: seeds are 0, 1, 2, ... . What each picture shows is explained in [explore.md](explore.md).
+Made by `python docs/make_gallery.py`. A command is that of the first picture; the others have their model's name in it.
+The same command makes the same file. Nothing is chosen: seeds are 0, 1, 2, ... . [Explore](explore.md) says what is shown.
 """
 
 
@@ -62,7 +61,7 @@ OF_EACH_MODEL = (
         "Mix",
         "mix.png",
         "explore mix {model} --early 0 1 2 --late 10 11 12 13 --out {out}",
-        "All layers but the last take the row's style, the last takes the column's.",
+        "All layers but the last take the row's style; the last takes the column's.",
     ),
     Picture(
         "Directions",
@@ -80,7 +79,7 @@ OF_EACH_MODEL = (
         "Zoom, moving",
         "zoom.webp",
         "explore zoom {model} --seeds 1 --frames 40 --size 128 --largest 6 --out {out}",
-        "Into the image and back; each frame is rendered at its own pixels.",
+        "Into the image and back; each frame has its own pixels.",
     ),
     Picture(
         "Attention",
@@ -114,12 +113,10 @@ def main() -> None:
     if strangers := what_the_page_does_not_name(options.docs, [*models, *([options.run] if options.run else [])]):
         sys.exit(f"make_gallery: {strangers} was not made by this script: move it, or choose another place with --docs")
     (options.docs / PICTURES).mkdir(parents=True, exist_ok=True)
-    text = [INTRODUCTION]
-    for model in models:
-        text += [f"## {name_of(model)}\n", *entries(model, OF_EACH_MODEL, options.docs)]
+    entries = [entry(picture, models, options.docs) for picture in OF_EACH_MODEL]
     if options.run:
-        text += ["## A training run\n", *entries(options.run, [OF_THE_RUN], options.docs)]
-    (options.docs / "gallery.md").write_text("\n".join(text), encoding="utf-8")
+        entries.append(entry(OF_THE_RUN, [options.run], options.docs))
+    (options.docs / "gallery.md").write_text("\n".join([INTRODUCTION, *entries]), encoding="utf-8")
     sys.exit(too_large(options.docs / PICTURES))
 
 
@@ -139,24 +136,42 @@ def name_of(model: str) -> str:
     return Path(model.split("@")[0]).name
 
 
-def entries(model: str, pictures: "list[Picture] | tuple[Picture, ...]", docs: Path) -> Iterator[str]:
-    """Makes a model's pictures; yields their Markdown."""
-    for picture in pictures:
-        out = docs / PICTURES / f"{name_of(model)}-{picture.file}"
-        with tempfile.TemporaryDirectory() as place:
-            words = {"model": model, "out": str(out), "photo": str(Path(place) / "photo.png")}
-            try:
-                for command in [PHOTO, picture.command] if "{photo}" in picture.command else [picture.command]:
-                    dispatch([word.format(**words) for word in command.split()])
-            except UserError as error:
-                print(f"left out: {picture.title} of {model}: {error}")
-                continue
-        commands = [PHOTO, picture.command] if "{photo}" in picture.command else [picture.command]
-        shown = "\nvitgan ".join(commands).format(model=shlex.quote(model), out=picture.file, photo="photo.png")
-        yield (
-            f"### {picture.title}\n\n{picture.caption}\n\n![{picture.title} of {name_of(model)}]({PICTURES}/{out.name})\n\n"
-            f"```bash\nvitgan {shown}\n```\n"
-        )
+def entry(picture: Picture, models: list[str], docs: Path) -> str:
+    """Makes a picture of every model that it suits; returns its Markdown, "" if it suits none."""
+    suited = [model for model in models if make(picture, model, docs)]
+    return markdown(picture, suited) if suited else ""
+
+
+def make(picture: Picture, model: str, docs: Path) -> bool:
+    """Makes a model's picture; False if the model does not suit it."""
+    with tempfile.TemporaryDirectory() as place:
+        words = {"model": model, "out": str(docs / file_of(picture, model)), "photo": str(Path(place) / "photo.png")}
+        try:
+            for command in commands(picture):
+                dispatch([word.format(**words) for word in command.split()])
+        except UserError as error:
+            print(f"left out: {picture.title} of {model}: {error}")
+            return False
+    return True
+
+
+def markdown(picture: Picture, models: list[str]) -> str:
+    """A picture's heading, caption, command and files."""
+    shown = "\nvitgan ".join(commands(picture)).format(
+        model=shlex.quote(models[0]), out=picture.file, photo="photo.png"
+    )
+    files = "\n".join(f"![{picture.title} of {name_of(model)}]({file_of(picture, model)})" for model in models)
+    return f"## {picture.title}\n\n{picture.caption}\n\n```bash\nvitgan {shown}\n```\n\n{files}\n"
+
+
+def commands(picture: Picture) -> list[str]:
+    """What makes it: its command, behind that of the photo if it takes one."""
+    return [PHOTO, picture.command] if "{photo}" in picture.command else [picture.command]
+
+
+def file_of(picture: Picture, model: str) -> str:
+    """Its place below the documents' folder."""
+    return f"{PICTURES}/{name_of(model)}-{picture.file}"
 
 
 def too_large(folder: Path) -> str | None:
