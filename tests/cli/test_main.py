@@ -50,8 +50,9 @@ def test_sample_writes_grid_folder_and_npz(run: Path, tmp_path: Path, capsys: py
     array = np.load(npz)["images"]
     assert array.shape == (6, 8, 8, 3)
     assert array.dtype == np.uint8
-    assert Image.open(grid).size == (24, 16)  # three columns, two rows
-    assert np.array_equal(np.asarray(Image.open(grid))[:8, 8:16], array[1])
+    pixels = np.asarray(Image.open(grid))
+    assert pixels.shape == (16, 24, 3)  # three columns, two rows
+    assert np.array_equal(pixels[:8, 8:16], array[1])
     files = sorted(folder.glob("*.png"))
     assert len(files) == 6
     assert np.array_equal(np.asarray(Image.open(files[5])), array[5])

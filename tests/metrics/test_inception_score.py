@@ -25,6 +25,7 @@ def collected(logits: Tensor, split: Tensor, splits: int) -> ClassStatistics:
     return statistics
 
 
+@pytest.mark.filterwarnings("ignore:Metric")  # torchmetrics keeps all features
 def test_equals_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, splits = some_logits(), 4
     split = torch.from_numpy(np.random.default_rng(0).permutation(np.arange(120) % splits))

@@ -22,6 +22,7 @@ def two_sets(count: int = 60, dimension: int = 10) -> tuple[Tensor, Tensor]:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Metric")  # torchmetrics keeps all features
 def test_equals_torchmetrics() -> None:
     generated, real = two_sets()
     metric = KernelInceptionDistance(feature=Identity(), subsets=2, subset_size=len(real))

@@ -244,7 +244,7 @@ def test_double_backward_reaches_the_latent(generator: ViTGenerator) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patch_size": 5}, "patch_size 5 does not divide the resolution 12: choose one of 2, 3, 4, 6"),
+        ({"patch_size": 5}, "patch_size 5 does not divide the resolution 12: choose one of 1, 2, 3, 4, 6, 12"),
         ({"num_heads": 3}, "num_heads 3 does not divide generator.dim 8"),
         ({"mlp_ratio": 0.06}, "generator.mlp_ratio 0.06 leaves the MLP of generator.dim 8 no hidden layer"),
         ({"mlp_ratio": 0.09, "mlp": "swiglu"}, "generator.mlp_ratio 0.09 leaves"),

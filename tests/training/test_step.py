@@ -119,6 +119,7 @@ def test_recomputed_activations_meet_the_same_noise_in_stylegan2(tmp_path) -> No
     assert_same(trained(model, EXACT_PENALTIES, tmp_path, checkpoint_activations=True), plain)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo looks at it
 def test_compiled_blocks_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """Traced and differentiated as torch.compile does it; only the last stage, which would take a minute, is left out."""
     plain = trained(tiny_model, RELATIVISTIC, tmp_path)

@@ -118,7 +118,8 @@ def load_extractor(
                 device=device,
                 batch_size=batch_size,
             )
-    raise UserError(f"there are no features {name!r}: choose one of {', '.join(EXTRACTORS)}")
+        case _:
+            raise UserError(f"there are no features {name!r}: choose one of {', '.join(EXTRACTORS)}")
 
 
 def rebatch(batches: Iterable[Tensor], batch_size: int, limit: int | None = None) -> Iterator[Tensor]:

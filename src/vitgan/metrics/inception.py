@@ -8,6 +8,8 @@ Source: Szegedy et al. 2016, "Rethinking the Inception Architecture"; Heusel et 
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,14 +48,19 @@ class Convolution(nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "average": partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False),
+    "maximum": partial(F.max_pool2d, kernel_size=3, stride=1, padding=1),
+    "halve": partial(F.max_pool2d, kernel_size=3, stride=2),
+}
+
+
 class Block(nn.Module):
     """Paths side by side over one input, their outputs concatenated in channels.
 
     A path is written as the names of its steps: "a b" applies a, then b; "a b|c" concatenates what b and c make of a's
     output. Steps are convolutions of this block or one of the three poolings.
     """
-
-    POOLINGS = ("average", "maximum", "halve")
 
     def __init__(self, paths: list[str], **convolutions: Convolution) -> None:
         super().__init__()
@@ -66,19 +73,9 @@ class Block(nn.Module):
         for path in self.paths:
             y = x
             for step in path:
-                y = torch.cat([self.apply_step(name, y) for name in step], dim=1)
+                y = torch.cat([(POOLINGS.get(name) or self.get_submodule(name))(y) for name in step], dim=1)
             outputs.append(y)
         return torch.cat(outputs, dim=1)
-
-    def apply_step(self, name: str, x: Tensor) -> Tensor:
-        match name:
-            case "average":
-                return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-            case "maximum":
-                return F.max_pool2d(x, 3, stride=1, padding=1)
-            case "halve":
-                return F.max_pool2d(x, 3, stride=2)
-        return self.get_submodule(name)(x)
 
 
 def same(in_channels: int, channels: int, height: int, width: int | None = None) -> Convolution:

@@ -170,7 +170,7 @@ def _load(file: Path, key: dict[str, Any]) -> ImageSummary | None:
     """The cached statistics, or None if they are absent, damaged or of something else."""
     try:
         regular_size(file)
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if json.loads(str(arrays["key"])) != key:
                 return None
             dimension, classes = (int(size) for size in arrays["shape"])

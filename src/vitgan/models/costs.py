@@ -1,5 +1,6 @@
 """What a model costs, counted on shapes without weights: parameters, FLOPs, memory of activations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,7 @@ def model_costs(config: ModelConfig) -> tuple[Costs, Costs]:
         images = torch.empty(count, config.channels, config.resolution, config.resolution, device="meta")
         return discriminator(images, labels[:count] if labels is not None else None)
 
-    def costs(module: torch.nn.Module, run) -> Costs:
+    def costs(module: torch.nn.Module, run: Callable[[int], object]) -> Costs:
         one, two = _measure(run, 1), _measure(run, batch)
         parameters = sum(p.numel() for p in module.parameters())
         return Costs(parameters, two[0] - one[0], two[1] - one[1])
@@ -46,7 +47,7 @@ def model_costs(config: ModelConfig) -> tuple[Costs, Costs]:
     return costs(generator, generate), costs(discriminator, judge)
 
 
-def _measure(run, count: int) -> tuple[int, int]:
+def _measure(run: Callable[[int], object], count: int) -> tuple[int, int]:
     saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:

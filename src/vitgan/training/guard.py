@@ -160,7 +160,7 @@ def record_divergence(
 ) -> None:
     """Appends all that is needed to look into it to the run's events.jsonl."""
     measured = measure_discriminator(state.discriminator, real)
-    event = {
+    event: dict[str, object] = {
         "event": "divergence",
         "policy": config.on_divergence,
         "step": divergence.step,
