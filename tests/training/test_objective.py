@@ -393,6 +393,23 @@ def test_path_length_penalty_is_lazy_and_remembers_its_mean() -> None:
     torch.testing.assert_close(players.objective.path_average, average)
 
 
+def test_path_lengths_pair_latents_and_labels_alike_in_every_share() -> None:
+    """Half of each share's images, drawn as half of the batch."""
+    pairs: list[Tensor] = []
+
+    class Recording(LinearGenerator):
+        def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+            assert labels is not None
+            pairs.append(torch.cat([z, labels[:, None]], dim=1))
+            return super().mapping(z)
+
+    generator, objective, labels = Recording(), Objective(PLAIN, AugmentConfig()), torch.arange(8)
+    objective.path_length(generator, labels, 4, StepRandomness(0, 0))
+    for rank in range(2):
+        objective.path_length(generator, labels[4 * rank :][:4], 2, StepRandomness(0, 0, rank, 2))
+    assert torch.equal(torch.cat(pairs[1:]), pairs[0])
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_style_mixing_changes_later_styles_with_its_probability(probability: float) -> None:
     players = Players(PLAIN.model_copy(update={"style_mixing": probability}))

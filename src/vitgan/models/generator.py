@@ -176,8 +176,11 @@ class Generator(nn.Module, ABC):
         labels = cast(Classes, labels.tolist() if hasattr(labels, "tolist") else labels)  # pyright: ignore
         each: list = [*labels] if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels] * count
         if len(each) != count:
-            raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "label")
-        return torch.tensor([self.class_of(label) for label in each], device=self.device)
+            raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "labels")
+        try:
+            return torch.tensor([self.class_of(label) for label in each], device=self.device)
+        except UserError as error:
+            raise UserError(str(error), "labels") from error
 
     @torch.inference_mode()
     def batches(
@@ -189,6 +192,8 @@ class Generator(nn.Module, ABC):
         batch_size: int | None = None,
     ) -> Iterator[Tensor]:
         """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}: choose at least 1", "batch_size")
         device = self.w_mean.device
         batch_size = batch_size or self.fast_batch()
         latents = draw_latents(count, self.z_dim, seed)
@@ -198,7 +203,10 @@ class Generator(nn.Module, ABC):
         for start in range(0, count, batch_size):
             z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
-            yield self(z, y, truncation).float().clamp(-1, 1)
+            images = self(z, y, truncation).float()
+            if not images.isfinite().all():  # as bytes they would be black, and be measured
+                raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
+            yield images.clamp(-1, 1)
 
     def fast_batch(self) -> int:
         """How many images to generate at once: a power of two for the model's size, its device and autocast's precision.
@@ -262,7 +270,8 @@ class Generator(nn.Module, ABC):
             (count, C, H, W), float32 in [-1, 1], on the model's device; or `count` Pillow images, mode L or RGB.
 
         Raises:
-            UserError: If count is less than 1, the model has no such class, or the output is unknown.
+            UserError: If a number is less than 1, the model has no such class, the output is unknown, or the model makes numbers
+                that are not finite.
         """
         if count < 1:
             raise UserError(f"{count} images were asked for: ask for at least 1", "count")
@@ -277,7 +286,6 @@ class Generator(nn.Module, ABC):
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows of a generator: the first images of seed 0."""
-
         from vitgan.files.pictures import enlargement, image_grid
 
         file = io.BytesIO()

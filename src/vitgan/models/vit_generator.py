@@ -225,7 +225,7 @@ def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolu
     if resolution % patch_size:
         raise UserError(
             f"{name}.patch_size {patch_size} does not divide the resolution {resolution}: "
-            f"choose one of {', '.join(str(p) for p in range(2, resolution) if resolution % p == 0)}"
+            f"choose one of {', '.join(str(p) for p in range(1, resolution + 1) if resolution % p == 0)}"
         )
     if dim % num_heads:
         raise UserError(

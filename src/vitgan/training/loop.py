@@ -110,7 +110,7 @@ class Trainer:
             self._write_samples(hooks)
         finished = state.images_seen >= self.total_images
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
-        stopped = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
+        (stopped,) = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
             while not (finished or stopped):
                 accelerator = self.accelerator
@@ -121,10 +121,10 @@ class Trainer:
                 before = state.images_seen
                 state.statistics.add(self.step(real, labels, randomness))
 
-                finished = state.images_seen >= self.total_images or self._agreed(
-                    clock.is_over(config.max_minutes, config.max_cpu_minutes)
-                )
-                stopped = self._agreed(hooks.should_stop is not None and hooks.should_stop()) and not finished
+                asked = hooks.should_stop is not None and hooks.should_stop()
+                over, asked = self._agreed(clock.is_over(config.max_minutes, config.max_cpu_minutes), asked)
+                finished = over or state.images_seen >= self.total_images
+                stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
                 divergence = self.guard.look(state.step, now=saving)
@@ -140,7 +140,7 @@ class Trainer:
                 if saving:
                     self.save()
                 if evaluating:
-                    stopped = self._agreed(stopped or not self._evaluates(metrics, clock, hooks))
+                    (stopped,) = self._agreed(stopped or not self._evaluates(metrics, clock, hooks))
         return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
@@ -189,11 +189,12 @@ class Trainer:
         if self.accelerator.is_main_process:
             hooks.notify(line)
 
-    def _agreed(self, flag: bool) -> bool:
-        """Whether any process says so: all must leave the loop at the same step."""
+    def _agreed(self, *flags: bool) -> list[bool]:
+        """For each flag whether any process raises it: all must leave the loop at the same step."""
         if self.accelerator.num_processes == 1:
-            return flag
-        return self._reduced(torch.tensor(float(flag), device=self.accelerator.device), "sum").item() > 0
+            return [*flags]
+        said = self._reduced(torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device), "sum")
+        return [count > 0 for count in said.tolist()]
 
     def _reduced(self, tensor: Tensor, reduction: str) -> Tensor:
         if self.accelerator.num_processes == 1:

@@ -263,7 +263,8 @@ class Objective(nn.Module):
     ) -> Tensor:
         """mean (||J_w^T y|| - its running mean)² over `count` new images (Karras et al. 2020)."""
         z = randomness.normal("path length latents", count, generator.z_dim)
-        w = generator.styles(generator.mapping(z, labels[:count] if labels is not None else None))
+        # Every second label: the same pairs of latent and label, however many processes share the batch.
+        w = generator.styles(generator.mapping(z, labels[: 2 * count : 2] if labels is not None else None))
         images = generator.synthesis(w)
         lengths = path_lengths(images, w, randomness.normal("path length noise", *images.shape))
         with torch.no_grad():
