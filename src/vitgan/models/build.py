@@ -33,9 +33,13 @@ class ImageSpec(Config):
     """Number of classes of a conditional model; 0 is unconditional."""
     class_counts: tuple[Annotated[int, Field(ge=0, le=1 << 53)], ...] | None = None
     """Training images of each class, in whose shares a conditional model draws classes; taken from the images."""
+    class_names: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")], ...] | None = None
+    """What the classes are called; taken from the images."""
 
     @model_validator(mode="after")
-    def _one_count_a_class(self) -> Self:
+    def _one_count_and_name_a_class(self) -> Self:
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(f"class_names must be {self.num_classes} names")
         if self.class_counts is not None and (len(self.class_counts) != self.num_classes or not sum(self.class_counts)):
             raise ValueError(f"class_counts must be {self.num_classes} numbers of images, not all 0")
         return self
@@ -74,7 +78,7 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
                 generator = ViTGenerator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
             case StyleGAN2GeneratorConfig():
                 generator = StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
-    generator.class_counts = spec.class_counts
+    generator.class_counts, generator.class_names = spec.class_counts, spec.class_names
     return generator
 
 

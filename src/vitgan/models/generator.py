@@ -1,7 +1,7 @@
 """What every generator is: a mapping z -> w, a synthesis w -> images, and sampling on top of the two."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
 
 W_MEAN_SAMPLES = 10_000
+SHOWN_NAMES = 20
+"""Names of classes in a message."""
 
 LARGEST_BATCH = 256
 LEAST_CPU_BATCH = 8
@@ -34,6 +36,7 @@ class Generator(nn.Module, ABC):
         num_classes: Number of classes of a conditional model, 0 for an unconditional one.
         class_counts: How many images of each class it was trained on: the shares in which classes are drawn. None for a
             model that does not know, which draws all equally often, and for an unconditional one.
+        class_names: What the classes are called; None where there are no names.
         z_dim: Size of a latent, standard normal.
         w_dim: Size of a style.
         num_styles: How many places of the synthesis take a style; mixing gives them different ones.
@@ -43,6 +46,7 @@ class Generator(nn.Module, ABC):
 
     w_mean: Tensor
     class_counts: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     patch_size: int = 4
 
     def __init__(
@@ -105,7 +109,56 @@ class Generator(nn.Module, ABC):
         z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(self.w_mean.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
-    @torch.inference_mode()
+    def class_of(self, name: str | int) -> int:
+        """The index of a class, by its name or index.
+
+        Raises:
+            UserError: If the model has no such class, or no classes.
+        """
+        if not self.num_classes:
+            raise UserError("this model is unconditional: leave out the label", "label")
+        names = self.class_names or ()
+        if name in names:
+            return names.index(str(name))
+        if str(name) in map(str, range(self.num_classes)):
+            return int(name)
+        called = f", or one of {', '.join(names[:SHOWN_NAMES])}" if names else ""
+        raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", "label")
+
+    def classes_of_seeds(self, seeds: Sequence[int]) -> Tensor | None:
+        """The class (count,) int64 in which a seed's image is shown if nobody chooses one: a function of the seed alone.
+
+        Consecutive seeds meet every class that the model was trained on in turn. None for an unconditional model.
+        """
+        if not self.num_classes:
+            return None
+        known = self.known_classes
+        return torch.tensor([known[seed % len(known)] for seed in seeds], device=self.w_mean.device)
+
+    @property
+    def known_classes(self) -> list[int]:
+        """The classes that the model saw images of."""
+        counts = self.class_counts or (1,) * self.num_classes
+        return [index for index, count in enumerate(counts) if count]
+
+    def of_seeds(
+        self,
+        seeds: Sequence[int],
+        truncation: float = 1.0,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[Tensor]:
+        """One image for each seed, in batches as `batches` yields them: it does not depend on the other seeds.
+
+        Args:
+            seeds: Whole numbers from 0 to 2^63 - 1.
+            truncation: See `sample`.
+            labels: Class indices (count,); default for a conditional model: `classes_of_seeds`.
+            batch_size: See `sample`.
+        """
+        labels = self.classes_of_seeds(seeds) if labels is None else labels
+        return self._batches(latents_of_seeds(seeds, self.z_dim), truncation, labels, batch_size)
+
     def batches(
         self,
         count: int,
@@ -115,11 +168,16 @@ class Generator(nn.Module, ABC):
         batch_size: int | None = None,
     ) -> Iterator[Tensor]:
         """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
+        labels = self.labels(count) if labels is None else labels
+        return self._batches(draw_latents(count, self.z_dim, seed), truncation, labels, batch_size)
+
+    @torch.inference_mode()
+    def _batches(
+        self, latents: Tensor, truncation: float, labels: Tensor | None, batch_size: int | None
+    ) -> Iterator[Tensor]:
         device = self.w_mean.device
         batch_size = batch_size or self.fast_batch()
-        latents = draw_latents(count, self.z_dim, seed)
-        labels = self.labels(count) if labels is None else labels
-        for start in range(0, count, batch_size):
+        for start in range(0, len(latents), batch_size):
             z = latents[start : start + batch_size].to(device)
             y = labels[start : start + batch_size].to(device) if labels is not None else None
             yield self(z, y, truncation).float().clamp(-1, 1)
@@ -173,6 +231,19 @@ def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
     return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
+
+
+def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
+    """Latents (count, z_dim) on the CPU: for each seed the first that `draw_latents` draws from it.
+
+    Raises:
+        UserError: If there are no seeds, or one is out of range.
+    """
+    if not seeds:
+        raise UserError("no seeds were given: pass at least one", "seeds")
+    if not 0 <= min(seeds) <= max(seeds) < 2**63:
+        raise UserError("a seed is out of range: choose whole numbers from 0 to 2^63 - 1", "seeds")
+    return torch.cat([draw_latents(1, z_dim, seed) for seed in seeds])
 
 
 def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:

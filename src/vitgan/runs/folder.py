@@ -147,6 +147,7 @@ FREE_ON_RESUME = {
     "checkpoint_activations",
     "compile",
     "model.class_counts",
+    "model.class_names",
 }
 """Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
 rounding). Numbers of images are those of the labels, which `data_of_run` compares."""

@@ -185,7 +185,7 @@ def restore(trainer: Trainer, run: Path) -> list[str]:
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
-    """A conditional model gets as many classes as the store has, and their shares; one that has its number keeps it.
+    """A conditional model gets as many classes as the store has, their shares and names; one that has its number keeps it.
 
     Raises:
         UserError: If the model is conditional and the store has no labels, or more classes than the model.
@@ -201,7 +201,9 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     if store.label_count > classes:
         raise UserError(f"the images in {config.data} have {store.label_count} classes, the model {classes}")
     counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
-    model = model.model_copy(update={"conditional": True, "num_classes": classes, "class_counts": counts})
+    names = tuple(store.description.label_names or ())
+    update = {"class_counts": counts, "class_names": names if len(names) == classes else None}
+    model = model.model_copy(update=update | {"conditional": True, "num_classes": classes})
     return config.model_copy(update={"model": model})
 
 
