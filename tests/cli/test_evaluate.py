@@ -20,7 +20,7 @@ from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.pretrained.generators import load, save
-from vitgan.runs.measured import notes_on_classes, open_images, open_reference
+from vitgan.runs.sources import notes_on_classes, open_images, open_reference
 
 COUNT = 40
 

@@ -47,6 +47,19 @@ def test_pictures(model: str, tmp_path: Path, name: str, options: str) -> None:
     assert out.read_bytes() == first  # same seeds, same file
 
 
+@pytest.mark.parametrize(("loop", "frames"), [("--loop", [3, 3]), ("--no-loop", [4])])
+def test_a_strip_shows_the_walk_to_its_end(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, frames: list[int]
+) -> None:
+    shown: list[list[int]] = []
+    monkeypatch.setattr(
+        "vitgan.explore.sheet.sheet",
+        lambda rows, **titles: (shown.append([len(row) for row in rows]), Image.new("RGB", (8, 8)))[1],
+    )
+    main(["interpolate", model, "--seeds", "0,1", "--steps", "3", loop, "--out", str(tmp_path / "a.png")])
+    assert shown == [frames]
+
+
 def test_animations(model: str, tmp_path: Path) -> None:
     main(["interpolate", model, "--seeds", "0", "1", "--steps", "3", "--size", "32", "--out", str(tmp_path / "a.gif")])
     main(["zoom", model, "--frames", "4", "--size", "32", "--out", str(tmp_path / "z.webp")])
@@ -89,6 +102,8 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
         (["invert", "MODEL", "MODEL", "--perceptual-weight", "nan"], "perceptual_weight"),
         (["invert", "MODEL", "MODEL", "--styles-out", "a.png"], None),
         (["mix", "MODEL", "--out", "."], None),
+        (["mix", "MODEL", "--out", "a.png", "--layers-out", "./a.png"], "layers_out"),
+        (["attention", "MODEL", "--out", "a.png", "--discriminator-out", "a.png"], "discriminator_out"),
         (["mix", "MODEL", "--layers-out", "a"], None),
         (["attention", "MODEL", "--discriminator-out", "d.png"], None),
         (["grow", "MODEL", "--count", "0"], "count"),
@@ -139,5 +154,5 @@ def test_pictures_that_nobody_named_replace_none(model: str, tmp_path: Path, mon
 
 
 def test_queries_are_spread() -> None:
-    assert spread_queries(16) == (10, 5, 6, 9, 10)
+    assert spread_queries(16) == (10, 5, 6, 9)
     assert len(set(spread_queries(64))) == 5

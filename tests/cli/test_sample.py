@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from generators import make
+from generators import KINDS
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
+from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.pretrained.generators import save
 
 
@@ -19,7 +21,9 @@ def main(arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("sample") / "model"
-    return str(save(make("vit", 3), folder))
+    names = ("ant", "bat", "cat")
+    spec = GeneratorSpec(resolution=16, num_classes=3, class_names=names, generator=KINDS["vit"])
+    return str(save(build_generator(spec, seed=1).eval().requires_grad_(False), folder))
 
 
 def sampled(model: str, out: Path, *options: str) -> np.ndarray:
@@ -42,6 +46,21 @@ def test_a_label_makes_all_images_of_one_class(model: str, tmp_path: Path) -> No
     every, one = sampled(model, tmp_path / "a.npz"), sampled(model, tmp_path / "b.npz", "--label", "1")
     same = [np.array_equal(x, y) for x, y in zip(every, one, strict=True)]
     assert same == [index % 3 == 1 for index in range(12)]
+    assert np.array_equal(one, sampled(model, tmp_path / "c.npz", "--label", "bat"))
+
+
+def test_a_seed_has_one_image_whatever_the_others_are(model: str, tmp_path: Path) -> None:
+    main([model, "--seeds", "1,5,7-9", "--folder", str(tmp_path / "some")])
+    main([model, "--seeds", "9", "0-8", "--batch-size", "3", "--folder", str(tmp_path / "all")])
+    names = ["seed0001.png", "seed0005.png", "seed0007.png", "seed0008.png", "seed0009.png"]
+    assert sorted(p.name for p in (tmp_path / "some").glob("*.png")) == names
+    assert len(list((tmp_path / "all").glob("*.png"))) == 10
+    for name in names:
+        some, others = (np.asarray(Image.open(tmp_path / folder / name)).astype(int) for folder in ("some", "all"))
+        assert np.abs(some - others).max() <= 1
+    main([model, "--count", "1", "--seed", "7", "--label", "1", "--folder", str(tmp_path / "one")])
+    one = np.asarray(Image.open(tmp_path / "one" / "000000.png")).astype(int)
+    assert np.abs(one - np.asarray(Image.open(tmp_path / "some" / "seed0007.png")).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -56,6 +75,14 @@ def test_a_label_makes_all_images_of_one_class(model: str, tmp_path: Path) -> No
         ("--enlarge 100000", "enlarge"),
         ("--seed -1", "seed"),
         ("--seed 9223372036854775808", "seed"),
+        ("--seeds 1,,2", "seeds"),
+        ("--seeds 3-1", "seeds"),
+        ("--seeds -1", "seeds"),
+        ("--seeds 9223372036854775808", "seeds"),
+        ("--seeds 0-999999999999", "seeds"),
+        ("--seeds 1,1", "seeds"),
+        ("--seeds 1 --count 2", "seeds"),
+        ("--seeds 1 --seed 2", "seeds"),
         ("--truncation nan", "truncation"),
         ("--truncation 1e308", "truncation"),
         ("--truncation -inf", "truncation"),

@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from generators import make
+from tiny import TINY_DISCRIMINATOR
 from vitgan.errors import UserError
-from vitgan.explore.attention import generator_attention, heat
+from vitgan.explore.attention import discriminator_attention, generator_attention, heat
 from vitgan.explore.latents import styles_of_seeds
 from vitgan.layers.attention import SelfAttention
+from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.vit_generator import GeneratorBlock
 
 
@@ -34,6 +36,16 @@ def test_a_latent_token_is_left_out() -> None:
     maps = generator_attention(generator, generator.styles(styles_of_seeds(generator, [0])))
     assert maps[0].shape == (1, 2, 16, 16)
     assert (maps[0].sum(-1) < 1).all()
+
+
+def test_the_class_makes_no_difference_to_a_discriminators_attention() -> None:
+    config = ModelConfig(resolution=8, num_classes=3, discriminator=TINY_DISCRIMINATOR)
+    discriminator = build_discriminator(config).eval()
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits, maps = discriminator(images, torch.tensor([1, 2]), return_attention=True)
+    assert not torch.allclose(logits, discriminator(images, torch.tensor([0, 0])))
+    for found, expected in zip(discriminator_attention(discriminator, images), maps, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_cnns_have_none() -> None:

@@ -40,6 +40,13 @@ def test_a_conditional_walk_stays_in_its_class() -> None:
     torch.testing.assert_close(frames[:1], generator.sample(1, 0, labels=torch.tensor([2])), atol=1e-5, rtol=0)
 
 
+def test_a_walk_among_styles_of_several_classes_passes_through_each() -> None:
+    generator = make("vit", num_classes=4)
+    frames = interpolate(generator, [0, 3], steps=2, space="w")
+    for seed, frame in ((0, frames[:1]), (3, frames[2:3])):
+        torch.testing.assert_close(frame, generator.sample(1, seed, labels=torch.tensor([seed])), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(("seeds", "steps"), [([1], 3), ([1, 2], 0)])
 def test_too_few(vit: Generator, seeds: list[int], steps: int) -> None:
     with pytest.raises(UserError):

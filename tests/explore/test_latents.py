@@ -5,7 +5,7 @@ import torch
 
 from generators import make
 from vitgan.errors import UserError
-from vitgan.explore.latents import labels_for, lerp, slerp, styles_of_seeds, walk
+from vitgan.explore.latents import lerp, slerp, styles_of_seeds, walk
 from vitgan.models.generator import Generator
 
 
@@ -39,12 +39,31 @@ def test_styles_of_a_seed_are_those_that_sample_draws(vit: Generator) -> None:
     torch.testing.assert_close(vit.synthesis(vit.styles(w)).clamp(-1, 1), expected)
 
 
-def test_labels() -> None:
+def test_a_class_has_a_name_and_a_number() -> None:
     conditional = make("vit", num_classes=3)
-    assert labels_for(make("vit"), 2, None) is None
-    assert labels_for(conditional, 2, 2).tolist() == [2, 2]  # pyright: ignore[reportOptionalMemberAccess]
-    assert not torch.equal(styles_of_seeds(conditional, [0], label=0), styles_of_seeds(conditional, [0], label=1))
-    with pytest.raises(UserError, match="0 to 2"):
-        labels_for(conditional, 1, 3)
-    with pytest.raises(UserError, match="unconditional"):
-        labels_for(make("vit"), 1, 0)
+    conditional.class_names = ("ant", "bat", "cat")
+    plain = styles_of_seeds(conditional, [0, 4, 5])
+    for place, (seed, names) in enumerate([(0, (0, "0", "ant")), (4, (1, "1", "bat")), (5, (2, "2", "cat"))]):
+        for name in names:
+            torch.testing.assert_close(styles_of_seeds(conditional, [seed], label=name), plain[place : place + 1])
+
+
+@pytest.mark.parametrize("label", [3, "3", "-1", "dog", "", "9" * 5000])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_no_such_class(classes: int, label: int | str) -> None:
+    with pytest.raises(UserError) as error:
+        styles_of_seeds(make("vit", classes), [0], label=label)
+    assert error.value.parameter == "label"
+
+
+def test_seeds_have_classes_that_the_model_has_seen() -> None:
+    conditional = make("vit", num_classes=4)
+    conditional.class_counts = (5, 0, 1, 0)
+    assert conditional.classes_of_seeds([0, 1, 2, 2**62 + 1]).tolist() == [0, 2, 0, 2]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [2**63]])
+def test_seeds_out_of_range(vit: Generator, seeds: list[int]) -> None:
+    with pytest.raises(UserError) as error:
+        styles_of_seeds(vit, seeds)
+    assert error.value.parameter == "seeds"

@@ -2,12 +2,13 @@ import pytest
 import torch
 
 from vitgan.errors import UserError
+from vitgan.explore.latents import styles_of_seeds
 from vitgan.explore.truncate import truncate
 from vitgan.models.generator import Generator
 
 
 def test_from_the_mean_image_to_the_plain_one(vit: Generator) -> None:
-    grid = truncate(vit, [0, 1], [0.0, 0.5, 1.0])
+    grid = truncate(vit, styles_of_seeds(vit, [0, 1]), [0.0, 0.5, 1.0])
     assert grid.shape == (2, 3, 3, 16, 16)
     torch.testing.assert_close(grid[0, 0], grid[1, 0], atol=1e-6, rtol=0)  # one mean image for all
     mean = vit.synthesis(vit.w_mean.expand(1, vit.num_styles, -1))[0].clamp(-1, 1)
@@ -18,4 +19,4 @@ def test_from_the_mean_image_to_the_plain_one(vit: Generator) -> None:
 
 def test_no_psi(vit: Generator) -> None:
     with pytest.raises(UserError):
-        truncate(vit, [0], [])
+        truncate(vit, vit.w_mean[None], [])

@@ -17,6 +17,7 @@ from vitgan.export.serve import make_server
 from vitgan.files.pictures import image_grid
 
 GENERATOR = make("vit", num_classes=3)
+GENERATOR.class_names = ("ант", "bat", "cat")
 
 
 @pytest.fixture
@@ -63,14 +64,22 @@ def test_nothing_outside_the_folder_and_no_listings(server: ThreadingHTTPServer,
 def test_info(server: ThreadingHTTPServer) -> None:
     status, kind, body = get(server, "/api/info")
     assert (status, kind) == (200, "application/json")
-    assert json.loads(body) == {"resolution": 16, "channels": 3, "classes": 3, "z_dim": 8}
+    assert json.loads(body) == {
+        "resolution": 16,
+        "channels": 3,
+        "classes": 3,
+        "class_names": ["ант", "bat", "cat"],
+        "z_dim": 8,
+    }
 
 
-def test_images_are_those_of_sample(server: ThreadingHTTPServer) -> None:
-    status, kind, body = get(server, "/api/image.png?seed=3&count=5&truncation=0.7&label=2&enlarge=2")
+@pytest.mark.parametrize(("label", "classes"), [("&label=2", [2] * 5), ("&label=cat", [2] * 5), ("", [0, 1, 2, 0, 1])])
+def test_images_are_those_of_their_seeds(server: ThreadingHTTPServer, label: str, classes: list[int]) -> None:
+    status, kind, body = get(server, f"/api/image.png?seed=3&count=5&truncation=0.7&enlarge=2{label}")
     assert (status, kind) == (200, "image/png")
-    expected = image_grid(GENERATOR.sample(5, 3, 0.7, torch.full((5,), 2), batch_size=16), enlarge=2)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(body))), np.asarray(expected))
+    alone = [GENERATOR.sample(1, 3 + k, 0.7, torch.tensor([c])) for k, c in enumerate(classes)]
+    shown = np.asarray(Image.open(io.BytesIO(body))).astype(int)
+    assert np.abs(shown - np.asarray(image_grid(torch.cat(alone), enlarge=2))).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,11 @@ def test_images_are_those_of_sample(server: ThreadingHTTPServer) -> None:
         "count=1e3",
         "seed=-1",
         "seed=4294967296",
+        f"seed={'9' * 400}",
+        f"label={'9' * 5000}",
+        "label=1&label=1",
+        "label=%E7%8C%AB",
+        "%E7%8C%AB=1",
         "truncation=nan",
         "truncation=inf",
         "label=3",

@@ -125,14 +125,6 @@ def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
         GeneratorSpec(num_classes=3, class_counts=counts)
 
 
-def test_a_generator_that_has_diverged_makes_no_black_images() -> None:
-    generator = make("vit")
-    with torch.no_grad():
-        next(generator.parameters()).fill_(torch.nan)
-    with pytest.raises(UserError, match="finite"):
-        generator.sample(2)
-
-
 def named() -> GeneratorSpec:
     return GeneratorSpec(resolution=16, num_classes=3, class_names=("cat", "dog", "7"), generator=KINDS["vit"])
 
@@ -159,14 +151,12 @@ def test_classes_are_given_by_number_or_name_for_all_images_or_for_each() -> Non
 def test_classes_that_a_model_has_not_are_refused(labels: object) -> None:
     with pytest.raises(UserError) as error:
         build_generator(named()).sample(3, labels=labels)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    assert error.value.parameter == "label"
+    assert error.value.parameter == "labels"
     with pytest.raises(UserError):
         make("vit").sample(3, labels=0)
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("count", 0), ("batch_size", 0), ("output", "png"), ("truncation", float("nan"))]
-)
+@pytest.mark.parametrize(("option", "value"), [("count", 0), ("output", "png"), ("truncation", float("nan"))])
 def test_other_values_that_do_not_fit_are_named(option: str, value: object) -> None:
     with pytest.raises(UserError) as error:
         make("vit").sample(**{"count": 1} | {option: value})  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -199,3 +189,25 @@ def test_half_precision_changes_images_little_and_moves_where_it_is_told(kind: s
     assert halved.to("meta").device == torch.device("meta")
     with pytest.raises(UserError):  # whose range is too small: images would be of no numbers
         make(kind).to(torch.float16).sample(1)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "arguments", "parameter"),
+    [
+        (0, {"count": 0}, "count"),
+        (0, {"count": 2, "batch_size": 0}, "batch_size"),
+        (0, {"count": 2, "labels": torch.tensor([0, 0])}, "labels"),
+    ],
+)
+def test_arguments_of_sampling_that_cannot_be_followed_are_refused(num_classes: int, arguments, parameter: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make("vit", num_classes=num_classes).sample(**arguments)
+    assert caught.value.parameter == parameter
+
+
+def test_a_generator_that_has_diverged_makes_no_black_images() -> None:
+    generator = make("vit")
+    with torch.no_grad():
+        next(generator.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match="finite"):
+        generator.sample(2)

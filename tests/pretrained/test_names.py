@@ -19,7 +19,7 @@ from vitgan.models.build import build_discriminator, build_generator
 from vitgan.pretrained import names
 from vitgan.pretrained.generators import start_from, write_networks
 from vitgan.pretrained.names import bundled_models, fetch, find_model
-from vitgan.runs.measured import find_source
+from vitgan.runs.sources import find_source
 
 MODEL = tiny_model()
 SPEC = MODEL.generator_spec()

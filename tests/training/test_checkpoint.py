@@ -14,8 +14,8 @@ from vitgan.errors import UserError
 from vitgan.explore.attention import load_discriminator
 from vitgan.pretrained import generators
 from vitgan.pretrained.generators import locate
-from vitgan.runs.measured import is_model
 from vitgan.runs.provenance import provenance
+from vitgan.runs.sources import is_model
 from vitgan.training import checkpoint
 from vitgan.training.checkpoint import (
     FORMAT_VERSION,

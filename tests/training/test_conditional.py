@@ -95,6 +95,7 @@ def test_a_model_knows_the_shares_of_its_classes_in_all_its_homes(uneven: str, t
     for home in (run, newest(run), tmp_path / "model"):
         generator = vitgan.load(home)
         assert generator.class_counts == (18, 5, 1), home
+        assert generator.class_names == ("cat", "dog", "fox"), home
         labels = generator.labels(24)
         assert labels is not None
         assert labels.bincount().tolist() == [18, 5, 1]
@@ -103,15 +104,16 @@ def test_a_model_knows_the_shares_of_its_classes_in_all_its_homes(uneven: str, t
     torch.testing.assert_close(generator.w_mean, mean)
 
 
-def test_a_run_that_noted_no_shares_goes_on_and_notes_them(uneven: str, tmp_path: Path) -> None:
+def test_a_run_that_noted_no_shares_or_names_goes_on_and_notes_them(uneven: str, tmp_path: Path) -> None:
     run = vitgan.train(conditional(uneven, total_kimg=0.008), tmp_path)
     file = run / "config.json"
     config = json.loads(file.read_text())
-    del config["model"]["class_counts"]
+    del config["model"]["class_counts"], config["model"]["class_names"]
     file.write_text(json.dumps(config))
     assert vitgan.load(run).class_counts is None
     vitgan.train(conditional(uneven, total_kimg=0.012), resume=run)
     assert vitgan.load(run).class_counts == (18, 5, 1)
+    assert vitgan.load(run).class_names == ("cat", "dog", "fox")
 
 
 def test_evaluations_draw_classes_in_the_shares_of_the_images(

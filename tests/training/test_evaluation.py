@@ -14,7 +14,7 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
-from vitgan.runs.measured import notes_on_features
+from vitgan.runs.sources import notes_on_features
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.log import read_metrics

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 from pydantic import AfterValidator, Field
+from tyro.constructors import PrimitiveConstructorSpec
 
 from vitgan.devices import check_device_name
 from vitgan.errors import UserError
@@ -25,8 +26,42 @@ Model = Annotated[
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Batch = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+MOST_SEEDS = 1_000_000
+
+
+def read_seeds(words: list[str]) -> tuple[int, ...]:
+    """The seeds of "1,5,17-20" or of several such words.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    seeds: list[int] = []
+    for part in ",".join(words).split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"{part!r} is neither a whole number nor two with a hyphen between them")
+        following = range(int(first), int(last or first) + 1)
+        if not following or following[-1] >= 2**63 or len(seeds) + len(following) > MOST_SEEDS:
+            raise ValueError(f"{part} must rise, stay below 2^63, and be at most {MOST_SEEDS:,} seeds")
+        seeds += following
+    return tuple(seeds)
+
+
+Seeds = Annotated[
+    tuple[int, ...],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="1,5,17-20",
+        instance_from_str=read_seeds,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda seeds: [str(seed) for seed in seeds],
+    ),
+]
 Index = Annotated[int, Field(ge=0, lt=2**31)]
-Label = Annotated[Index | None, tyro.conf.arg(help="Class index of a conditional model (0 by default).")]
+Label = Annotated[
+    str | None,
+    tyro.conf.arg(help="Class of a conditional model, by name or index; by default each seed has one of its own."),
+]
 Psi = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 Truncation = Annotated[
     Psi, tyro.conf.arg(help="psi of the truncation trick: 1 is the plain model, less is more typical.")
@@ -53,3 +88,18 @@ def chosen_file(given: Path | None, usual: str, parameter: str = "out") -> Path:
     if given is None and Path(usual).exists():
         raise UserError(f"{usual} is there already: ask for it by name to replace it, or for another name", parameter)
     return given or check_file(Path(usual))
+
+
+def check_different(**files: Path | None) -> None:
+    """Refuses one file for two things, by the options' names.
+
+    Raises:
+        UserError: If there is one.
+    """
+    seen: dict[Path, str] = {}
+    for option, file in files.items():
+        if file is None:
+            continue
+        other = seen.setdefault(file.resolve(), option)
+        if other != option:
+            raise UserError(f"{option} and {other} are the same file, {file}: choose another for one of them", option)

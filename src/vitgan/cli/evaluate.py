@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vitgan.cli.arguments import Batch, Device, OutputFile, PictureFile
+from vitgan.cli.arguments import Batch, Device, OutputFile, PictureFile, check_different
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 from vitgan.files import whole_file
@@ -50,6 +50,7 @@ def evaluate(
         raise UserError(
             "what shall be evaluated? pass a model, run, folder, zip or .npz, or --list-protocols", "source"
         )
+    check_different(json=json, neighbours=neighbours)
     from vitgan.runs.measured import measure  # torch takes longer than all the rest
 
     result = measure(

@@ -17,8 +17,10 @@ from vitgan.cli.arguments import (
     OutputFile,
     PictureFile,
     Seed,
+    Seeds,
     Size,
     Truncation,
+    check_different,
     chosen_file,
 )
 from vitgan.cli.progress import progress_bar
@@ -34,7 +36,7 @@ Pixel = Annotated[float, Field(ge=0, le=4096)]
 
 def zoom(
     model: Model,
-    seeds: tuple[Seed, ...] = (0, 1, 2),
+    seeds: Seeds = (0, 1, 2),
     factors: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (2, 4, 8),
     centre: tuple[Pixel, Pixel] | None = None,
     largest: Annotated[float, Field(ge=1, le=1000)] = 8.0,
@@ -118,6 +120,7 @@ def attention(
     from vitgan.pretrained.names import find_model
 
     out = chosen_file(out, "attention.png")
+    check_different(out=out, discriminator_out=discriminator_out)
     discriminator = load_discriminator(find_model(model)) if discriminator_out else None
     generator = load(model, device)
     styles = generator.styles(styles_of_seeds(generator, [seed], truncation, label))
@@ -136,11 +139,11 @@ def attention(
 
 
 def spread_queries(tokens: int) -> tuple[int, ...]:
-    """The middle patch and one in each quarter of a square grid."""
+    """The middle patch and one in each quarter of a square grid, each once."""
     side = round(tokens**0.5)
     low, high = side // 4, side - 1 - side // 4
     places = [(side // 2, side // 2), (low, low), (low, high), (high, low), (high, high)]
-    return tuple(row * side + column for row, column in places)
+    return tuple(dict.fromkeys(row * side + column for row, column in places))
 
 
 def save_attention(image: "Tensor", maps: "list[Tensor]", queries: "list[int | None]", prefix: int, out: Path) -> None:

@@ -18,8 +18,10 @@ from vitgan.cli.arguments import (
     PictureFile,
     Psi,
     Seed,
+    Seeds,
     Size,
     Truncation,
+    check_different,
     chosen_file,
 )
 from vitgan.cli.progress import progress_bar
@@ -29,7 +31,7 @@ Amount = Annotated[float, Field(ge=-100, le=100)]
 
 def interpolate(
     model: Model,
-    seeds: tuple[Seed, ...] = (0, 1, 2, 3),
+    seeds: Seeds = (0, 1, 2, 3),
     steps: Frames = 30,
     space: Literal["z", "w"] = "z",
     way: Literal["spherical", "linear"] = "spherical",
@@ -64,11 +66,13 @@ def interpolate(
     with progress_bar("Interpolating") as on_progress:
         frames = walk(generator, seeds, steps, space, way, loop, truncation, label, on_progress)
     if out.suffix.lower() == ".png":
-        legs = [list(frames[start : start + steps]) for start in range(0, len(frames), steps)]
+        legs = [list(leg) for leg in frames.split(steps)]
+        if not loop:
+            end = legs.pop()
+            legs[-1] += end
         ends = zip(seeds, [*seeds[1:], seeds[0]], strict=True)
-        titles = [f"seed {a} to {b}" for a, b in ends][: len(legs)]
-        whole = [leg for leg in legs if len(leg) == steps]
-        save_image(sheet(whole, row_titles=titles[: len(whole)]), out)
+        titles = [f"seed {a} to {b}" for a, b in ends]
+        save_image(sheet(legs, row_titles=titles[: len(legs)]), out)
     else:
         save_animation((picture(f, size) for f in frames), out, frames_per_second)
     print(f"{len(frames)} frames: {out}")
@@ -76,8 +80,8 @@ def interpolate(
 
 def mix(
     model: Model,
-    early: tuple[Seed, ...] = (0, 1, 2, 3),
-    late: tuple[Seed, ...] = (10, 11, 12, 13, 14),
+    early: Seeds = (0, 1, 2, 3),
+    late: Seeds = (10, 11, 12, 13, 14),
     layer: Index | None = None,
     truncation: Truncation = 1.0,
     label: Label = None,
@@ -96,6 +100,7 @@ def mix(
         out: The grid; by default mix.png.
         layers_out: Another picture: the first pair mixed at every layer.
     """
+    from vitgan.explore.latents import styles_of_seeds
     from vitgan.explore.mix import crossover
     from vitgan.explore.mix import mix as mixtures
     from vitgan.explore.sheet import sheet
@@ -103,14 +108,16 @@ def mix(
     from vitgan.pretrained.generators import load
 
     out = chosen_file(out, "mix.png")
+    check_different(out=out, layers_out=layers_out)
     generator = load(model, device)
+    before, after = (styles_of_seeds(generator, seeds, truncation, label) for seeds in (early, late))
     with progress_bar("Mixing") as on_progress:
-        grid = mixtures(generator, early, late, layer, truncation, label, on_progress)
+        grid = mixtures(generator, before, after, layer, on_progress)
     titles = ["early \\ late", *(f"seed {s}" for s in late)]
     save_image(sheet([list(r) for r in grid], titles, ["", *(f"seed {s}" for s in early)]), out)
     print(f"mixtures: {out}")
     if layers_out is not None:
-        strip = crossover(generator, early[0], late[0], truncation, label)
+        strip = crossover(generator, before[:1], after[:1])
         titles = [f"layer {k}" for k in range(len(strip))]
         save_image(sheet([list(strip)], titles, [f"seed {late[0]} to {early[0]}"]), layers_out)
         print(f"the first pair at every layer: {layers_out}")
@@ -118,7 +125,7 @@ def mix(
 
 def truncate(
     model: Model,
-    seeds: tuple[Seed, ...] = (0, 1, 2, 3),
+    seeds: Seeds = (0, 1, 2, 3),
     psis: tuple[Psi, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25),
     label: Label = None,
     device: Device = "cpu",
@@ -133,14 +140,16 @@ def truncate(
         psis: Values of psi, a column each.
         out: A picture; by default truncate.png.
     """
+    from vitgan.explore.latents import styles_of_seeds
     from vitgan.explore.sheet import sheet
     from vitgan.explore.truncate import truncate as at_each_psi
     from vitgan.files.pictures import save_image
     from vitgan.pretrained.generators import load
 
     out = chosen_file(out, "truncate.png")
+    generator = load(model, device)
     with progress_bar("Truncating") as on_progress:
-        grid = at_each_psi(load(model, device), seeds, psis, label, on_progress)
+        grid = at_each_psi(generator, styles_of_seeds(generator, seeds, 1.0, label), psis, on_progress)
     titles = [f"psi {p:g}" for p in psis]
     save_image(sheet([list(r) for r in grid], titles, [f"seed {s}" for s in seeds]), out)
     print(f"truncations: {out}")
@@ -167,6 +176,7 @@ def directions(
         out: A picture; by default directions.png.
     """
     from vitgan.explore.directions import edit, find_directions
+    from vitgan.explore.latents import styles_of_seeds
     from vitgan.explore.sheet import sheet
     from vitgan.files.pictures import save_image
     from vitgan.pretrained.generators import load
@@ -175,7 +185,7 @@ def directions(
     generator = load(model, device)
     found = find_directions(generator, count)
     with progress_bar("Moving") as on_progress:
-        grid = edit(generator, seed, found, amounts, truncation, label, on_progress)
+        grid = edit(generator, styles_of_seeds(generator, [seed], truncation, label), found, amounts, on_progress)
     rows = [f"{k + 1} ({strength:.2g})" for k, strength in enumerate(found.strengths.tolist())]
     save_image(sheet([list(r) for r in grid], [f"{a:+g}" if a else "plain" for a in amounts], rows), out)
     print(f"{count} directions (strength in brackets): {out}")

@@ -1,19 +1,28 @@
 """`vitgan sample MODEL`: images from a trained generator."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vitgan.cli.arguments import Batch, Count, Device, Index, Model, OutputFile, PictureFile, Psi, Seed, chosen_file
+from vitgan.cli.arguments import (
+    Batch,
+    Count,
+    Device,
+    Model,
+    OutputFile,
+    PictureFile,
+    Psi,
+    Seed,
+    Seeds,
+    check_different,
+    chosen_file,
+)
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 from vitgan.files import whole_file
 from vitgan.files.folders import check_folder, new_folder
 from vitgan.pretrained.names import find_model
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 IMAGE_SET = "set of images"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
@@ -21,9 +30,10 @@ IMAGE_SET = "set of images"
 
 def sample(
     model: Model,
-    count: Count = 64,
-    seed: Seed = 0,
-    label: Index | None = None,
+    count: Count | None = None,
+    seed: Seed | None = None,
+    seeds: Seeds | None = None,
+    label: str | None = None,
     truncation: Psi = 1.0,
     grid: PictureFile | None = None,
     folder: Path | None = None,
@@ -36,23 +46,29 @@ def sample(
     """Makes images with a trained generator.
 
     examples:
-      vitgan sample fashion-mnist --grid grid.png
+      vitgan sample cifar10 --label cat --grid grid.png
+      vitgan sample fashion-mnist --seeds 1,5,17-20 --folder images
       vitgan sample runs/00000-quickstart --count 64 --seed 0 --truncation 0.7
 
     Args:
-        count: How many images.
-        seed: Same seed, same images.
-        label: Class index of all images, for a conditional model; by default every class in turn, as often
-            as in the training images.
+        count: How many images; by default 64.
+        seed: Of all of them, by default 0: same seed, same images.
+        seeds: One image for each seed, whatever the others are, in place of --count and --seed.
+        label: Class of all images, by name or index, for a conditional model; by default every class in turn, as often
+            as in the training images, and with --seeds one that depends on the seed.
         truncation: 1 for full variety; towards 0 for the most typical image.
         grid: Write all images into one picture; samples.png where nothing else is asked for.
-        folder: Write each image as a PNG into this folder; it must be new, empty, or hold such a set as it was written.
+        folder: Write each image as a PNG into this folder, with its number or seed as the name; it must be new, empty,
+            or hold such a set as it was written.
         npz: Write all images as one array (count, H, W, C) uint8, under the name "images".
         enlarge: Whole factor by which a grid's pixels are repeated; by default small images are brought to 64 pixels.
         batch_size: Images made at once; default: what is fast for the model and device.
         precision: float32; bf16 is up to twice as fast where the processor computes it, and changes images a little
             (half a step of 255 on average, more in places); auto takes bf16 there.
     """
+    if seeds is not None:
+        check_seeds(seeds, count, seed)
+    count = len(seeds) if seeds is not None else count or 64
     if grid is None and folder is None and npz is None:
         grid = chosen_file(None, "samples.png", "grid")
     check_outputs(grid, folder, npz)
@@ -74,7 +90,7 @@ def sample(
     from vitgan.pretrained.generators import load
 
     generator = load(found, device)
-    labels = same_labels(label, count, generator.num_classes)
+    labels = None if label is None else torch.full((count,), generator.class_of(label))
     enlarge = enlarge or enlargement(generator.resolution)
     if grid is not None:
         rows, columns = grid_shape(count)
@@ -83,7 +99,12 @@ def sample(
     bf16 = choose_precision(precision, cpu=kind == "cpu") == "bf16"
     batches, done = [], 0
     with progress_bar("Sampling") as on_progress, torch.autocast(kind, torch.bfloat16, enabled=bf16):
-        for batch in generator.batches(count, seed, truncation, labels, batch_size):
+        made = (
+            generator.batches(count, seed or 0, truncation, labels, batch_size)
+            if seeds is None
+            else generator.of_seeds(seeds, truncation, labels, batch_size)
+        )
+        for batch in made:
             batches.append(to_array(batch))
             done += len(batch)
             on_progress(done, count)
@@ -92,9 +113,10 @@ def sample(
         save_image(image_grid(images, enlarge=enlarge), grid)
         print(f"grid of {count} images: {grid}")
     if folder is not None:
+        names = [f"{i:06d}" for i in range(count)] if seeds is None else [f"seed{s:04d}" for s in seeds]
         with new_folder(folder, IMAGE_SET) as place:
-            for index, image in enumerate(images):
-                to_pil(image).save(place / f"{index:06d}.png")
+            for name, image in zip(names, images, strict=True):
+                to_pil(image).save(place / f"{name}.png")
         print(f"{count} images in {folder}")
     if npz is not None:
         with whole_file(npz) as temporary, temporary.open("wb") as file:
@@ -105,35 +127,28 @@ def sample(
 COMMAND = sample
 
 
+def check_seeds(seeds: tuple[int, ...], count: int | None, seed: int | None) -> None:
+    """Refuses seeds that are given twice, or beside `--count` and `--seed`.
+
+    Raises:
+        UserError: If they are.
+    """
+    if count is not None or seed is not None:
+        raise UserError("--seeds says how many images there are, and which: leave out --count and --seed", "seeds")
+    if len(set(seeds)) < len(seeds):
+        raise UserError("--seeds has a seed twice: name each image once", "seeds")
+
+
 def check_outputs(grid: Path | None, folder: Path | None, npz: Path | None) -> None:
     """Refuses places that are named twice, or that cannot be written or replaced.
 
     Raises:
         UserError: If one of them is.
     """
-    files = [file.absolute() for file in (grid, npz) if file is not None]
-    if len(set(files)) < len(files):
-        raise UserError("--grid and --npz are the same file: choose another for one of them", "npz")
+    check_different(grid=grid, npz=npz)
     if folder is not None:
-        if any(folder.absolute() in (file, *file.parents) for file in files):
+        if any(folder.absolute() in file.absolute().parents for file in (grid, npz) if file is not None):
             raise UserError(
                 "--grid or --npz lies in --folder, which holds single images only: choose another place", "folder"
             )
         check_folder(folder, IMAGE_SET)
-
-
-def same_labels(label: int | None, count: int, num_classes: int) -> "Tensor | None":
-    """One class for all images, (count,) int64; None for every class in turn.
-
-    Raises:
-        UserError: If the model has no such class.
-    """
-    import torch
-
-    if label is None:
-        return None
-    if not num_classes:
-        raise UserError("this model is unconditional: leave out the label", "label")
-    if label >= num_classes:
-        raise UserError(f"{label} is no class of this model: choose 0 to {num_classes - 1}", "label")
-    return torch.full((count,), label)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.explore.latents import OnProgress, render, styles_of_seeds
+from vitgan.explore.latents import OnProgress, render
 from vitgan.layers.norm import SelfModulatedLayerNorm
 from vitgan.layers.resample import ModulatedConv2d
 from vitgan.models.generator import Generator, draw_latents
@@ -54,7 +54,7 @@ def find_directions(generator: Generator, count: int) -> Directions:
         UserError: If there are not that many.
     """
     if not 1 <= count <= generator.w_dim:
-        raise UserError(f"{count} directions: choose 1 to {generator.w_dim}, the size of a style")
+        raise UserError(f"{count} directions: choose 1 to {generator.w_dim}, the size of a style", "count")
     # The Gram matrix is w_dim × w_dim however many layers there are; float64 keeps its eigenvectors orthonormal.
     a = modulation_weights(generator).double()
     values, vectors = torch.linalg.eigh(a.T @ a)
@@ -74,29 +74,26 @@ def style_spread(generator: Generator) -> float:
 @torch.inference_mode()
 def edit(
     generator: Generator,
-    seed: int,
+    w: Tensor,
     directions: Directions,
-    amounts: Sequence[float] = (-2, -1, 0, 1, 2),
-    truncation: float = 1.0,
-    label: int | None = None,
+    amounts: Sequence[float],
     on_progress: OnProgress | None = None,
 ) -> Tensor:
     """One image moved along each direction.
 
     Args:
         generator: The model.
-        seed: The image.
+        w: (1, w_dim), from `styles_of_seeds`.
         directions: From `find_directions`.
         amounts: Steps, in units of `style_spread`.
-        truncation: psi of the truncation trick.
-        label: Class of a conditional model.
         on_progress: Called with (images done, images in all).
 
     Returns:
         (directions, amounts, C, H, W), float32 in [-1, 1]; amount 0 is the plain image.
     """
-    w = styles_of_seeds(generator, [seed], truncation, label)  # (1, w_dim)
+    if not amounts:
+        raise UserError("no amounts were given: pass at least one", "amounts")
     steps = torch.tensor(amounts, dtype=w.dtype, device=w.device) * style_spread(generator)
     moved = w + directions.vectors.to(w)[:, None] * steps[None, :, None]  # (directions, amounts, w_dim)
-    images = render(generator, generator.styles(moved.flatten(0, 1)), on_progress=on_progress)
+    images = render(generator, generator.styles(moved.flatten(0, 1)), on_progress)
     return images.unflatten(0, (len(directions.vectors), len(amounts)))

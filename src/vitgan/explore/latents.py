@@ -1,56 +1,39 @@
 """From seeds to latents and styles, as `vitgan sample` draws them, and ways between two points."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from vitgan.errors import UserError
-from vitgan.models.generator import Generator, draw_latents
+from vitgan.models.generator import Generator, latents_of_seeds
 
 OnProgress = Callable[[int, int], None]
 
 
-def latents_of_seeds(generator: Generator, seeds: Sequence[int]) -> Tensor:
-    """z (K, z_dim): for each seed the latent of the first image that `vitgan sample --seed` makes."""
-    if not seeds:
-        raise UserError("no seeds were given: pass at least one")
-    if not 0 <= min(seeds) <= max(seeds) < 2**63:
-        raise UserError("a seed is out of range: choose whole numbers from 0 to 2^63 - 1")
-    latents = torch.cat([draw_latents(1, generator.z_dim, seed) for seed in seeds])
-    return latents.to(generator.w_mean.device)
-
-
-def labels_for(generator: Generator, count: int, label: int | None) -> Tensor | None:
-    """Class indices (count,) of one class (class 0 by default); None for an unconditional model.
+def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str | None) -> Tensor | None:
+    """Class indices (K,): one class by name or index, or each seed's own; None for an unconditional model.
 
     Raises:
         UserError: If the model has no such class, or no classes.
     """
-    if not generator.num_classes:
-        if label is not None:
-            raise UserError("a label is for class-conditional models; this one is unconditional: leave it out")
-        return None
-    label = 0 if label is None else label
-    if not 0 <= label < generator.num_classes:
-        raise UserError(f"label {label} is no class of this model: choose 0 to {generator.num_classes - 1}")
-    return torch.full((count,), label, device=generator.w_mean.device)
+    if label is None:
+        return generator.classes_of_seeds(seeds)
+    return torch.full((len(seeds),), generator.class_of(label), device=generator.w_mean.device)
 
 
 @torch.inference_mode()
 def styles_of_seeds(
-    generator: Generator, seeds: Sequence[int], truncation: float = 1.0, label: int | None = None
+    generator: Generator, seeds: Sequence[int], truncation: float = 1.0, label: int | str | None = None
 ) -> Tensor:
     """w (K, w_dim) of the seeds' latents, pulled towards the mean style by `truncation`."""
-    w = generator.mapping(latents_of_seeds(generator, seeds), labels_for(generator, len(seeds), label))
+    z = latents_of_seeds(seeds, generator.z_dim).to(generator.w_mean.device)
+    w = generator.mapping(z, labels_of_seeds(generator, seeds, label))
     return generator.styles(w, truncation)[:, 0]
 
 
 @torch.inference_mode()
 def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None = None) -> Tensor:
     """Images (B, C, H, W), float32 clipped to [-1, 1], of styles (B, num_styles, w_dim), a batch at a time."""
-    if not len(styles):
-        raise UserError("no images were asked for: pass at least one seed and one value")
     images, batch_size = [], generator.fast_batch()
     for start in range(0, len(styles), batch_size):
         images.append(generator.synthesis(styles[start : start + batch_size]).float().clamp(-1, 1))
@@ -84,14 +67,10 @@ def walk(points: Tensor, steps: int, way: Callable[[Tensor, Tensor, Tensor], Ten
 
     Each point is met exactly once; a loop goes back to the first without repeating it, an open walk ends on the last.
     """
+    following = points.roll(-1, 0) if loop else points[1:]
     t = torch.arange(steps, device=points.device) / steps
-    legs = [way(a, b, t) for a, b in _legs(points, loop)]
+    legs = [way(a, b, t) for a, b in zip(points, following, strict=False)]
     # The first frame of a leg is the point itself, not what rounding makes of it.
     for leg, point in zip(legs, points, strict=False):
         leg[0] = point
     return torch.cat(legs if loop else [*legs, points[-1:]])
-
-
-def _legs(points: Tensor, loop: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    following = points.roll(-1, 0) if loop else points[1:]
-    yield from zip(points, following, strict=False)

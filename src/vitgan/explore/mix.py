@@ -1,12 +1,10 @@
 """Style mixing: early layers follow one latent, late layers another."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.explore.latents import OnProgress, render, styles_of_seeds
+from vitgan.explore.latents import OnProgress, render
 from vitgan.models.generator import Generator
 
 
@@ -35,36 +33,26 @@ def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) 
 
 @torch.inference_mode()
 def mix(
-    generator: Generator,
-    early_seeds: Sequence[int],
-    late_seeds: Sequence[int],
-    layer: int | None = None,
-    truncation: float = 1.0,
-    label: int | None = None,
-    on_progress: OnProgress | None = None,
+    generator: Generator, early: Tensor, late: Tensor, layer: int | None = None, on_progress: OnProgress | None = None
 ) -> Tensor:
-    """All mixtures of two lists of seeds at one layer.
+    """All mixtures of two lists of styles at one layer.
 
     Args:
         generator: The model.
-        early_seeds: Whose styles the layers before `layer` take.
-        late_seeds: Whose styles the others take.
+        early: w (E, w_dim), from `styles_of_seeds`: what the layers before `layer` take.
+        late: w (L, w_dim): what the others take.
         layer: See `mixed_styles`; None is the last.
-        truncation: psi of the truncation trick.
-        label: Class of a conditional model.
         on_progress: Called with (images done, images in all).
 
     Returns:
-        (1 + early, 1 + late, C, H, W), float32 in [-1, 1]: the pure images of `late_seeds` in row 0, those of
-        `early_seeds` in column 0, mixtures inside. The corner (0, 0) is white.
+        (1 + E, 1 + L, C, H, W), float32 in [-1, 1]: the pure images of `late` in row 0, those of `early` in column 0,
+        mixtures inside. The corner (0, 0) is white.
     """
     layer = generator.num_styles - 1 if layer is None else layer
-    early = styles_of_seeds(generator, early_seeds, truncation, label)
-    late = styles_of_seeds(generator, late_seeds, truncation, label)
     rows, columns = len(early), len(late)
     mixtures = mixed_styles(generator, early.repeat_interleave(columns, 0), late.repeat(rows, 1), layer)
     styles = torch.cat([generator.styles(early), generator.styles(late), mixtures])
-    images = render(generator, styles, on_progress=on_progress)
+    images = render(generator, styles, on_progress)
     grid = images.new_ones(rows + 1, columns + 1, *images.shape[1:])
     grid[1:, 0], grid[0, 1:] = images[:rows], images[rows : rows + columns]
     grid[1:, 1:] = images[rows + columns :].unflatten(0, (rows, columns))
@@ -72,11 +60,7 @@ def mix(
 
 
 @torch.inference_mode()
-def crossover(
-    generator: Generator, early_seed: int, late_seed: int, truncation: float = 1.0, label: int | None = None
-) -> Tensor:
-    """One pair mixed at every layer: (num_styles + 1, C, H, W), from all `late_seed` to all `early_seed`."""
-    early = styles_of_seeds(generator, [early_seed], truncation, label)
-    late = styles_of_seeds(generator, [late_seed], truncation, label)
+def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
+    """One pair of w (1, w_dim) mixed at every layer: (num_styles + 1, C, H, W), from all `late` to all `early`."""
     layers = range(generator.num_styles + 1)
     return render(generator, torch.cat([mixed_styles(generator, early, late, layer) for layer in layers]))

@@ -28,8 +28,9 @@ class BadRequest(Exception):
 class Handler(SimpleHTTPRequestHandler):
     """Files of one folder, and:
 
-    GET /api/info -> JSON: resolution, channels, classes, z_dim.
-    GET /api/image.png?seed=0&count=1&truncation=1&label=0&enlarge=1 -> PNG, a grid if count is more than 1.
+    GET /api/info -> JSON: resolution, channels, classes, class_names, z_dim.
+    GET /api/image.png?seed=0&count=1&truncation=1&label=cat&enlarge=1 -> PNG: the image of a seed, or a grid of so many
+    from that seed on. The label is a class's name or index; by default each seed has its own.
 
     Paths are resolved inside the folder by `SimpleHTTPRequestHandler`; folders are not listed.
     """
@@ -62,7 +63,7 @@ class Handler(SimpleHTTPRequestHandler):
             else:
                 super().do_GET()
         except (BadRequest, UserError) as error:
-            self.send_error(HTTPStatus.BAD_REQUEST, str(error))
+            self.send_error(HTTPStatus.BAD_REQUEST, ascii(str(error))[1:-1])  # a status line is Latin-1
 
     def do_HEAD(self) -> None:
         """As `do_GET` without a body, for files only."""
@@ -100,14 +101,13 @@ class Handler(SimpleHTTPRequestHandler):
         enlarge = int(number(query, "enlarge", 1, 1, LARGEST_ENLARGEMENT, whole=True))
         labels = None
         if "label" in query:
-            if not self.generator.num_classes:
-                raise BadRequest("label is for class-conditional models")
-            label = int(number(query, "label", 0, 0, self.generator.num_classes - 1, whole=True))
-            labels = torch.full((count,), label)
+            if len(query["label"]) > 1:
+                raise BadRequest("label must be one class")
+            labels = torch.full((count,), self.generator.class_of(query["label"][0]))
         with self.lock:
-            images = self.generator.sample(count, seed, truncation, labels)
+            images = list(self.generator.of_seeds(range(seed, seed + count), truncation, labels))
         file = io.BytesIO()
-        image_grid(images, enlarge=enlarge).save(file, "PNG")
+        image_grid(torch.cat(images), enlarge=enlarge).save(file, "PNG")
         return file.getvalue()
 
 
@@ -121,20 +121,21 @@ def number(
     """
     values = query.get(name, [str(default)])
     try:
-        value = float(int(values[0]) if whole else float(values[0]))
+        value = int(values[0]) if whole else float(values[0])
     except ValueError:
         value = float("nan")
     if len(values) != 1 or not least <= value <= most:
-        raise BadRequest(f"{name} must be one {'whole number' if whole else 'number'} from {least:g} to {most:g}")
+        raise BadRequest(f"{name} must be one {'whole number' if whole else 'number'} from {least} to {most}")
     return value
 
 
-def describe(generator: Generator) -> dict[str, int]:
+def describe(generator: Generator) -> dict[str, object]:
     """What /api/info answers."""
     return {
         "resolution": generator.resolution,
         "channels": generator.channels,
         "classes": generator.num_classes,
+        "class_names": generator.class_names,
         "z_dim": generator.z_dim,
     }
 

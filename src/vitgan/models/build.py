@@ -33,7 +33,6 @@ class ImageSpec(Config):
     """Number of classes of a conditional model; 0 is unconditional."""
     class_counts: tuple[Annotated[int, Field(ge=0, le=1 << 53)], ...] | None = None
     """Training images of each class, in whose shares a conditional model draws classes; taken from the images."""
-
     class_names: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")], ...] | None = None
     """What the classes are called; taken from the images."""
 

@@ -156,7 +156,7 @@ class Generator(nn.Module, ABC):
         names = self.class_names or ()
         if name in names:
             return names.index(str(name))
-        if str(name).isdecimal() and int(name) < self.num_classes:
+        if str(name) in map(str, range(self.num_classes)):
             return int(name)
         called = f", or one of {', '.join(names[:SHOWN_NAMES])}" if names else ""
         raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", "label")
@@ -176,10 +176,47 @@ class Generator(nn.Module, ABC):
         labels = cast(Classes, labels.tolist() if hasattr(labels, "tolist") else labels)  # pyright: ignore
         each: list = [*labels] if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels] * count
         if len(each) != count:
-            raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "label")
-        return torch.tensor([self.class_of(label) for label in each], device=self.device)
+            raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "labels")
+        try:
+            return torch.tensor([self.class_of(label) for label in each], device=self.device)
+        except UserError as error:
+            raise UserError(str(error), "labels") from error
 
-    @torch.inference_mode()
+    def classes_of_seeds(self, seeds: Sequence[int]) -> Tensor | None:
+        """The class (count,) int64 in which a seed's image is shown if nobody chooses one: a function of the seed alone.
+
+        Consecutive seeds meet every class that the model was trained on in turn. None for an unconditional model.
+        """
+        if not self.num_classes:
+            return None
+        known = self.known_classes
+        return torch.tensor([known[seed % len(known)] for seed in seeds], device=self.w_mean.device)
+
+    @property
+    def known_classes(self) -> list[int]:
+        """The classes that the model saw images of."""
+        counts = self.class_counts or (1,) * self.num_classes
+        return [index for index, count in enumerate(counts) if count]
+
+    def of_seeds(
+        self,
+        seeds: Sequence[int],
+        truncation: float = 1.0,
+        labels: Classes = None,
+        batch_size: int | None = None,
+    ) -> Iterator[Tensor]:
+        """One image for each seed, in batches as `batches` yields them: it does not depend on the other seeds.
+
+        Args:
+            seeds: Whole numbers from 0 to 2^63 - 1.
+            truncation: See `sample`.
+            labels: As in `sample`; default for a conditional model: `classes_of_seeds`.
+            batch_size: See `sample`.
+        """
+        labels = self.classes_of_seeds(seeds) if labels is None else labels
+        indices = self.indices_of(labels, len(seeds))
+        return self._batches(latents_of_seeds(seeds, self.z_dim), truncation, indices, batch_size)
+
     def batches(
         self,
         count: int,
@@ -189,15 +226,21 @@ class Generator(nn.Module, ABC):
         batch_size: int | None = None,
     ) -> Iterator[Tensor]:
         """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
+        return self._batches(
+            draw_latents(count, self.z_dim, seed), truncation, self.indices_of(labels, count), batch_size
+        )
+
+    @torch.inference_mode()
+    def _batches(
+        self, latents: Tensor, truncation: float, indices: Tensor | None, batch_size: int | None
+    ) -> Iterator[Tensor]:
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size is {batch_size}: choose at least 1", "batch_size")
-        device = self.w_mean.device
-        batch_size = batch_size or self.fast_batch()
-        latents = draw_latents(count, self.z_dim, seed)
         if not math.isfinite(truncation):
             raise UserError(f"truncation {truncation} is no finite number: choose 0 to 1", "truncation")
-        indices = self.indices_of(labels, count)
-        for start in range(0, count, batch_size):
+        device = self.w_mean.device
+        batch_size = batch_size or self.fast_batch()
+        for start in range(0, len(latents), batch_size):
             z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
             images = self(z, y, truncation).float()
@@ -267,7 +310,7 @@ class Generator(nn.Module, ABC):
             (count, C, H, W), float32 in [-1, 1], on the model's device; or `count` Pillow images, mode L or RGB.
 
         Raises:
-            UserError: If count is less than 1, the model has no such class, the output is unknown, or the model makes
+            UserError: If a number is less than 1, the model has no such class, the output is unknown, or the model makes
                 numbers that are not finite.
         """
         if count < 1:
@@ -283,7 +326,6 @@ class Generator(nn.Module, ABC):
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows of a generator: the first images of seed 0."""
-
         from vitgan.files.pictures import enlargement, image_grid
 
         file = io.BytesIO()
@@ -296,6 +338,19 @@ def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
     return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
+
+
+def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
+    """Latents (count, z_dim) on the CPU: for each seed the first that `draw_latents` draws from it.
+
+    Raises:
+        UserError: If there are no seeds, or one is out of range.
+    """
+    if not seeds:
+        raise UserError("no seeds were given: pass at least one", "seeds")
+    if not 0 <= min(seeds) <= max(seeds) < 2**63:
+        raise UserError("a seed is out of range: choose whole numbers from 0 to 2^63 - 1", "seeds")
+    return torch.cat([draw_latents(1, z_dim, seed) for seed in seeds])
 
 
 def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,155 @@
+"""What can be measured, and against what: a model, a store, a folder, an archive or an array of images."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from vitgan.data.decode import decode_unframed
+from vitgan.data.sources.container import open_container
+from vitgan.data.sources.folder import SUFFIXES
+from vitgan.data.sources.source import UnreadableImage
+from vitgan.data.store import ImageStore
+from vitgan.errors import UserError
+from vitgan.files.pictures import to_uint8
+from vitgan.metrics import Protocol
+from vitgan.metrics.evaluate import PATCH_SIZE
+from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
+from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
+from vitgan.pretrained.generators import load
+from vitgan.pretrained.names import find_model, run_of_checkpoint
+from vitgan.runs.folder import config_of_run, data_of_run, open_data
+
+
+def find_source(source: str | Path) -> Path:
+    """An existing path as it is; else the folder of a bundled model or of a Hub repository."""
+    try:
+        return find_model(source)
+    except UserError as error:
+        raise UserError(
+            f"there is nothing at {source} to evaluate: pass a store, folder, zip or .npz of images, or a model ({error})"
+        ) from error
+
+
+def open_reference(data: str | None, source: Path) -> ImageStore:
+    """The store to measure against: `data`, or the data of the run that is measured."""
+    if data is not None:
+        return open_data(data)
+    run = run_of_checkpoint(source) or source
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{source} says nothing about real images: pass the store to measure against", "data")
+    return data_of_run(run)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is measured.
+
+    Attributes:
+        images: As many as the protocol asks for, in batches (b, C, H, W) uint8.
+        patch_size: Of the patches that seams are looked for between.
+        notes: What a reader of the metrics must know about the images.
+    """
+
+    images: Iterable[Tensor]
+    patch_size: int
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, batch_size: int | None) -> Measured:
+    """The images of a model, store, folder, archive or .npz."""
+    if is_model(path):
+        return generated_images(path, protocol, store.resolution, device, batch_size)
+    source = open_images(path, store.channels, store.description.background)
+    if source.size != (store.resolution, store.resolution):
+        height, width = source.size
+        raise UserError(
+            f"the images in {path} are {height}×{width}, the store's are {store.resolution}×{store.resolution}: "
+            "resizing would change the metrics, so bring both to one size first"
+        )
+    if len(source) < protocol.generated_images:
+        raise UserError(
+            f"protocol {protocol.name} measures {protocol.generated_images:,} images, {path} has {len(source):,}: "
+            "make more, choose another protocol, or pass your own as a .json file",
+            "protocol",
+        )
+    return Measured(source.batches(protocol.choose(len(source), protocol.generated_images)), PATCH_SIZE)
+
+
+def is_model(path: Path) -> bool:
+    """Whether `vitgan.pretrained.load` is the one to open this folder."""
+    return (
+        any((path / name).exists() for name in ("model.safetensors", "checkpoints"))
+        or run_of_checkpoint(path) is not None
+    )
+
+
+def generated_images(path: Path, protocol: Protocol, resolution: int, device: str, batch_size: int | None) -> Measured:
+    """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
+    generator = load(path, device)
+    if generator.resolution != resolution:
+        raise UserError(
+            f"the model makes {generator.resolution}×{generator.resolution} images, the store's are "
+            f"{resolution}×{resolution}: pass a store of the model's size"
+        )
+    batches = generator.batches(
+        protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
+    )
+    notes = notes_on_classes(generator) + notes_on_features(path)
+    return Measured(map(to_uint8, batches), generator.patch_size, notes)
+
+
+def notes_on_classes(generator: Generator) -> list[str]:
+    """How a conditional model's classes were drawn."""
+    if not generator.num_classes:
+        return []
+    if generator.class_counts is None:
+        return [
+            "all classes were drawn equally often: the model does not say how many images of each it was trained on"
+        ]
+    total = sum(generator.class_counts)
+    shares = ", ".join(f"{100 * count / total:.3g}%" for count in generator.class_counts)
+    return [f"classes were drawn in the shares of the training images: {shares}"]
+
+
+def notes_on_features(path: Path) -> list[str]:
+    """Whose features trained a run's discriminator: they must not judge, and their kin judge with favour."""
+    run = run_of_checkpoint(path) or path
+    if not (run / "checkpoints").is_dir():
+        return []
+    discriminator = config_of_run(run).model.discriminator
+    if not isinstance(discriminator, ProjectedDiscriminatorConfig):
+        return []
+    name = discriminator.features
+    return [
+        f"D was trained on the features of {name}: metrics by {name} flatter the run, others of ImageNet's a little"
+    ]
+
+
+def open_images(path: Path, channels: int = 3, background: str = "#ffffff") -> ImageSource:
+    """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels."""
+    if (path / "dataset.json").is_file() and (path / "images.npy").is_file():
+        return ArrayImages(ImageStore.open(path).images)
+    if path.suffix == ".npz":
+        return NpzImages(path)
+    container = open_container(path, lambda name: name.lower().endswith(SUFFIXES))
+    if container.refused:
+        name, reason = container.refused[0]
+        raise UserError(f"{name} in {path} cannot be read ({reason}): remove it or make it readable")
+
+    def read(index: int) -> bytes:
+        try:
+            return container.read(index)
+        except UnreadableImage as error:
+            raise UserError(f"{container.names[index]} in {path} cannot be read ({error}): make it again") from error
+
+    def decode(data: bytes, name: str) -> np.ndarray:
+        try:
+            return decode_unframed(data, channels, background)
+        except UnreadableImage as error:
+            raise UserError(f"{name} in {path} cannot be decoded ({error}): make it again, or remove it") from error
+
+    return EncodedImages(container.names, read, decode)
