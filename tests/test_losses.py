@@ -9,6 +9,7 @@ from reference.draws import normal
 from vitgan.losses import (
     LOSSES,
     consistency,
+    energy_distance,
     finite_difference_penalty,
     gradient_penalty,
     interpolation_penalty,
@@ -197,3 +198,44 @@ def test_path_lengths_are_norms_of_the_jacobian_applied_to_noise() -> None:
     lengths = path_lengths(images, w, noise)
     torch.testing.assert_close(lengths, torch.stack(expected))
     assert torch.autograd.grad(lengths.sum(), w)[0].abs().max() > 0
+
+
+def test_energy_distance_equals_its_definition_pair_by_pair() -> None:
+    rng = torch.Generator().manual_seed(0)
+    fake = [torch.randn(6, 3, side, side, generator=rng) for side in (4, 2, 1)]
+    real = [torch.randn(6, 3, side, side, generator=rng) + 0.5 for side in (4, 2, 1)]
+    labels = torch.tensor([0, 0, 1, 0, 1, 0])
+
+    def vector(x: torch.Tensor) -> list[float]:  # (C, H, W)
+        flat = x.flatten(1).double()
+        values = flat.mean(1).tolist()
+        if x.shape[1] > 1:
+            values += (flat.var(1) + 1e-4).sqrt().tolist()
+        if x.shape[1] > 2:
+            values += [
+                q for c in x.double() for rows in c.split(2) for q in (s.mean().item() for s in rows.split(2, 1))
+            ]
+        return values
+
+    def mean(a, b, pairs) -> float:
+        return sum(math.dist(vector(a[i]), vector(b[j])) for i, j in pairs) / len(pairs)
+
+    expected = 0.0
+    everyone = [(i, j) for i in range(6) for j in range(6) if i != j]
+    kin = [(i, j) for i, j in everyone if labels[i] == labels[j]]
+    for f, r in zip(fake, real, strict=True):
+        expected += (2 * mean(f, r, kin) - mean(f, f, kin) - mean(r, r, kin)) / mean(r, r, everyone) / 3
+    assert energy_distance(fake, real, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_energy_distance_pulls_to_real_images_and_pushes_fakes_apart() -> None:
+    real = [torch.randn(32, 4, 1, 1, generator=torch.Generator().manual_seed(1))]
+    near = [torch.randn(32, 4, 1, 1, generator=torch.Generator().manual_seed(2))]
+    alike = [real[0].mean(0, keepdim=True).expand(32, -1, -1, -1)]
+    assert energy_distance(real, real).abs() < 0.01
+    assert energy_distance(near, real) < energy_distance([near[0] + 1], real)
+    assert energy_distance(near, real) < energy_distance(alike, real)
+    equal = torch.zeros(4, 2, 1, 1, requires_grad=True)
+    energy_distance([equal], [torch.randn(4, 2, 1, 1)]).backward()
+    assert equal.grad is not None
+    assert equal.grad.isfinite().all()

@@ -44,6 +44,7 @@ class RunConfig(Config):
         self._check_second_derivatives()
         self._check_augmentation()
         self._check_averages()
+        self._check_energy()
         self._check_grid()
         self.check_share(self.training.batch_size)
         return self
@@ -111,6 +112,15 @@ class RunConfig(Config):
                 f"{averages[0]} needs the mean over the whole batch, which micro_batch_size splits: leave out one of the "
                 "two (checkpoint_activations saves memory as well)",
                 "training.micro_batch_size",
+            )
+
+    def _check_energy(self) -> None:
+        kind = self.model.discriminator.kind
+        if self.objective.energy and kind != "projected":
+            raise UserError(
+                f"energy compares frozen features, and a discriminator of kind {kind} has none: leave it out, or begin from "
+                "a preset with -projected",
+                "objective.energy",
             )
 
     def _check_grid(self) -> None:

@@ -55,6 +55,10 @@ def load_efficientnet(name: str, input_size: int, weights: Path | None = None) -
         for convolution, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
             if hasattr(block, convolution):
                 _fold(block, convolution, norm)
+    for part in network.modules():
+        pad = getattr(part, "static_padding", None)
+        if isinstance(pad, nn.ZeroPad2d) and len({*pad.padding}) == 1:  # a convolution pads without a copy
+            part.padding, part.static_padding = pad.padding[:2], nn.Identity()
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -139,3 +139,43 @@ def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
     size = (images.shape[2] * images.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((images * noise).sum() / size, w, create_graph=True)
     return (gradient.square().sum(dim=2).mean(dim=1) + 1e-12).sqrt()
+
+
+def energy_distance(fake: list[Tensor], real: list[Tensor], labels: Tensor | None = None) -> Tensor:
+    """How far a batch of fakes is from a batch of real images as sets, in features (Székely & Rizzo 2013).
+
+    2 E||f - r|| - E||f - f'|| - E||r - r'|| over pairs of one class, in units of the mean distance of real images,
+    averaged over scales. The second term pushes fakes apart: it speaks for variety, of which D's logits see little.
+
+    Args:
+        fake: Maps (B, C_i, H_i, W_i) of the fakes, one a scale.
+        real: Maps of as many real images.
+        labels: (B,) int64, classes of both; None is one class.
+    """
+    batch, device = len(fake[0]), fake[0].device
+    others = 1 - torch.eye(batch, device=device)
+    pairs = others if labels is None else others * (labels[:, None] == labels)
+    total = torch.zeros((), device=device)
+    for fake_map, real_map in zip(fake, real, strict=True):
+        f, r = pooled(fake_map), pooled(real_map)
+        among_real = distances(r, r)
+        distance = ((2 * distances(f, r) - distances(f, f) - among_real) * pairs).sum() / pairs.sum().clamp(min=1)
+        scale = (among_real * others).sum() / others.sum().clamp(min=1)
+        total = total + distance / scale.clamp(min=1e-6)
+    return total / len(fake)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Maps (B, C, H, W) -> vectors: means and standard deviations over places, and means of the four quarters."""
+    x = x.float()
+    parts = [x.mean((2, 3))]
+    if x.shape[2] > 1:
+        parts.append((x.var((2, 3)) + 1e-4).sqrt())
+    if x.shape[2] > 2:
+        parts.append(F.adaptive_avg_pool2d(x, 2).flatten(1))
+    return torch.cat(parts, dim=1)
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """(A, D) and (B, D) -> (A, B); a little more than 0 where they are equal, so that there is a gradient."""
+    return ((a[:, None] - b).square().sum(-1) + 1e-6).sqrt()

@@ -185,9 +185,9 @@ def projected(base: RunConfig) -> RunConfig:
 
 
 def with_projected_discriminator(base: RunConfig) -> RunConfig:
-    """A class-conditional D on frozen ImageNet features, hinge loss, no penalty (Sauer et al. 2021), batch 64."""
+    """A class-conditional D on frozen ImageNet features, hinge loss (Sauer et al. 2021), energy distance, batch 64."""
     model = replaced(base.model, discriminator=ProjectedDiscriminatorConfig(), conditional=True)
-    objective = ObjectiveConfig(loss="hinge", bcr_real=0, bcr_fake=0)
+    objective = ObjectiveConfig(loss="hinge", bcr_real=0, bcr_fake=0, energy=8)
     training = replaced(base.training, batch_size=64, discriminator_learning_rate=0.001)
     augmentation = replaced(base.augment, scaling=0.0)
     return replaced(base, model=model, objective=objective, augment=augmentation, training=training)

@@ -9,10 +9,11 @@ from torch import Tensor
 from reference import naive
 from reference.draws import normal
 from vitgan.augment import AugmentConfig, augment
-from vitgan.losses import LOSSES
+from vitgan.losses import LOSSES, energy_distance
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator, Noise
+from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig, judge
 from vitgan.training.randomness import StepRandomness
@@ -517,3 +518,30 @@ def test_a_step_of_gradient_descent_lowers_both_losses(tiny_model) -> None:
                     p -= 0.01 * g / norm
             losses.append(loss.item())
         assert losses[1] < losses[0]
+
+
+def test_energy_compares_what_d_is_shown_of_fakes_and_real_images_in_frozen_features() -> None:
+    """Loss and gradient of G with the energy are the adversarial ones and those of the energy, weighted."""
+    torch.manual_seed(0)
+    discriminator = ProjectedDiscriminator(ProjectedDiscriminatorConfig(input_size=32, width=4), SIZE, 3, num_classes=2)
+    discriminator.requires_grad_(False)
+    labels = torch.tensor([0, 1, 0, 1, 0, 0])
+    players = Players(PLAIN.model_copy(update={"loss": "hinge", "energy": 3.0, "diffaugment": True}))
+    batch = Batch(players.real, labels, StepRandomness(0, 0), 0, 0)
+    loss, parts = players.objective.generator_loss(players.generator, discriminator, batch)
+    (gradient,) = torch.autograd.grad(loss, players.generator.matrix)
+
+    fake = players.generator(StepRandomness(0, 0).normal("generator latents", 6, 4))
+    seen = [
+        augment(
+            images, StepRandomness(0, 0).augmentation(purpose, AugmentConfig(probability=1), 6, SIZE), AugmentConfig()
+        )
+        for purpose, images in (("generator fake", fake), ("generator real", players.real))
+    ]
+    energy = energy_distance(discriminator.features(seen[0]), discriminator.features(seen[1]), labels)
+    logits = discriminator(seen[0], labels)
+    assert isinstance(logits, Tensor)
+    expected = 3 * energy - logits.mean()
+    torch.testing.assert_close(parts["loss/energy"], energy.detach())
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(expected, players.generator.matrix))

@@ -170,6 +170,7 @@ def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
             "training.micro_batch_size",
         ),
         ({"training": {"compile": True}, "objective": {"r1_gamma": 0.1}}, "training.compile"),
+        ({"objective": {"energy": 1.0}}, "objective.energy"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(changes, parameter: str) -> None:

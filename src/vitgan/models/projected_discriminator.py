@@ -68,11 +68,15 @@ class ProjectedDiscriminator(Discriminator):
         self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
+        logits = self.logits(self.features(images), labels)
+        return (logits, []) if return_attention else logits
+
+    def logits(self, maps: list[Tensor], labels: Tensor | None = None) -> Tensor:
+        """Logits (B, 64) of what `features` gives for images, float32."""
         if self.num_classes and labels is None:
             raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-        maps = self.mixing(self.features(images))
-        logits = torch.cat([head(x, labels) for head, x in zip(self.heads, maps, strict=True)], dim=1)
-        return (logits, []) if return_attention else logits
+        mixed = self.mixing(maps)
+        return torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
 
 
 class FrozenFeatures(nn.Module):

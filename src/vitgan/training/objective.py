@@ -21,6 +21,7 @@ from vitgan.losses import (
     LOSSES,
     LossName,
     consistency,
+    energy_distance,
     finite_difference_penalty,
     gradient_penalty,
     interpolation_penalty,
@@ -29,6 +30,7 @@ from vitgan.losses import (
 )
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminator
 from vitgan.schema import Config
 from vitgan.training.randomness import StepRandomness
 
@@ -62,6 +64,9 @@ class ObjectiveConfig(Config):
     """Weight of LeCam regularisation, by its paper's equation; its code has a ReLU, and starts after 1,000 steps."""
     lecam_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of the running means of the logits that stays each step."""
+    energy: float = Field(default=0.0, ge=0)
+    """Weight of the energy distance between fakes and real images in frozen features, in G's loss [choice]: it asks for
+    variety within a class. Needs a projected D. It compares the images of a micro-batch, or of a process's share."""
     path_length: float = Field(default=0.0, ge=0)
     """Weight of StyleGAN2's path length regularisation of G, customarily 2."""
     path_length_interval: int = Field(default=4, ge=1)
@@ -200,11 +205,23 @@ class Objective(nn.Module):
         if adversarial.generator_sees_real:
             with torch.no_grad():
                 d_real = discriminator(self.seen("generator real", real, randomness), labels)
-        d_fake = discriminator(self.seen("generator fake", fake, randomness), labels)
+        seen, energy = self.seen("generator fake", fake, randomness), None
+        if config.energy:
+            assert isinstance(discriminator, ProjectedDiscriminator)
+            features = discriminator.features(seen)
+            with torch.no_grad():
+                real_features = discriminator.features(self.seen("generator real", real, randomness))
+            d_fake = discriminator.logits(features, labels)
+            energy = energy_distance(features, real_features, labels)
+        else:
+            d_fake = discriminator(seen, labels)
 
         # L_G, term by term.
         loss = adversarial.generator(d_real, d_fake)
         parts = {"loss/generator": loss}
+        if energy is not None:
+            parts["loss/energy"] = energy
+            loss = loss + config.energy * energy
         if config.path_length and step % config.path_length_interval == 0:
             parts["loss/path_length"] = self.path_length(generator, labels, max(len(real) // 2, 1), randomness)
             loss = loss + config.path_length_interval * config.path_length * parts["loss/path_length"]
