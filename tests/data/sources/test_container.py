@@ -1,16 +1,19 @@
 import io
 import os
 import pickle
+import resource
+import signal
 import tarfile
+import tempfile
 import zipfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.samples import encoded, random_pixels
+from data.samples import encoded, random_pixels, refused
 from vitgan.data.names import natural_order
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.archives import leads_out
@@ -369,3 +372,28 @@ def test_a_zip_that_was_cut_off_is_called_one(tmp_path):
     (tmp_path / "images.zip").write_bytes(packed("zip.stored")[:-100])
     with pytest.raises(UserError, match="cut off"):
         open_container(tmp_path / "images.zip", text)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """As on a full disk: no file can be written beyond `size` bytes."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [0, 512, 8192])
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_disk_too_full_to_decompress_is_no_damage_of_the_archive(tmp_path, monkeypatch, mode, size):
+    """Otherwise the images behind that place would be missing from the data set."""
+    make_tar(tmp_path / "images.tar.gz", mode)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with refused(None, str(tmp_path / "images.tar.gz"), "TMPDIR"), files_of_at_most(size):
+        open_container(tmp_path / "images.tar.gz", text)
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -23,6 +23,7 @@ from PIL import Image
 from vitgan.data.decode import FORMATS
 from vitgan.data.names import natural_order
 from vitgan.data.sources.source import UnreadableImage
+from vitgan.errors import UserError
 from vitgan.files import one_line
 
 LARGEST_FILE_BYTES = 1 << 30
@@ -32,7 +33,8 @@ TAR_END_BYTES = 2 * tarfile.BLOCKSIZE  # of zeros
 COPY_BYTES = 1 << 20
 
 Wanted = Callable[[str], bool]
-COMPRESSIONS: dict[bytes, Callable[[Path], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
+Opener = Callable[[Path], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]
+COMPRESSIONS: dict[bytes, Opener] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
@@ -162,7 +164,11 @@ class Tar(Container):
         return data
 
     def _decompress(self) -> tempfile.TemporaryDirectory[str] | None:
-        """Decompresses as far as the data is sound."""
+        """Decompresses as far as the data is sound.
+
+        Raises:
+            UserError: The temporary file cannot be written, which is no damage of the archive.
+        """
         with self.path.open("rb") as file:
             start = file.read(6)
         opener = next((opener for mark, opener in COMPRESSIONS.items() if start.startswith(mark)), None)
@@ -170,14 +176,28 @@ class Tar(Container):
             return None
         temporary = tempfile.TemporaryDirectory(prefix="vitgan-")
         self._plain = Path(temporary.name) / "plain.tar"
-        with opener(self.path) as compressed, self._plain.open("wb") as plain:
-            try:
-                while block := compressed.read1(COPY_BYTES):  # `read` would drop what precedes the fault
-                    plain.write(block)
-            except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-                place = f"the compressed archive is damaged behind {plain.tell()} bytes"
-                self.refused.append((self.path.name, f"{place}: {one_line(str(error))}"))
+        try:
+            with self._plain.open("wb") as plain:
+                plain.writelines(self._sound_blocks(opener))
+        except OSError as error:
+            temporary.cleanup()
+            place = f"cannot write what {self.path} holds to a temporary file: {error.strerror or error}"
+            raise UserError(
+                f"{place}: make room, set TMPDIR to a larger disk, or unpack it and pass the folder"
+            ) from error
         return temporary
+
+    def _sound_blocks(self, opener: Opener) -> Iterator[bytes]:
+        """What can be decompressed, up to the first fault."""
+        done = 0
+        try:
+            with opener(self.path) as compressed:
+                while block := compressed.read1(COPY_BYTES):  # `read` would drop what precedes the fault
+                    done += len(block)
+                    yield block
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            place = f"the compressed archive is damaged behind {done} bytes"
+            self.refused.append((self.path.name, f"{place}: {one_line(str(error))}"))
 
     def _list_members(self) -> Iterator[tarfile.TarInfo]:
         """All members that can be found. Bytes that belong to none, or a missing end, are noted as damage."""
