@@ -83,7 +83,7 @@ def run(search: Search, name: str, words: str, seed: int, minutes: float) -> flo
     vitgan("evaluate", str(trained), "--features", search.judge, "--json", str(result))
     measured = json.loads(result.read_text())
     row = {"trial": name, "words": words, "seed": seed, "cpu_minutes": f"{minutes:g}", "judge": search.judge}
-    row |= {"score": measured["score"]["value"], **measured["figures"]}
+    row |= {"score": measured["score"]["value"], **measured["metrics"]}
     with log.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row))
         if not done and file.tell() == 0:

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 
 import vitgan
 from vitgan.cli.main import dispatch
-from vitgan.commands import command
-from vitgan.presets import cifar10_tiny_modern, preset, recommended
+from vitgan.commands import PRESET_NAMES, command
+from vitgan.presets import PRESETS, cifar10_tiny_projected, preset, recommended, summary
 
 AWKWARD = ["my store", "it's", "$HOME", "a;b", "*", "", "-x", "ü"]
 
@@ -40,13 +41,21 @@ def test_no_command_is_printed_without_quoting() -> None:
 
 @pytest.mark.parametrize("resolution", [32, 64, 28, 30, 31, 100, 4])
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("labelled", [True, False])
 def test_the_recommended_command_is_a_run_that_can_be_made(
-    resolution: int, channels: int, capsys: pytest.CaptureFixture[str]
+    resolution: int, channels: int, labelled: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dispatch(["train", *recommended(resolution, channels), "--dry-run"])
-    assert f'"resolution": {resolution}' in capsys.readouterr().out
+    dispatch(["train", *recommended(resolution, channels, labelled), "--dry-run"])
+    model = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]["model"]
+    assert model["resolution"] == resolution
+    assert labelled or not model["conditional"]
 
 
 def test_the_best_measured_preset_is_recommended_for_small_images() -> None:
-    (name,) = recommended(32, 3)
-    assert preset(name).model == cifar10_tiny_modern().model
+    (name,) = recommended(32, 3, labelled=True)
+    assert preset(name).model == cifar10_tiny_projected().model
+
+
+def test_help_texts_know_every_preset() -> None:
+    assert PRESET_NAMES == PRESETS
+    assert all(summary(name) for name in PRESETS)

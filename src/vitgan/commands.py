@@ -2,8 +2,34 @@
 
 import shlex
 
-RECOMMENDED = "cifar10-tiny-modern"
-"""The preset for people's own colour images: the best recipe measured on a CPU (docs/results/recipes.md)."""
+RECOMMENDED = "cifar10-tiny-projected"
+"""The preset for people's own colour images: the best recipe measured on a CPU (docs/results/images.md)."""
+
+PRESETS = {
+    "quickstart": "a small ViTGAN on the bundled Fashion-MNIST images: minutes on 2 CPU cores",
+    "cifar10-tiny": "a small ViTGAN for CIFAR-10 at its real size: hours on a CPU",
+    "cifar10-tiny-modern": "the same sizes with our modern recipe: the best pair of ViTs measured here on a CPU",
+    "cifar10-tiny-projected": "a ViT against a D on ImageNet's features: the fastest to things that can be named",
+}
+"""The presets of our own, for help texts: `vitgan.presets` takes longer to import."""
+SIZES = {
+    "cifar10": "CIFAR-10 at 32×32 (the paper: FID 6.66, IS 9.30 with G and D both ViTs)",
+    "celeba64": "CelebA at 64×64",
+    "lsun64": "LSUN bedroom at 64×64",
+    "lsun128": "LSUN bedroom at 128×128 (sizes are [choice])",
+    "lsun256": "LSUN bedroom at 256×256 (beyond the paper; sizes are [choice])",
+}
+"""The paper's."""
+VARIANTS = {
+    "vanilla": "plain ViTs: linear patches, dot product, R1",
+    "stylegan2d": "ViTGAN's G with StyleGAN2's D",
+    "stylegan2": "StyleGAN2, G and D",
+    "authors-schedule": "ViTGAN's G, StyleGAN2's D, the authors' schedule",
+    "modern": "our transformer recipe after GAT and R3GAN",
+    "projected": "our modern G against Projected GAN's D",
+}
+"""What can follow the name of one of the paper's sizes, e.g. cifar10-vanilla."""
+PRESET_NAMES = (*PRESETS, *(size + variant for size in SIZES for variant in ("", *(f"-{name}" for name in VARIANTS))))
 
 
 def shell(*words: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from vitgan import commands
 from vitgan.commands import RECOMMENDED
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
@@ -252,17 +253,16 @@ class PaperSize(NamedTuple):
     resolution: int
     depth: int
     patch_size: int
-    about: str
     discriminator_patch_size: int | None = None
     """D's, where its grid is finer than G's: the paper raises D's sequence length first to go to higher resolutions."""
 
 
 PAPER_SIZES = {
-    "cifar10": PaperSize(32, 4, 4, "CIFAR-10 at 32×32 (the paper: FID 6.66, IS 9.30 with G and D both ViTs)"),
-    "celeba64": PaperSize(64, 6, 8, "CelebA at 64×64"),
-    "lsun64": PaperSize(64, 6, 8, "LSUN bedroom at 64×64"),
-    "lsun128": PaperSize(128, 6, 8, "LSUN bedroom at 128×128 (sizes are [choice])"),
-    "lsun256": PaperSize(256, 6, 16, "LSUN bedroom at 256×256 (beyond the paper; sizes are [choice])", 8),
+    "cifar10": PaperSize(32, 4, 4),
+    "celeba64": PaperSize(64, 6, 8),
+    "lsun64": PaperSize(64, 6, 8),
+    "lsun128": PaperSize(128, 6, 8),
+    "lsun256": PaperSize(256, 6, 16, 8),
 }
 
 VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
@@ -348,26 +348,34 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def recommended(resolution: int, channels: int) -> list[str]:
+def recommended(resolution: int, channels: int, labelled: bool) -> list[str]:
     """The words behind `vitgan train` for images of a size: the best preset measured on a CPU, and what it must be told."""
-    name = "quickstart" if channels == 1 else RECOMMENDED
+    # Convolutions onto pixels need patches that are a power of two, so an even size.
+    name = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
     model = preset(name).model
     assert isinstance(model.generator, ViTGeneratorConfig)
-    words = [name] if resolution == model.resolution else [name, "--model.resolution", str(resolution)]
-    if resolution % model.generator.patch_size:
-        divisors = [side for side in range(1, resolution + 1) if resolution % side == 0]
-        patch = min(divisors, key=lambda side: abs(side - resolution / 8))
-        words += ["--model.generator.patch-size", str(patch), "--model.discriminator.patch-size", str(patch)]
-    return words
+    words = [name]
+    if resolution != model.resolution:
+        words += ["--model.resolution", str(resolution)]
+        patch = min(_patch_sizes(resolution, model.generator), key=lambda side: abs(side - resolution / 8))
+        if patch != model.generator.patch_size:
+            networks = ["generator", "discriminator"] if model.discriminator.kind == "vit" else ["generator"]
+            words += [word for network in networks for word in (f"--model.{network}.patch-size", str(patch))]
+    return [*words, "--model.no-conditional"] if model.conditional and not labelled else words
+
+
+def _patch_sizes(resolution: int, generator: ViTGeneratorConfig) -> list[int]:
+    """Sides of patches that a grid can be made of."""
+    sides = [side for side in range(1, resolution + 1) if resolution % side == 0]
+    return [side for side in sides if side.bit_count() == 1] if generator.pixel_mapping == "conv" else sides
 
 
 def summary(name: str) -> str:
-    """What a preset is, on one line: its function's docstring, and the data."""
-    if name in CPU_PRESETS:
-        return " ".join((CPU_PRESETS[name].__doc__ or "").split())
+    """What a preset is, on one line."""
+    if name in commands.PRESETS:
+        return commands.PRESETS[name]
     dataset, _, variant = name.partition("-")
-    text = " ".join(((VARIANTS[variant] if variant else vitgan).__doc__ or "").split())
-    return f"{PAPER_SIZES[dataset].about}. {text} Hours to days on a GPU (docs/results/at-scale.md); not yet run by us."
+    return "; ".join([commands.SIZES[dataset], *([commands.VARIANTS[variant]] if variant else [])])
 
 
 Replaced = TypeVar("Replaced", bound=Config)

@@ -120,7 +120,7 @@ def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path:
     )
     options = ["--data", str(tmp_path / "store"), "--protocol", str(place / "small.json")]
     main([str(tmp_path / "in"), *options, "--json", str(tmp_path / "result.json")])
-    assert abs(json.loads((tmp_path / "result.json").read_text())["figures"]["FD-lite0"]) < 1e-6
+    assert abs(json.loads((tmp_path / "result.json").read_text())["metrics"]["FD-lite0"]) < 1e-6
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a"])
@@ -133,7 +133,7 @@ def test_files_that_cannot_be_decoded_are_named(tmp_path: Path, content: bytes) 
 
 def test_a_folder_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = measured(place, "folder")
-    assert result["figures"]["FD-lite0"] > 0
+    assert result["metrics"]["FD-lite0"] > 0
     assert result["protocol"]["name"] == "small"
     assert result["source"] == str(place / "folder")
     assert result["data"]["path"] == str(place / "real")
@@ -161,7 +161,7 @@ def test_a_store_against_itself_is_at_no_distance(place: Path) -> None:
     file = place / "itself.result.json"
     arguments = [str(place / "store"), "--data", str(place / "store"), "--protocol", str(place / "itself.json")]
     main([*arguments, "--json", str(file), "--no-cache"])
-    assert json.loads(file.read_text())["figures"]["FD-lite0"] == pytest.approx(0, abs=1e-9)
+    assert json.loads(file.read_text())["metrics"]["FD-lite0"] == pytest.approx(0, abs=1e-9)
     assert not (place / "store" / "evaluation").exists()
 
 
@@ -176,7 +176,7 @@ def test_without_inception_weights_lite0_stands_in_by_name(
     arguments = [str(place / "store"), "--data", str(place / "real"), "--protocol", str(place / "paper.json")]
     main([*arguments, "--json", str(file)])
     result = json.loads(file.read_text())
-    assert "FID" not in result["figures"]
+    assert "FID" not in result["metrics"]
     assert result["protocol"]["features"] == result["features"]["name"] == "lite0"
     assert "lite0 takes their place" in capsys.readouterr().err
     with pytest.raises(UserError, match="the Inception weights are not on this machine"):

@@ -1,5 +1,6 @@
 """The whole way on the command line: prepare, train, stop, resume, sample, look; and every mistake in one line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tiny import TINY_OVERRIDES, write_images
 from vitgan.cli.main import COMMANDS, dispatch, main
 from vitgan.errors import UserError
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
+from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 
 TRAIN = ["train", "cifar10-tiny", *TINY_OVERRIDES]
 
@@ -99,7 +103,9 @@ def test_info_shows_presets_runs_and_models(run: Path, capsys: pytest.CaptureFix
     dispatch(["info", str(run)])
     text = capsys.readouterr().out
     assert "cifar10-tiny" in text
-    assert "GFLOPs" in text
+    assert str(run / "samples" / "000000k012.png") in text
+    dispatch(["train", "--resume", str(run), "--dry-run"])
+    assert "GFLOPs" in capsys.readouterr().out
     dispatch(["info", "cifar10"])
     assert "11,380,995 parameters" in capsys.readouterr().out
 
@@ -183,6 +189,7 @@ def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) ->
         ("train nothing", "unknown preset 'nothing'"),
         ("train quickstart --training.batch-size 7 --training.micro-batch-size 2", "(--training.micro-batch-size)"),
         ("evaluate nothing --batch-size 0", "--batch-size must"),
+        ("train quickstart --model.discriminator.kind nothing", "--model.discriminator.kind must"),
     ],
 )
 def test_exit_code_2_and_the_options_name(
@@ -196,6 +203,26 @@ def test_exit_code_2_and_the_options_name(
     assert printed.startswith("vitgan: ")
     assert printed.count("\n") == 1
     assert said in printed
+
+
+def test_networks_of_another_kind_are_taken_with_their_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ["--model.discriminator.kind", "projected", "--model.generator.kind=stylegan2"]
+    dispatch(["train", "cifar10-tiny", *kinds, "--model.discriminator.width", "32", "--dry-run"])
+    model = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]["model"]
+    assert model["discriminator"] == ProjectedDiscriminatorConfig(width=32).model_dump()
+    assert model["generator"] == StyleGAN2GeneratorConfig().model_dump()
+    assert (
+        refused("train", "cifar10-tiny", *kinds, "--model.discriminator.dim", 8).parameter != "model.discriminator.dim"
+    )
+    wrong = refused("train", "cifar10-tiny", "--model.discriminator.kind", "inr")
+    assert wrong.parameter == "model.discriminator.kind"
+
+
+def test_env_says_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(["env"])
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["torch"] == torch.__version__
+    assert f"{torch.get_num_threads()} threads" in rows["processor"]
 
 
 HELP = [
@@ -224,12 +251,14 @@ def test_help_is_readable_in_80_columns(
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", *(f"{name} --help" for name in COMMANDS if name != "train"), "explore zoom --help"]
+    "words",
+    [*((name, "--help") for name in COMMANDS), ("--help",), ("explore", "zoom", "--help"), ("info",), ("info", "RUN")],
 )
-def test_help_does_not_import_torch(words: str) -> None:
+def test_what_only_tells_does_not_import_torch(words: tuple[str, ...], run: Path) -> None:
+    words = tuple(str(run) if word == "RUN" else word for word in words)
     code = (
         f"import sys, contextlib; from vitgan.cli.main import dispatch\n"
-        f"with contextlib.suppress(SystemExit): dispatch({words.split()})\n"
+        f"with contextlib.suppress(SystemExit): dispatch({[*words]})\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

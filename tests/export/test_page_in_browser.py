@@ -44,7 +44,9 @@ def fetched_runtime() -> Path:
 def generator() -> Generator:
     """Conditional, with an implicit decoder, and latents long enough to be PyTorch's in the browser."""
     config = ViTGeneratorConfig(**{**VIT, "z_dim": 24})
-    made = build_generator(GeneratorSpec(resolution=16, num_classes=3, generator=config), seed=2)
+    made = build_generator(
+        GeneratorSpec(resolution=16, num_classes=3, class_names=("ant", "bat", "cat"), generator=config), seed=2
+    )
     made.requires_grad_(False).eval().update_w_mean()
     return made
 
@@ -82,9 +84,11 @@ def set_control(page: Page, name: str, value: object) -> str:
 
 
 def test_images_equal_pytorchs(page: Page, generator: Generator) -> None:
-    for seed, psi, label in ((0, 1.0, 0), (3, 0.7, 2), (4294967295, 1.2, 1)):
-        pixels = np.array(page.evaluate(f"vitgan.image({seed}, {psi}, {label})"), np.float32).reshape(3, 16, 16)
-        expected = generator.sample(1, seed, psi, torch.tensor([label]))[0]
+    for seed, psi, label in ((0, 1.0, 0), (3, 0.7, 2), (4294967295, 1.2, 1), (5, 1.0, None)):
+        asked = "null" if label is None else label
+        pixels = np.array(page.evaluate(f"vitgan.image({seed}, {psi}, {asked})"), np.float32).reshape(3, 16, 16)
+        labels = None if label is None else torch.tensor([label])
+        expected = next(generator.of_seeds([seed], psi, labels))[0]
         torch.testing.assert_close(torch.from_numpy(pixels).clamp(-1, 1), expected, atol=1e-4, rtol=0)
 
 
@@ -101,13 +105,22 @@ def test_detail_equals_pytorchs(page: Page, generator: Generator) -> None:
 
 def test_every_control_changes_the_image_and_back(page: Page) -> None:
     plain = set_control(page, "seed", 5)
-    for name, value, back in (("seed", 6, 5), ("psi", 0.5, 1), ("class", 1, 0), ("zoom", True, False), ("mix", 1, 3)):
+    for name, value, back in (("seed", 6, 5), ("psi", 0.5, 1), ("class", 1, ""), ("zoom", True, False), ("mix", 1, 3)):
         assert set_control(page, name, value) != plain, name
         assert set_control(page, name, back) == plain, name
     blended = set_control(page, "blend", 50)
     assert blended != plain
     assert set_control(page, "second", 9) != blended
     assert set_control(page, "blend", 0) == plain
+
+
+def test_seeds_and_classes_go_by_name(page: Page) -> None:
+    set_control(page, "seed", 5)
+    names = "[...document.getElementById('class').options].slice(1).map((option) => option.text)"
+    assert page.evaluate(names) == ["ant", "bat", "cat"]
+    assert ", cat, " in page.evaluate("document.getElementById('status').textContent")
+    labels = "[...document.querySelectorAll('#gallery button')].map((one) => one.ariaLabel)"
+    assert page.evaluate(labels)[:3] == ["Seed 6, ant", "Seed 7, bat", "Seed 8, cat"]
 
 
 def test_keys_and_buttons_move_the_seed(page: Page) -> None:

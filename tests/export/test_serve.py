@@ -1,6 +1,10 @@
 import http.client
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -11,10 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from generators import make
+from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.export.serve import make_server
 from vitgan.files.pictures import image_grid
+from vitgan.models.build import GeneratorSpec
+from vitgan.pretrained.generators import save
 
 GENERATOR = make("vit", num_classes=3)
 GENERATOR.class_names = ("ант", "bat", "cat")
@@ -118,3 +124,17 @@ def test_a_taken_port_is_one_line(server: ThreadingHTTPServer) -> None:
         with pytest.raises(UserError) as error:
             make_server(GENERATOR, None, port)
         assert error.value.parameter == "port"
+
+
+def test_a_server_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    model = save(GENERATOR, GeneratorSpec(resolution=16, num_classes=3, generator=KINDS["vit"]), tmp_path / "model")
+    (tmp_path / "temporary").mkdir()
+    command = [sys.executable, "-m", "vitgan", "serve", str(model), "--no-page", "--port", "0"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert "127.0.0.1" in process.stdout.readline()
+        assert len(list((tmp_path / "temporary").iterdir())) == 1
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not list((tmp_path / "temporary").iterdir())

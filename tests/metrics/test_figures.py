@@ -60,13 +60,13 @@ def test_the_distance_equals_torchmetrics_with_the_same_features() -> None:
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
     metric.update(generated, real=False)
-    figures = toy_result(generated, real)["figures"]
+    figures = toy_result(generated, real)["metrics"]
     assert figures["FD-toy"] == pytest.approx(metric.compute().item(), rel=1e-6)
 
 
 def test_figures_do_not_depend_on_how_images_arrive() -> None:
     real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
-    results = [toy_result(generated, real, PROTOCOL, *sizes)["figures"] for sizes in ((600,), (1, 7, 64))]
+    results = [toy_result(generated, real, PROTOCOL, *sizes)["metrics"] for sizes in ((600,), (1, 7, 64))]
     assert results[0] == pytest.approx(results[1], rel=1e-12)
 
 
@@ -80,8 +80,8 @@ def test_processes_share_the_work() -> None:
     second = summarize(rest, extractor, count=344, first_position=256, **settings)
     first.merge(second)
     first_texture.merge(second_texture)
-    merged = compare(first, first_texture, reference_of(real, extractor), PROTOCOL, extractor)["figures"]
-    assert merged == pytest.approx(toy_result(generated, real)["figures"], rel=1e-6)
+    merged = compare(first, first_texture, reference_of(real, extractor), PROTOCOL, extractor)["metrics"]
+    assert merged == pytest.approx(toy_result(generated, real)["metrics"], rel=1e-6)
 
 
 def test_no_random_state_is_touched_or_used() -> None:
@@ -102,7 +102,7 @@ def test_train_against_test_is_near_zero_after_correction() -> None:
     """Both drawn alike: the plain distance keeps a bias of order 1/n, the extrapolated one is much nearer to 0."""
     plain, corrected = [], []
     for seed in range(6):
-        figures = toy_result(toy_images(400, seed=2 * seed), toy_images(400, seed=2 * seed + 1))["figures"]
+        figures = toy_result(toy_images(400, seed=2 * seed), toy_images(400, seed=2 * seed + 1))["metrics"]
         plain.append(figures["FD-toy"])
         corrected.append(figures["FD-extrapolated-toy"])
     assert min(plain) > 0
@@ -112,12 +112,12 @@ def test_train_against_test_is_near_zero_after_correction() -> None:
 def test_report_is_complete_and_plain_json() -> None:
     result = toy_result(toy_images(600), toy_images(90, seed=1))
     assert json.loads(json.dumps(result)) == result
-    assert list(result["figures"]) == [
+    assert list(result["metrics"]) == [
         figure.general + ("-toy" if figure.features else "") for figure in FIGURES.values()
     ]
     assert list(result["real"]) == ["near-copies-toy", "seam", "repeat-share", "spectrum-distance"]
     assert result["patch_size"] == 4
-    assert result["score"] == {"name": "FD-toy", "value": result["figures"]["FD-toy"], "better": "lower"}
+    assert result["score"] == {"name": "FD-toy", "value": result["metrics"]["FD-toy"], "better": "lower"}
     assert result["protocol"] == PROTOCOL.to_dict()
     assert result["images"] == {
         "generated": 600,
@@ -134,7 +134,7 @@ def test_only_the_papers_network_makes_fids() -> None:
     real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
     extractor = dataclasses.replace(toy_extractor("inception"), paper_comparable=True)
     result = evaluate([generated], reference_of(real, extractor), PROTOCOL, extractor)
-    names = list(result["figures"])
+    names = list(result["metrics"])
     assert names[:6] == ["FID", "FID-extrapolated", "KID", "KID-std", "IS", "IS-std"]
     # The field measures these with another network, so they never stand alone.
     assert names[6:10] == ["precision-inception", "recall-inception", "density-inception", "coverage-inception"]
@@ -151,9 +151,9 @@ def test_pixels_are_those_of_images_drawn_from_all_places() -> None:
     places = PROTOCOL.choose(600, 80)
     assert (places >= 450).sum() > 10
     drawn = seam(power_in_patch(high_pass(generated[torch.from_numpy(places)]), 4))
-    assert result["figures"]["seam"] == pytest.approx(drawn, rel=1e-9)
-    assert result["figures"]["seam"] > 1.1 * seam(power_in_patch(high_pass(generated[:80]), 4))
-    assert result["figures"]["spectrum-distance"] > 3 * result["real"]["spectrum-distance"]
+    assert result["metrics"]["seam"] == pytest.approx(drawn, rel=1e-9)
+    assert result["metrics"]["seam"] > 1.1 * seam(power_in_patch(high_pass(generated[:80]), 4))
+    assert result["metrics"]["spectrum-distance"] > 3 * result["real"]["spectrum-distance"]
 
 
 def test_the_patch_is_the_generators() -> None:
@@ -171,9 +171,9 @@ def test_copies_of_real_images_are_found() -> None:
     real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
     honest = toy_result(generated, real)
     generated[::3] = real[:200]
-    copied = toy_result(generated, real)["figures"]["near-copies-toy"]
-    assert honest["figures"]["near-copies-toy"] < 0.1
-    assert copied > honest["figures"]["near-copies-toy"] + 0.15  # a third, of which two thirds lie in the sample
+    copied = toy_result(generated, real)["metrics"]["near-copies-toy"]
+    assert honest["metrics"]["near-copies-toy"] < 0.1
+    assert copied > honest["metrics"]["near-copies-toy"] + 0.15  # a third, of which two thirds lie in the sample
     assert honest["real"]["near-copies-toy"] == 0.01
 
 
@@ -221,7 +221,7 @@ def lite_figures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable
     reference = reference_of(images[:120], extractor, protocol)
 
     def measure(treat: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        figures = evaluate([treat(images[120:])], reference, protocol, extractor)["figures"]
+        figures = evaluate([treat(images[120:])], reference, protocol, extractor)["metrics"]
         return {name.removesuffix("-lite0"): value for name, value in figures.items()}
 
     return measure

@@ -13,10 +13,10 @@ from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec
-from vitgan.pretrained.hub import HubModel, check_push, read_figures
+from vitgan.pretrained.hub import HubModel, check_push, read_metrics
 
 FIGURES = {
-    "figures": {"FID": 6.6612, "IS": 9.3},
+    "metrics": {"FID": 6.6612, "IS": 9.3},
     "protocol": {"name": "cifar10-train-50k", "truncation": 1.0, "seed": 0},
     "images": {"generated": 50000, "reference": 50000},
     "features": {"name": "inception"},
@@ -27,7 +27,7 @@ SPEC = GeneratorSpec(resolution=16, generator=KINDS["vit"])
 def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
     generator = make("vit")
     (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
-    folder = HubModel(generator, read_figures(tmp_path / "figures.json")).save(tmp_path / "my-model")
+    folder = HubModel(generator, read_metrics(tmp_path / "figures.json")).save(tmp_path / "my-model")
     assert sorted(p.name for p in folder.iterdir()) == [
         ".vitgan.json",
         "README.md",
@@ -64,13 +64,13 @@ def test_without_figures_the_card_says_so(tmp_path: Path) -> None:
     assert "Not measured." in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("figures", [{}, {"figures": 3}, []])
+@pytest.mark.parametrize("figures", [{}, {"metrics": 3}, []])
 def test_other_json_is_no_evaluation(tmp_path: Path, figures: object) -> None:
     with pytest.raises(UserError, match="no evaluation"):
         HubModel(make("vit"), figures)  # pyright: ignore[reportArgumentType]
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(UserError, match="cannot read the figures"):
-        read_figures(tmp_path / "broken.json")
+    with pytest.raises(UserError, match="cannot read the metrics"):
+        read_metrics(tmp_path / "broken.json")
 
 
 class Api:
@@ -115,7 +115,7 @@ def test_a_refused_push_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
     card = ModelCard.load(HubModel(make("vit"), FIGURES, title="A: b").save(tmp_path / "m") / "README.md")
     assert isinstance(card.data, ModelCardData)
-    assert {one.metric_type: one.metric_value for one in card.data.eval_results or ()} == FIGURES["figures"]
+    assert {one.metric_type: one.metric_value for one in card.data.eval_results or ()} == FIGURES["metrics"]
     assert card.data.library_name == "vitgan"
     assert card.data.pipeline_tag == "unconditional-image-generation"
 

@@ -19,10 +19,10 @@ from vitgan.errors import UserError
 from vitgan.training.checkpoint import CheckpointManifest, verify_checkpoint
 from vitgan.training.guard import MOST_ROLLBACKS, MOST_SKIPPED_IN_A_ROW, Guard
 from vitgan.training.hooks import Hooks
-from vitgan.training.log import Statistics
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import Objective
 from vitgan.training.randomness import StepRandomness
+from vitgan.training.statistics import Statistics
 
 
 @pytest.fixture(scope="module")

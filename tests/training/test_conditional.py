@@ -124,7 +124,7 @@ def test_evaluations_draw_classes_in_the_shares_of_the_images(
 
     def evaluate(images: Iterator[Tensor], *arguments: object, **options: object) -> dict[str, object]:
         drawn.append(torch.cat(list(images)))
-        return {"figures": {}, "score": {"name": "FD", "value": 1.0}}
+        return {"metrics": {}, "score": {"name": "FD", "value": 1.0}}
 
     fields = {"name": "tiny", "purpose": "", "features": "lite0", "generated_images": 24, "splits": 2}
     fields |= {"least_store_images": 20, "manifold_images": 20, "kernel_subsets": 2, "kernel_subset_size": 8}

@@ -78,8 +78,12 @@ def test_run_with_evaluations_equals_one_without(store: str, protocol: str, tmp_
 
 def test_best_checkpoint_outlives_newer_ones(store: str, tmp_path: Path) -> None:
     scores = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
-    hooks = Hooks(evaluate=lambda generator: Evaluation({}, "FD", next(scores)), evaluate_every_kimg=0.004)
+    told: list[str] = []
+    hooks = Hooks(lambda *_: None, on_notice=told.append, evaluate_every_kimg=0.004)
+    hooks.evaluate = lambda generator: Evaluation({}, "FD", next(scores))
     run = vitgan.train(tiny_run(store, keep_checkpoints=1), tmp_path, hooks=hooks)
+    assert ["the best so far" in line for line in told] == [True, True, False, False, False, False]
+    assert "FD 2" in told[2]
     assert [c.name for c in checkpoints(run)] == ["000000k008", "000000k024"]
     best = best_checkpoint(run)
     assert best is not None

@@ -15,10 +15,11 @@ from vitgan.config import RunConfig
 from vitgan.devices import choose_precision
 from vitgan.errors import UserError
 from vitgan.training.hooks import Hooks
-from vitgan.training.log import MetricsFile, Statistics, read_metrics
+from vitgan.training.log import MetricsFile, read_metrics
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import Batch
 from vitgan.training.randomness import StepRandomness
+from vitgan.training.statistics import Statistics
 
 
 def trainer(config: RunConfig, folder: Path, precision: str = "no") -> Trainer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from vitgan.cli.arguments import Positive, Seed
-from vitgan.cli.progress import log_line
+from vitgan.cli.progress import Remaining, losses
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.commands import command
 from vitgan.errors import UserError
@@ -99,13 +99,20 @@ def base_config(base: "RunConfig", data: str | None, protocol: str, paper_object
 
 
 def _hooks(received: list[int]) -> "Callable[[str, RunConfig], Hooks]":
-    """Hooks for each run: its log in lines, and an end where a signal asks for it."""
+    """Hooks for each run: its log and notices in lines, and an end where a signal asks for it."""
     from vitgan.training.hooks import Hooks
 
     def hooks_for(name: str, config: "RunConfig") -> Hooks:
-        def on_log(record: dict[str, float]) -> None:
-            print(f"{name}: {log_line(record, config)}", file=sys.stderr)
+        remaining = Remaining(config.training)
 
-        return Hooks(on_log=on_log, should_stop=lambda: bool(received))
+        def say(line: str) -> None:
+            print(f"{name}: {line}", file=sys.stderr)
+
+        return Hooks(
+            on_step=remaining.update,
+            on_log=lambda record: say(f"{remaining}  {losses(record)}"),
+            on_notice=say,
+            should_stop=lambda: bool(received),
+        )
 
     return hooks_for

@@ -246,7 +246,7 @@ def _prepare(source: Source, output: Output) -> None:
     _print_description(store)
     from vitgan.presets import recommended  # torch takes longer than a small preparation
 
-    preset, *sizes = recommended(store.resolution, store.channels)
+    preset, *sizes = recommended(store.resolution, store.channels, store.labels is not None)
     print(f"next: {command('train', preset, '--data', store.path, *sizes)}")
 
 

@@ -91,7 +91,7 @@ def print_result(result: dict[str, Any]) -> None:
     table = Table("metric", "value", "real images", "better")
     table.title = f"{result['source']} against {result['data']['path']}"
     table.columns[1].justify = table.columns[2].justify = "right"
-    for (name, value), metric in zip(result["figures"].items(), FIGURES.values(), strict=True):
+    for (name, value), metric in zip(result["metrics"].items(), FIGURES.values(), strict=True):
         real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
         table.add_row(name, f"{value:.5g}", real, arrows[metric.better])
     console = Console()

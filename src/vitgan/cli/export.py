@@ -44,7 +44,7 @@ def onnx(
 
 def hub(
     model: Model,
-    figures: Path | None = None,
+    metrics: Path | None = None,
     title: str = "",
     about: str = "",
     storage: Literal["float32", "float16"] = "float32",
@@ -55,10 +55,10 @@ def hub(
 ) -> None:
     """A folder with weights, configuration, sample grid and model card.
 
-    example: vitgan export hub runs/00000-quickstart --figures fid.json --out mine
+    example: vitgan export hub runs/00000-quickstart --metrics fid.json --out mine
 
     Args:
-        figures: What `vitgan evaluate --json` wrote, for the card.
+        metrics: What `vitgan evaluate --json` wrote, for the card.
         title: Of the card; default the folder's name.
         about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
         storage: float16 halves the file of weights; it is loaded as float32.
@@ -68,17 +68,17 @@ def hub(
         out: The folder; it must be new, empty, or a model folder as it was written.
     """
     from vitgan.pretrained.generators import MODEL_FOLDER, locate
-    from vitgan.pretrained.hub import HubModel, check_push, read_figures
+    from vitgan.pretrained.hub import HubModel, check_push, read_metrics
     from vitgan.runs.provenance import provenance
 
     check_folder(out, MODEL_FOLDER)
-    read = read_figures(figures) if figures else None
+    read = read_metrics(metrics) if metrics else None
     if push:
         check_push(push)
     weights, _ = locate(model)
     made = HubModel.from_pretrained(
         model,
-        figures=read,
+        metrics=read,
         title=title,
         name=name or push or "",
         trained=provenance(weights.parent),

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from pydantic import BaseModel
 
+from vitgan.cli.progress import losses
+from vitgan.commands import PRESET_NAMES, PRESETS, SIZES, VARIANTS, command
 from vitgan.errors import UserError
-from vitgan.files import one_line
-from vitgan.pretrained.names import WEIGHTS, bundled_models, find_model
+from vitgan.files import one_line, read_model
+from vitgan.pretrained.names import CONFIG, WEIGHTS, bundled_models, find_model
+from vitgan.training.log import EVALUATION, read_metrics
 
 if TYPE_CHECKING:
     from vitgan.models.build import GeneratorSpec, ModelConfig
@@ -34,9 +38,9 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
         _list_bundled()
         _list_runs(runs)
         return
-    from vitgan.presets import PRESETS, preset, summary
+    if name in PRESET_NAMES:
+        from vitgan.presets import preset, summary
 
-    if name in PRESETS:
         print(f"preset {name}: {summary(name)}")
         _show_model(preset(name).model)
         if name in bundled_models():
@@ -46,7 +50,7 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
     try:
         folder = find_model(name)
     except UserError as error:
-        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a model: {error}") from error
+        raise UserError(f"{name!r} is neither a preset (`vitgan info` lists them) nor a model: {error}") from error
     _show_folder(folder)
 
 
@@ -54,31 +58,23 @@ COMMAND = info
 
 
 def _list_presets() -> None:
-    from vitgan.presets import CPU_PRESETS, PAPER_SIZES, VARIANTS, summary
-
     print("presets (`vitgan info PRESET` shows sizes and costs):")
-    for name in (*CPU_PRESETS, *PAPER_SIZES):
-        print(f"  {name:<22} {summary(name)}")
-    print(f"and, of each of {', '.join(PAPER_SIZES)}:")
-    for name, variant in VARIANTS.items():
-        print(f"  ...-{name:<18} {' '.join((variant.__doc__ or '').split())}")
+    for name, about in (PRESETS | SIZES).items():
+        print(f"  {name:<22} {about}")
+    print(f"and, of each of {', '.join(SIZES)}:")
+    for name, about in VARIANTS.items():
+        print(f"  ...-{name:<18} {about}")
 
 
 def _list_bundled() -> None:
-    from vitgan.pretrained.generators import locate
-
     models = bundled_models()
     print("\nbundled models (`vitgan sample MODEL --grid grid.png`):" if models else "\nno bundled models")
     for name, folder in models.items():
-        weights, spec = locate(folder)
-        images = f"{spec.resolution}×{spec.resolution} {'grey' if spec.channels == 1 else 'RGB'}"
-        print(f"  {name:<14} {images}, {weights.stat().st_size / 1e6:.1f} MB")
+        images = read_model(folder / CONFIG, Images, "model")
+        print(f"  {name:<14} {images}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB")
 
 
 def _list_runs(folder: Path) -> None:
-    from vitgan.training.checkpoint import checkpoints
-    from vitgan.training.log import read_metrics
-
     runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
     if not runs:
         print(f"\nno runs in {folder}")
@@ -87,26 +83,81 @@ def _list_runs(folder: Path) -> None:
     for run in runs:
         records = read_metrics(run / "metrics.jsonl")
         images = records[-1]["images"] if records else 0
-        newest = checkpoints(run)
-        print(f"{run!s:<40} {images / 1000:>9.1f}  {newest[-1].name if newest else 'none'}")
+        print(f"{run!s:<40} {images / 1000:>9.1f}  {(['none', *_checkpoints(run)])[-1]}")
+
+
+def _checkpoints(run: Path) -> list[str]:
+    """Names, oldest first; whether they are whole shows when they are loaded."""
+    return sorted(p.name for p in (run / "checkpoints").glob("[0-9]*k[0-9]*"))
+
+
+class Images(BaseModel):
+    """What is said of a model's images. Configurations are not read as a whole, which would import torch."""
+
+    resolution: int
+    channels: int
+    num_classes: int = 0
+
+    def __str__(self) -> str:
+        classes = f", {self.num_classes} classes" if self.num_classes else ""
+        return f"{self.resolution}×{self.resolution} {'grey' if self.channels == 1 else 'RGB'}{classes}"
+
+
+class Length(BaseModel):
+    """How long a run is to train."""
+
+    total_kimg: float
+    max_minutes: float | None = None
+    max_cpu_minutes: float | None = None
+
+
+class Run(BaseModel):
+    """What is said of a run's configuration."""
+
+    preset: str
+    data: str
+    model: Images
+    training: Length
+
+
+class Best(BaseModel):
+    """What is said of a run's best checkpoint."""
+
+    checkpoint: str
+    name: str
+    score: float
+
+
+def _show_run(path: Path) -> None:
+    """A short table."""
+    run = read_model(path / CONFIG, Run, "run")
+    records = read_metrics(path / "metrics.jsonl")
+    last = {key: value for record in records for key, value in record.items()}
+    pictures = sorted((path / "samples").glob("*.png"))
+    rows: dict[str, object] = {"run": path, "preset": run.preset, "data": run.data, "images": run.model}
+    rows["trained"] = f"{last.get('images', 0) / 1000:.1f} of {run.training.total_kimg:g} kimg"
+    if "images_per_second" in last:
+        rows["speed"] = f"{last['images_per_second']:.0f} images/s"
+        rows["last log"] = losses(last)
+    if scores := [f"{key.removeprefix(EVALUATION)} {value:.4g}" for key, value in last.items() if EVALUATION in key]:
+        rows["last evaluation"] = scores[0]
+    if (path / "best.json").exists():
+        best = read_model(path / "best.json", Best, "best checkpoint")
+        rows["best"] = f"{best.name} {best.score:.4g} at {best.checkpoint}"
+    rows["checkpoints"] = ", ".join(_checkpoints(path)[-3:]) or "none"
+    rows["picture"] = pictures[-1] if pictures else "none"
+    rows["go on"] = command("train", "--resume", path)
+    rows["sizes, costs"] = command("train", "--resume", path, "--dry-run")
+    for name, value in rows.items():
+        print(f"{name:<16} {one_line(str(value))}")
 
 
 def _show_folder(path: Path) -> None:
-    from vitgan.pretrained.generators import locate
-    from vitgan.runs.folder import config_of_run
-    from vitgan.training.checkpoint import latest_checkpoint
-    from vitgan.training.log import read_metrics
-
-    if (path / "config.json").exists() and not (path / WEIGHTS).exists():
-        config = config_of_run(path)
-        newest = latest_checkpoint(path)
-        print(f"run {path}: preset {config.preset}, data {config.data}")
-        print(f"newest whole checkpoint: {newest.name if newest else 'none'}")
-        records = read_metrics(path / "metrics.jsonl")
-        if records:
-            print("last log: " + ", ".join(f"{k} {v:.4g}" for k, v in records[-1].items()))
-        _show_model(config.model)
+    if (path / CONFIG).exists() and not (path / WEIGHTS).exists():
+        _show_run(path)
         return
+    from vitgan.pretrained.generators import locate
+
     weights, spec = locate(path)
     print(f"model {weights}")
     card = weights.with_name("README.md")

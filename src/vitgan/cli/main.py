@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from vitgan.errors import ProcessError, UserError
 from vitgan.runs.processes import one_of_several, speaks
 
 if TYPE_CHECKING:
-    from vitgan.cli.parsing import Command, Group
+    from vitgan.cli.parsing import Group
 
 COMMANDS = {
     "data": "prepare images for training: your own folder, CIFAR-10, Fashion-MNIST, ...",
@@ -28,6 +29,7 @@ COMMANDS = {
     "serve": "the web page and a PNG endpoint on this machine",
     "ablate": "train a table of variants at one budget, and write its report",
     "info": "show presets, runs and models",
+    "env": "versions, devices and threads, for a bug report",
 }
 """Each is in a module of its name."""
 
@@ -36,7 +38,7 @@ ABOUT = f"""Train, study and use GANs made of Vision Transformers.
 examples:
   vitgan train quickstart
   vitgan data folder --source my_photos --resolution 32 --out data/mine
-  vitgan train {RECOMMENDED} --data data/mine
+  vitgan train {RECOMMENDED} --model.no-conditional --data data/mine
   vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
 
 
@@ -111,11 +113,11 @@ def command_tree(words: list[str]) -> "Group":
     Raises:
         UserError: If there is no such command, or it cannot be done here.
     """
-    from vitgan.cli.parsing import Group, restore_docstrings
+    from vitgan.cli.parsing import Group, listed, restore_docstrings
 
     name = words[0]
     if name not in COMMANDS:
-        return Group(ABOUT, {name: _only_listed(text) for name, text in COMMANDS.items()})
+        return Group(ABOUT, {name: listed(text) for name, text in COMMANDS.items()})
     if name != "train" and one_of_several():
         raise UserError(f"`vitgan {name}` is work for one process: start it without torchrun")
     try:
@@ -129,19 +131,14 @@ def command_tree(words: list[str]) -> "Group":
     return Group(ABOUT, {name: node})
 
 
-def _only_listed(text: str) -> "Command":
-    def other() -> None: ...
-
-    other.__doc__ = text
-    return other
-
-
 def _option(error: UserError, arguments: list[str]) -> str:
     """ " (--batch-size)": how the command calls the parameter that an error names, unless the error says it."""
     if error.parameter is None:
         return ""
     from vitgan.cli.parsing import find, option
 
-    _, node = find(command_tree(arguments), arguments)
-    name = option(node, error.parameter)
+    name = None
+    with suppress(UserError):  # the same again where the tree itself cannot be made
+        _, node = find(command_tree(arguments), arguments)
+        name = option(node, error.parameter)
     return f" ({name})" if name and name not in str(error) else ""

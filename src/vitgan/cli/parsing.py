@@ -34,6 +34,15 @@ class Group(NamedTuple):
     commands: "dict[str, Group | Command]"
 
 
+def listed(about: str) -> Command:
+    """A command that is in a list of commands, and not the one that is meant."""
+
+    def other() -> None: ...
+
+    other.__doc__ = about
+    return other
+
+
 def parse(tree: Group, words: list[str], nullable: bool = False) -> Callable[[], None]:
     """The command that the words ask for, with its arguments, ready to be called; `--help` prints and ends the process.
 

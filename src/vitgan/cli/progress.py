@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from vitgan.config import RunConfig
+    from vitgan.training.clock import Clock
+    from vitgan.training.config import TrainingConfig
     from vitgan.training.hooks import Hooks
+
+    class Bar(Progress):
+        """What `_bar` makes."""
+
+        below: str
+
 
 OnProgress = Callable[[int, int], None]
 
@@ -59,6 +67,42 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[OnProgress]:
         yield on_progress
 
 
+class Remaining:
+    """How far a training is: of its budgets in images, minutes and minutes of the processor, the one that ends first.
+
+    Attributes:
+        images: Seen so far.
+        images_per_second: Since this process began.
+        share: Part of the budget that is used up, in [0, 1].
+        seconds: Left of it.
+    """
+
+    def __init__(self, training: "TrainingConfig") -> None:
+        self.total_images = training.total_kimg * 1000
+        self._wall, self._cpu = ((minutes or 0) * 60 for minutes in (training.max_minutes, training.max_cpu_minutes))
+        self.images = self._first = 0
+        self.images_per_second = self.share = self.seconds = 0.0
+
+    def update(self, images: int, clock: "Clock") -> None:
+        """A hook `on_step`."""
+        self._first = self._first or images  # the first step is no measure: libraries are loaded in it
+        wall, cpu = clock.wall_seconds, clock.cpu_seconds
+        self.images, self.images_per_second = images, (images - self._first) / max(wall, 1e-9)
+        left = self.total_images - images
+        ends = [(left / max(self.images_per_second, 1e-9), images / self.total_images)]
+        if self._wall:
+            ends.append((self._wall - wall, wall / self._wall))
+        if self._cpu:
+            ends.append(((self._cpu - cpu) * wall / max(cpu, 1e-9), cpu / self._cpu))
+        self.seconds, share = min(ends)
+        self.share = min(share, 1.0)
+
+    def __str__(self) -> str:
+        left = f"{duration(self.seconds)} left" if self.images_per_second else "…"
+        counts = f"{self.images / 1000:.1f}/{self.total_images / 1000:g} kimg  {self.images_per_second:.0f} images/s"
+        return f"{self.share:4.0%}  {left:<15}  {counts}"
+
+
 @contextmanager
 def training_display(config: "RunConfig") -> "Iterator[Hooks]":
     """Hooks that show a run's progress on standard error; silent on all processes but the first."""
@@ -67,42 +111,27 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
     if not speaks():
         yield Hooks()
         return
+    remaining = Remaining(config.training)
     if not draws_bars():
-        yield Hooks(on_log=lambda record: print(log_line(record, config), file=sys.stderr))
+
+        def on_log(record: dict[str, float]) -> None:
+            print(f"{remaining}  {losses(record)}", file=sys.stderr)
+
+        yield Hooks(on_step=remaining.update, on_log=on_log)
         return
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
 
-    columns = (
-        TextColumn("{task.fields[kimg]} kimg"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]} images/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[log]}"),
-    )
-    with _bar(*columns) as progress:
-        task = progress.add_task("train", total=round(config.training.total_kimg * 1000), kimg="0", rate="…", log="")
+    with _bar(BarColumn(bar_width=16), TextColumn("{task.description}")) as progress:
+        task = progress.add_task("", total=1.0)
 
-        def on_step(images_seen: int, images_in_all: int) -> None:
-            speed = progress.tasks[0].speed
-            kimg = f"{images_seen / 1000:.1f}/{images_in_all / 1000:g}"
-            progress.update(task, completed=images_seen, kimg=kimg, rate=f"{speed:.0f}" if speed else "…")
+        def on_step(images: int, clock: "Clock") -> None:
+            remaining.update(images, clock)
+            progress.update(task, completed=remaining.share, description=str(remaining))
 
-        yield Hooks(
-            on_step=on_step,
-            on_log=lambda record: progress.update(task, log=_short(record)),
-            on_samples=lambda path: progress.console.print(f"images: {path}"),
-        )
+        def on_log(record: dict[str, float]) -> None:
+            progress.below = losses(record)
 
-
-def log_line(record: dict[str, float], config: "RunConfig") -> str:
-    """A record of a training's log as one line for a log file."""
-    speed = record["images_per_second"]
-    left = (config.training.total_kimg * 1000 - record["images"]) / max(speed, 1e-9)
-    return (
-        f"{record['images'] / 1000:.1f}/{config.training.total_kimg:g} kimg  "
-        f"{speed:.0f} images/s  {duration(left)} left  {_short(record)}"
-    )
+        yield Hooks(on_step=on_step, on_log=on_log, on_samples=lambda path: progress.console.print(f"images: {path}"))
 
 
 def duration(seconds: float) -> str:
@@ -112,16 +141,27 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 100 else f"{max(seconds, 0):.0f} s"
 
 
-def _short(record: dict[str, float]) -> str:
+def losses(record: dict[str, float]) -> str:
     """ "D loss 0.69  G loss 0.71 ..."."""
     return "  ".join(f"{short} {record[name]:.3g}" for name, short in LOGGED.items() if name in record)
 
 
-def _bar(*columns: "ProgressColumn") -> "Progress":
-    from rich.console import Console
+def _bar(*columns: "ProgressColumn") -> "Bar":
+    from rich.console import Console, RenderableType
     from rich.progress import Progress
+    from rich.text import Text
 
-    return Progress(*columns, console=Console(stderr=True), speed_estimate_period=30)
+    class WithLine(Progress):
+        """A bar with a line below, which is cut where the terminal ends."""
+
+        below = ""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            if self.below:
+                yield Text(self.below, no_wrap=True, overflow="ellipsis")
+
+    return WithLine(*columns, console=Console(stderr=True), speed_estimate_period=30)
 
 
 def _log_lines(title: str, unit: str) -> OnProgress:

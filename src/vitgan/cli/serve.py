@@ -1,5 +1,6 @@
 """`vitgan serve MODEL`: the web page and a small endpoint, on this machine only."""
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +37,7 @@ def serve(
     if page:
         require_onnx()
     generator = load(model)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # else the page's folder would stay
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "web" if page else None
         # The server comes first: a port that is taken is known before the page is made.

@@ -4,35 +4,40 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vitgan.cli.parsing import Group
+from vitgan.cli.parsing import Group, listed
 from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.commands import RECOMMENDED, command
-from vitgan.config import RunConfig
-from vitgan.models.costs import model_costs
-from vitgan.presets import CPU_PRESETS, PAPER_SIZES, VARIANTS, preset, summary
-from vitgan.runs.folder import config_of_run
+from vitgan.commands import PRESETS, RECOMMENDED, SIZES, VARIANTS, command
+from vitgan.errors import UserError
 from vitgan.runs.processes import speaks
-from vitgan.runs.train import train
+
+if TYPE_CHECKING:
+    from vitgan.config import RunConfig
 
 ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
 
 `vitgan train PRESET --help` lists every field, each an option.
-
-variants of a data set's preset, e.g. cifar10-vanilla:
-  {", ".join(f"-{name}" for name in VARIANTS)}
+`--model.discriminator.kind projected` (vit, stylegan2) takes another network.
 
 examples:
   vitgan train quickstart
   vitgan train {RECOMMENDED} --data data/cifar10 --training.batch-size 64
   vitgan train cifar10 --model.discriminator.overlap 0 --dry-run
-  vitgan train --resume runs/00000-quickstart --training.total-kimg 200"""
+  vitgan train --resume runs/00000-quickstart --training.total-kimg 200
 
-Overridable = Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+variants of {", ".join(SIZES)}:
+{chr(10).join(f"  {f'cifar10-{name}':<25} {about}" for name, about in VARIANTS.items())}"""
+
+OVERRIDABLE = (tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands)
+OPTIONS = """Args:
+    resume: The run's folder.
+    out: Folder in which a new run folder is made.
+    dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
+"""
 
 
 def starts(words: list[str]) -> Group | Callable[..., None]:
@@ -41,43 +46,76 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     Raises:
         UserError: If there is no such preset (with the nearest one), or the run to resume cannot be read.
     """
+    if (folder := value_of("--resume", words)) is not None:
+        return resumed(folder)
+    if words and not words[0].startswith("-"):
+        return Group(ABOUT, {words[0]: from_preset(words)})
+    return Group(ABOUT, {name: listed(about) for name, about in (PRESETS | SIZES).items()})
+
+
+def value_of(option: str, words: list[str]) -> str | None:
+    """What stands behind an option, "--option value" or "--option=value"; None if it is not there."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--resume" or word.startswith("--resume="):
-            return resumed(config_of_run(Path(word.partition("=")[2] or following)))
-    named = words[:1] if words and not words[0].startswith("-") else [*CPU_PRESETS, *PAPER_SIZES]
-    return Group(ABOUT, {name: from_preset(name) for name in named})
+        if word.replace("_", "-") == option or word.startswith(f"{option}="):
+            return word.partition("=")[2] or following
+    return None
 
 
-def from_preset(name: str) -> Callable[..., None]:
-    """The command that trains from a preset."""
-    start = preset(name)
+def from_preset(words: list[str]) -> Callable[..., None]:
+    """The command that trains from a preset, with the kinds of networks that the words ask for."""
+    from vitgan.config import RunConfig
+    from vitgan.presets import preset, summary
 
-    def new(config: Overridable = start, out: Path = Path("runs"), dry_run: bool = False) -> None:
+    start = with_kinds(preset(words[0]), words)
+
+    def new(
+        config: Annotated[RunConfig, *OVERRIDABLE] = start, out: Path = Path("runs"), dry_run: bool = False
+    ) -> None:
         run(config, out, None, dry_run)
 
-    about = textwrap.fill(summary(name), 78, subsequent_indent="  ")
-    new.__doc__ = f"{about}\n\n{OPTIONS}"
+    new.__doc__ = f"{textwrap.fill(summary(words[0]), 78, subsequent_indent='  ')}\n\n{OPTIONS}"
     return new
 
 
-def resumed(start: RunConfig) -> Callable[..., None]:
-    """The command that goes on with a run."""
+def with_kinds(start: "RunConfig", words: list[str]) -> "RunConfig":
+    """A preset whose G or D is of another kind, with that kind's own defaults, where the words ask for it.
 
-    def go_on(resume: Path, config: Overridable = start, dry_run: bool = False) -> None:
+    Raises:
+        UserError: If there is no such kind.
+    """
+    from pydantic import ValidationError
+
+    from vitgan.presets import replaced
+
+    for network in ("generator", "discriminator"):
+        kind = value_of(f"--model.{network}.kind", words)
+        if kind in (None, getattr(start.model, network).kind):
+            continue
+        try:
+            model = replaced(start.model, **{network: {"kind": kind}})
+        except ValidationError as error:
+            kinds = error.errors()[0].get("ctx", {}).get("expected_tags", "")
+            field = f"model.{network}.kind"
+            raise UserError(f"--{field} must be one of {kinds}, but is {kind!r}", field) from error
+        start = start.model_copy(update={"model": model})
+    return start
+
+
+def resumed(folder: str) -> Callable[..., None]:
+    """The command that goes on with a run."""
+    from vitgan.config import RunConfig
+    from vitgan.runs.folder import config_of_run
+
+    start = config_of_run(Path(folder))
+
+    def go_on(resume: Path, config: Annotated[RunConfig, *OVERRIDABLE] = start, dry_run: bool = False) -> None:
         run(config, resume.parent, resume, dry_run)
 
     go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
     return go_on
 
 
-OPTIONS = """Args:
-    resume: The run's folder.
-    out: Folder in which a new run folder is made.
-    dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
-"""
-
-
-def run(config: RunConfig, out: Path, resume: Path | None, dry_run: bool) -> None:
+def run(config: "RunConfig", out: Path, resume: Path | None, dry_run: bool) -> None:
     """Trains, until the end or until a signal asks for it.
 
     Raises:
@@ -87,6 +125,8 @@ def run(config: RunConfig, out: Path, resume: Path | None, dry_run: bool) -> Non
     if dry_run:
         print(describe(config))
         return
+    from vitgan.runs.train import train
+
     with stop_on_signal() as received:
         with training_display(config) as hooks:
             hooks.should_stop = _asked(received)
@@ -115,8 +155,10 @@ def _asked(received: list[int]) -> Callable[[], bool]:
     return should_stop
 
 
-def describe(config: RunConfig) -> str:
+def describe(config: "RunConfig") -> str:
     """The resolved configuration with what it costs."""
+    from vitgan.models.costs import model_costs
+
     generator, discriminator = model_costs(config.model)
     weights = 4 * (5 * generator.parameters + 4 * discriminator.parameters)  # weights, gradients, Adam's two, EMA
     views = 4 if config.objective.bcr_real or config.objective.bcr_fake else 2

@@ -23,7 +23,7 @@ Precision = Literal["float32", "float16", "int8"]
 LARGEST_BATCH = 1024
 CHECKED_IMAGES = 16
 TIMED_SECONDS = 1.0
-INSTALL = "pip install onnx onnxscript onnxruntime"
+INSTALL = "pip install 'vitgan[onnx]'"
 
 
 class Bound(NamedTuple):

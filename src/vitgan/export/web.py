@@ -122,11 +122,13 @@ def export_web(generator: Generator, folder: Path, runtime: Path, title: str = "
 
 def page_description(generator: Generator, title: str) -> dict[str, object]:
     """What the page must know of the model."""
+    classes = list(generator.class_names or map(str, range(generator.num_classes)))
     return {
         "title": title,
         "resolution": generator.resolution,
         "channels": generator.channels,
-        "classes": generator.num_classes,
+        "classNames": classes,
+        "classesInTurn": generator.known_classes if classes else [],
         "zDim": generator.z_dim,
         "wDim": generator.w_dim,
         "numStyles": generator.num_styles,

@@ -136,7 +136,7 @@ def check_animation(path: Path) -> Path:
     if path.suffix.lower() not in (*ANIMATIONS, ".png"):
         raise UserError(f"cannot write {path}: end it in {', '.join(ANIMATIONS)}, or in .png for stills")
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
-        raise UserError("MP4 needs the package av: pip install av, or write a .gif or .webp")
+        raise UserError("MP4 needs the package av: pip install 'vitgan[video]', or write a .gif or .webp")
     return check_file(path)
 
 

@@ -110,7 +110,7 @@ def compare(
     """All figures of images, e.g. of statistics merged from several processes, against the reference.
 
     Returns:
-        A dictionary ready for JSON: "figures" (name -> value), "real" (the same of the real images, for figures that
+        A dictionary ready for JSON: "metrics" (name -> value), "real" (the same of the real images, for figures that
         have it), "score" (the figure to choose checkpoints by: name, value, and that lower is better), "protocol",
         "features", "images" (the numbers really used), "patch_size", "notes".
 
@@ -132,7 +132,7 @@ def compare(
     figures = {figure.name(extractor): values[key] for key, figure in FIGURES.items()}
     name = SCORE.name(extractor)
     return {
-        "figures": figures,
+        "metrics": figures,
         "real": {FIGURES[key].name(extractor): value for key, value in real.items()},
         "score": {"name": name, "value": figures[name], "better": SCORE.better},
         "protocol": protocol.to_dict(),

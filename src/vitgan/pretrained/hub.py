@@ -27,7 +27,7 @@ class HubModel(ModelHubMixin):
 
     Attributes:
         generator: The model.
-        figures: What `vitgan evaluate --json` wrote, for the card's table.
+        metrics: What `vitgan evaluate --json` wrote, for the card's table.
         title: Of the card; default the folder's or the repository's name.
         name: What the card tells `vitgan.load` to open; default a path.
         trained: Sentences for the card on how the model was trained; default none.
@@ -37,7 +37,7 @@ class HubModel(ModelHubMixin):
     """
 
     generator: Generator
-    figures: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
     title: str = ""
     name: str = ""
     trained: str = ""
@@ -46,7 +46,7 @@ class HubModel(ModelHubMixin):
     networks_of: Path | None = None
 
     def __post_init__(self) -> None:
-        figures_table(self.figures)  # says what is wrong with them
+        metrics_table(self.metrics)  # says what is wrong with them
 
     @classmethod
     def from_pretrained(cls, name: str | Path, /, **fields: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -95,7 +95,7 @@ class HubModel(ModelHubMixin):
         save_image(image_grid(stored, enlarge=enlargement(self.generator.resolution)), save_directory / "samples.png")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card: what the model is, its figures with their protocol, and how to use it."""
+        """The card: what the model is, its metrics with their protocol, and how to use it."""
         spec, generator = self.generator.spec, self.generator.spec.generator
         size = f"{spec.resolution}×{spec.resolution}"
         name = self.name or "path/to/this/folder"
@@ -107,7 +107,7 @@ class HubModel(ModelHubMixin):
             images=f"{size} {'grey' if spec.channels == 1 else 'RGB'} images",
             classes=f", {spec.num_classes} classes" if spec.num_classes else "",
             about=self.about,
-            figures=figures_table(self.figures),
+            metrics=metrics_table(self.metrics),
             trained=self.trained,
             name=json.dumps(name, ensure_ascii=False),
             shape=(SAMPLES, spec.channels, spec.resolution, spec.resolution),
@@ -116,13 +116,13 @@ class HubModel(ModelHubMixin):
         )
 
     def _card_data(self) -> ModelCardData:
-        """What the Hub itself reads, figures among it."""
+        """What the Hub itself reads, metrics among it."""
         results = []
-        if self.figures is not None:
-            protocol = self.figures["protocol"]["name"]
+        if self.metrics is not None:
+            protocol = self.metrics["protocol"]["name"]
             results = [
                 EvalResult(TASK, "image-folder", protocol, name, value)
-                for name, value in self.figures["figures"].items()
+                for name, value in self.metrics["metrics"].items()
             ]
         return ModelCardData(
             library_name="vitgan",
@@ -133,36 +133,36 @@ class HubModel(ModelHubMixin):
         )
 
 
-def figures_table(figures: dict[str, Any] | None) -> str:
+def metrics_table(metrics: dict[str, Any] | None) -> str:
     """An evaluation as a Markdown table with its protocol.
 
     Raises:
         UserError: If it is not one.
     """
-    if figures is None:
+    if metrics is None:
         return "Not measured."
     try:
-        protocol, images, features = figures["protocol"], figures["images"], figures["features"]
-        rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in figures["figures"].items())
+        protocol, images, features = metrics["protocol"], metrics["images"], metrics["features"]
+        rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in metrics["metrics"].items())
         return (
-            f"| figure | value |\n| --- | --: |\n{rows}\n\n"
+            f"| metric | value |\n| --- | --: |\n{rows}\n\n"
             f"Protocol `{protocol['name']}`: {images['generated']:,} images against {images['reference']:,}, features "
-            f"{features['name']}, truncation {protocol['truncation']:g}, seed {protocol['seed']}. Figures of other "
+            f"{features['name']}, truncation {protocol['truncation']:g}, seed {protocol['seed']}. Metrics of other "
             "protocols or features are not comparable."
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError("the figures are no evaluation: pass the file that `vitgan evaluate --json` wrote") from error
+        raise UserError("the metrics are no evaluation: pass the file that `vitgan evaluate --json` wrote") from error
 
 
-def read_figures(path: Path) -> dict[str, Any]:
+def read_metrics(path: Path) -> dict[str, Any]:
     """The JSON file of an evaluation.
 
     Raises:
         UserError: If it cannot be read, or is no evaluation.
     """
-    figures = read_json(path, "figures")
-    figures_table(figures)
-    return figures
+    metrics = read_json(path, "metrics")
+    metrics_table(metrics)
+    return metrics
 
 
 def check_push(repository: str) -> None:

@@ -247,7 +247,9 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
         return config
     if store.labels is None:
         raise UserError(
-            f"the model is conditional, but the images in {config.data} have no labels: prepare them with labels"
+            f"the model is conditional, but the images in {config.data} have no labels: prepare them with labels, or "
+            "train without classes",
+            "model.conditional",
         )
     classes = model.num_classes or store.label_count
     if store.label_count > classes:

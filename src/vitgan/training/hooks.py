@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from vitgan.models.generator import Generator
+from vitgan.training.clock import Clock
 
 
 class Batches(Protocol):
@@ -40,12 +41,13 @@ class Evaluation:
 class Hooks:
     """What the caller wants to know; all optional. Called on the main process only, but `should_stop`."""
 
-    on_step: Callable[[int, int], None] | None = None
-    """(images seen, images in all), after every step."""
+    on_step: Callable[[int, Clock], None] | None = None
+    """(images seen, the time that training took), after every step."""
     on_log: Callable[[dict[str, float]], None] | None = None
     on_samples: Callable[[Path], None] | None = None
     on_notice: Callable[[str], None] | None = None
-    """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back."""
+    """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back; or about an
+    evaluation."""
     should_stop: Callable[[], bool] | None = None
     """Asked after every step on every process: True on any saves a checkpoint and ends the run. Asked in an evaluation too,
     whenever the generator is called: True leaves it to the resume."""

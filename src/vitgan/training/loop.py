@@ -131,7 +131,7 @@ class Trainer:
                 if divergence is not None and self._goes_back(divergence, real, hooks):
                     return "went back"
                 if main and hooks.on_step:
-                    hooks.on_step(state.images_seen, self.total_images)
+                    hooks.on_step(state.images_seen, clock)
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
                     self._log(metrics, clock, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
@@ -272,7 +272,9 @@ class Trainer:
         self._update_w_mean()
         result = evaluate(state.generator_ema)
         figures = {f"{EVALUATION}{name}": value for name, value in result.figures.items()}
-        remember_best(self.run, state.images_seen, result.name, result.score)
+        best = remember_best(self.run, state.images_seen, result.name, result.score)
+        place = ", the best so far" if best else ""
+        self._notify(hooks, f"evaluated at {state.images_seen:,} images: {result.name} {result.score:.4g}{place}")
         self.prune()
         metrics.append({"images": state.images_seen, "step": state.step, **figures})  # last: then it is done
         self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)

@@ -31,17 +31,17 @@ class BestCheckpoint(Config):
     score: float
 
 
-def remember_best(run: Path, images_seen: int, name: str, score: float) -> None:
-    """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this figure so far.
+def remember_best(run: Path, images_seen: int, name: str, score: float) -> bool:
+    """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this metric so far.
 
-    The checkpoint is there already. A score that is no number is never the best.
+    The checkpoint is there already. A score that is no number is never the best. Returns whether it is.
     """
-    if not math.isfinite(score):
-        return
     best = best_checkpoint(run)
-    if best is None or best.name != name or score < best.score:
+    better = math.isfinite(score) and (best is None or best.name != name or score < best.score)
+    if better:
         found = BestCheckpoint(checkpoint=checkpoint_name(images_seen), name=name, score=score)
         write_json(run / BEST, found.model_dump())
+    return better
 
 
 def best_checkpoint(run: Path) -> BestCheckpoint | None:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
-from vitgan.training.log import Statistics
+from vitgan.training.statistics import Statistics
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 """What Adam remembers of each parameter."""

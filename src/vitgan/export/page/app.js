@@ -24,7 +24,7 @@ async function styleOf(z, psi, label) {
     z: new ort.Tensor("float32", z, [1, model.zDim]),
     truncation: new ort.Tensor("float32", Float32Array.of(psi), [1]),
   };
-  if (model.classes) inputs.labels = new ort.Tensor("int64", BigInt64Array.of(BigInt(label)), [1]);
+  if (model.classNames.length) inputs.labels = new ort.Tensor("int64", BigInt64Array.of(BigInt(label)), [1]);
   return (await mapping.run(inputs)).w.data;
 }
 
@@ -58,11 +58,15 @@ const chosen = () => ({
   blend: Number(field.blend.value) / 100,
   layers: Number(field.mix.value),
   zoomed: field.zoom.checked,
-  label: Number(field.class.value || 0),
+  label: field.class.value === "" ? null : Number(field.class.value),
 });
 
+/** The class that is chosen, else the seed's own, as `vitgan sample --seeds` has it. */
+const classOf = (seed, label) => label ?? model.classesInTurn[seed % model.classesInTurn.length] ?? 0;
+
 async function show() {
-  const { seed, second, psi, blend, layers, zoomed, label } = chosen();
+  const { seed, second, psi, blend, layers, zoomed, label: asked } = chosen();
+  const label = classOf(seed, asked); // of both: blends and mixtures stay in one class
   const a = latentOfSeed(seed, model.zDim);
   const b = latentOfSeed(second, model.zDim);
   const early = await styleOf(blend ? slerp(a, b, blend) : a, psi, label);
@@ -75,10 +79,12 @@ async function showGallery() {
   const { seed, psi, label } = chosen();
   const canvases = element("gallery").querySelectorAll("canvas");
   for (let i = 0; i < GALLERY; i++) {
-    const style = await styleOf(latentOfSeed((seed + 1 + i) >>> 0, model.zDim), psi, label);
+    const next = (seed + 1 + i) >>> 0;
+    const style = await styleOf(latentOfSeed(next, model.zDim), psi, classOf(next, label));
     paint(canvases[i], await render(Array(model.numStyles).fill(style)));
-    canvases[i].parentElement.dataset.seed = (seed + 1 + i) >>> 0;
-    canvases[i].parentElement.setAttribute("aria-label", `Seed ${(seed + 1 + i) >>> 0}`);
+    canvases[i].parentElement.dataset.seed = next;
+    const name = model.classNames[classOf(next, label)];
+    canvases[i].parentElement.setAttribute("aria-label", `Seed ${next}${name ? `, ${name}` : ""}`);
     if (waiting) return; // something newer is wanted
   }
 }
@@ -98,7 +104,8 @@ async function update() {
       const start = performance.now();
       await show();
       const { seed, psi, label } = chosen();
-      element("status").textContent = `Seed ${seed}, ${(performance.now() - start).toFixed(0)} ms`;
+      const name = model.classNames[classOf(seed, label)];
+      element("status").textContent = `Seed ${seed}, ${name ? `${name}, ` : ""}${(performance.now() - start).toFixed(0)} ms`;
       if (!waiting && galleryFor !== `${seed} ${psi} ${label}`) {
         await showGallery();
         if (!waiting) galleryFor = `${seed} ${psi} ${label}`;
@@ -168,8 +175,8 @@ function describe() {
   element("mix-field").hidden = model.numStyles < 2;
   element("zoom-field").hidden = element("zoom-key").hidden = model.zoom < 2;
   element("zoom-label").textContent = `Detail: render ${model.zoom}× the pixels (Z)`;
-  element("class-field").hidden = !model.classes;
-  for (let i = 0; i < model.classes; i++) field.class.add(new Option(`${i}`, `${i}`));
+  element("class-field").hidden = !model.classNames.length;
+  model.classNames.forEach((name, i) => field.class.add(new Option(name, `${i}`)));
   const asked = new URLSearchParams(location.search).get("seed");
   if (asked !== null) field.seed.value = Number(asked) >>> 0;
 }
@@ -192,8 +199,8 @@ async function start() {
 globalThis.vitgan = {
   ready: start(),
   idle: () => !busy && !waiting,
-  async image(seed, psi = 1, label = 0, zoomed = false) {
-    const style = await styleOf(latentOfSeed(seed, model.zDim), psi, label);
+  async image(seed, psi = 1, label = null, zoomed = false) {
+    const style = await styleOf(latentOfSeed(seed, model.zDim), psi, classOf(seed, label));
     return Array.from((await render(Array(model.numStyles).fill(style), zoomed)).pixels);
   },
 };
