@@ -5,6 +5,7 @@ rows.bin       label and digest of each of them
 journal.json   Journal
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ class StoreWriter:
         with _writing(self.path):
             self._images.file.seek(0)
             self._images.file.write(images_header(self.journal.count, *self._shape[:2]))
-            sha256 = self._images.flush()
+            sha256, _ = self._images.flush(), self._rows.flush()
             self._close_files()
             self._describe(refused, sha256=sha256, **description)
             for name in (ROWS, JOURNAL):
@@ -164,6 +165,8 @@ class StoreWriter:
     def _describe(self, refused: Sequence[tuple[str, str]], **description: Any) -> None:
         """Writes the labels and `dataset.json`."""
         rows = np.fromfile(self._partial / ROWS, ROW)
+        if len(rows) != self.journal.count:
+            raise OSError(errno.EIO, f"{len(rows):,} rows instead of {self.journal.count:,}", str(self._partial / ROWS))
         if self.labelled:
             labels = rows["label"].astype(np.int64)
             np.save(self._partial / LABELS, labels)
