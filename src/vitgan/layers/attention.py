@@ -180,7 +180,8 @@ def fused_l2_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         padding = -(k.shape[-1] + 3) % 8
         q = torch.cat([q, _columns(q, 1.0, 3), _columns(q, 0.0, padding)], dim=-1)
         k = torch.cat([k, *columns, _columns(k, 0.0, padding)], dim=-1)
-        return F.scaled_dot_product_attention(q, k, _padded(v, q.shape[-1]), scale=scale)[..., : v.shape[-1]]
+        wide_v = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # some kernels want values as wide as keys
+        return F.scaled_dot_product_attention(q, k, wide_v, scale=scale)[..., : v.shape[-1]]
 
 
 def _centred(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,8 +200,3 @@ def _wide(x: Tensor) -> Tensor:
 def _columns(x: Tensor, value: float, count: int) -> Tensor:
     """`count` columns of one value beside x, (..., count)."""
     return x.new_full((), value).expand(*x.shape[:-1], count)
-
-
-def _padded(v: Tensor, width: int) -> Tensor:
-    """Kernels that want values as wide as keys get zeros behind them."""
-    return F.pad(v, (0, width - v.shape[-1]))

@@ -88,6 +88,9 @@ class EqualizedLayer(nn.Module):
             return self.bias
         return self.bias * self.bias_scale
 
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, scale={self.scale:.4g}"
+
 
 class EqualizedLinear(EqualizedLayer):
     """y = x W^T + b."""
@@ -99,9 +102,6 @@ class EqualizedLinear(EqualizedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
         return F.linear(x, self.effective_weight(), self.effective_bias())
-
-    def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}, scale={self.scale:.4g}"
 
 
 class EqualizedConv2d(EqualizedLayer):
@@ -122,9 +122,6 @@ class EqualizedConv2d(EqualizedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
         return F.conv2d(x, self.effective_weight(), self.effective_bias(), self.stride, self.padding)
-
-    def extra_repr(self) -> str:
-        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, scale={self.scale:.4g}"
 
 
 def stacked(layers: Iterable[EqualizedLinear | EqualizedConv2d]) -> tuple[Tensor, Tensor]:
@@ -189,9 +186,6 @@ class ModulatedLinear(EqualizedLayer):
         if not self.demodulate:
             return y + bias
         return torch.addcmul(bias, y, self.demodulation(style).unsqueeze(1).to(y.dtype))
-
-    def extra_repr(self) -> str:
-        return f"{self.in_features} -> {self.out_features}, demodulate={self.demodulate}"
 
 
 def normal_(tensor: Tensor, deviation: float = 1.0) -> Tensor:

@@ -141,9 +141,6 @@ class ModulatedConv2d(EqualizedLayer):
         bias = (self.bias * self.gain)[:, None, None].to(y.dtype)
         return torch.addcmul(bias, y, factor[..., None, None].to(y.dtype))
 
-    def extra_repr(self) -> str:
-        return f"{tuple(self.weight.shape)}, demodulate={self.demodulate}, scale={self.scale:.4g}"
-
 
 def leaky_relu(x: Tensor, gain: float = math.sqrt(2)) -> Tensor:
     """gain · leaky_relu(x) with slope 0.2; the default gain keeps the variance about constant from layer to layer."""

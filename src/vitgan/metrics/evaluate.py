@@ -123,7 +123,7 @@ def compare(
         values = (
             _frechet(generated, reference)
             | _kernel(generated, reference, protocol)
-            | _scores(generated)
+            | dict(zip(("inception_score", "inception_score_std"), generated.classes.score(), strict=True))
             | _manifolds(generated, reference, protocol)
         )
     real_texture, spread = reference.texture(protocol, texture.patch_size)
@@ -164,11 +164,6 @@ def _kernel(generated: ImageSummary, reference: ReferenceStatistics, protocol: P
         seed=protocol.seed,
     )
     return {"kernel_distance": mean, "kernel_distance_std": std}
-
-
-def _scores(generated: ImageSummary) -> dict[str, float]:
-    mean, std = generated.classes.score()
-    return {"inception_score": mean, "inception_score_std": std}
 
 
 def _manifolds(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:

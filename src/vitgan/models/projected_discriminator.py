@@ -46,39 +46,6 @@ class ProjectedDiscriminatorConfig(Config):
     """Channels of the mixed maps and of the trained layers."""
 
 
-class ProjectedDiscriminator(Discriminator):
-    """Images -> logits (B, 64), four scales of 4×4 places."""
-
-    def __init__(
-        self, config: ProjectedDiscriminatorConfig, resolution: int, channels: int, num_classes: int = 0
-    ) -> None:
-        """Builds the network; random weights come from torch's global generator, those of ImageNet from a package.
-
-        Raises:
-            UserError: The package is not installed.
-        """
-        super().__init__(resolution, channels, num_classes)
-        self.config = config
-        self.features = FrozenFeatures(config.features, config.input_size)
-        self.mixing = FixedMixing(CHANNELS[config.features], config.width)
-        sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
-        self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
-
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
-        logits = self.logits(self.features(images), labels)
-        return (logits, []) if return_attention else logits
-
-    def logits(self, maps: list[Tensor], labels: Tensor | None = None) -> Tensor:
-        """Logits (B, 64) of what `features` gives for images, float32."""
-        if self.num_classes and labels is None:
-            raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-        mixed = self.mixing(maps)
-        return torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
-
-
 class FrozenFeatures(nn.Module):
     """An EfficientNet-Lite that nobody trains. Its weights are no parameters, and no part of a checkpoint."""
 
@@ -114,6 +81,13 @@ class FrozenFeatures(nn.Module):
         return maps
 
 
+def _parameters_to_buffers(module: nn.Module) -> None:
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach(), persistent=False)
+
+
 class FixedMixing(nn.Module):
     """Random, fixed mixing across channels and scales, so that a head cannot rely on a few features (Projected GAN §3.2)."""
 
@@ -132,6 +106,12 @@ class FixedMixing(nn.Module):
                 x = x + F.interpolate(mixed[-1], size=x.shape[2:], mode="bilinear", align_corners=True)
             mixed.append(F.conv2d(x, getattr(self, f"across_scales_{index}"), padding=1) * math.sqrt(0.5))
         return mixed[::-1]
+
+
+def random_kernel(fan_out: int, fan_in: int, kernel_size: int) -> Tensor:
+    """(fan_out, fan_in, kernel_size, kernel_size), normal, as large as He et al. (2015) have it."""
+    shape = (fan_out, fan_in, kernel_size, kernel_size)
+    return normal_(torch.empty(shape), math.sqrt(2 / (fan_in * kernel_size**2)))
 
 
 class Head(nn.Module):
@@ -161,14 +141,35 @@ class Head(nn.Module):
             return F.adaptive_avg_pool2d(logits, GRID).flatten(1)  # repeats the logits of a coarser grid
 
 
-def random_kernel(fan_out: int, fan_in: int, kernel_size: int) -> Tensor:
-    """(fan_out, fan_in, kernel_size, kernel_size), normal, as large as He et al. (2015) have it."""
-    shape = (fan_out, fan_in, kernel_size, kernel_size)
-    return normal_(torch.empty(shape), math.sqrt(2 / (fan_in * kernel_size**2)))
+class ProjectedDiscriminator(Discriminator):
+    """Images -> logits (B, 64), four scales of 4×4 places."""
 
+    def __init__(
+        self, config: ProjectedDiscriminatorConfig, resolution: int, channels: int, num_classes: int = 0
+    ) -> None:
+        """Builds the network; random weights come from torch's global generator, those of ImageNet from a package.
 
-def _parameters_to_buffers(module: nn.Module) -> None:
-    for part in module.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
-            delattr(part, name)
-            part.register_buffer(name, parameter.detach(), persistent=False)
+        Raises:
+            UserError: The package is not installed.
+        """
+        super().__init__(resolution, channels, num_classes)
+        self.config = config
+        self.features = FrozenFeatures(config.features, config.input_size)
+        self.mixing = FixedMixing(CHANNELS[config.features], config.width)
+        sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
+        self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
+
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
+        maps = self.features(images)  # (B, C_i, S / 2^(i + 2), S / 2^(i + 2)) for i = 0 to 3, S = input_size
+        logits = self.logits(maps, labels)  # (B, 4 · 16)
+        return (logits, []) if return_attention else logits
+
+    def logits(self, maps: list[Tensor], labels: Tensor | None = None) -> Tensor:
+        """Logits (B, 64) of what `features` gives for images, float32."""
+        if self.num_classes and labels is None:
+            raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
+        mixed = self.mixing(maps)  # (B, width, ...) each
+        return torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)

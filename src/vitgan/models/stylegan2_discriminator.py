@@ -45,6 +45,56 @@ class StyleGAN2DiscriminatorConfig(Config):
     """Their relative learning rate."""
 
 
+class DiscriminatorBlock(nn.Module):
+    """Two 3×3 convolutions, the second onto half the size: (B, in, H, W) -> (B, out, H/2, W/2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, residual: bool) -> None:
+        super().__init__()
+        self.conv = EqualizedConv2d(in_channels, in_channels, 3, padding=1)
+        self.blur = Blur(padding=2)
+        self.conv_down = EqualizedConv2d(in_channels, out_channels, 3, stride=2)
+        # The sum of the two branches is divided by sqrt(2): here in the weight, there in the gain of the leaky ReLU.
+        self.skip = (
+            nn.Sequential(Downsample(), EqualizedConv2d(in_channels, out_channels, 1, bias=False, gain=math.sqrt(0.5)))
+            if residual
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H/2, W/2)."""
+        y = self.conv_down(self.blur(leaky_relu(self.conv(x))))
+        return leaky_relu(y) if self.skip is None else leaky_relu(y, gain=1.0) + self.skip(x)
+
+
+def append_minibatch_stddev(x: Tensor, group: int, num_sets: int = 1) -> Tensor:
+    """Appends one channel: how much the images of a group differ (Karras et al. 2018, with StyleGAN2's groups).
+
+    Each run of `group` neighbouring images gets the standard deviation of every feature over the run (biased, +1e-8
+    under the root, in float32), averaged over all features and pixels. What is left at a set's end forms a smaller group.
+
+    Args:
+        x: (B, C, H, W), `num_sets` sets of as many images each, one after the other.
+        group: Images of a group.
+        num_sets: Sets that no group reaches across.
+
+    Returns:
+        (B, C + 1, H, W), channels last in memory.
+    """
+    sets = x.unflatten(0, (num_sets, -1))  # (sets, n, C, H, W)
+    whole = sets.shape[1] // group * group
+    parts = [part for part in (sets[:, :whole], sets[:, whole:]) if part.shape[1]]
+    statistics = [_mean_stddev(part, min(group, part.shape[1])) for part in parts]
+    channel = torch.cat(statistics, dim=1).flatten()[:, None, None, None].to(x.dtype).expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, channel], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def _mean_stddev(x: Tensor, group: int) -> Tensor:
+    """Of each image (sets, n, C, H, W) the mean deviation of features in its run of `group`: (sets, n), float32 or wider."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    variance = wide.unflatten(1, (-1, group)).var(dim=2, correction=0)  # (sets, n / group, C, H, W)
+    return (variance + 1e-8).sqrt().flatten(2).mean(dim=2).repeat_interleave(group, dim=1)
+
+
 class StyleGAN2Discriminator(Discriminator):
     """Images -> logits; see the module's description."""
 
@@ -109,53 +159,3 @@ class StyleGAN2Discriminator(Discriminator):
         assert self.label_mapping is not None
         embedding = self.label_mapping(x.new_empty(len(x), 0), labels)  # the mapping network with no latent
         return (x * embedding).sum(dim=1) / math.sqrt(x.shape[1])
-
-
-class DiscriminatorBlock(nn.Module):
-    """Two 3×3 convolutions, the second onto half the size: (B, in, H, W) -> (B, out, H/2, W/2)."""
-
-    def __init__(self, in_channels: int, out_channels: int, residual: bool) -> None:
-        super().__init__()
-        self.conv = EqualizedConv2d(in_channels, in_channels, 3, padding=1)
-        self.blur = Blur(padding=2)
-        self.conv_down = EqualizedConv2d(in_channels, out_channels, 3, stride=2)
-        # The sum of the two branches is divided by sqrt(2): here in the weight, there in the gain of the leaky ReLU.
-        self.skip = (
-            nn.Sequential(Downsample(), EqualizedConv2d(in_channels, out_channels, 1, bias=False, gain=math.sqrt(0.5)))
-            if residual
-            else None
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H/2, W/2)."""
-        y = self.conv_down(self.blur(leaky_relu(self.conv(x))))
-        return leaky_relu(y) if self.skip is None else leaky_relu(y, gain=1.0) + self.skip(x)
-
-
-def append_minibatch_stddev(x: Tensor, group: int, num_sets: int = 1) -> Tensor:
-    """Appends one channel: how much the images of a group differ (Karras et al. 2018, with StyleGAN2's groups).
-
-    Each run of `group` neighbouring images gets the standard deviation of every feature over the run (biased, +1e-8
-    under the root, in float32), averaged over all features and pixels. What is left at a set's end forms a smaller group.
-
-    Args:
-        x: (B, C, H, W), `num_sets` sets of as many images each, one after the other.
-        group: Images of a group.
-        num_sets: Sets that no group reaches across.
-
-    Returns:
-        (B, C + 1, H, W), channels last in memory.
-    """
-    sets = x.unflatten(0, (num_sets, -1))  # (sets, n, C, H, W)
-    whole = sets.shape[1] // group * group
-    parts = [part for part in (sets[:, :whole], sets[:, whole:]) if part.shape[1]]
-    statistics = [_mean_stddev(part, min(group, part.shape[1])) for part in parts]
-    channel = torch.cat(statistics, dim=1).flatten()[:, None, None, None].to(x.dtype).expand(-1, 1, *x.shape[2:])
-    return torch.cat([x, channel], dim=1).contiguous(memory_format=torch.channels_last)
-
-
-def _mean_stddev(x: Tensor, group: int) -> Tensor:
-    """Of each image (sets, n, C, H, W) the mean deviation of features in its run of `group`: (sets, n), float32 or wider."""
-    wide = x if x.dtype == torch.float64 else x.float()
-    variance = wide.unflatten(1, (-1, group)).var(dim=2, correction=0)  # (sets, n / group, C, H, W)
-    return (variance + 1e-8).sqrt().flatten(2).mean(dim=2).repeat_interleave(group, dim=1)
