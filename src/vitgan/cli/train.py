@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
 
 `vitgan train PRESET --help` lists every field, each an option.
-`--model.discriminator.kind projected` (vit, stylegan2) takes another network.
+`--model.discriminator.kind projected` takes another network (vit, stylegan2).
 
 examples:
   vitgan train quickstart
-  vitgan train {RECOMMENDED} --data data/cifar10 --training.batch-size 64
+  vitgan train {RECOMMENDED} --data data/cifar10 --training.seed 1
   vitgan train cifar10 --model.discriminator.overlap 0 --dry-run
   vitgan train --resume runs/00000-quickstart --training.total-kimg 200
 
