@@ -397,3 +397,20 @@ def test_a_disk_too_full_to_decompress_is_no_damage_of_the_archive(tmp_path, mon
     with refused(None, str(tmp_path / "images.tar.gz"), "TMPDIR"), files_of_at_most(size):
         open_container(tmp_path / "images.tar.gz", text)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["zip.stored", "tar.pax", "folder"])
+def test_files_in_hundreds_of_folders_inside_each_other_are_refused_and_listed(tmp_path, kind):
+    image = next(iter(IMAGES.values()))
+    deep = {"a/" * 400 + "deep.png": image, "a/1.png": image, "b/2.png": image}
+    if kind == "folder":
+        path = tmp_path
+        for name in deep:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(image)
+    else:
+        path = tmp_path / "archive"
+        path.write_bytes(packed(kind, deep))
+    source = ImageFolder(path, labels="none")
+    assert source.names() == ["a/1.png", "b/2.png"]
+    assert [name.startswith("a/a/") for name, _ in source.refused] == [True]
