@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from vitgan.data.store import ImageStore
+from vitgan.files.pictures import image_grid
 
 SAMPLED_IMAGES = 10_000
 
@@ -30,13 +31,10 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
             chosen = generator.choice(members, min(columns, len(members)), replace=False)
             places += [(row * columns + column, index) for column, index in enumerate(chosen.tolist())]
         rows = min(rows, len(np.unique(store.labels)))
-    size = store.resolution
-    canvas = np.zeros((rows, columns, store.channels, size, size), np.uint8)
-    canvas.reshape(-1, store.channels, size, size)[[place for place, _ in places]] = store.read(
-        np.array([index for _, index in places])
-    )
-    picture = canvas.transpose(0, 3, 1, 4, 2).reshape(rows * size, columns * size, store.channels)
-    return Image.fromarray(picture[..., 0] if store.channels == 1 else picture)
+    cells, indices = map(np.array, zip(*places, strict=True))
+    images = np.zeros((rows * columns, *store.images.shape[1:]), np.uint8)
+    images[cells] = store.read(indices)
+    return image_grid(images.transpose(0, 2, 3, 1), columns)
 
 
 def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:
