@@ -203,3 +203,14 @@ def test_known_names_bound_the_numbers() -> None:
     assert labels.numbers == [1, 0, -1, -1, -1]
     assert labels.names == ["cat", "dog"]
     assert labels_of_values([7, -1], "a table", ["cat", "dog"]).numbers is None
+
+
+@pytest.mark.parametrize("long", ["x" * 600, "\U000e0001" * 60])
+def test_long_names_of_classes_stay_apart(long):
+    names = [long + "a", long + "b"]
+    from_values = labels_of_values(["0", "1"], "", names)
+    from_words = labels_of_values(names, "")
+    from_folders = labels_of_folders([f"{name}/{number}.png" for name in names for number in range(3)])
+    for labels in (from_values, from_words, from_folders):
+        assert labels.names is not None
+        assert len(set(labels.names)) == 2

@@ -122,7 +122,7 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path):
 
 
 def test_a_dead_worker_is_reported(tmp_path):
-    with refused("workers"):
+    with refused("workers", "process died"):
         prepare(PngSource(50, dies_at=20), tmp_path / "store", resolution=8, workers=1)
 
 
@@ -137,7 +137,7 @@ def test_too_little_room_is_refused_before_writing(tmp_path, monkeypatch):
 def test_an_existing_destination_is_refused_before_reading(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "file").write_text("x")
-    with refused("overwrite"):
+    with refused("overwrite", str(tmp_path / "store")):
         prepare(PngSource(1, dies_at=0), tmp_path / "store", resolution=8)
 
 
@@ -148,19 +148,21 @@ def test_an_unwritable_destination_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "parameter"),
+    ("options", "parameter", "fact"),
     [
-        ({}, "resolution"),
-        ({"resolution": 0}, "resolution"),
-        ({"resolution": -4}, "resolution"),
-        ({"resolution": 8, "channels": 2}, "channels"),
-        ({"resolution": 8, "crop": -1}, "crop"),
-        ({"resolution": 8, "background": "no colour"}, "background"),
-        ({"resolution": 8, "max_images": 0}, "max_images"),
+        ({}, "resolution", "png"),
+        ({"resolution": 0}, "resolution", " 0 "),
+        ({"resolution": -4}, "resolution", "-4"),
+        ({"resolution": 8, "channels": 0}, "channels", " 0:"),
+        ({"resolution": 8, "channels": 2}, "channels", "2"),
+        ({"resolution": 8, "crop": 0}, "crop", " 0 "),
+        ({"resolution": 8, "crop": -1}, "crop", "-1"),
+        ({"resolution": 8, "background": "no colour"}, "background", "'no colour'"),
+        ({"resolution": 8, "max_images": 0}, "max_images", "0"),
     ],
 )
-def test_values_out_of_range_are_refused(tmp_path, options, parameter):
-    with refused(parameter):
+def test_values_out_of_range_are_refused(tmp_path, options, parameter, fact):
+    with refused(parameter, fact):
         prepare(PngSource(2), tmp_path / "store", **options)
 
 

@@ -14,11 +14,11 @@ import pytest
 
 import vitgan.data.prepare
 import vitgan.data.workers
-from data.samples import encoded, random_pixels
+from data.samples import PngSource, encoded, random_pixels
 from vitgan.data.journal import JOURNAL
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.data.sources.source import Source
+from vitgan.data.sources.source import ArraySource, Provenance, Source
 from vitgan.data.writer import partial_folder
 from vitgan.errors import UserError
 
@@ -138,6 +138,42 @@ def test_another_source_of_the_same_names_is_prepared_anew(tmp_path):
     prepare_and_stop(ImageFolder(write_folder(tmp_path / "a")), tmp_path / "store")
     other = write_folder(tmp_path / "b", first_seed=100)
     check_anew(ImageFolder(other), ImageFolder(other), tmp_path / "store")
+
+
+class NamedSource(PngSource):
+    """Without files: nothing but their names tells its images from others."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(COUNT)
+        self.first = first
+
+    def name(self, index: int) -> str:
+        return f"{self.first + index}.png"
+
+    def read(self, index: int) -> bytes:
+        return encoded(random_pixels(self.first + index))
+
+
+def test_other_names_are_prepared_anew(tmp_path):
+    prepare_and_stop(NamedSource(0), tmp_path / "store")
+    check_anew(NamedSource(100), NamedSource(100), tmp_path / "store")
+
+
+def array_source(first_seed: int = 0) -> ArraySource:
+    images = np.stack([random_pixels(first_seed + number) for number in range(COUNT)])
+    source = ArraySource("memory", "all", images, np.zeros(COUNT), [])
+    source.provenance = Provenance("arrays")
+    return source
+
+
+def test_other_pixels_in_memory_are_prepared_anew(tmp_path):
+    prepare_and_stop(array_source(), tmp_path / "store")
+    check_anew(array_source(100), array_source(100), tmp_path / "store")
+
+
+def test_the_same_pixels_in_memory_are_gone_on_with(tmp_path):
+    prepare_and_stop(array_source(), tmp_path / "store")
+    assert go_on(array_source(), tmp_path / "store")[1] == COUNT - KEPT
 
 
 def test_a_changed_archive_is_prepared_anew(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vitgan.data.store
-from data.samples import image_numbers, make_store, random_pixels, refused
+from data.samples import files_of_at_most, image_numbers, make_store, random_pixels, refused
 from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter, find_duplicates, image_digests, partial_folder
 from vitgan.errors import UserError
@@ -101,7 +101,7 @@ def test_two_writers_cannot_make_the_same_store(tmp_path):
 
 def test_an_existing_folder_is_refused_and_only_a_store_is_overwritten(tmp_path):
     make_store(tmp_path / "store", 3)
-    with refused("overwrite"):
+    with refused("overwrite", str(tmp_path / "store")):
         writer_for(tmp_path / "store")
     with writer_for(tmp_path / "store", overwrite=True) as writer:
         writer.append(images_of(4))
@@ -348,3 +348,70 @@ def test_three_million_images_stream_in_little_memory(tmp_path):
     seen = json.loads(result.stdout)
     assert seen["allocated"] < 10_000_000  # the file is sparse: nothing was read into being
     assert seen["resident"] < 500_000_000  # a plain memory map is at 980 MB by then, and growing
+
+
+def test_a_disk_that_fills_up_at_the_end_leaves_the_old_store(tmp_path):
+    """The images are on the disk already, their labels are not."""
+    make_store(tmp_path / "store", 3, labelled=True)
+    images = np.arange(250, dtype="<u4").view(np.uint8).reshape(250, 1, 2, 2)  # fewer than a file buffers
+    with (
+        refused(None, str(tmp_path / "store")),
+        StoreWriter(tmp_path / "store", resolution=2, channels=1, labelled=True, overwrite=True) as writer,
+    ):
+        writer.append(images, np.zeros(250, np.int64))
+        with files_of_at_most(2500):
+            writer.finish(source="test")
+    assert len(ImageStore.open(tmp_path / "store")) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["store"]
+
+
+def test_images_without_their_labels_are_no_store(tmp_path):
+    make_store(tmp_path / "store", 3, labelled=True)
+    with refused(None, "rows.bin"), writer_for(tmp_path / "store", labelled=True, overwrite=True) as writer:
+        writer.append(images_of(5), np.arange(5))
+        writer.checkpoint()
+        os.truncate(partial_folder(tmp_path / "store") / "rows.bin", 64)
+        writer.finish(source="test")
+    assert len(ImageStore.open(tmp_path / "store")) == 3
+
+
+def test_work_that_only_its_place_was_missing_for_is_kept(tmp_path):
+    path = tmp_path / "store"
+    with refused("overwrite", str(path)), writer_for(path, fingerprint="a") as writer:
+        writer.append(images_of(5))
+        writer.checkpoint()
+        make_store(tmp_path / "other", 3).path.rename(path)
+        writer.finish(source="test")
+    with writer_for(path, fingerprint="a", overwrite=True) as writer:
+        assert writer.journal.count == 5
+        store = writer.finish(source="test")
+    assert np.array_equal(store.images, images_of(5))
+
+
+def test_what_an_older_version_left_half_made_is_named_and_left_alone(tmp_path):
+    partial = partial_folder(tmp_path / "store")
+    partial.mkdir()
+    names = ["digests.bin", "images.npy", "journal.json", "labels.bin"]
+    for name in names:
+        (partial / name).write_text(name)
+    with refused(None, str(partial), "digests.bin, labels.bin"):
+        writer_for(tmp_path / "store")
+    assert {file.name: file.read_text() for file in partial.iterdir()} == {name: name for name in names}
+
+
+def test_long_names_of_classes_stay_apart(tmp_path):
+    names = ["x" * 600 + "a", "x" * 600 + "b"]
+    with writer_for(tmp_path / "store", labelled=True) as writer:
+        writer.append(images_of(2), np.arange(2))
+        store = writer.finish(source="test", label_names=names)
+    assert store.description.label_names == names
+    assert ImageStore.open(store.path).description.label_names == names
+
+
+def test_a_disk_that_takes_no_advice_is_read(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError("not supported")
+
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    assert image_numbers(make_store(tmp_path / "store", 5).read(np.arange(5))) == list(range(5))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -171,3 +172,14 @@ def test_a_name_with_two_values_is_refused() -> None:
     assert assigned(["1.png"], ["1.png"]) == assign([("1.png", 0), ("./1.png", 0)], ["1.png"])[0]
     with pytest.raises(UserError, match=r"1\.png stands twice"):
         assign([("1.png", 0), ("./1.png", 1)], ["1.png"])
+
+
+def test_records_that_share_few_keys_take_little_memory() -> None:
+    records = [{"file_name": f"{number}.png", "label": number % 2, f"own{number}": 0} for number in range(2000)]
+    data = "\n".join(map(json.dumps, records)).encode()
+    tracemalloc.start()
+    pairs = read_pairs(data, "labels.jsonl", 1 << 20)
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pairs == [(f"{number}.png", number % 2) for number in range(2000)]
+    assert largest < 100 * len(data)

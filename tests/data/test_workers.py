@@ -11,6 +11,7 @@ import pytest
 
 from data.samples import PngSource, random_pixels
 from vitgan.data.decode import Framing
+from vitgan.data.labels import LARGEST_LABEL
 from vitgan.data.workers import ProcessDied, decode_in_order, run_isolated, start_processes
 
 
@@ -106,3 +107,16 @@ def test_leaving_early_ends_the_workers():
     assert np.array_equal(first.images[7], random_pixels(7).transpose(2, 0, 1))
     parts.close()
     assert list(parts) == []
+
+
+def test_images_without_a_label_or_with_one_out_of_range_are_skipped():
+    source = PngSource(5)
+    source.labels = np.array([0, -1, LARGEST_LABEL + 1, -7, LARGEST_LABEL])
+    (part,) = decode_in_order(source, Framing(8, 3), np.arange(5), 0)
+    assert part.labels is not None
+    assert part.labels.tolist() == [0, LARGEST_LABEL]
+    reasons = dict(part.skipped)
+    assert list(reasons) == ["1.png", "2.png", "3.png"]
+    for name, label in (("2.png", "1048576"), ("3.png", "-7")):
+        assert f" {label} " in reasons[name]
+        assert "0 to 1,048,575" in reasons[name]

@@ -25,7 +25,8 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
-from vitgan.files import LARGEST_JSON_BYTES, read_model
+from vitgan.files import read_model
+from vitgan.files.reading import LARGEST_JSON_BYTES
 from vitgan.files.tensors import TRUST_SIZES, load_weights
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.runs.folder import config_of_run

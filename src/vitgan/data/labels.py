@@ -12,7 +12,7 @@ from typing import Any
 
 from vitgan.data.names import Branches, find_branches, listed, natural_order
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import escaped, one_line
 
 NO_LABEL = -1
 LEAST_NUMBER_LIMIT = 1000
@@ -83,7 +83,7 @@ def labels_of_folders(
             raise UserError(doubt)
     ordered = sorted(found.union(*(one for one in every if one & found)), key=natural_order)
     number = {name: label for label, name in enumerate(ordered)} | {"": NO_LABEL}
-    shown = [one_line(name) for name in ordered]
+    shown = [escaped(name) for name in ordered]
     return Labels([number[name] for name in tree.first], shown, f"class folders ({listed(found)})")
 
 
@@ -205,7 +205,7 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
         return _labels_of_numbers(plain, present, source, names)
     ordered = sorted(present, key=natural_order) if kinds == {str} else sorted(present)
     number = {value: label for label, value in enumerate(ordered)} | {None: NO_LABEL}
-    return Labels([number[value] for value in plain], [one_line(str(value)) for value in ordered], source)
+    return Labels([number[value] for value in plain], [escaped(str(value)) for value in ordered], source)
 
 
 def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: list[str] | None) -> Labels:
@@ -213,7 +213,7 @@ def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: 
         if present.isdisjoint(range(len(names))):
             return Labels(None, None, f"none: {source} has no label for any image")
         found = [value if value is not None and 0 <= value < len(names) else NO_LABEL for value in plain]
-        return Labels(found, [one_line(name) for name in names], source)
+        return Labels(found, [escaped(name) for name in names], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")
     limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)

@@ -56,16 +56,16 @@ def plan(
         UserError: A value is out of range, or the source has no usual resolution and none is given.
     """
     usual = source.provenance
-    resolution = resolution or usual.resolution
+    resolution = usual.resolution if resolution is None else resolution
     if resolution is None:
         raise UserError(f"{usual.name} has no usual size: choose a resolution, e.g. 64", "resolution")
     if max_images is not None and max_images < 1:
         raise UserError(f"max_images {max_images} is out of range: pass at least 1", "max_images")
     framing = Framing(
         resolution=resolution,
-        channels=channels or usual.channels,
-        crop=crop or usual.crop,
-        padding=usual.border if resolution == usual.resolution and not crop else 0,
+        channels=usual.channels if channels is None else channels,  # an explicit 0 is refused, not replaced
+        crop=usual.crop if crop is None else crop,
+        padding=usual.border if resolution == usual.resolution and crop is None else 0,
         background=background,
     )
     images = min(len(source), max_images or len(source))

@@ -11,6 +11,7 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -18,10 +19,9 @@ from typing import Annotated, BinaryIO, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from vitgan.commands import command
 from vitgan.data.labels import LARGEST_LABEL
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_array, read_model
+from vitgan.files import escaped, read_array, read_model
 from vitgan.schema import Config
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"
@@ -31,7 +31,7 @@ MAPPED_BYTES = 1 << 28
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Line = Annotated[str, AfterValidator(one_line)]
+Line = Annotated[str, AfterValidator(escaped)]
 """Text without control characters, which would act on a terminal: they become escapes."""
 
 
@@ -97,8 +97,7 @@ class DatasetDescription(Config):
             UserError: The folder is missing or is no store.
         """
         if not store.exists():
-            advice = f"prepare one with `{command('data', 'SOURCE', '--out', store)}`"
-            raise UserError(f"there is no image store at {store}: {advice}")
+            raise UserError(f"there is no image store at {store}: prepare one with `vitgan data`")
         if not (store / DESCRIPTION).exists():
             raise UserError(f"{store} is not an image store (no {DESCRIPTION}): prepare one with `vitgan data`")
         return read_model(store / DESCRIPTION, cls, "store")
@@ -202,7 +201,7 @@ class ImageStore:
         return images
 
     def _advise(self, start: int, length: int, advice: str) -> None:
-        if hasattr(os, "posix_fadvise"):  # not on Windows and macOS
+        with suppress(OSError, AttributeError):  # a file system may not know it, Windows and macOS do not
             os.posix_fadvise(self._file, start, length, getattr(os, advice))
 
     def verify(self, on_progress: Callable[[int, int], None] | None = None) -> None:

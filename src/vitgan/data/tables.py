@@ -176,7 +176,11 @@ def _pairs_of_records(records: list[Any]) -> list[Pair] | None:
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("expected an object in each line")
     keys = list(dict.fromkeys(key for record in records for key in record))
-    return _pairs_of_columns(keys, [[record.get(key) for key in keys] for record in records])
+    columns = _choose_columns(keys, [records[0].get(key) for key in keys] if records else [])
+    if columns is None:
+        return None
+    name, value = (keys[column] for column in columns)
+    return list(_pairs.validate_python([(record.get(name), record.get(value)) for record in records]))
 
 
 def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
@@ -189,16 +193,24 @@ def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
         return None
     keys = head if headed and len(head) == len(body[0]) else [str(column) for column in range(len(body[0]))]
     odd = next((row for row in body if len(row) != len(keys)), None)
-    pairs = _pairs_of_columns(keys, body[:1] if odd else body)
-    if pairs and odd:
+    columns = _choose_columns(keys, body[0])
+    if columns is None:
+        return None
+    if odd:
         raise ValueError(f"it has {len(keys)} columns, but the row {odd} has {len(odd)}")
-    return pairs and [(name, _number(cell)) for name, cell in pairs]
+    name, value = columns
+    return [(row[name], _number(row[value])) for row in body]
 
 
-def _pairs_of_columns(keys: list[str], rows: list[list[Any]]) -> list[Pair] | None:
-    """The column of names and that of values; None if there is no such column, or it cannot be told."""
+def _choose_columns(keys: list[str], first: list[Any]) -> tuple[int, int] | None:
+    """The column of names and that of values; None if there is no such column, or it cannot be told.
+
+    Args:
+        keys: The columns' names.
+        first: What the first row has in each; empty if there is none.
+    """
     columns = range(len(keys))
-    names = [column for column in columns if rows and _is_image_name(rows[0][column])]
+    names = [column for column, cell in enumerate(first) if _is_image_name(cell)]
     names += [column for wanted in NAME_COLUMNS for column in columns if keys[column].lower() == wanted]
     rest = [column for column in columns if keys[column] and column not in names[:1]]
     values = [column for column in rest if keys[column].lower() in VALUE_COLUMNS]
@@ -206,7 +218,7 @@ def _pairs_of_columns(keys: list[str], rows: list[list[Any]]) -> list[Pair] | No
         values = rest
     if not names or len(values) != 1:
         return None
-    return list(_pairs.validate_python([(row[names[0]], row[values[0]]) for row in rows]))
+    return names[0], values[0]
 
 
 def _is_image_name(text: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vitgan.data.decode import Framing, decode
-from vitgan.data.labels import LARGEST_LABEL
+from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
 from vitgan.data.sources.source import Source, UnreadableImage
 from vitgan.data.writer import image_digests
 from vitgan.errors import UserError
@@ -96,8 +96,8 @@ def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decode
     converted: Counter[str] = Counter()
     for index in indices.tolist():
         try:
-            if source.labels is not None and not 0 <= source.labels[index] <= LARGEST_LABEL:
-                raise UnreadableImage("it has no label")
+            if source.labels is not None:
+                _check_label(int(source.labels[index]))
             image, notes = decode(source.read(index), framing)
         except UnreadableImage as error:
             skipped.append((one_line(source.name(index)), one_line(str(error))))
@@ -109,6 +109,13 @@ def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decode
     stacked = np.stack(images) if images else np.empty((0, *size), np.uint8)
     labels = None if source.labels is None else source.labels[kept]
     return Decoded(stacked, labels, image_digests(stacked), skipped, converted)
+
+
+def _check_label(label: int) -> None:
+    if label == NO_LABEL:
+        raise UnreadableImage("it has no label")
+    if not 0 <= label <= LARGEST_LABEL:
+        raise UnreadableImage(f"its label {label} is out of range: expected 0 to {LARGEST_LABEL:,}")
 
 
 _work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with

@@ -5,6 +5,7 @@ rows.bin       label and digest of each of them
 journal.json   Journal
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from filelock import Timeout
 
 from vitgan.data.journal import JOURNAL, LISTED_SKIPPED, HashedFile, Journal
 from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
+from vitgan.data.names import listed
 from vitgan.data.store import (
     DESCRIPTION,
     IMAGES,
@@ -43,7 +45,8 @@ class StoreWriter:
     """Writes a store image after image; the folder appears under its name only when it is whole.
 
     Use it as a context manager. Leaving the block without `finish` removes what was written, unless `checkpoint` was
-    called and the reason is not a UserError: then the work so far is kept for a writer with the same fingerprint.
+    called, and the reason is not a UserError or is one of `finish`: then the work so far is kept for a writer with the
+    same fingerprint.
 
     Args:
         path: The store's folder to be.
@@ -75,13 +78,12 @@ class StoreWriter:
         self.path, self.labelled, self.overwrite = Path(path), labelled, overwrite
         self.notice = ""
         self._shape = (channels, resolution, resolution)
-        self._is_kept = False
+        self._is_kept = self._is_finished = False
         self._partial = partial_folder(self.path)
         refuse_existing(self.path, overwrite)
         with _writing(self.path):
             self._partial.mkdir(parents=True, exist_ok=True)
-            if self._partial.is_symlink() or {file.name for file in self._partial.iterdir()} - PARTIAL_FILES:
-                raise UserError(f"{self._partial} is no work of vitgan's: move it away, or choose another folder")
+            self._refuse_strange()
             self._lock = lock_file(self._partial / LOCK, timeout=0)
             try:
                 self._lock.acquire()
@@ -151,19 +153,23 @@ class StoreWriter:
             self._images.file.seek(0)
             self._images.file.write(images_header(self.journal.count, *self._shape[:2]))
             sha256 = self._images.flush()
+            self._rows.flush()
             self._close_files()
             self._describe(refused, sha256=sha256, **description)
+            refuse_existing(self.path, self.overwrite)
             for name in (ROWS, JOURNAL):
                 (self._partial / name).unlink(missing_ok=True)
             self._lock.release()
             (self._partial / LOCK).unlink(missing_ok=True)
-            refuse_existing(self.path, self.overwrite)
             install(self._partial, self.path, STORE)  # an old store goes only now
+            self._is_finished = True
         return ImageStore.open(self.path)
 
     def _describe(self, refused: Sequence[tuple[str, str]], **description: Any) -> None:
         """Writes the labels and `dataset.json`."""
         rows = np.fromfile(self._partial / ROWS, ROW)
+        if len(rows) != self.journal.count:
+            raise OSError(errno.EIO, f"{len(rows):,} rows instead of {self.journal.count:,}", str(self._partial / ROWS))
         if self.labelled:
             labels = rows["label"].astype(np.int64)
             np.save(self._partial / LABELS, labels)
@@ -186,16 +192,27 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._images.file.closed:
+        if self._is_finished:
             return
+        is_complete = self._images.file.closed  # only `finish` failed
         self._close_files()
         self._lock.release()
-        if self._is_kept and error is not None and not isinstance(error, UserError):
+        if self._is_kept and error is not None and (is_complete or not isinstance(error, UserError)):
             return
         with suppress(OSError):
             for name in PARTIAL_FILES:
                 (self._partial / name).unlink(missing_ok=True)
             self._partial.rmdir()
+
+    def _refuse_strange(self) -> None:
+        """Leaves alone what this version did not write: an older one may go on with it, or it is no work of vitgan's."""
+        strange = sorted({file.name for file in self._partial.iterdir()} - PARTIAL_FILES)
+        if strange or self._partial.is_symlink():
+            reason = f"holds {listed(strange)}, which this version of vitgan does not write" if strange else "is a link"
+            advice = (
+                "remove it if it is a preparation that an older version left, else move it or choose another folder"
+            )
+            raise UserError(f"{self._partial} {reason}; nothing was changed: {advice}")
 
     def _take_up(self, fingerprint: str) -> None:
         """Goes on behind the images of a killed writer, if nothing speaks against it; else starts anew."""

@@ -1,7 +1,7 @@
 """What lies on a disk: files and folders that are never half written, and never trusted when they are read."""
 
 from vitgan.files.reading import (
-    LARGEST_JSON_BYTES,
+    escaped,
     one_line,
     read_array,
     read_bytes,
@@ -23,10 +23,10 @@ from vitgan.files.writing import (
 )
 
 __all__ = [
-    "LARGEST_JSON_BYTES",
     "atomic_path",
     "check_file",
     "check_writable",
+    "escaped",
     "lock_file",
     "one_line",
     "read_array",

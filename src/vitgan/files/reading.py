@@ -49,7 +49,7 @@ def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> byte
     """
     try:
         if regular_size(path) > largest:
-            raise UserError(f"{path} is larger than a {what} can be ({largest >> 20} MiB)")
+            raise UserError(f"{path} is larger than {largest >> 20} MiB, which no {what} is")
         return path.read_bytes()
     except OSError as error:
         raise UserError(one_line(f"cannot read the {what} {path}: {error.strerror or error}")) from error
@@ -128,9 +128,14 @@ def _finite(text: str) -> float:
     return value
 
 
+def escaped(text: str) -> str:
+    """The text without control characters, which a stranger's file may have put there for the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
 def one_line(text: str, longest: int = 500) -> str:
-    """The text without control characters, which a stranger's file may have put there for the terminal, and cut."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    """The text for a message: escaped, and cut."""
+    shown = escaped(text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 

@@ -182,7 +182,7 @@ def test_splits(tmp_path):
 def test_the_partition_beside_the_images_or_as_csv(tmp_path):
     images = official_layout(tmp_path / "celeba", zipped=False)
     (tmp_path / "celeba" / "Eval" / "list_eval_partition.txt").unlink()
-    with refused("partition"):
+    with refused("partition", "list_eval_partition.txt", str(images)):
         CelebA(images)
     assert len(CelebA(images, "all")) == 5
     table = "image_id,partition\n" + PARTITION.replace(" ", ",")
@@ -217,8 +217,16 @@ def test_images_that_the_partition_lists_and_that_are_not_there_are_counted(tmp_
 def test_other_files_are_no_partition(tmp_path, content):
     images = official_layout(tmp_path / "celeba", zipped=False)
     (tmp_path / "file").write_bytes(content)
-    with refused("partition"):
+    with refused("partition", str(tmp_path / "file")):
         CelebA(images, partition=tmp_path / "file")
+
+
+def test_a_missing_partition_is_named_once(tmp_path):
+    images = official_layout(tmp_path / "celeba", zipped=False)
+    with pytest.raises(UserError) as error:
+        CelebA(images, partition=tmp_path / "file")
+    assert error.value.parameter == "partition"
+    assert str(error.value).count(str(tmp_path / "file")) == 1
 
 
 def test_missing_images(tmp_path):

@@ -1,19 +1,17 @@
 import io
 import os
 import pickle
-import resource
-import signal
 import tarfile
 import tempfile
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.samples import encoded, random_pixels, refused
+from data.samples import encoded, files_of_at_most, random_pixels, refused
 from vitgan.data.names import natural_order
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.archives import leads_out
@@ -374,19 +372,6 @@ def test_a_zip_that_was_cut_off_is_called_one(tmp_path):
         open_container(tmp_path / "images.zip", text)
 
 
-@contextmanager
-def files_of_at_most(size):
-    """As on a full disk: no file can be written beyond `size` bytes."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("size", [0, 512, 8192])
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_a_disk_too_full_to_decompress_is_no_damage_of_the_archive(tmp_path, monkeypatch, mode, size):
@@ -414,3 +399,9 @@ def test_files_in_hundreds_of_folders_inside_each_other_are_refused_and_listed(t
     source = ImageFolder(path, labels="none")
     assert source.names() == ["a/1.png", "b/2.png"]
     assert [name.startswith("a/a/") for name, _ in source.refused] == [True]
+
+
+def test_a_file_that_is_not_there_is_unreadable(tmp_path):
+    make_zip(tmp_path / "images.zip")
+    with pytest.raises(UnreadableImage):
+        open_container(tmp_path / "images.zip", text).read_named("z.txt")

@@ -82,7 +82,7 @@ def test_labels_can_be_insisted_on(tmp_path):
     assert store.labels is not None
     assert store.labels.tolist() == [0, 1]
     assert [(entry.name, entry.reason) for entry in store.description.skipped] == [("1.png", "it has no label")]
-    with refused("labels"):
+    with refused("labels", str(tmp_path / "a")):
         ImageFolder(tmp_path / "a", labels="folders")
 
 

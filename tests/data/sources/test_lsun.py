@@ -94,7 +94,7 @@ def test_missing_zipped_and_empty_databases(tmp_path):
     (tmp_path / "bedroom_train_lmdb.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match="unzip"):
         Lsun(tmp_path / "bedroom_train_lmdb.zip")
-    with refused("category"):
+    with refused("category", str(tmp_path), "bedroom_train_lmdb"):
         Lsun(tmp_path)
     write_lmdb(tmp_path / "empty", 0)
     with pytest.raises(UserError, match="holds no images"):

@@ -137,12 +137,19 @@ def test_a_row_without_label_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels",
-    [[0, -3], [0.5, 1.0], [0, 10**7], [[0, 1], [1, 1]], [[3, 4], [5, 6]], [{"a": 1}, {"a": 2}]],
+    ("labels", "fact"),
+    [
+        ([0, -3], "-3"),
+        ([0.5, 1.0], "0.5"),
+        ([0, 10**7], "10000000"),
+        ([[0, 1], [1, 1]], "list"),
+        ([[3, 4], [5, 6]], "list"),
+        ([{"a": 1}, {"a": 2}], "dict"),
+    ],
 )
-def test_labels_that_are_no_classes_are_refused(tmp_path, labels):
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, fact):
     pq.write_table(plain_table(labels), tmp_path / "table.parquet")
-    with refused("label_column"):
+    with refused("label_column", str(tmp_path), "column label", fact):
         ParquetImages(tmp_path)
     assert ParquetImages(tmp_path, label_column="none").labels is None
 
@@ -189,7 +196,7 @@ def test_names_of_splits(tmp_path, files, wanted, taken):
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(hub_table(range(1)), tmp_path / f"{file}.parquet")
-    with refused("split"):
+    with refused("split", str(tmp_path)):
         ParquetImages(tmp_path)
     source = ParquetImages(tmp_path, wanted)
     assert len(source) == taken
@@ -252,7 +259,7 @@ def test_missing_files_and_columns(tmp_path):
     with pytest.raises(UserError, match=r"holds no \.parquet file"):
         ParquetImages(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "table.parquet")
-    with refused("image_column"):
+    with refused("image_column", "table.parquet", "text"):
         ParquetImages(tmp_path)
 
 
@@ -290,7 +297,7 @@ def test_names_of_classes_are_safe_on_a_terminal(tmp_path):
 @pytest.mark.parametrize("content", ["text", 7, [1, 2]])
 def test_a_struct_whose_bytes_are_none_is_no_column_of_images(tmp_path, content):
     pq.write_table(pa.table({"image": [{"bytes": content}] * 3}), tmp_path / "table.parquet")
-    with refused("image_column"):
+    with refused("image_column", "table.parquet", "image"):
         ParquetImages(tmp_path)
 
 

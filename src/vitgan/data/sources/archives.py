@@ -67,7 +67,9 @@ class Container(ABC):
         """
 
     def read_named(self, name: str) -> bytes:
-        """The content of the file `name`, which is among `names`; raises as `read` does."""
+        """The content of the file `name`; raises as `read` does, also if it is not among `names`."""
+        if name not in self.names:
+            raise UnreadableImage("there is no such file")
         return self.read(self.names.index(name))
 
     def files(self) -> Iterable[Path]:

@@ -20,7 +20,7 @@ from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_bytes
 
-# The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (`--crop 148`).
+# The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
 PROVENANCE = Provenance(
     "celeba",
     licence="non-commercial research only, no redistribution (agreement on the home page)",
@@ -104,9 +104,12 @@ class CelebA(FileSource):
                 data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
             else:
                 data = container.read_named(inside[0])
-            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
         except UnreadableImage as error:
-            raise UserError(f"cannot read the partition {file}: {error}", "partition") from error
+            raise UserError(f"cannot read the partition {file}: {error}: pass another", "partition") from error
+        except UserError as error:
+            raise UserError(f"{error}: pass another", "partition") from error
+        try:
+            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
         except UserError as error:
             raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
         if not pairs or not all(split for _, split in pairs):
@@ -122,7 +125,7 @@ class CelebA(FileSource):
                 if (height, width) != HEIGHT_AND_WIDTH:
                     raise UserError(
                         f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels, CelebA's aligned "
-                        f"images have 178×218: pass {ALIGNED}, or prepare other images with `vitgan data folder`"
+                        f"images have 178×218: pass {ALIGNED}, or prepare other images as a plain folder"
                     )
 
 

@@ -97,6 +97,8 @@ class Source(ABC):
         digest = hashlib.sha256(repr(settings).encode())
         if self.labels is not None:
             digest.update(self.labels.tobytes())
+        for index in range(len(self)):
+            digest.update(f"{self.name(index)!a}\n".encode())
         for file in self.files():
             digest.update(f"{os.path.abspath(file)} {stamp(file)}\n".encode("utf-8", "surrogateescape"))  # noqa: PTH100
         return digest.hexdigest()
@@ -131,3 +133,9 @@ class ArraySource(Source):
 
     def files(self) -> Iterable[Path]:
         return self._files
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{super().fingerprint()} {self._images.shape}".encode())
+        for image in self._images:
+            digest.update(image.tobytes())
+        return digest.hexdigest()
