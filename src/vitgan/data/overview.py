@@ -19,6 +19,9 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
     """Random images side by side; of a labelled store each row holds one class, the first classes first.
 
     Places for which there is no image stay black.
+
+    Raises:
+        UserError: The picture would exhaust memory.
     """
     generator = np.random.default_rng(seed)
     if store.labels is None:
@@ -31,10 +34,10 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
             chosen = generator.choice(members, min(columns, len(members)), replace=False)
             places += [(row * columns + column, index) for column, index in enumerate(chosen.tolist())]
         rows = min(rows, len(np.unique(store.labels)))
-    cells, indices = map(np.array, zip(*places, strict=True))
-    images = np.zeros((rows * columns, *store.images.shape[1:]), np.uint8)
-    images[cells] = store.read(indices)
-    return image_grid(images.transpose(0, 2, 3, 1), columns)
+    tiles = np.zeros((rows * columns, store.resolution, store.resolution, store.channels), np.uint8)
+    images = store.read(np.array([index for _, index in places]))
+    tiles[[place for place, _ in places]] = images.transpose(0, 2, 3, 1)
+    return image_grid(tiles, columns)
 
 
 def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:
