@@ -2,8 +2,6 @@
 
 import io
 import os
-import resource
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,11 +87,11 @@ def refused(parameter: str | None, *facts: str) -> Iterator[None]:
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """As on a full disk: no file can be written beyond `size` bytes."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    import resource
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)

@@ -69,7 +69,7 @@ def test_missing_files_and_servers_are_one_line(tmp_path, file_server):
     with refused("source", "404"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
     server.close()
-    with refused("source"):
+    with refused("source", f"{server.url}/file.bin"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
     with pytest.raises(UserError, match="begins with http"):
         download("file:///etc/passwd", CHECKSUM, folder=tmp_path)

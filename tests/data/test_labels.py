@@ -200,7 +200,7 @@ def test_values_that_are_no_classes(values: list[Any], reason: str) -> None:
 
 def test_known_names_bound_the_numbers() -> None:
     labels = labels_of_values([1, 0, 7, -5, None], "a table", ["cat", "dog"])
-    assert labels.numbers == [1, 0, -1, -1, -1]
+    assert labels.numbers == [1, 0, 7, -5, -1]
     assert labels.names == ["cat", "dog"]
     assert labels_of_values([7, -1], "a table", ["cat", "dog"]).numbers is None
 

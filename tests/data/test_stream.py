@@ -78,9 +78,9 @@ def test_an_unlabelled_store_gives_no_labels(tmp_path):
 
 
 def test_uneven_batches_are_refused(store):
-    with refused("batch_size"):
+    with refused("batch_size", "32", "3 processes"):
         ImageStream(store, 32, 0, 0, 3)
-    with refused("batch_size"):
+    with refused("batch_size", "batch size 0"):
         ImageStream(store, 0, 0)
 
 

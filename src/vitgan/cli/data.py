@@ -256,10 +256,11 @@ def _print_labels(source: Source) -> None:
         print(f"labels: {source.labels_from}")
         return
     numbers = np.asarray(source.labels)
-    counts = np.bincount(numbers[numbers >= 0], minlength=len(source.label_names or ()))
-    sizes = f"{counts[counts > 0].min():,} to {counts.max():,} images each"
+    sound = (numbers >= 0) & (numbers < source.classes)
+    counts = np.bincount(numbers[sound], minlength=len(source.label_names or ()))
+    sizes = f"{counts[counts > 0].min():,} to {counts.max():,} images each" if sound.any() else "none of them is used"
     empty = f", {(counts == 0).sum():,} of them without images" if 0 in counts else ""
-    left_out = f"; {(numbers < 0).sum():,} images have none and are left out" if (numbers < 0).any() else ""
+    left_out = "" if sound.all() else f"; {(~sound).sum():,} images have none and are left out"
     print(f"labels: {len(counts):,} classes from {source.labels_from}{empty}, {sizes}{left_out}")
 
 

@@ -39,7 +39,8 @@ class Labels:
     """What was decided.
 
     Attributes:
-        numbers: The class of each image, NO_LABEL for an image without one; None if there are no labels.
+        numbers: The class of each image, NO_LABEL for an image without one, and any other number outside the classes
+            for an image whose label is none of them; None if there are no labels.
         names: Name of each class, where known.
         source: Where they come from, or why there are none, in words.
     """
@@ -182,7 +183,8 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
     Args:
         values: One for each image.
         source: Where they come from, in words.
-        names: Names of the classes 0, 1, ..., if the source has them; a number outside is no label.
+        names: Names of the classes 0, 1, ..., if the source has them; a number outside stays, to be refused with its
+            image.
 
     Raises:
         UserError: They are no classes. The message says why, not what to do.
@@ -212,7 +214,7 @@ def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: 
     if names is not None:
         if present.isdisjoint(range(len(names))):
             return Labels(None, None, f"none: {source} has no label for any image")
-        found = [value if value is not None and 0 <= value < len(names) else NO_LABEL for value in plain]
+        found = [NO_LABEL if value is None else min(max(value, -(1 << 63)), (1 << 63) - 1) for value in plain]
         return Labels(found, [escaped(name) for name in names], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from vitgan.data.store import ImageStore
+from vitgan.files.pictures import image_grid
 
 SAMPLED_IMAGES = 10_000
 
@@ -18,6 +19,9 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
     """Random images side by side; of a labelled store each row holds one class, the first classes first.
 
     Places for which there is no image stay black.
+
+    Raises:
+        UserError: The picture would exhaust memory.
     """
     generator = np.random.default_rng(seed)
     if store.labels is None:
@@ -30,13 +34,10 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
             chosen = generator.choice(members, min(columns, len(members)), replace=False)
             places += [(row * columns + column, index) for column, index in enumerate(chosen.tolist())]
         rows = min(rows, len(np.unique(store.labels)))
-    size = store.resolution
-    canvas = np.zeros((rows, columns, store.channels, size, size), np.uint8)
-    canvas.reshape(-1, store.channels, size, size)[[place for place, _ in places]] = store.read(
-        np.array([index for _, index in places])
-    )
-    picture = canvas.transpose(0, 3, 1, 4, 2).reshape(rows * size, columns * size, store.channels)
-    return Image.fromarray(picture[..., 0] if store.channels == 1 else picture)
+    tiles = np.zeros((rows * columns, store.resolution, store.resolution, store.channels), np.uint8)
+    images = store.read(np.array([index for _, index in places]))
+    tiles[[place for place, _ in places]] = images.transpose(0, 2, 3, 1)
+    return image_grid(tiles, columns)
 
 
 def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vitgan.data.decode import Framing, decode
-from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
+from vitgan.data.labels import NO_LABEL
 from vitgan.data.sources.source import Source, UnreadableImage
 from vitgan.data.writer import image_digests
 from vitgan.errors import UserError
@@ -97,7 +97,7 @@ def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decode
     for index in indices.tolist():
         try:
             if source.labels is not None:
-                _check_label(int(source.labels[index]))
+                _check_label(int(source.labels[index]), source.classes)
             image, notes = decode(source.read(index), framing)
         except UnreadableImage as error:
             skipped.append((one_line(source.name(index)), one_line(str(error))))
@@ -111,11 +111,11 @@ def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decode
     return Decoded(stacked, labels, image_digests(stacked), skipped, converted)
 
 
-def _check_label(label: int) -> None:
+def _check_label(label: int, classes: int) -> None:
     if label == NO_LABEL:
         raise UnreadableImage("it has no label")
-    if not 0 <= label <= LARGEST_LABEL:
-        raise UnreadableImage(f"its label {label} is out of range: expected 0 to {LARGEST_LABEL:,}")
+    if not 0 <= label < classes:
+        raise UnreadableImage(f"its label {label} is out of range: expected 0 to {classes - 1:,}")
 
 
 _work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with

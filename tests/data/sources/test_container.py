@@ -384,6 +384,23 @@ def test_a_disk_too_full_to_decompress_is_no_damage_of_the_archive(tmp_path, mon
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["zip.stored", "tar.pax", "folder"])
+def test_files_in_hundreds_of_folders_inside_each_other_are_refused_and_listed(tmp_path, kind):
+    image = next(iter(IMAGES.values()))
+    deep = {"a/" * 400 + "deep.png": image, "a/1.png": image, "b/2.png": image}
+    if kind == "folder":
+        path = tmp_path
+        for name in deep:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(image)
+    else:
+        path = tmp_path / "archive"
+        path.write_bytes(packed(kind, deep))
+    source = ImageFolder(path, labels="none")
+    assert source.names() == ["a/1.png", "b/2.png"]
+    assert [name.startswith("a/a/") for name, _ in source.refused] == [True]
+
+
 def test_a_file_that_is_not_there_is_unreadable(tmp_path):
     make_zip(tmp_path / "images.zip")
     with pytest.raises(UnreadableImage):

@@ -8,6 +8,7 @@ import pytest
 
 from data.samples import encoded, make_store, random_pixels, refused, write_image
 from vitgan.data.prepare import prepare
+from vitgan.data.sources.archives import Container
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 
@@ -306,3 +307,16 @@ def test_the_fingerprint_tells_sources_apart(tmp_path):
     assert ImageFolder(tmp_path).fingerprint() == first
     write_image(tmp_path / "3.png", 3)
     assert ImageFolder(tmp_path).fingerprint() != first
+
+
+def test_every_table_is_read_once_however_many_folders_have_one(tmp_path, monkeypatch):
+    for split, count in (("train", 4), ("test", 3)):
+        for number in range(count):
+            write_image(tmp_path / split / f"c{number}" / "1.png", number)
+            write_image(tmp_path / split / f"c{number}" / "2.png", number)
+            (tmp_path / split / f"c{number}" / "metadata.csv").write_text("text,author,place\na,b,c\n")
+    read = []
+    read_named = Container.read_named
+    monkeypatch.setattr(Container, "read_named", lambda self, name: read.append(name) or read_named(self, name))
+    assert ImageFolder(tmp_path, "train").label_names == ["c0", "c1", "c2", "c3"]
+    assert len(read) == len(set(read)) == 7

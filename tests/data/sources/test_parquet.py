@@ -227,7 +227,18 @@ def test_rows_without_bytes_or_label_are_skipped(tmp_path):
     store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
     assert np.array_equal(store.images, expected([0]))
     reasons = [entry.reason for entry in store.description.skipped]
-    assert reasons == ["the table has no bytes for it"] * 2 + ["it has no label"] * 2
+    assert reasons[:3] == ["the table has no bytes for it"] * 2 + ["it has no label"]
+    assert " 7 " in reasons[3]
+    assert "0 to 2" in reasons[3]
+
+
+def test_a_split_without_labels_is_unlabelled_though_another_has_some(tmp_path):
+    for split, labels in (("train", [0, 1, 2]), ("test", [-1, -1])):
+        pq.write_table(plain_table(labels), tmp_path / f"{split}-00000-of-00001.parquet")
+    assert labels_of(ParquetImages(tmp_path, "train")) == [0, 1, 2]
+    source = ParquetImages(tmp_path, "test")
+    assert source.labels is None
+    assert len(prepare(source, tmp_path / "store", resolution=8)) == 2
 
 
 def test_a_damaged_row_group_does_not_spoil_the_others(tmp_path):

@@ -27,6 +27,9 @@ from vitgan.errors import UserError
 from vitgan.files import one_line
 
 LARGEST_FILE_BYTES = 1 << 30
+DEEPEST = 100
+"""Folders inside each other that are followed: more is damage or an attack, and would exhaust Python's stack."""
+TOO_DEEP = f"more than {DEEPEST} folders inside each other"
 TOO_LARGE = f"larger than {LARGEST_FILE_BYTES >> 20} MiB"
 SNIFFED_BYTES = 1 << 16
 TAR_END_BYTES = 2 * tarfile.BLOCKSIZE  # of zeros
@@ -289,6 +292,8 @@ def _tidy(name: str) -> str:
 def _why_refused(name: str, size: int) -> str | None:
     if leads_out(name):
         return "its name leads out of the archive"
+    if name.count("/") > DEEPEST:
+        return TOO_DEEP
     return TOO_LARGE if size > LARGEST_FILE_BYTES else None
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from vitgan.data.names import natural_order
 from vitgan.data.sources.archives import (
     COMPRESSIONS,
+    DEEPEST,
     LARGEST_FILE_BYTES,
+    TOO_DEEP,
     TOO_LARGE,
     Container,
     Tar,
@@ -85,6 +87,9 @@ class Folder(Container):
 
     def _walk(self, folder: Path, prefix: str, above: frozenset[Path]) -> Iterator[str]:
         """Names of regular files."""
+        if prefix.count("/") > DEEPEST:
+            self.refused.append((prefix, f"folder: {TOO_DEEP}"))
+            return
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Your own images: a folder, a zip or a tar of image files, at any nesting, with class folders or a table of labels."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -135,15 +136,19 @@ class ImageFolder(FileSource):
     def _read_tables(self) -> list[Labels]:
         """What each of the tables says that lie above the images; those that say nothing of labels are left alone."""
         above = _folders_above(self.names())
-        tables = [name for name in self._container.names if name.rpartition("/")[2] in TABLES]
-        found = []
-        for name in tables:
+        tables: list[tuple[str, str]] = []
+        of_other_splits: dict[str, list[str]] = defaultdict(list)
+        for name in self._container.names:
             folder, _, file = name.rpartition("/")
-            if folder in above:
-                of_other_splits = [
-                    other for other in tables if other.endswith("/" + file) and other.rpartition("/")[0] not in above
-                ]
-                found.append(self._labels_of_table(self._read_table(name), name, folder, self._values(of_other_splits)))
+            if file in TABLES and folder in above:
+                tables.append((name, folder))
+            elif file in TABLES:
+                of_other_splits[file].append(name)
+        values = {file: self._values(names) for file, names in of_other_splits.items()}
+        found = [
+            self._labels_of_table(self._read_table(name), name, folder, values.get(name.rpartition("/")[2], ()))
+            for name, folder in tables
+        ]
         return [decided for decided in found if decided]
 
     def _values(self, tables: list[str]) -> list[Any]:
@@ -194,7 +199,7 @@ class ImageFolder(FileSource):
             others: Labels in other splits' tables: a class has one number in all.
             insist: Images may be missing in it, and have no label.
         """
-        file, names = one_line(file), self.names()
+        file = one_line(file)
         try:
             pairs = read_pairs(data, file, self._largest_table)
             if not pairs:
@@ -202,6 +207,7 @@ class ImageFolder(FileSource):
             decided = labels_of_values([*(value for _, value in pairs), *others], file)
             if decided.numbers is None:
                 return decided
+            names = self.names()
             numbered = [(name, number) for (name, _), number in zip(pairs, decided.numbers, strict=False)]
             found = [NO_LABEL if number is None else number for number in assign(numbered, names, folder)[0]]
             missing = [name for name, number in zip(names, found, strict=True) if number == NO_LABEL]

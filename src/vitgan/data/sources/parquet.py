@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitgan.data.labels import labels_of_values
+from vitgan.data.labels import NO_LABEL, Labels, labels_of_values
 from vitgan.data.names import natural_order
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import choose_part, split_of
@@ -133,6 +133,8 @@ class ParquetImages(Source):
             ) from error
         if self.labels is not None:
             self.labels = self.labels[: len(values)]
+            if (self.labels == NO_LABEL).all():
+                self.take_labels(Labels(None, None, f"none: the column {one_line(column)} has no label in this split"))
 
 
 def _open(file: Path) -> "pyarrow.parquet.ParquetFile":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitgan.data.labels import Labels
+from vitgan.data.labels import LARGEST_LABEL, Labels
 from vitgan.files import stamp
 
 
@@ -50,7 +50,8 @@ class Source(ABC):
         isolated: True if reading damaged data can end the process, so that it is done in worker processes only.
         split: Which part of the data set is read, where it has parts.
         split_from: Where that comes from, in words.
-        labels: (n,) int64, the class of each image, -1 for one without; None if there are no labels.
+        labels: (n,) int64, the class of each image, -1 for one without; None if there are no labels. An image whose
+            label is outside the classes is skipped.
         label_names: Name of each label, where known.
         labels_from: Where labels come from, or why there are none, in words.
         refused: (name, reason) of what is an image by name and yet not read, e.g. a link out of the folder.
@@ -85,6 +86,11 @@ class Source(ABC):
     def files(self) -> Iterable[Path]:
         """Every file that images or labels are read from."""
         return ()
+
+    @property
+    def classes(self) -> int:
+        """How many classes there can be: a label is one of 0, 1, ... below it."""
+        return len(self.label_names) if self.label_names else LARGEST_LABEL + 1
 
     def take_labels(self, decided: Labels) -> None:
         """Sets `labels`, `label_names` and `labels_from`."""
