@@ -67,7 +67,8 @@ def trainer(config: RunConfig, device: str, folder: Path, precision: str = "no")
 def forward_and_backward(model: ModelConfig, device: str) -> dict[str, Tensor]:
     """Images, logits, and every gradient of G and D, on the CPU."""
     generator, discriminator = build_generator(model.generator_spec()), build_discriminator(model, 1)
-    generator.to(device), discriminator.to(device)
+    generator.to(device)
+    discriminator.to(device)
     images = generator(normal(4, generator.z_dim, dtype=torch.float32).to(device))
     logits = discriminator(images)
     logits.square().mean().backward()

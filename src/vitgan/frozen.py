@@ -58,6 +58,7 @@ def load_efficientnet(name: str, input_size: int, weights: Path | None = None) -
     for part in network.modules():
         pad = getattr(part, "static_padding", None)
         if isinstance(pad, nn.ZeroPad2d) and len({*pad.padding}) == 1:  # a convolution pads without a copy
+            assert isinstance(part, nn.Conv2d)
             part.padding, part.static_padding = pad.padding[:2], nn.Identity()
     for parameter in network.parameters():
         if parameter.ndim == 4:

@@ -13,6 +13,7 @@ ROWS = {
     "gated": 5 * 16 + 2 * 2 * 16,  # RMSNorm has no beta; two gates per block
     "prepend": 16,
     "conv": 5 * 2 * 16 + 16 + 16 + 16,  # three modulated convolutions onto styles of their inputs
+    "latent-tokens": 5 * 2 * 16 + 16 + 16 + 16 + 16 * 16,  # and a map of z onto each of 4×4 tokens
     "stylegan2": None,
 }
 
@@ -28,11 +29,12 @@ def test_directions_are_orthonormal(kind: str) -> None:
 def test_every_map_of_a_style_is_counted(kind: str) -> None:
     """The stacked weights are those of all the layers that are handed a style while an image is made."""
     generator, seen = make(kind), []
+    sizes = {(1, generator.w_dim), (1, 12), (1, 8)} if kind == "latent-tokens" else {(1, 12)}
     for name, module in generator.named_modules():
         if isinstance(module, EqualizedLinear) and "mapping_network" not in name:
             module.register_forward_hook(
                 lambda layer, inputs, _: (
-                    seen.append(layer) if inputs[0].shape == (1, 12) and layer not in seen else None
+                    seen.append(layer) if tuple(inputs[0].shape) in sizes and layer not in seen else None
                 )
             )
     w = generator.mapping(torch.randn(1, 8, generator=torch.Generator().manual_seed(0)))

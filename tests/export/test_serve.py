@@ -15,11 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from generators import KINDS, make
+from generators import make
 from vitgan.errors import UserError
 from vitgan.export.serve import make_server
 from vitgan.files.pictures import image_grid
-from vitgan.models.build import GeneratorSpec
 from vitgan.pretrained.generators import save
 
 GENERATOR = make("vit", num_classes=3)
@@ -127,7 +126,7 @@ def test_a_taken_port_is_one_line(server: ThreadingHTTPServer) -> None:
 
 
 def test_a_server_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
-    model = save(GENERATOR, GeneratorSpec(resolution=16, num_classes=3, generator=KINDS["vit"]), tmp_path / "model")
+    model = save(GENERATOR, tmp_path / "model")
     (tmp_path / "temporary").mkdir()
     command = [sys.executable, "-m", "vitgan", "serve", str(model), "--no-page", "--port", "0"]
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}

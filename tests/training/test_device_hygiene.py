@@ -103,7 +103,7 @@ def trainer_on_meta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
     def build(config: RunConfig) -> Trainer:
         AcceleratorState._reset_state()
         accelerator = Accelerator(cpu=True, mixed_precision="no")
-        accelerator.state.device = META
+        accelerator.state.device = META  # pyright: ignore[reportAttributeAccessIssue]
         model = replaced(config.model, num_classes=10) if config.model.conditional else config.model
         training = replaced(config.training, batch_size=BATCH, trackers=(), horizontal_flip=True)
         return Trainer(model, config.objective, config.augment, training, accelerator, tmp_path)

@@ -16,6 +16,7 @@ from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.runs.sources import notes_on_features
 from vitgan.training.checkpoint import checkpoints
+from vitgan.training.clock import Clock
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.log import read_metrics
 from vitgan.training.retention import best_checkpoint, remember_best
@@ -98,7 +99,7 @@ def test_the_mean_style_is_computed_once_a_step(store: str, tmp_path: Path, monk
         steps.append(at)
         update(generator)
 
-    def on_step(images: int, total: int) -> None:
+    def on_step(images: int, clock: Clock) -> None:
         nonlocal at
         at = images
 

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vitgan.runs.processes import speaks
 
@@ -161,7 +161,7 @@ def _bar(*columns: "ProgressColumn") -> "Bar":
             if self.below:
                 yield Text(self.below, no_wrap=True, overflow="ellipsis")
 
-    return WithLine(*columns, console=Console(stderr=True), speed_estimate_period=30)
+    return cast("Bar", WithLine(*columns, console=Console(stderr=True), speed_estimate_period=30))
 
 
 def _log_lines(title: str, unit: str) -> OnProgress:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vitgan.errors import UserError
@@ -33,18 +34,31 @@ class Directions(NamedTuple):
 
 
 def modulation_weights(generator: Generator) -> Tensor:
-    """All weights that a style is multiplied by, stacked: (rows, w_dim), float32."""
-    maps: list[torch.nn.Module | None] = []
+    """All weights that a style is multiplied by, stacked: (rows, w_dim), float32.
+
+    With latent tokens a style is w and z: a map of one of them has weights of 0 for the other.
+    """
+    of_w: list[torch.nn.Module | None] = []
+    of_z: list[torch.nn.Module | None] = []
     for module in generator.modules():
         if isinstance(module, SelfModulatedLayerNorm):
-            maps += [module.gamma, module.beta]
+            of_w += [module.gamma, module.beta]
         elif isinstance(module, ModulatedConv2d):
-            maps.append(module.affine)
+            of_w.append(module.affine)
         elif isinstance(module, GeneratorBlock):
-            maps.append(module.gates)
+            of_w.append(module.gates)
         elif isinstance(module, ViTGenerator):
-            maps.append(module.latent_embedding)
-    return torch.cat([layer.effective_weight().detach().float() for layer in maps if layer is not None])  # pyright: ignore[reportCallIssue]
+            of_w.append(module.latent_embedding)
+            of_z.append(module.token_embedding)
+    return torch.cat(
+        [F.pad(weights(layer), (0, generator.w_dim - weights(layer).shape[1])) for layer in of_w if layer is not None]
+        + [F.pad(weights(layer), (generator.w_dim - weights(layer).shape[1], 0)) for layer in of_z if layer is not None]
+    )
+
+
+def weights(layer: torch.nn.Module) -> Tensor:
+    """What the input of an affine map is multiplied by: (rows, columns), float32."""
+    return layer.effective_weight().detach().float()  # pyright: ignore[reportCallIssue]
 
 
 def find_directions(generator: Generator, count: int) -> Directions:
