@@ -375,6 +375,14 @@ def test_images_without_their_labels_are_no_store(tmp_path):
     assert len(ImageStore.open(tmp_path / "store")) == 3
 
 
+def test_a_description_that_could_not_be_read_back_replaces_nothing(tmp_path):
+    make_store(tmp_path / "store", 3, labelled=True)
+    with refused(None, "dataset.json"), writer_for(tmp_path / "store", labelled=True, overwrite=True) as writer:
+        writer.append(images_of(2), np.arange(2))
+        writer.finish(source="test", label_names=["a" * (1 << 24), "b"])
+    assert len(ImageStore.open(tmp_path / "store")) == 3
+
+
 def test_work_that_only_its_place_was_missing_for_is_kept(tmp_path):
     path = tmp_path / "store"
     with refused("overwrite", str(path)), writer_for(path, fingerprint="a") as writer:

@@ -145,7 +145,7 @@ class StoreWriter:
             description: The fields of DatasetDescription that the writer does not know by itself.
 
         Raises:
-            UserError: The store is empty, or the disk is full or broken.
+            UserError: The store is empty, its description too large to be read back, or the disk full or broken.
         """
         if self.journal.count == 0:
             raise UserError(f"no image to write into {self.path}")
@@ -187,6 +187,7 @@ class StoreWriter:
             duplicates=duplicates[:LISTED_DUPLICATES],
             **description,
         ).write(self._partial)
+        DatasetDescription.read(self._partial)  # what cannot be read back must not replace a store
 
     def __enter__(self) -> "StoreWriter":
         return self

@@ -130,6 +130,8 @@ def _finite(text: str) -> float:
 
 def escaped(text: str) -> str:
     """The text without control characters, which a stranger's file may have put there for the terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
