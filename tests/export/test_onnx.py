@@ -135,5 +135,5 @@ def test_the_bounds_are_smaller_than_a_grey_picture() -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install onnx onnxscript onnxruntime"):
+    with pytest.raises(UserError, match=r"vitgan\[onnx\]"):
         export_onnx(make("vit"), tmp_path / "g.onnx")
