@@ -13,6 +13,7 @@ from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
+from vitgan.losses import LOSSES
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
@@ -64,7 +65,6 @@ REGULARIZERS: dict[str, dict[str, object]] = {
     "style-mixing": PLAIN | {"style_mixing": 0.9},
     "all": {"r1_gamma": 1, "r2_gamma": 1, "wgan_gp": 10, "lecam": 0.3, "path_length": 2, "style_mixing": 0.9},
 }
-LOSSES = ("non_saturating", "hinge", "wasserstein", "relativistic")
 
 
 def take_steps(config: RunConfig, folder: Path, steps: int = 3) -> None:
