@@ -112,7 +112,9 @@ def summarize(
     Args:
         images: Batches (b, C, H, W) uint8 of any sizes.
         extractor: Which features.
-        splits, kept, seed: See ImageSummary.
+        splits: See ImageSummary.
+        kept: See ImageSummary.
+        seed: See ImageSummary.
         count: Images to take; what comes after is not read.
         first_position: Place of the first image in the whole stream, where several processes share one.
         on_progress: Called with (images done, count).

@@ -45,7 +45,7 @@ class ViTDiscriminatorConfig(Config):
     convolutional_projection: bool = False
     """Query, key and value by 3×3 convolutions over the token map (paper, v2)."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1] [choice]."""
+    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1]. [choice]"""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""
     normalization: Normalization = "layer"

@@ -61,7 +61,7 @@ class ViTGeneratorConfig(Config):
     """Fourier features and hidden width of the implicit decoder, first width of the convolutional one, width of
     the shuffled one [choice]."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1] [choice]: larger ones
+    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1]. [choice] Larger ones
     make neighbouring tokens strangers, and the images of the first hours noise (docs/results/recipes.md)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
     """The same for pixel positions inside a patch [choice]."""

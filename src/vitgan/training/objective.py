@@ -54,7 +54,7 @@ class ObjectiveConfig(Config):
     penalty: Literal["exact", "finite_difference"] = "exact"
     """R1 and R2 by double backward, or by first-order differences under small noise."""
     penalty_noise: float = Field(default=0.03, gt=0)
-    """Standard deviation of that noise, in units of the image range [-1, 1] [choice]: larger noise sees D's curvature,
+    """Standard deviation of that noise, in units of the image range [-1, 1]. [choice] Larger noise sees D's curvature,
     smaller noise (GAT's is 0.01) the rounding of bf16 (docs/performance.md)."""
     penalty_interval: int = Field(default=1, ge=1)
     """R1, R2 and WGAN-GP every this many steps (their weight is multiplied by it)."""
