@@ -55,10 +55,13 @@ def test_losses_equal_their_formulas(name) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_push_the_logits_the_right_way(name) -> None:
-    """Descent on D's loss raises real logits and lowers fake ones; on G's it raises fake ones."""
+    """Descent on D's loss raises real logits and lowers fake ones; on G's it raises fake ones.
+
+    Logits lie between 0 and 1, where a loss with these two as its targets (least squares) pulls the same way.
+    """
     loss = LOSSES[name]
-    real = (normal(9) * 0.3).requires_grad_()
-    fake = (normal(9, seed=1) * 0.3).requires_grad_()
+    real = normal(9).sigmoid().requires_grad_()
+    fake = normal(9, seed=1).sigmoid().requires_grad_()
     real_gradient, fake_gradient = torch.autograd.grad(loss.discriminator(real, fake), (real, fake))
     assert (real_gradient < 0).all()
     assert (fake_gradient > 0).all()
