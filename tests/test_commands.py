@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import vitgan
+from vitgan import presets
 from vitgan.cli.main import dispatch
-from vitgan.commands import PRESET_NAMES, command
-from vitgan.presets import PRESETS, cifar10_tiny_projected, preset, recommended, summary
+from vitgan.cli.train import recommended
+from vitgan.commands import PRESET_NAMES, PRESETS, SIZES, VARIANTS, command
+from vitgan.presets import cifar10_tiny_projected, preset, summary
 
 AWKWARD = ["my store", "it's", "$HOME", "a;b", "*", "", "-x", "ü"]
 
@@ -57,5 +59,7 @@ def test_the_best_measured_preset_is_recommended_for_small_images() -> None:
 
 
 def test_help_texts_know_every_preset() -> None:
-    assert PRESET_NAMES == PRESETS
-    assert all(summary(name) for name in PRESETS)
+    assert [*PRESETS] == [*presets.CPU_PRESETS]
+    assert [*SIZES] == [*presets.PAPER_SIZES]
+    assert [*VARIANTS] == [*presets.VARIANTS]
+    assert all(summary(name) for name in PRESET_NAMES)

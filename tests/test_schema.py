@@ -3,7 +3,8 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from vitgan.presets import PRESETS, preset
+from vitgan.commands import PRESET_NAMES
+from vitgan.presets import preset
 from vitgan.schema import Config
 
 
@@ -41,7 +42,7 @@ def test_a_configuration_cannot_be_changed() -> None:
     assert hash(config) == hash(Outer())
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESET_NAMES)
 def test_json_gives_the_same_configuration_again(name: str) -> None:
     """Tuples and None included."""
     config = preset(name)

@@ -1,9 +1,11 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError
@@ -64,6 +66,11 @@ class RunConfig(Config):
                 f"micro_batch_size {micro} does not divide a process's share of the batch, {share} images: choose a size "
                 "that does",
                 "training.micro_batch_size",
+            )
+        if self.objective.energy and (micro or share) < 2:
+            name = "batch_size" if micro is None else "micro_batch_size"
+            raise UserError(
+                f"energy compares images, and {name} leaves one at a time: raise it to 2 or more", f"training.{name}"
             )
         # A batch smaller than a group is one group, as in StyleGAN2.
         group = min(getattr(self.model.discriminator, "minibatch_stddev_group", 1), batch)
@@ -151,3 +158,42 @@ def check_trackers(names: tuple[str, ...]) -> None:
                 f"the tracker {name} is not installed: install it, or choose {' or '.join(installed)}",
                 "training.trackers",
             )
+
+
+def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
+    """A copy with other values at dotted names, validated; see `vitgan.preset`.
+
+    Raises:
+        UserError: If there is no such field, with the nearest names, or a value does not fit.
+    """
+    values = config.model_dump()
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        section: Any = values
+        for part in path:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section or isinstance(value, dict):
+            raise _no_field(name, [field for field, _ in flat(values)])
+        section[last] = value
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{field} does not fit: {first['msg']}, but is {first['input']!r}", field) from error
+
+
+def _no_field(name: str, known: list[str]) -> UserError:
+    same = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = same or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f"perhaps you meant {' or '.join(near[:2])}" if near else f"fields are {', '.join(known)}"
+    return UserError(f"there is no field {name} that takes a single value: {hint}", near[0] if near else None)
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of a configuration's dump."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

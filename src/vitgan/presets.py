@@ -5,14 +5,12 @@ A docstring says what a row is. A variant is a function of a base, so that it wo
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
-
-from pydantic import ValidationError
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from vitgan import commands
-from vitgan.commands import RECOMMENDED
-from vitgan.config import RunConfig
+from vitgan.commands import PRESET_NAMES
+from vitgan.config import RunConfig, changed
 from vitgan.errors import UserError
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
@@ -281,9 +279,6 @@ CPU_PRESETS: dict[str, Callable[[], RunConfig]] = {
     "cifar10-tiny-projected": cifar10_tiny_projected,
 }
 
-PRESETS = (*CPU_PRESETS, *(name + variant for name in PAPER_SIZES for variant in ("", *(f"-{v}" for v in VARIANTS))))
-"""All names: the CPU-sized ones, then dataset and dataset-variant."""
-
 
 def preset(name: str, **changes: object) -> RunConfig:
     """The preset of that name, its name written into it, with some fields changed.
@@ -291,83 +286,22 @@ def preset(name: str, **changes: object) -> RunConfig:
         vitgan.preset("quickstart", **{"training.total_kimg": 1, "model.generator.depth": 3})
 
     Args:
-        name: One of `vitgan.presets.PRESETS`.
+        name: One of `vitgan.commands.PRESET_NAMES`.
         changes: Values by the fields' dotted names; for a part of the configuration, a whole Config.
 
     Raises:
         UserError: If there is no such preset or field, with the nearest name, or a value does not fit.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
+    if name not in PRESET_NAMES:
+        near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESETS)}")
+        raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESET_NAMES)}")
     if name in CPU_PRESETS:
         base = CPU_PRESETS[name]()
     else:
         dataset, _, variant = name.partition("-")
         base = VARIANTS[variant](vitgan(dataset)) if variant else vitgan(dataset)
     return changed(base, {"preset": name} | changes)
-
-
-def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
-    """A copy with other values at dotted names, validated; see `preset`.
-
-    Raises:
-        UserError: If there is no such field, with the nearest names, or a value does not fit.
-    """
-    values = config.model_dump()
-    for name, value in changes.items():
-        *path, last = name.split(".")
-        section: Any = values
-        for part in path:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section or isinstance(value, dict):
-            raise _no_field(name, [field for field, _ in flat(values)])
-        section[last] = value
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{field} does not fit: {first['msg']}, but is {first['input']!r}", field) from error
-
-
-def _no_field(name: str, known: list[str]) -> UserError:
-    same = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
-    near = same or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f"perhaps you meant {' or '.join(near[:2])}" if near else f"fields are {', '.join(known)}"
-    return UserError(f"there is no field {name} that takes a single value: {hint}", near[0] if near else None)
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every leaf of a configuration's dump."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def recommended(resolution: int, channels: int, labelled: bool) -> list[str]:
-    """The words behind `vitgan train` for images of a size: the best preset measured on a CPU, and what it must be told."""
-    # Convolutions onto pixels need patches that are a power of two, so an even size.
-    name = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
-    model = preset(name).model
-    assert isinstance(model.generator, ViTGeneratorConfig)
-    words = [name]
-    if resolution != model.resolution:
-        words += ["--model.resolution", str(resolution)]
-        patch = min(_patch_sizes(resolution, model.generator), key=lambda side: abs(side - resolution / 8))
-        if patch != model.generator.patch_size:
-            networks = ["generator", "discriminator"] if model.discriminator.kind == "vit" else ["generator"]
-            words += [word for network in networks for word in (f"--model.{network}.patch-size", str(patch))]
-    return [*words, "--model.no-conditional"] if model.conditional and not labelled else words
-
-
-def _patch_sizes(resolution: int, generator: ViTGeneratorConfig) -> list[int]:
-    """Sides of patches that a grid can be made of."""
-    sides = [side for side in range(1, resolution + 1) if resolution % side == 0]
-    return [side for side in sides if side.bit_count() == 1] if generator.pixel_mapping == "conv" else sides
 
 
 def summary(name: str) -> str:

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reference.draws import normal, perturb
+from vitgan.commands import PRESET_NAMES
 from vitgan.errors import UserError
 from vitgan.files.tensors import load_weights
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
@@ -16,7 +17,7 @@ from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleG
 from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.presets import PRESETS, preset
+from vitgan.presets import preset
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:
@@ -139,7 +140,7 @@ def preset_players() -> dict[str, ModelConfig]:
     """The players of all presets, each once: many presets differ in other things."""
     players: dict[str, ModelConfig] = {}
     seen: list[object] = []
-    for name in PRESETS:
+    for name in PRESET_NAMES:
         model = preset(name).model
         for player in ("generator", "discriminator"):
             sizes = (model.resolution, model.channels, model.num_classes, getattr(model, player))

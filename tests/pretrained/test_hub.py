@@ -15,7 +15,7 @@ from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec
 from vitgan.pretrained.hub import HubModel, check_push, read_metrics
 
-FIGURES = {
+METRICS = {
     "metrics": {"FID": 6.6612, "IS": 9.3},
     "protocol": {"name": "cifar10-train-50k", "truncation": 1.0, "seed": 0},
     "images": {"generated": 50000, "reference": 50000},
@@ -26,7 +26,7 @@ SPEC = GeneratorSpec(resolution=16, generator=KINDS["vit"])
 
 def test_the_folder_is_a_model_with_a_card(tmp_path: Path) -> None:
     generator = make("vit")
-    (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
+    (tmp_path / "figures.json").write_text(json.dumps(METRICS))
     folder = HubModel(generator, read_metrics(tmp_path / "figures.json")).save(tmp_path / "my-model")
     assert sorted(p.name for p in folder.iterdir()) == [
         ".vitgan.json",
@@ -113,9 +113,9 @@ def test_a_refused_push_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
-    card = ModelCard.load(HubModel(make("vit"), FIGURES, title="A: b").save(tmp_path / "m") / "README.md")
+    card = ModelCard.load(HubModel(make("vit"), METRICS, title="A: b").save(tmp_path / "m") / "README.md")
     assert isinstance(card.data, ModelCardData)
-    assert {one.metric_type: one.metric_value for one in card.data.eval_results or ()} == FIGURES["metrics"]
+    assert {one.metric_type: one.metric_value for one in card.data.eval_results or ()} == METRICS["metrics"]
     assert card.data.library_name == "vitgan"
     assert card.data.pipeline_tag == "unconditional-image-generation"
 

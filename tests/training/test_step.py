@@ -171,6 +171,14 @@ def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
         ),
         ({"training": {"compile": True}, "objective": {"r1_gamma": 0.1}}, "training.compile"),
         ({"objective": {"energy": 1.0}}, "objective.energy"),
+        (
+            {
+                "objective": {"energy": 1.0},
+                "model": {"discriminator": {"kind": "projected"}},
+                "training": {"batch_size": 8, "micro_batch_size": 1},
+            },
+            "training.micro_batch_size",
+        ),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(changes, parameter: str) -> None:

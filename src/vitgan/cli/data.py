@@ -12,6 +12,7 @@ from pydantic import Field
 from vitgan.cli.arguments import PictureFile, Seed
 from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
+from vitgan.cli.train import recommended
 from vitgan.commands import command
 from vitgan.data.overview import class_counts, store_grid, value_histogram
 from vitgan.data.prepare import plan, prepare
@@ -244,8 +245,6 @@ def _prepare(source: Source, output: Output) -> None:
         print("interrupted: the same command goes on where it was")
         raise
     _print_description(store)
-    from vitgan.presets import recommended  # torch takes longer than a small preparation
-
     preset, *sizes = recommended(store.resolution, store.channels, store.labels is not None)
     print(f"next: {command('train', preset, '--data', store.path, *sizes)}")
 

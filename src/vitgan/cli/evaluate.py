@@ -85,13 +85,13 @@ def print_result(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vitgan.metrics import FIGURES
+    from vitgan.metrics import METRICS
 
     arrows = {"lower": "↓", "higher": "↑", "real": "as real", "": ""}
     table = Table("metric", "value", "real images", "better")
     table.title = f"{result['source']} against {result['data']['path']}"
     table.columns[1].justify = table.columns[2].justify = "right"
-    for (name, value), metric in zip(result["metrics"].items(), FIGURES.values(), strict=True):
+    for (name, value), metric in zip(result["metrics"].items(), METRICS.values(), strict=True):
         real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
         table.add_row(name, f"{value:.5g}", real, arrows[metric.better])
     console = Console()

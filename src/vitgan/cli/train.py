@@ -17,6 +17,7 @@ from vitgan.runs.processes import speaks
 
 if TYPE_CHECKING:
     from vitgan.config import RunConfig
+    from vitgan.models.vit_generator import ViTGeneratorConfig
 
 ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
 
@@ -175,3 +176,28 @@ def describe(config: "RunConfig") -> str:
         f"about {activations / 2**30:.2f} GiB activations in float32 at batch {config.training.batch_size}",
     ]
     return "\n".join(rows)
+
+
+def recommended(resolution: int, channels: int, labelled: bool) -> list[str]:
+    """The words behind `vitgan train` for images of a size: the best preset measured on a CPU, and what it must be told."""
+    from vitgan.models.vit_generator import ViTGeneratorConfig
+    from vitgan.presets import preset
+
+    # Convolutions onto pixels need patches that are a power of two, so an even size.
+    name = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
+    model = preset(name).model
+    assert isinstance(model.generator, ViTGeneratorConfig)
+    words = [name]
+    if resolution != model.resolution:
+        words += ["--model.resolution", str(resolution)]
+        patch = min(_patch_sizes(resolution, model.generator), key=lambda side: abs(side - resolution / 8))
+        if patch != model.generator.patch_size:
+            networks = ["generator", "discriminator"] if model.discriminator.kind == "vit" else ["generator"]
+            words += [word for network in networks for word in (f"--model.{network}.patch-size", str(patch))]
+    return [*words, "--model.no-conditional"] if model.conditional and not labelled else words
+
+
+def _patch_sizes(resolution: int, generator: "ViTGeneratorConfig") -> list[int]:
+    """Sides of patches that a grid can be made of."""
+    sides = [side for side in range(1, resolution + 1) if resolution % side == 0]
+    return [side for side in sides if side.bit_count() == 1] if generator.pixel_mapping == "conv" else sides

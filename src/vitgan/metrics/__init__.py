@@ -1,6 +1,6 @@
-"""Figures for generated images, each with the protocol that it was measured by."""
+"""Metrics of generated images, each with the protocol that it was measured by."""
 
-from vitgan.metrics.evaluate import FIGURES, compare, evaluate
+from vitgan.metrics.evaluate import METRICS, compare, evaluate
 from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
 from vitgan.metrics.image_summary import ImageSummary, merge_across_processes, summarize
 from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
@@ -8,7 +8,7 @@ from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
 
 __all__ = [
     "EXTRACTORS",
-    "FIGURES",
+    "METRICS",
     "PROTOCOLS",
     "FeatureExtractor",
     "ImageSummary",

@@ -1,4 +1,4 @@
-"""From images and a reference to figures, each with the protocol that it was measured by."""
+"""From images and a reference to metrics, each with the protocol that it was measured by."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure's name and direction.
+class Metric:
+    """A metric's name and direction.
 
     Attributes:
         general: Its name, to which the features' name is added.
@@ -40,23 +40,23 @@ class Figure:
         return official or f"{self.general}-{extractor.name}"
 
 
-FIGURES = {
-    "frechet_distance": Figure("FD", "lower", "FID"),
-    "frechet_distance_extrapolated": Figure("FD-extrapolated", "lower", "FID-extrapolated"),
-    "kernel_distance": Figure("KD", "lower", "KID"),
-    "kernel_distance_std": Figure("KD-std", "", "KID-std"),
-    "inception_score": Figure("IS", "higher", "IS"),
-    "inception_score_std": Figure("IS-std", "", "IS-std"),
-    "precision": Figure("precision", "higher"),  # papers measure these four with VGG16
-    "recall": Figure("recall", "higher"),
-    "density": Figure("density", "higher"),
-    "coverage": Figure("coverage", "higher"),
-    "near_copies": Figure("near-copies", "lower"),
-    "seam": Figure("seam", "real", features=False),
-    "repeat_share": Figure("repeat-share", "real", features=False),
-    "spectrum_distance": Figure("spectrum-distance", "lower", features=False),
+METRICS = {
+    "frechet_distance": Metric("FD", "lower", "FID"),
+    "frechet_distance_extrapolated": Metric("FD-extrapolated", "lower", "FID-extrapolated"),
+    "kernel_distance": Metric("KD", "lower", "KID"),
+    "kernel_distance_std": Metric("KD-std", "", "KID-std"),
+    "inception_score": Metric("IS", "higher", "IS"),
+    "inception_score_std": Metric("IS-std", "", "IS-std"),
+    "precision": Metric("precision", "higher"),  # papers measure these four with VGG16
+    "recall": Metric("recall", "higher"),
+    "density": Metric("density", "higher"),
+    "coverage": Metric("coverage", "higher"),
+    "near_copies": Metric("near-copies", "lower"),
+    "seam": Metric("seam", "real", features=False),
+    "repeat_share": Metric("repeat-share", "real", features=False),
+    "spectrum_distance": Metric("spectrum-distance", "lower", features=False),
 }
-SCORE = FIGURES["frechet_distance"]
+SCORE = METRICS["frechet_distance"]
 PATCH_SIZE = 4
 """Of the patches that seams are looked for between, where the generator has none of its own."""
 
@@ -77,7 +77,7 @@ def evaluate(
         reference: Of the same protocol and extractor, from `reference_statistics`.
         protocol: What is measured, and how.
         extractor: Which features.
-        patch_size: The generator's, for the figures of texture.
+        patch_size: The generator's, for the metrics of texture.
         on_progress: Called with (images done, images in all).
 
     Returns:
@@ -107,11 +107,11 @@ def compare(
     protocol: Protocol,
     extractor: FeatureExtractor,
 ) -> dict[str, Any]:
-    """All figures of images, e.g. of statistics merged from several processes, against the reference.
+    """All metrics of images, e.g. of statistics merged from several processes, against the reference.
 
     Returns:
         A dictionary ready for JSON: "metrics" (name -> value), "real" (the same of the real images, for figures that
-        have it), "score" (the figure to choose checkpoints by: name, value, and that lower is better), "protocol",
+        have it), "score" (the metric to choose checkpoints by: name, value, and that lower is better), "protocol",
         "features", "images" (the numbers really used), "patch_size", "notes".
 
     Raises:
@@ -129,12 +129,12 @@ def compare(
     real_texture, spread = reference.texture(protocol, texture.patch_size)
     values |= _texture(texture) | {"spectrum_distance": spectrum_distance(texture.spectrum, real_texture.spectrum)}
     real = {"near_copies": NEAR} | _texture(real_texture) | {"spectrum_distance": spread}
-    figures = {figure.name(extractor): values[key] for key, figure in FIGURES.items()}
+    metrics = {metric.name(extractor): values[key] for key, metric in METRICS.items()}
     name = SCORE.name(extractor)
     return {
-        "metrics": figures,
-        "real": {FIGURES[key].name(extractor): value for key, value in real.items()},
-        "score": {"name": name, "value": figures[name], "better": SCORE.better},
+        "metrics": metrics,
+        "real": {METRICS[key].name(extractor): value for key, value in real.items()},
+        "score": {"name": name, "value": metrics[name], "better": SCORE.better},
         "protocol": protocol.to_dict(),
         "features": extractor.identity,
         "images": _counts(generated, reference, protocol)
@@ -192,14 +192,14 @@ def _counts(generated: ImageSummary, reference: ReferenceStatistics, protocol: P
 
 
 def _notes(generated: ImageSummary, reference: ReferenceStatistics, extractor: FeatureExtractor) -> list[str]:
-    """What a reader must know to read the figures rightly."""
+    """What a reader must know to read the metrics rightly."""
     notes = []
     if not extractor.paper_comparable:
-        notes.append(f"{extractor.name} features: compare with other {extractor.name} figures only, not with a FID")
+        notes.append(f"{extractor.name} features: compare with other {extractor.name} metrics only, not with a FID")
     half = min(*(statistics.count for statistics in (*generated.halves, *reference.summary.halves)))
     if half < extractor.dimension:
         notes.append(
             f"half of the smaller side is {half:,} images for {extractor.dimension:,} features: "
-            f"{FIGURES['frechet_distance_extrapolated'].name(extractor)} is uncertain"
+            f"{METRICS['frechet_distance_extrapolated'].name(extractor)} is uncertain"
         )
     return notes

@@ -23,7 +23,7 @@ class FeatureExtractor:
     """Maps images to features.
 
     Attributes:
-        name: Stands in the name of every figure made with these features, unless they are `paper_comparable`.
+        name: Stands in the name of every metric made with these features, unless they are `paper_comparable`.
         network: (B, 3, H, W) float32 in [0, 255] -> features (B, dimension) and class logits (B, K).
         dimension: Number of features.
         weights_sha256: Hex digest of the weights file.
@@ -82,7 +82,7 @@ def load_extractor(
         name: Which features.
         device: Where to compute.
         inception_weights: File with Inception's weights; default: see `inception.find_weights`. With any file but the
-            known one the extractor's name carries the file's digest, and its figures are no FIDs.
+            known one the extractor's name carries the file's digest, and its metrics are no FIDs.
 
     Raises:
         UserError: Unknown name, or weights that are missing or wrong; the line says what to install or pass.
@@ -125,7 +125,7 @@ def load_extractor(
 def rebatch(batches: Iterable[Tensor], batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
     """The same rows in batches of exactly `batch_size` (the last may be smaller), at most `limit` rows in all.
 
-    Networks round differently at different batch sizes; with this the figures do not depend on how images arrive.
+    Networks round differently at different batch sizes; with this the metrics do not depend on how images arrive.
     """
     waiting: list[Tensor] = []
     count, taken = 0, 0

@@ -1,4 +1,4 @@
-"""All that the figures need to know of a set of images, gathered in one pass with constant memory."""
+"""All that the metrics need to know of a set of images, gathered in one pass with constant memory."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self, TypeVar

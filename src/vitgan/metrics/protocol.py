@@ -1,4 +1,4 @@
-"""Named protocols: everything that a figure depends on besides the images, fixed, so that it can be compared."""
+"""Named protocols: everything that a metric depends on besides the images, fixed, so that it can be compared."""
 
 import dataclasses
 from pathlib import Path
@@ -14,10 +14,10 @@ from vitgan.files import one_line, read_json
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Protocol:
-    """How a figure is measured.
+    """How a metric is measured.
 
     Attributes:
-        name: Stands beside every figure.
+        name: Stands beside every metric.
         purpose: What it is comparable with.
         features: Feature extractor, which also fixes how images are resized to the network's input.
         generated_images: How many images are measured.

@@ -1,7 +1,7 @@
-"""Figures of the pixels themselves: seams between patches, texture that repeats, and the spectrum.
+"""Metrics of the pixels themselves: seams between patches, texture that repeats, and the spectrum.
 
 Networks of features hardly look at a few grey levels of fine grain; an eye sees at once that they are a grid. All three
-figures are about *fine detail*, an image minus its 1-2-1 blur, or about powers of frequencies, and need no network.
+metrics are about *fine detail*, an image minus its 1-2-1 blur, or about powers of frequencies, and need no network.
 """
 
 from collections.abc import Iterable, Iterator
@@ -86,7 +86,7 @@ def spectrum_distance(first: Tensor, second: Tensor) -> float:
 
 
 class TextureStatistics:
-    """All that these figures need to know of a set of images, in constant memory; mergeable.
+    """All that these metrics need to know of a set of images, in constant memory; mergeable.
 
     Args:
         patch_size: P of the patches that seams and repeated tiles are looked for in.

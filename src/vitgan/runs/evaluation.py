@@ -1,4 +1,4 @@
-"""Figures of a run while it trains: a named protocol on the averaged generator, against the run's own images."""
+"""Metrics of a run while it trains: a named protocol on the averaged generator, against the run's own images."""
 
 from collections.abc import Callable
 
@@ -58,6 +58,6 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
         result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
         chosen = result["score"]
-        return Evaluation(figures=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
+        return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
 
     return measure

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from vitgan.config import RunConfig
+from vitgan.config import RunConfig, flat
 from vitgan.errors import UserError
 from vitgan.files import read_model
-from vitgan.presets import flat, preset
+from vitgan.presets import preset
 from vitgan.pretrained.names import run_of_checkpoint
 from vitgan.runs.folder import DATA_RECORD, DataRecord, config_of_run
 from vitgan.training.checkpoint import NAME

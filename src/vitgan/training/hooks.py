@@ -29,8 +29,8 @@ class Stream(Protocol):
 class Evaluation:
     """What an evaluation of the averaged generator found."""
 
-    figures: dict[str, float]
-    """All figures by name."""
+    metrics: dict[str, float]
+    """All of them by name."""
     name: str
     """What checkpoints are chosen by: scores of different names are not compared."""
     score: float

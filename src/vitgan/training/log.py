@@ -9,7 +9,7 @@ from vitgan.files import read_bytes, write_bytes
 
 LARGEST_LOG_BYTES = 1 << 30
 EVALUATION = "evaluation/"
-"""Before the names of an evaluation's figures."""
+"""Before the names of an evaluation's metrics."""
 
 
 class MetricsFile:

@@ -271,13 +271,13 @@ class Trainer:
         state = self.state
         self._update_w_mean()
         result = evaluate(state.generator_ema)
-        figures = {f"{EVALUATION}{name}": value for name, value in result.figures.items()}
+        scores = {f"{EVALUATION}{name}": value for name, value in result.metrics.items()}
         best = remember_best(self.run, state.images_seen, result.name, result.score)
         place = ", the best so far" if best else ""
         self._notify(hooks, f"evaluated at {state.images_seen:,} images: {result.name} {result.score:.4g}{place}")
         self.prune()
-        metrics.append({"images": state.images_seen, "step": state.step, **figures})  # last: then it is done
-        self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)
+        metrics.append({"images": state.images_seen, "step": state.step, **scores})  # last: then it is done
+        self._tell_trackers(lambda tracker: tracker.log(scores, step=state.images_seen), hooks)
 
     def _tell_trackers(self, tell: Callable[[GeneralTracker], None], hooks: Hooks) -> None:
         """One that fails is told nothing more: no service ends a run, and metrics.jsonl has all figures."""

@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from toy_features import in_batches, toy_extractor, toy_images
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.metrics import FIGURES, Protocol, ReferenceStatistics, compare, evaluate, load_extractor
+from vitgan.metrics import METRICS, Protocol, ReferenceStatistics, compare, evaluate, load_extractor
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.image_summary import summarize
 from vitgan.metrics.reference import reference_statistics
@@ -113,7 +113,7 @@ def test_report_is_complete_and_plain_json() -> None:
     result = toy_result(toy_images(600), toy_images(90, seed=1))
     assert json.loads(json.dumps(result)) == result
     assert list(result["metrics"]) == [
-        figure.general + ("-toy" if figure.features else "") for figure in FIGURES.values()
+        figure.general + ("-toy" if figure.features else "") for figure in METRICS.values()
     ]
     assert list(result["real"]) == ["near-copies-toy", "seam", "repeat-share", "spectrum-distance"]
     assert result["patch_size"] == 4
