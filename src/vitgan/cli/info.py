@@ -75,6 +75,7 @@ def _list_bundled() -> None:
 
 
 def _list_runs(folder: Path) -> None:
+    # os.path answers False, where Path raises, to names that are too long.
     runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
     if not runs:
         print(f"\nno runs in {folder}")

@@ -105,6 +105,7 @@ def check_picture(path: Path) -> Path:
     Raises:
         UserError: If its ending names no format of pictures, or it cannot be written.
     """
+    # os.path answers False, where Path raises, to names that are too long.
     if path.suffix.lower() not in picture_endings() and not os.path.isdir(path):  # noqa: PTH112
         raise UserError(
             f"cannot write the image {path}: its ending names no format; choose another path (for example grid.png)"
