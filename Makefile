@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	$(BIN)/vitgan train quickstart
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
