@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitgan.errors import UserError
+from vitgan.files.reading import user_error
 from vitgan.files.writing import check_file, whole_file
 
 if TYPE_CHECKING:  # neither is imported to check a command's arguments
@@ -84,11 +85,9 @@ def save_image(image: "Image.Image", path: Path) -> None:
     """
     check_picture(path)
     check_picture_size(image.width, image.height, path)
-    with whole_file(path) as temporary:
-        try:
-            image.save(temporary)
-        except ValueError as error:
-            raise UserError(f"cannot write the image {path}: {error}; choose another format (.png)") from error
+    advice = "choose another format (.png)"
+    with whole_file(path) as temporary, user_error(f"cannot write the image {path}", ValueError, advice=advice):
+        image.save(temporary)
 
 
 @cache
