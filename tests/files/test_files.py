@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from vitgan.errors import UserError
-from vitgan.files import read_array, read_bytes, read_json, read_model, stamp
+from vitgan.files.reading import read_array, read_bytes, read_json, read_model, stamp
 
 
 class Sizes(BaseModel):

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from vitgan.data.labels import LARGEST_LABEL
 from vitgan.errors import UserError
-from vitgan.files import escaped, read_array, read_model
+from vitgan.files.reading import escaped, read_array, read_model
 from vitgan.schema import Config
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"

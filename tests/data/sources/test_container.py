@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from data.samples import encoded, files_of_at_most, random_pixels, refused
 from vitgan.data.names import natural_order
 from vitgan.data.prepare import prepare
-from vitgan.data.sources.archives import leads_out
-from vitgan.data.sources.container import open_container
+from vitgan.data.sources.container import leads_out, open_container
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.source import UnreadableImage
 from vitgan.errors import UserError

@@ -11,8 +11,7 @@ import numpy as np
 
 from vitgan.data.decode import decode_unframed
 from vitgan.data.names import listed
-from vitgan.data.sources.archives import Container
-from vitgan.data.sources.container import open_container
+from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.folder import FileSource
 from vitgan.data.sources.source import Provenance, UnreadableImage
 from vitgan.data.splits import split_of

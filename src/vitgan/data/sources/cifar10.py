@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vitgan.data.download import download
-from vitgan.data.sources.archives import Container
-from vitgan.data.sources.container import open_container
+from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.source import ArraySource, Provenance, UnreadableImage
 from vitgan.errors import UserError
 from vitgan.files import one_line

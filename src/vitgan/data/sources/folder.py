@@ -9,8 +9,7 @@ from typing import Any
 
 from vitgan.data.labels import NO_LABEL, Labels, labels_of_folders, labels_of_values
 from vitgan.data.names import listed
-from vitgan.data.sources.archives import Container
-from vitgan.data.sources.container import open_container
+from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
 from vitgan.data.tables import assign, largest_table, read_pairs
