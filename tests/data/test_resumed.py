@@ -15,11 +15,10 @@ import pytest
 import vitgan.data.prepare
 import vitgan.data.workers
 from data.samples import PngSource, encoded, random_pixels
-from vitgan.data.journal import JOURNAL
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.source import ArraySource, Provenance, Source
-from vitgan.data.writer import partial_folder
+from vitgan.data.writer import JOURNAL, partial_folder
 from vitgan.errors import UserError
 
 COUNT, KEPT = 24, 16

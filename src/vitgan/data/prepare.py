@@ -189,7 +189,7 @@ def _write_images(
         for part in parts:
             if strict:
                 _refuse_first(source.origin, part.skipped)
-            writer.append(part.images, part.labels, part.digests, part.skipped, part.converted)
+            writer.append(**vars(part))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 writer.checkpoint()
                 saved = time.monotonic()

@@ -2,43 +2,80 @@
 
 images.npy     the images so far, behind a header that is written at the end
 rows.bin       label and digest of each of them
-journal.json   Journal
+journal.json   Journal, by which a killed preparation is gone on with
 """
 
-import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import Timeout
+from pydantic import BaseModel, ConfigDict
 
-from vitgan.data.journal import JOURNAL, LISTED_SKIPPED, HashedFile, Journal
 from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
 from vitgan.data.names import listed
 from vitgan.data.store import (
     DESCRIPTION,
     IMAGES,
     LABELS,
+    Count,
     DatasetDescription,
     ImageStore,
     SkippedImage,
+    hash_blocks,
     images_header,
     labels_digest,
 )
 from vitgan.errors import UserError
-from vitgan.files import lock_file
+from vitgan.files import lock_file, read_model, regular_size, user_error, write_bytes
 from vitgan.files.folders import MARKER, check_folder, install
 
-ROWS, LOCK = "rows.bin", "lock"
+ROWS, JOURNAL, LOCK = "rows.bin", "journal.json", "lock"
 PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, ROWS, JOURNAL, LOCK, MARKER, f".{JOURNAL}.part", f".{MARKER}.part"}
 """All that a store in the making holds; nothing else is ever removed with it."""
 STORE = "image store"
 ROW = np.dtype([("label", "<i8"), ("digest", "<u8")])
-LISTED_DUPLICATES = 100
+LISTED_SKIPPED, LISTED_DUPLICATES = 1000, 100
+OF_NOTHING = hashlib.sha256().hexdigest()
+
+
+class Journal(BaseModel):
+    """What is known so far of a store in the making.
+
+    Attributes:
+        fingerprint: Of the source and the settings.
+        count: Images written.
+        skipped: The first that were skipped; `skipped_count` counts all.
+        converted: How many images needed what treatment.
+        images: SHA-256 of the images written.
+        rows: SHA-256 of their labels and digests.
+        sha256: Of all of the above.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    fingerprint: str
+    count: Count = 0
+    skipped: list[SkippedImage] = []
+    skipped_count: Count = 0
+    converted: dict[str, Count] = {}
+    images: str = OF_NOTHING
+    rows: str = OF_NOTHING
+    sha256: str = ""
+
+    @property
+    def done(self) -> int:
+        """Images of the source that were dealt with: written or skipped."""
+        return self.count + self.skipped_count
+
+    def own_digest(self) -> str:
+        """What `sha256` must be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
 
 class StoreWriter:
@@ -81,7 +118,7 @@ class StoreWriter:
         self._is_kept = self._is_finished = False
         self._partial = partial_folder(self.path)
         refuse_existing(self.path, overwrite)
-        with _writing(self.path):
+        with self._writing():
             self._partial.mkdir(parents=True, exist_ok=True)
             self._refuse_strange()
             self._lock = lock_file(self._partial / LOCK, timeout=0)
@@ -121,20 +158,21 @@ class StoreWriter:
         rows = np.empty(len(images), ROW)
         rows["label"] = NO_LABEL if labels is None else labels
         rows["digest"] = image_digests(images) if digests is None else digests
-        with _writing(self.path):
+        with self._writing():
             self._images.write(np.ascontiguousarray(images).tobytes())
             self._rows.write(rows.tobytes())
-        self.journal.count += len(images)
-        for name, reason in skipped:
-            self.journal.skip(name, reason)
-        for treatment, number in (converted or {}).items():
-            self.journal.converted[treatment] = self.journal.converted.get(treatment, 0) + number
+        journal, entries = self.journal, [SkippedImage(name=name, reason=reason) for name, reason in skipped]
+        journal.count += len(images)
+        journal.skipped_count += len(entries)
+        journal.skipped += entries[: LISTED_SKIPPED - len(journal.skipped)]
+        journal.converted = dict(Counter(journal.converted) + Counter(converted))
 
     def checkpoint(self) -> None:
         """Makes the images so far survive a kill of this process."""
-        with _writing(self.path):
+        with self._writing():
             self.journal.images, self.journal.rows = self._images.flush(), self._rows.flush()
-            self.journal.write(self._partial)
+            self.journal.sha256 = self.journal.own_digest()
+            write_bytes(self._partial / JOURNAL, self.journal.model_dump_json().encode())
         self._is_kept = True
 
     def finish(self, refused: Sequence[tuple[str, str]] = (), **description: Any) -> ImageStore:
@@ -149,7 +187,7 @@ class StoreWriter:
         """
         if self.journal.count == 0:
             raise UserError(f"no image to write into {self.path}")
-        with _writing(self.path):
+        with self._writing():
             self._images.file.seek(0)
             self._images.file.write(images_header(self.journal.count, *self._shape[:2]))
             sha256 = self._images.flush()
@@ -167,22 +205,24 @@ class StoreWriter:
 
     def _describe(self, refused: Sequence[tuple[str, str]], **description: Any) -> None:
         """Writes the labels and `dataset.json`."""
-        rows = np.fromfile(self._partial / ROWS, ROW)
-        if len(rows) != self.journal.count:
-            raise OSError(errno.EIO, f"{len(rows):,} rows instead of {self.journal.count:,}", str(self._partial / ROWS))
+        journal, rows = self.journal, np.fromfile(self._partial / ROWS, ROW)
+        if len(rows) != journal.count:
+            raise UserError(
+                f"{self._partial / ROWS} has {len(rows):,} rows instead of {journal.count:,}: prepare again"
+            )
         if self.labelled:
             labels = rows["label"].astype(np.int64)
             np.save(self._partial / LABELS, labels)
             description["labels_sha256"] = labels_digest(labels)
-        listed = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
+        skipped = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
         duplicates = find_duplicates(rows["digest"])
         DatasetDescription(
             resolution=self._shape[1],
             channels=self._shape[0],  # pyright: ignore[reportArgumentType]
-            count=self.journal.count,
-            skipped=[*listed, *self.journal.skipped][:LISTED_SKIPPED],
-            skipped_count=len(refused) + self.journal.skipped_count,
-            converted=dict(sorted(self.journal.converted.items())),
+            count=journal.count,
+            skipped=[*skipped, *journal.skipped][:LISTED_SKIPPED],
+            skipped_count=len(refused) + journal.skipped_count,
+            converted=dict(sorted(journal.converted.items())),
             duplicate_count=len(duplicates),
             duplicates=duplicates[:LISTED_DUPLICATES],
             **description,
@@ -205,21 +245,22 @@ class StoreWriter:
                 (self._partial / name).unlink(missing_ok=True)
             self._partial.rmdir()
 
+    def _writing(self) -> AbstractContextManager[None]:
+        return user_error(f"cannot write {self.path}", OSError, advice="choose another folder")
+
     def _refuse_strange(self) -> None:
         """Leaves alone what this version did not write: an older one may go on with it, or it is no work of vitgan's."""
         strange = sorted({file.name for file in self._partial.iterdir()} - PARTIAL_FILES)
         if strange or self._partial.is_symlink():
             reason = f"holds {listed(strange)}, which this version of vitgan does not write" if strange else "is a link"
-            advice = (
-                "remove it if it is a preparation that an older version left, else move it or choose another folder"
-            )
+            advice = "remove it if an older version left it, else move it or choose another folder"
             raise UserError(f"{self._partial} {reason}; nothing was changed: {advice}")
 
     def _take_up(self, fingerprint: str) -> None:
         """Goes on behind the images of a killed writer, if nothing speaks against it; else starts anew."""
         if any((self._partial / name).exists() for name in (IMAGES, JOURNAL)):
             try:
-                self._open(Journal.read(self._partial, fingerprint))
+                self._open(_read_journal(self._partial / JOURNAL, fingerprint))
                 self.notice = f"goes on behind the {self.journal.count:,} images that a killed preparation left"
                 self._is_kept = True
                 return
@@ -234,21 +275,56 @@ class StoreWriter:
         self.journal = journal
         header = images_header(0, *self._shape[:2])
         image_bytes = int(np.prod(self._shape))
-        self._rows = HashedFile(self._partial / ROWS, b"", journal.count * ROW.itemsize, journal.rows)
-        self._images = HashedFile(self._partial / IMAGES, header, journal.count * image_bytes, journal.images)
+        self._rows = _HashedFile(self._partial / ROWS, b"", journal.count * ROW.itemsize, journal.rows)
+        self._images = _HashedFile(self._partial / IMAGES, header, journal.count * image_bytes, journal.images)
 
     def _close_files(self) -> None:
         self._images.close()
         self._rows.close()
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or path
-        raise UserError(f"cannot write {place}: {error.strerror or error}: choose another folder") from error
+class _HashedFile:
+    """A file that is appended to behind its first `size` bytes, whose SHA-256 must be `sha256`; the header counts for none.
+
+    Raises:
+        UserError: It is another, or there are fewer bytes.
+    """
+
+    def __init__(self, path: Path, header: bytes, size: int, sha256: str) -> None:
+        path.touch()
+        regular_size(path)
+        self.file, self._sha256 = path.open("r+b"), hashlib.sha256()
+        self.file.write(header)
+        found = sum(hash_blocks(self.file, self._sha256, size))
+        if found != size or self._sha256.hexdigest() != sha256:
+            self.file.close()
+            raise UserError(f"{path.name} was altered")
+        self.file.truncate()
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self._sha256.update(data)
+
+    def flush(self) -> str:
+        """Hands everything to the system, and returns the SHA-256, hexadecimal."""
+        self.file.flush()
+        return self._sha256.hexdigest()
+
+    def close(self) -> None:
+        with suppress(OSError):  # a full disk was reported by the write itself
+            self.file.close()
+
+
+def _read_journal(file: Path, fingerprint: str) -> Journal:
+    """What a killed preparation left; a UserError says why it is of no use."""
+    if not file.exists():
+        raise UserError("it ended before anything was safe")
+    journal = read_model(file, Journal, "preparation's journal")
+    if journal.sha256 != journal.own_digest():
+        raise UserError(f"{file.name} is damaged")
+    if journal.fingerprint != fingerprint or not fingerprint:
+        raise UserError("the source or an option is another now")
+    return journal
 
 
 def partial_folder(path: Path) -> Path:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from vitgan.data.sources.source import Provenance, UnreadableImage
 from vitgan.data.splits import split_of
 from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_bytes
+from vitgan.files import one_line, read_bytes, user_error
 
 # The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
 PROVENANCE = Provenance(
@@ -74,10 +74,8 @@ class CelebA(FileSource):
 
     def _keep_split(self, split: Split) -> None:
         file, pairs = self._read_partition()
-        try:
+        with _about_partition(f"{file} is no partition file"):
             splits, unknown = assign(pairs, self.names())
-        except UserError as error:
-            raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
         self._indices = [index for index, of in zip(self._indices, splits, strict=True) if of == split]
         missing = set(unknown)
         self.refused += [
@@ -98,22 +96,15 @@ class CelebA(FileSource):
             advice = 'pass it, or take all images with the split "all"'
             raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}", "partition")
         file = one_line(str(self._partition or inside[0]))
-        try:
+        with _about_partition(f"no partition for {self.origin}"):
             if self._partition:
                 data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
             else:
                 data = container.read_named(inside[0])
-        except UnreadableImage as error:
-            raise UserError(f"cannot read the partition {file}: {error}: pass another", "partition") from error
-        except UserError as error:
-            raise UserError(f"{error}: pass another", "partition") from error
-        try:
+        with _about_partition(f"{file} is no partition file"):
             pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
-        except UserError as error:
-            raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
-        if not pairs or not all(split for _, split in pairs):
-            expected = "expected lines such as '000001.jpg 0'"
-            raise UserError(f"{file} is no partition file: {expected}: pass another", "partition")
+            if not pairs or not all(split for _, split in pairs):
+                raise UserError("expected lines such as '000001.jpg 0'")
         return file, pairs
 
     def _check_size(self) -> None:
@@ -126,6 +117,10 @@ class CelebA(FileSource):
                         f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels, CelebA's aligned "
                         f"images have 178×218: pass {ALIGNED}, or prepare other images as a plain folder"
                     )
+
+
+def _about_partition(what: str) -> AbstractContextManager[None]:
+    return user_error(what, UserError, UnreadableImage, advice="pass another", parameter="partition")
 
 
 def _is_image(name: str) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 
 from vitgan.data.download import download
 from vitgan.data.sources.container import Container, open_container
-from vitgan.data.sources.source import ArraySource, Provenance, UnreadableImage
+from vitgan.data.sources.source import ArraySource, Provenance
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import user_error
 
 LABEL_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -104,12 +104,9 @@ def _read_batch(container: Container, batch: str) -> tuple[np.ndarray, np.ndarra
         expected = "pass cifar-10-python.tar.gz, cifar-10-binary.tar.gz or their folder"
         raise UserError(f"{container.path} has no {batch}: {expected}")
     name = container.names[index]
-    try:
+    # A damaged pickle raises anything.
+    with user_error(f"{name} in {container.path} is damaged", Exception, advice="fetch it again"):
         rows, labels = (_parse_binary if name.endswith(".bin") else _parse_pickle)(container.read(index))
-    except (UnreadableImage, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{name} in {container.path} is damaged: {one_line(str(error))}: fetch it again") from error
-    except Exception as error:  # a damaged pickle raises anything
-        raise UserError(f"{name} in {container.path} is not a CIFAR-10 batch: {one_line(str(error))}") from error
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
         raise UserError(f"{name} in {container.path} has labels outside 0 to 9: it is not CIFAR-10")
     return rows, labels

@@ -14,7 +14,7 @@ from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
 from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import one_line, user_error
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 SUFFIXES += (".jp2", ".avif", ".heic", ".heif")  # the last two cannot be decoded, which is to be seen and counted
@@ -101,10 +101,8 @@ class ImageFolder(FileSource):
         self.take_labels(self._decide(labels, self._choose_split(split, labels)))
 
     def _choose_split(self, split: str | None, labels: str) -> Split:
-        try:
+        with user_error(self.origin, UserError):
             chosen = choose_split(self.names(), split, labels == "folders")
-        except UserError as error:
-            raise UserError(f"{self.origin} {error}", error.parameter) from error
         self._indices = [self._indices[index] for index in chosen.kept]
         self.split, self.split_from = chosen.name, chosen.source
         return chosen
@@ -121,10 +119,8 @@ class ImageFolder(FileSource):
         if given:
             return given[0]
         parts = list(chosen.parts.values())
-        try:
+        with user_error(self.origin, UserError, advice=ADVICE, parameter="labels"):
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
-        except UserError as error:
-            raise UserError(f"{self.origin}: {error}: {ADVICE}", "labels") from error
         unread = [name for name in self._container.names if not _is_image(name)]
         if decided.numbers is None and unread:
             return replace(
@@ -162,18 +158,15 @@ class ImageFolder(FileSource):
     def _read_chosen_table(self, file: str) -> Labels:
         """The labels of a table that the user names: on the disk, or inside the source."""
         root, place = Path(self.origin).resolve(), Path(file)
-        try:
-            if place.is_file():
-                inside = place.resolve().is_relative_to(root)
-                folder = place.resolve().parent.relative_to(root).as_posix() if inside else ""
-                with place.open("rb") as opened:
-                    data = opened.read(self._largest_table + 1)
-            elif file in self._container.names:
-                folder, data = file.rpartition("/")[0], self._read_table(file)
-            else:
-                raise UserError(f"there is no table {file} of labels, neither here nor in {self.origin}", "labels")
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}", "labels") from error
+        if place.is_file():
+            inside = place.resolve().is_relative_to(root)
+            folder = place.resolve().parent.relative_to(root).as_posix() if inside else ""
+            with user_error(f"cannot read {file}", OSError, parameter="labels"), place.open("rb") as opened:
+                data = opened.read(self._largest_table + 1)
+        elif file in self._container.names:
+            folder, data = file.rpartition("/")[0], self._read_table(file)
+        else:
+            raise UserError(f"there is no table {file} of labels, neither here nor in {self.origin}", "labels")
         decided = self._labels_of_table(data, file, "" if folder == "." else folder, insist=True)
         if decided is None:
             advice = "call them file_name and label"
@@ -181,10 +174,9 @@ class ImageFolder(FileSource):
         return decided
 
     def _read_table(self, name: str) -> bytes:
-        try:
+        what = f"cannot read {name} in {self.origin}"
+        with user_error(what, UnreadableImage, advice=TABLE_ADVICE, parameter="labels"):
             return self._container.read_named(name)
-        except UnreadableImage as error:
-            raise UserError(f"cannot read {name} in {self.origin}: {error}: {TABLE_ADVICE}", "labels") from error
 
     def _labels_of_table(
         self, data: bytes, file: str, folder: str, others: Sequence[Any] = (), insist: bool = False
@@ -199,7 +191,7 @@ class ImageFolder(FileSource):
             insist: Images may be missing in it, and have no label.
         """
         file = one_line(file)
-        try:
+        with user_error(f"{file} in {self.origin}", UserError, advice=TABLE_ADVICE, parameter="labels"):
             pairs = read_pairs(data, file, self._largest_table)
             if not pairs:
                 return None if pairs is None else Labels(None, None, f"none: {file} says that there are none")
@@ -212,8 +204,6 @@ class ImageFolder(FileSource):
             missing = [name for name, number in zip(names, found, strict=True) if number == NO_LABEL]
             if missing and (not insist or len(missing) == len(names)):
                 raise UserError(f"it has no label for {len(missing):,} images, the first {one_line(missing[0])}")
-        except UserError as error:
-            raise UserError(f"{file} in {self.origin}: {error}: {TABLE_ADVICE}", "labels") from error
         return Labels(found, decided.names, file)
 
 

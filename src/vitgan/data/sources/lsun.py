@@ -1,15 +1,16 @@
 """LSUN: millions of scenes and objects, each category an LMDB of encoded images."""
 
 from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakValueDictionary
 
 from vitgan.data.names import listed
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
-from vitgan.data.workers import ProcessDied, run_isolated
+from vitgan.data.workers import run_isolated
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import one_line, user_error
 
 if TYPE_CHECKING:
     import lmdb
@@ -57,10 +58,8 @@ class Lsun(Source):
         self._environment: lmdb.Environment | None = None
         self._cursor: lmdb.Cursor | None = None
         self._position = -1
-        try:
+        with user_error(f"{self._data} is damaged", BrokenProcessPool, advice="fetch it again"):
             self._count, self._anchors, damage = run_isolated(_list_keys, self._data)
-        except ProcessDied as error:
-            raise UserError(f"{self._data} is damaged: fetch it again") from error
         if not self._count:
             raise UserError(f"{path} holds no images{damage and f': {damage}'}")
         self.refused = [(self._data.name, damage)] if damage else []
@@ -113,7 +112,7 @@ def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
     import lmdb
 
     count, anchors, damage, last = 0, [], "", b""
-    try:
+    with user_error(f"{data} is damaged", lmdb.Error, advice="fetch it again"):
         environment = _open_database(data)
         announced = environment.stat()["entries"]
         with environment.begin() as transaction, transaction.cursor() as cursor:
@@ -123,8 +122,6 @@ def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
                 if count % KEYS_PER_ANCHOR == 0:
                     anchors.append(key)
                 count, last = count + 1, key
-    except lmdb.Error as error:
-        raise UserError(f"{data} is damaged: {error}: fetch it again") from error
     if count != announced:
         damage = f"the database is damaged: it announces {announced:,} images and has {count:,}"
     elif not damage and _is_stale(data, environment):
@@ -167,12 +164,10 @@ def _open_database(data: Path) -> "lmdb.Environment":
     if shared is not None:
         return shared
     options: dict[str, Any] = {"lock": False, "readahead": False, "create": False, "max_spare_txns": 1}
-    try:
+    with user_error(f"{data} is not a sound LMDB", lmdb.Error, OSError, advice="fetch it again"):
         environment = lmdb.open(str(data), subdir=False, readonly=True, **options)
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         there = data.stat().st_size
-    except (lmdb.Error, OSError) as error:
-        raise UserError(f"{data} is not a sound LMDB: {error}: fetch it again") from error
     if there < needed:
         raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
     _environments[data.resolve()] = environment
