@@ -28,16 +28,12 @@ FEW_IMAGES = 2000  # not worth the start of worker processes
 
 @dataclass(frozen=True)
 class Plan:
-    """What a preparation will do, known before anything is written.
-
-    Attributes:
-        images: Images to read; the store holds at most as many.
-        bytes: Size of the store if none of them is skipped.
-        framing: Crop, resizing, channels.
-    """
+    """What a preparation will do, known before anything is written."""
 
     images: int
+    """Images to read; the store holds at most as many."""
     bytes: int
+    """Size of the store if none of them is skipped."""
     framing: Framing
 
 
@@ -123,7 +119,7 @@ def prepare(
     refuse_existing(destination, overwrite)
     if strict:
         _refuse_first(source.origin, source.refused)
-    require_room(destination, planned.bytes)
+    _require_room(destination, planned.bytes)
     with StoreWriter(
         destination,
         resolution=planned.framing.resolution,
@@ -153,12 +149,7 @@ def prepare(
         )
 
 
-def available_processors() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def require_room(destination: Path, needed: int) -> None:
+def _require_room(destination: Path, needed: int) -> None:
     """Raises a UserError unless `needed` more bytes fit beside `destination`, counting what is written already."""
     partial = partial_folder(destination)
     written = sum(file.lstat().st_size for file in partial.iterdir()) if partial.is_dir() else 0
@@ -182,7 +173,8 @@ def _write_images(
 ) -> None:
     indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.journal.done :]
     if workers is None:
-        workers = 0 if source.in_memory or planned.images < FEW_IMAGES else available_processors()
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 0 if source.in_memory or planned.images < FEW_IMAGES else processors
     workers = max(workers, 1) if source.isolated else workers
     saved = time.monotonic()
     with closing(decode_in_order(source, planned.framing, indices, workers)) as parts:

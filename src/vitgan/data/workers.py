@@ -30,15 +30,7 @@ LONGEST_TEMPORARY_FOLDER = 64  # of the 104 to 108 bytes of a socket's path, 32 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A run of consecutive images.
-
-    Attributes:
-        images: (n, C, H, W) uint8, those that could be read.
-        labels: (n,) int64, or None if the source is not labelled.
-        digests: (n,) uint64, see `image_digests`.
-        skipped: (name, reason) of the others.
-        converted: How many images needed what treatment.
-    """
+    """What became of a run of consecutive images: the arguments of `StoreWriter.append`."""
 
     images: np.ndarray
     labels: np.ndarray | None

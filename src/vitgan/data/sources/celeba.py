@@ -1,7 +1,8 @@
 """CelebA: 202,599 aligned faces of 178×218, with the official partition into train, valid and test."""
 
+import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -77,10 +78,8 @@ class CelebA(FileSource):
         with _about_partition(f"{file} is no partition file"):
             splits, unknown = assign(pairs, self.names())
         self._indices = [index for index, of in zip(self._indices, splits, strict=True) if of == split]
-        missing = set(unknown)
-        self.refused += [
-            (name, "in the partition file, but not there") for name, of in pairs if of == split and name in missing
-        ]
+        missing = {name for name, of in pairs if of == split}.intersection(unknown)
+        self.refused += [(name, "in the partition file, but not there") for name in sorted(missing)]
         if not self._indices:
             raise UserError(f"none of the images that {file} lists for {split} is in {self.origin}")
         outside = splits.count(None)
@@ -162,9 +161,8 @@ def _choose_aligned(container: Container, images: list[int], path: Path) -> list
     if not chosen:
         raise UserError(f"{path} holds the images in the wild, not the aligned ones: pass {ALIGNED} or {ALIGNED}.zip")
     stems = {index: Path(container.names[index]).stem for folder in chosen for index in folders[folder]}
-    official = {index: stem for index, stem in stems.items() if re.fullmatch(r"\d{6}", stem)}
-    stems = official or stems
-    if max(Counter(stems.values()).values()) > 1:
+    stems = {index: stem for index, stem in stems.items() if re.fullmatch(r"\d{6}", stem)} or stems
+    if len(set(stems.values())) < len(stems):
         raise UserError(f"{path} holds several sets of the images, in {listed(chosen)}: pass one of these folders")
     return sorted(stems)
 
@@ -179,11 +177,6 @@ def _kind_of(folders: list[str]) -> str:
 def _find_partition(places: tuple[Path, ...]) -> Path | None:
     """The nearest partition file in or above `places`, whether these are named from here, from the root or by a link."""
     forms = [form for place in places for form in (place.absolute(), place.resolve())]
-    for form in dict.fromkeys(forms):
-        for folder in [form, *form.parents][:PARENTS]:
-            for name in PARTITION_FILES:
-                for file in (folder / name, folder / "Eval" / name, folder / "eval" / name):
-                    with suppress(OSError):  # a folder that may not be entered
-                        if file.is_file():
-                            return file
-    return None
+    folders = [folder for form in dict.fromkeys(forms) for folder in [form, *form.parents][:PARENTS]]
+    found = (folder / inner / name for folder in folders for name in PARTITION_FILES for inner in ("", "Eval", "eval"))
+    return next(filter(os.path.isfile, found), None)  # which says no where a folder may not be entered

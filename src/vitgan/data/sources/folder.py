@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,37 +122,28 @@ class ImageFolder(FileSource):
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
         unread = [name for name in self._container.names if not _is_image(name)]
         if decided.numbers is None and unread:
-            return replace(
-                decided, source=f"{decided.source} ({listed(unread, 3)} is not read, unless it is named as labels)"
-            )
+            note = f" ({listed(unread, 3)} is not read, unless it is named as labels)"
+            return Labels(None, None, decided.source + note)
         return decided
 
     def _read_tables(self) -> list[Labels]:
         """What each of the tables says that lie above the images; those that say nothing of labels are left alone."""
-        above = _folders_above(self.names())
-        tables: list[tuple[str, str]] = []
-        of_other_splits: dict[str, list[str]] = defaultdict(list)
-        for name in self._container.names:
-            folder, _, file = name.rpartition("/")
-            if file in TABLES and folder in above:
-                tables.append((name, folder))
-            elif file in TABLES:
-                of_other_splits[file].append(name)
-        values = {file: self._values(names) for file, names in of_other_splits.items()}
-        found = [
-            self._labels_of_table(self._read_table(name), name, folder, values.get(name.rpartition("/")[2], ()))
-            for name, folder in tables
-        ]
-        return [decided for decided in found if decided]
-
-    def _values(self, tables: list[str]) -> list[Any]:
-        """All labels in the tables of other splits."""
-        values = []
+        folders = [folder.split("/") for folder in {name.rpartition("/")[0] for name in self.names()}]
+        above = {"/".join(parts[:depth]) for parts in folders for depth in range(len(parts) + 1)}
+        tables = [name for name in self._container.names if name.rpartition("/")[2] in TABLES]
+        others: dict[str, list[Any]] = defaultdict(list)  # all labels in tables of other splits
         for name in tables:
-            with suppress(UserError):  # damage there is no fault of this split
-                pairs = read_pairs(self._read_table(name), name, self._largest_table)
-                values += [value for _, value in pairs or ()]
-        return values
+            folder, _, file = name.rpartition("/")
+            if folder not in above:
+                with suppress(UserError):  # damage there is no fault of this split
+                    pairs = read_pairs(self._read_table(name), name, self._largest_table)
+                    others[file] += [value for _, value in pairs or ()]
+        found: list[Labels | None] = []
+        for name in tables:
+            folder, _, file = name.rpartition("/")
+            if folder in above:
+                found.append(self._labels_of_table(self._read_table(name), name, folder, others[file]))
+        return [decided for decided in found if decided]
 
     def _read_chosen_table(self, file: str) -> Labels:
         """The labels of a table that the user names: on the disk, or inside the source."""
@@ -181,14 +171,10 @@ class ImageFolder(FileSource):
     def _labels_of_table(
         self, data: bytes, file: str, folder: str, others: Sequence[Any] = (), insist: bool = False
     ) -> Labels | None:
-        """What a table says; None if it is not about labels.
+        """What a table in `folder` says; None if it is not about labels.
 
-        Args:
-            data: The table.
-            file: Its name.
-            folder: Where it lies, "" for the top.
-            others: Labels in other splits' tables: a class has one number in all.
-            insist: Images may be missing in it, and have no label.
+        `others` are the labels in other splits' tables: a class has one number in all. Who insists on the table may
+        have images without a label.
         """
         file = one_line(file)
         with user_error(f"{file} in {self.origin}", UserError, advice=TABLE_ADVICE, parameter="labels"):
@@ -209,9 +195,3 @@ class ImageFolder(FileSource):
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
-
-
-def _folders_above(names: list[str]) -> set[str]:
-    """All folders that images lie in, at any depth; "" is the top."""
-    folders = [folder.split("/") for folder in {name.rpartition("/")[0] for name in names}]
-    return {"/".join(parts[:depth]) for parts in folders for depth in range(len(parts) + 1)}

@@ -122,27 +122,25 @@ def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
                 if count % KEYS_PER_ANCHOR == 0:
                     anchors.append(key)
                 count, last = count + 1, key
+    with data.open("rb") as file:
+        file.seek(_used_bytes(environment))
+        behind = file.read(environment.stat()["psize"])
     if count != announced:
         damage = f"the database is damaged: it announces {announced:,} images and has {count:,}"
-    elif not damage and _is_stale(data, environment):
+    elif not damage and behind.strip(b"\0"):  # then the page of the newest state is damaged
         damage = "the database is damaged: an older state of it is read"
     return count, anchors, damage
 
 
-def _is_stale(data: Path, environment: "lmdb.Environment") -> bool:
-    """Whether there is something behind the pages in use: then the newest state's own page is damaged."""
-    size = environment.stat()["psize"]
-    with data.open("rb") as file:
-        file.seek((environment.info()["last_pgno"] + 1) * size)
-        return bool(file.read(size).strip(b"\0"))
+def _used_bytes(environment: "lmdb.Environment") -> int:
+    return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
 
 
 def _find_database(path: Path, category: str, split: str) -> Path:
     """The file data.mdb."""
-    if path.suffix == ".mdb" and path.is_file():
-        return path
-    if (path / "data.mdb").is_file():
-        return path / "data.mdb"
+    for file in (path, path / "data.mdb"):
+        if file.suffix == ".mdb" and file.is_file():
+            return file
     if path.suffix == ".zip":
         raise UserError(f"an LMDB cannot be read inside a zip: unzip {path} and pass the folder")
     if not path.is_dir():
@@ -166,9 +164,8 @@ def _open_database(data: Path) -> "lmdb.Environment":
     options: dict[str, Any] = {"lock": False, "readahead": False, "create": False, "max_spare_txns": 1}
     with user_error(f"{data} is not a sound LMDB", lmdb.Error, OSError, advice="fetch it again"):
         environment = lmdb.open(str(data), subdir=False, readonly=True, **options)
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        there = data.stat().st_size
-    if there < needed:
-        raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
+        needed, there = _used_bytes(environment), data.stat().st_size
+        if there < needed:
+            raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
     _environments[data.resolve()] = environment
     return environment
