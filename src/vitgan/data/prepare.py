@@ -156,11 +156,8 @@ def _require_room(destination: Path, needed: int) -> None:
     existing = next(folder for folder in partial.parents if folder.exists())
     free = shutil.disk_usage(existing).free + written
     if needed > free:
-        raise UserError(
-            f"{destination} needs {needed:,} bytes and the disk has {free:,} free: "
-            "make room, choose another folder, or prepare fewer images",
-            "max_images",
-        )
+        advice = "make room, choose another folder, or prepare fewer images"
+        raise UserError(f"{destination} needs {needed:,} bytes, the disk has {free:,} free: {advice}", "max_images")
 
 
 def _write_images(

@@ -207,9 +207,7 @@ class StoreWriter:
         """Writes the labels and `dataset.json`."""
         journal, rows = self.journal, np.fromfile(self._partial / ROWS, ROW)
         if len(rows) != journal.count:
-            raise UserError(
-                f"{self._partial / ROWS} has {len(rows):,} rows instead of {journal.count:,}: prepare again"
-            )
+            raise UserError(f"{self._partial / ROWS} has {len(rows):,} of {journal.count:,} rows: prepare again")
         if self.labelled:
             labels = rows["label"].astype(np.int64)
             np.save(self._partial / LABELS, labels)

@@ -112,10 +112,8 @@ class CelebA(FileSource):
             with suppress(UnreadableImage):  # which is counted when it is its turn
                 height, width = decode_unframed(self.read(index), 3, "#ffffff").shape[1:]
                 if (height, width) != HEIGHT_AND_WIDTH:
-                    raise UserError(
-                        f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels, CelebA's aligned "
-                        f"images have 178×218: pass {ALIGNED}, or prepare other images as a plain folder"
-                    )
+                    found = f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels"
+                    raise UserError(f"{found}, CelebA's aligned images have 178×218: pass {ALIGNED}")
 
 
 def _about_partition(what: str) -> AbstractContextManager[None]:

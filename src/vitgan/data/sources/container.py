@@ -269,10 +269,8 @@ class Tar(Container):
                 plain.writelines(self._sound_blocks(opener))
         except OSError as error:
             self._temporary.cleanup()
-            place = f"cannot write what {self.path} holds to a temporary file: {error.strerror or error}"
-            raise UserError(
-                f"{place}: make room, set TMPDIR to a larger disk, or unpack it and pass the folder"
-            ) from error
+            what = f"cannot decompress {self.path} to a temporary file: {error.strerror or error}"
+            raise UserError(f"{what}: set TMPDIR to a larger disk, or unpack it and pass the folder") from error
 
     def _sound_blocks(self, opener: Opener) -> Iterator[bytes]:
         """What can be decompressed, up to the first fault."""
