@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from vitgan.data.writer import StoreWriter, partial_folder, refuse_existing
 from vitgan.errors import UserError
 from vitgan.files import one_line
 
-CHECKPOINT_SECONDS = 2.0
 FEW_IMAGES = 2000  # not worth the start of worker processes
 
 
@@ -131,8 +129,8 @@ def prepare(
         if on_notice and writer.notice:
             on_notice(f"{destination}: {writer.notice}")
         _write_images(writer, source, planned, strict, workers, on_progress)
-        if writer.journal.count == 0:
-            first = writer.journal.skipped[0]
+        if writer.count == 0:
+            first = writer.skipped[0]
             raise UserError(f"none of the {planned.images} images is readable; the first, {first.name}: {first.reason}")
         return writer.finish(
             refused=source.refused,
@@ -168,22 +166,18 @@ def _write_images(
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.journal.done :]
+    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.done :]
     if workers is None:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = 0 if source.in_memory or planned.images < FEW_IMAGES else processors
     workers = max(workers, 1) if source.isolated else workers
-    saved = time.monotonic()
     with closing(decode_in_order(source, planned.framing, indices, workers)) as parts:
         for part in parts:
             if strict:
                 _refuse_first(source.origin, part.skipped)
             writer.append(**vars(part))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                writer.checkpoint()
-                saved = time.monotonic()
             if on_progress:
-                on_progress(writer.journal.done, planned.images)
+                on_progress(writer.done, planned.images)
 
 
 def _fingerprint(source: Source, planned: Plan, strict: bool) -> str:
