@@ -88,7 +88,7 @@ def open_container(path: str | Path, wanted: Wanted, *, follow_links: bool = Fal
     path = Path(path)
 
     def chosen(name: str) -> bool:
-        return not is_hidden(name) and wanted(name)
+        return not _is_hidden(name) and wanted(name)
 
     # zipfile and tarfile raise errors of many kinds over damaged archives.
     with user_error(f"cannot read {path}", Exception, advice="make it readable, or fetch it again"):
@@ -326,7 +326,7 @@ class Tar(Container):
         if not wanted(name):
             # No checksum protects a name in an extended header: damage to it must not leave an image out.
             extended = member.offset_data - member.offset > tarfile.BLOCKSIZE
-            if extended and member.isreg() and not is_hidden(name) and self._holds_image(member):
+            if extended and member.isreg() and not _is_hidden(name) and self._holds_image(member):
                 self.refused.append((name, "an image by its content, but not by its name"))
             return False
         reason = _why_refused(name, member.size)
@@ -370,19 +370,19 @@ def _tidy(name: str) -> str:
 
 
 def _why_refused(name: str, size: int) -> str | None:
-    if leads_out(name):
+    if _leads_out(name):
         return "its name leads out of the archive"
     if name.count("/") > DEEPEST:
         return TOO_DEEP
     return TOO_LARGE if size > LARGEST_FILE_BYTES else None
 
 
-def is_hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     """Whether a file or a folder above it is hidden, or what macOS puts into zips."""
     return "__MACOSX" in name or any(part.startswith(".") and part != ".." for part in name.split("/"))
 
 
-def leads_out(name: str) -> bool:
+def _leads_out(name: str) -> bool:
     """Whether unpacking a member under this name would write outside the folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or bool(re.match(r"[A-Za-z]:", name))
