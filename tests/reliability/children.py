@@ -334,7 +334,6 @@ def prepare_images(job: Job, folder: Path) -> None:
     import vitgan.data.prepare
     from vitgan.data.sources.folder import ImageFolder
 
-    vitgan.data.prepare.CHECKPOINT_SECONDS = 0
     note(folder, "preparation")
     vitgan.data.prepare.prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
 

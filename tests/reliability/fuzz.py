@@ -88,7 +88,7 @@ class Kind:
 # What is built and how it is read.
 
 FILES = {f"class{number % 2}/{number}.png": encoded(random_pixels(number, 16, 16)) for number in range(COUNT)}
-SMALL_PARTS = {"vitgan.data.workers.LARGEST_PART": 4, "vitgan.data.prepare.CHECKPOINT_SECONDS": -1}
+SMALL_PARTS = {"vitgan.data.workers.LARGEST_PART": 4}
 
 
 def build_zip(method: int) -> Callable[[Path], None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files import lock_file
+from vitgan.files import lock_file, user_error
 
 BLOCK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 30
@@ -28,10 +28,8 @@ def cache_folder() -> Path:
     own = os.environ.get("VITGAN_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME")
     folder = Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "vitgan"
-    try:
+    with user_error(f"cannot make the cache folder {folder}", OSError, advice="set VITGAN_CACHE"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the cache folder {folder} ({error.strerror}): set VITGAN_CACHE") from error
     return folder
 
 
@@ -56,7 +54,7 @@ def download(url: str, checksum: str, *, folder: Path | None = None, on_progress
     file = folder / url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
     part = file.with_name(file.name + ".part")
     report = on_progress or (lambda done, total: None)
-    try:
+    with user_error(f"cannot write to {folder}", OSError, advice="set VITGAN_CACHE"):
         folder.mkdir(parents=True, exist_ok=True)
         with lock_file(folder / f".{file.name}.lock"):
             if file.is_file() and _digest(file, checksum) == checksum:
@@ -68,8 +66,6 @@ def download(url: str, checksum: str, *, folder: Path | None = None, on_progress
                 part.unlink()
                 raise UserError(f"what {url} sent is not the expected file ({found} instead of {checksum}): try again")
             part.replace(file)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}: set VITGAN_CACHE") from error
     return file
 
 
@@ -82,6 +78,8 @@ def _fetch(url: str, part: Path, report: Progress) -> None:
             if _fetch_rest(url, part, report):
                 return
         except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return  # nothing is missing; the checksum decides
             reason = f"the server answers {error.code} {error.reason}"
             break
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -94,13 +92,7 @@ def _fetch_rest(url: str, part: Path, report: Progress) -> bool:
     """Appends what is missing; returns whether the file has its announced length now."""
     done = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        return True  # nothing is missing; the checksum decides
-    with response:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         done = done if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from vitgan.data.names import Branches, find_branches, listed, natural_order
 from vitgan.errors import UserError
-from vitgan.files import escaped, one_line
+from vitgan.files.reading import escaped, one_line
 
 NO_LABEL = -1
 LEAST_NUMBER_LIMIT = 1000
@@ -36,18 +36,14 @@ ROLES |= {"segmentationobject", "unlabeled", "unlabelled"}
 
 @dataclass(frozen=True)
 class Labels:
-    """What was decided.
-
-    Attributes:
-        numbers: The class of each image, NO_LABEL for an image without one, and any other number outside the classes
-            for an image whose label is none of them; None if there are no labels.
-        names: Name of each class, where known.
-        source: Where they come from, or why there are none, in words.
-    """
+    """What was decided."""
 
     numbers: list[int] | None
+    """The class of each image, NO_LABEL for none, other numbers outside the classes for labels that are none of them."""
     names: list[str] | None
+    """Name of each class, where known."""
     source: str
+    """Where they come from, or why there are none, in words."""
 
 
 def labels_of_folders(

@@ -25,17 +25,14 @@ def listed(names: Iterable[str], longest: int = 10) -> str:
 
 @dataclass(frozen=True)
 class Branches:
-    """Images below the deepest folder that holds all of them but strays.
-
-    Attributes:
-        trunk: The folders that lead there.
-        first: The next folder on the way to each image; "" for an image that lies beside such folders.
-        inner: The folders between that one and the image.
-    """
+    """Where images lie below the deepest folder that holds all of them but strays."""
 
     trunk: list[str]
+    """The folders that lead there."""
     first: list[str]
+    """The next folder on the way to each image; "" for an image that lies beside such folders."""
     inner: list[list[str]]
+    """The folders between that one and the image."""
 
     @property
     def folders(self) -> set[str]:
@@ -44,7 +41,7 @@ class Branches:
 
 
 def find_branches(names: list[str]) -> Branches:
-    """Finds them from the images' names."""
+    """Sorts images by the folders in their names."""
     above = [name.rpartition("/")[0] for name in names]
     folders = {path: path.split("/") if path else [] for path in set(above)}
     trunk: list[str] = []

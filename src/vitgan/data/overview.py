@@ -9,12 +9,6 @@ from vitgan.files.pictures import image_grid
 SAMPLED_IMAGES = 10_000
 
 
-def sample_indices(store: ImageStore, count: int, seed: int) -> np.ndarray:
-    """`count` different positions (all, if there are fewer), in the store's order; int64."""
-    generator = np.random.default_rng(seed)
-    return np.sort(generator.choice(len(store), min(count, len(store)), replace=False))
-
-
 def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0) -> Image.Image:
     """Random images side by side; of a labelled store each row holds one class, the first classes first.
 
@@ -47,7 +41,8 @@ def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:
         (C, 256) int64.
     """
     counts = np.zeros((store.channels, 256), np.int64)
-    for indices in np.array_split(sample_indices(store, SAMPLED_IMAGES, seed), SAMPLED_IMAGES // 100):
+    chosen = np.random.default_rng(seed).choice(len(store), min(SAMPLED_IMAGES, len(store)), replace=False)
+    for indices in np.array_split(np.sort(chosen), SAMPLED_IMAGES // 100):
         if len(indices):
             for channel, values in enumerate(store.read(indices).transpose(1, 0, 2, 3)):
                 counts[channel] += np.bincount(values.reshape(-1), minlength=256)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,22 +21,17 @@ from vitgan.data.writer import StoreWriter, partial_folder, refuse_existing
 from vitgan.errors import UserError
 from vitgan.files import one_line
 
-CHECKPOINT_SECONDS = 2.0
 FEW_IMAGES = 2000  # not worth the start of worker processes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a preparation will do, known before anything is written.
-
-    Attributes:
-        images: Images to read; the store holds at most as many.
-        bytes: Size of the store if none of them is skipped.
-        framing: Crop, resizing, channels.
-    """
+    """What a preparation will do, known before anything is written."""
 
     images: int
+    """Images to read; the store holds at most as many."""
     bytes: int
+    """Size of the store if none of them is skipped."""
     framing: Framing
 
 
@@ -123,7 +117,7 @@ def prepare(
     refuse_existing(destination, overwrite)
     if strict:
         _refuse_first(source.origin, source.refused)
-    require_room(destination, planned.bytes)
+    _require_room(destination, planned.bytes)
     with StoreWriter(
         destination,
         resolution=planned.framing.resolution,
@@ -135,8 +129,8 @@ def prepare(
         if on_notice and writer.notice:
             on_notice(f"{destination}: {writer.notice}")
         _write_images(writer, source, planned, strict, workers, on_progress)
-        if writer.journal.count == 0:
-            first = writer.journal.skipped[0]
+        if writer.count == 0:
+            first = writer.skipped[0]
             raise UserError(f"none of the {planned.images} images is readable; the first, {first.name}: {first.reason}")
         return writer.finish(
             refused=source.refused,
@@ -153,23 +147,15 @@ def prepare(
         )
 
 
-def available_processors() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def require_room(destination: Path, needed: int) -> None:
+def _require_room(destination: Path, needed: int) -> None:
     """Raises a UserError unless `needed` more bytes fit beside `destination`, counting what is written already."""
     partial = partial_folder(destination)
     written = sum(file.lstat().st_size for file in partial.iterdir()) if partial.is_dir() else 0
     existing = next(folder for folder in partial.parents if folder.exists())
     free = shutil.disk_usage(existing).free + written
     if needed > free:
-        raise UserError(
-            f"{destination} needs {needed:,} bytes and the disk has {free:,} free: "
-            "make room, choose another folder, or prepare fewer images",
-            "max_images",
-        )
+        advice = "make room, choose another folder, or prepare fewer images"
+        raise UserError(f"{destination} needs {needed:,} bytes, the disk has {free:,} free: {advice}", "max_images")
 
 
 def _write_images(
@@ -180,21 +166,18 @@ def _write_images(
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.journal.done :]
+    indices = np.linspace(0, len(source), planned.images, endpoint=False).astype(np.int64)[writer.done :]
     if workers is None:
-        workers = 0 if source.in_memory or planned.images < FEW_IMAGES else available_processors()
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 0 if source.in_memory or planned.images < FEW_IMAGES else processors
     workers = max(workers, 1) if source.isolated else workers
-    saved = time.monotonic()
     with closing(decode_in_order(source, planned.framing, indices, workers)) as parts:
         for part in parts:
             if strict:
                 _refuse_first(source.origin, part.skipped)
-            writer.append(part.images, part.labels, part.digests, part.skipped, part.converted)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                writer.checkpoint()
-                saved = time.monotonic()
+            writer.append(**vars(part))
             if on_progress:
-                on_progress(writer.journal.done, planned.images)
+                on_progress(writer.done, planned.images)
 
 
 def _fingerprint(source: Source, planned: Plan, strict: bool) -> str:

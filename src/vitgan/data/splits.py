@@ -27,21 +27,18 @@ NEUTRAL = re.compile(r"sets?|data|dataset|splits?|images?|imgs?|pics?|pictures?|
 
 @dataclass(frozen=True)
 class Split:
-    """What was decided.
-
-    Attributes:
-        name: The split's name; None if the data set has none.
-        source: Where it comes from, in words.
-        kept: The positions of its images.
-        names: Their names, without the folders of splits.
-        parts: Such names of every split that there is.
-    """
+    """What was decided."""
 
     name: str | None
+    """None if the data set has no splits."""
     source: str
+    """Where the name comes from, in words."""
     kept: list[int]
+    """The positions of the split's images."""
     names: list[str]
+    """Their names, without the folders of splits."""
     parts: dict[str, list[str]] = field(default_factory=dict)
+    """Such names of every split that there is."""
 
 
 def choose_split(names: list[str], wanted: str | None = None, all_are_classes: bool = False) -> Split:
@@ -55,12 +52,13 @@ def choose_split(names: list[str], wanted: str | None = None, all_are_classes: b
     Raises:
         UserError: There are several splits or it is in doubt whether there are, or none is as wanted.
     """
-    places = find_parts(names)
     found: dict[str, list[int]] = defaultdict(list)
-    for index, (part, _) in enumerate(places):
+    parts: dict[str, list[str]] = defaultdict(list)
+    places = _find_parts(names)
+    for index, (part, rest) in enumerate(places):
         found[part].append(index)
+        parts[part].append(rest)
     folders = set(found) - {""}
-    parts = {part: [places[index][1] for index in indices] for part, indices in found.items()}
     if wanted == "all":
         source = f"all, in the folders {listed(folders)}" if folders else "all"
         return Split("all", source, list(range(len(names))), [rest for _, rest in places], parts)
@@ -72,46 +70,34 @@ def choose_split(names: list[str], wanted: str | None = None, all_are_classes: b
 
 def _choose_by_folder(names: list[str], wanted: str | None, all_are_classes: bool) -> Split:
     """Where no folders are splits by their names: any folder may be named as one."""
-    branches = find_branches(names)
-    every = list(range(len(names)))
+    branches, every = find_branches(names), list(range(len(names)))
     if wanted is None:
-        doubtful = (
-            [] if all_are_classes else [folder for folder in branches.folders if split_of(folder) and _is_plain(folder)]
-        )
-        if doubtful:
-            advice = f'choose the split {one_line(doubtful[0])} for its images, or "all" if it is a class'
-            raise UserError(f"has the folder {listed(doubtful)}, which may be a split or a class: {advice}", "split")
+        may_be = [] if all_are_classes else [one for one in branches.folders if split_of(one) and _is_plain(one)]
+        if may_be:
+            advice = f'choose the split {one_line(may_be[0])} for its images, or "all" if it is a class'
+            raise UserError(f"has the folder {listed(may_be)}, which may be a split or a class: {advice}", "split")
         return Split(None, "none: no folder is called so", every, names)
-    if wanted in branches.trunk:
-        return Split(wanted, f"the folder {one_line(wanted)}", every, names)
-    kept = [index for index in every if branches.first[index] == wanted]
+    kept = every if wanted in branches.trunk else [index for index in every if branches.first[index] == wanted]
     if not kept:
         there = listed(branches.folders) or "no folders"
         raise UserError(f"has no folder {wanted!r} for the split: it has {there}", "split")
     return Split(wanted, f"the folder {one_line(wanted)}", kept, [names[index] for index in kept])
 
 
-def find_parts(names: list[str]) -> list[tuple[str, str]]:
+def _find_parts(names: list[str]) -> list[tuple[str, str]]:
     """The folder that stands for each image's split, at whatever depth ("" for none), and the name without it."""
-    tree: dict = {}
-    for folders in {name.rpartition("/")[0] for name in names}:
-        node = tree
-        for folder in folders.split("/") if folders else ():
-            node = node.setdefault(folder, {})
-    levels: set[tuple[str, ...]] = set()
-    _find_levels(tree, (), True, levels)
+    inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for folders in {name.rpartition("/")[0] for name in names} - {""}:
+        path = tuple(folders.split("/"))
+        for depth, folder in enumerate(path):
+            inside[path[:depth]].add(folder)
+    levels = {above for above, folders in inside.items() if len(folders) > 1 and are_splits(folders)}
+    above = ()
+    while len(inside[above]) == 1:  # all images lie in this one folder: it may be the only split
+        if are_splits(inside[above]) and not any(len(inside[level]) > 1 for level in levels):
+            levels = {above}
+        above += tuple(inside[above])
     return [_part_of(name.split("/"), levels) for name in names]
-
-
-def _find_levels(tree: dict, above: tuple[str, ...], whole: bool, levels: set[tuple[str, ...]]) -> None:
-    """Collects the folders in which splits lie; `whole` says that all images are in `tree`."""
-    if len(tree) > 1 and are_splits(tree):
-        levels.add(above)
-        return
-    for folder, below in tree.items():
-        _find_levels(below, (*above, folder), whole and len(tree) == 1, levels)
-    if whole and len(tree) == 1 and not levels and are_splits(tree):  # the only split
-        levels.add(above)
 
 
 def _part_of(path: list[str], levels: set[tuple[str, ...]]) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from vitgan.data.labels import LARGEST_LABEL
 from vitgan.errors import UserError
-from vitgan.files import escaped, read_array, read_model
+from vitgan.files.reading import escaped, read_array, read_model, user_error
 from vitgan.schema import Config
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"
@@ -138,16 +138,16 @@ class ImageStore:
         path = Path(path)
         description = DatasetDescription.read(path)
         count, size = description.count, description.resolution
-        try:
+        with user_error(f"{path} is no sound store", UserError, advice="prepare it again"):
             images = read_array(path / IMAGES, np.uint8, (count, description.channels, size, size))
-            labels = None
-            if description.labels_sha256:
-                labels = np.array(read_array(path / LABELS, np.int64, (count,)))
-                _check_labels(path, labels, description.labels_sha256)
-            elif (path / LABELS).exists():
+            labels = np.array(read_array(path / LABELS, np.int64, (count,))) if description.labels_sha256 else None
+            if labels is None and (path / LABELS).exists():
                 raise UserError(f"{path} has {LABELS}, of which {DESCRIPTION} knows nothing")
-        except UserError as error:
-            raise UserError(f"{error}: prepare the store again") from error
+            if labels is not None and labels_digest(labels) != description.labels_sha256:
+                raise UserError(f"the labels of {path} were altered (SHA-256 differs)")
+            if labels is not None and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
+                found = f"{labels.min()} to {labels.max()}"
+                raise UserError(f"{path / LABELS} has labels {found}, expected 0 to {LARGEST_LABEL:,}")
         return cls(path, description, images, labels)
 
     def __len__(self) -> int:
@@ -192,10 +192,8 @@ class ImageStore:
         starts = (self.images.offset + indices.astype(np.int64) * rows.shape[1]).tolist()
         for start in starts:
             self._advise(start, rows.shape[1], "POSIX_FADV_WILLNEED")
-        try:
+        with user_error(f"cannot read {self.path / IMAGES}", OSError):
             found = [os.preadv(self._file, [row.data], start) for row, start in zip(rows, starts, strict=True)]
-        except OSError as error:
-            raise UserError(f"cannot read {self.path / IMAGES}: {error.strerror or error}") from error
         if sum(found) != images.nbytes:
             raise UserError(f"{self.path / IMAGES} was cut off while it was read: prepare the store again")
         return images
@@ -213,16 +211,12 @@ class ImageStore:
         Raises:
             UserError: The images are not what was prepared, or cannot be read.
         """
-        image_bytes = self.channels * self.resolution**2
-        digest = hashlib.sha256()
-        try:
-            with (self.path / IMAGES).open("rb") as file:
-                file.seek(self.images.offset)
-                for done in accumulate(hash_blocks(file, digest, len(self) * image_bytes)):
-                    if on_progress:
-                        on_progress(done // image_bytes, len(self))
-        except OSError as error:
-            raise UserError(f"cannot read {self.path / IMAGES}: {error.strerror or error}") from error
+        image_bytes, digest = self.channels * self.resolution**2, hashlib.sha256()
+        with user_error(f"cannot read {self.path / IMAGES}", OSError), (self.path / IMAGES).open("rb") as file:
+            file.seek(self.images.offset)
+            for done in accumulate(hash_blocks(file, digest, len(self) * image_bytes)):
+                if on_progress:
+                    on_progress(done // image_bytes, len(self))
         if digest.hexdigest() != self.description.sha256:
             raise UserError(f"the images of {self.path} were altered (SHA-256 differs): prepare the store again")
 
@@ -252,10 +246,3 @@ def hash_blocks(file: BinaryIO, digest: "hashlib._Hash", size: int) -> Iterator[
 def labels_digest(labels: np.ndarray) -> str:
     """SHA-256 of labels as little-endian int64, hexadecimal."""
     return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
-
-
-def _check_labels(path: Path, labels: np.ndarray, sha256: str) -> None:
-    if labels_digest(labels) != sha256:
-        raise UserError(f"the labels of {path} were altered (SHA-256 differs)")
-    if not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
-        raise UserError(f"{path / LABELS} has labels {labels.min()} to {labels.max()}, expected 0 to {LARGEST_LABEL:,}")

@@ -1,9 +1,9 @@
 """Endless shuffled batches from a store: sharded, prefetched, and resumable at any image by a number."""
 
-import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -37,18 +37,14 @@ class ImageStream:
         self, store: ImageStore, global_batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         if global_batch_size < 1 or global_batch_size % world_size:
-            raise UserError(
-                f"batch size {global_batch_size} must be a positive multiple of {world_size} processes", "batch_size"
-            )
+            expected = f"a positive multiple of {world_size} processes"
+            raise UserError(f"batch size {global_batch_size}: expected {expected}", "batch_size")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size} processes")
-        self.store = store
-        self.global_batch_size = global_batch_size
-        self.seed = seed
+        self.store, self.global_batch_size = store, global_batch_size
         self.batch_size = global_batch_size // world_size
         self._offset = rank * self.batch_size
-        self._lock = threading.Lock()
-        self._permutations: dict[int, np.ndarray] = {}
+        self._permutation = lru_cache(maxsize=2)(partial(_permutation, seed, len(store)))
 
     def batch(self, images_seen: int) -> Batch:
         """The batch after `images_seen` images over all processes.
@@ -87,12 +83,6 @@ class ImageStream:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        with self._lock:
-            if epoch not in self._permutations:
-                self._permutations = {
-                    near: self._permutations[near] for near in self._permutations if abs(near - epoch) <= 1
-                }
-                generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-                self._permutations[epoch] = generator.permutation(len(self.store))
-            return self._permutations[epoch]
+
+def _permutation(seed: int, count: int, epoch: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
@@ -27,7 +27,6 @@ BYTES_PER_IMAGE = 1024
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 _pairs = TypeAdapter(Annotated[list[tuple[StrictStr, Value]], FailFast()])
-_mapping = TypeAdapter(Annotated[dict[StrictStr, Value], FailFast()])
 
 
 def read_pairs(data: bytes, file: str, largest: int) -> list[Pair] | None:
@@ -160,15 +159,14 @@ def _pairs_of_json(content: Any) -> list[Pair] | None:
         content = content["labels"]
         if content is None:
             return []
-    elif isinstance(content, dict) and not any(_is_image_name(name) for name in content):
+    elif isinstance(content, dict) and not any(map(_is_image_name, content)):
         return None
-    if isinstance(content, dict):
-        return list(_mapping.validate_python(content).items())
-    if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
-        return _pairs_of_records(content)
-    if not isinstance(content, list) or not content:
+    entries = list(content.items()) if isinstance(content, dict) else content
+    if not isinstance(entries, list) or not entries:
         raise ValueError('expected {"labels": [["a.png", 0], ["b.png", 1], ...]} or null in place of the list')
-    return list(_pairs.validate_python(content))
+    if all(isinstance(entry, dict) for entry in entries):
+        return _pairs_of_records(entries)
+    return list(_pairs.validate_python(entries))
 
 
 def _pairs_of_records(records: list[Any]) -> list[Pair] | None:
@@ -203,22 +201,14 @@ def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
 
 
 def _choose_columns(keys: list[str], first: list[Any]) -> tuple[int, int] | None:
-    """The column of names and that of values; None if there is no such column, or it cannot be told.
-
-    Args:
-        keys: The columns' names.
-        first: What the first row has in each; empty if there is none.
-    """
+    """The column of names and that of values, by their keys and the first row; None if these cannot be told."""
     columns = range(len(keys))
     names = [column for column, cell in enumerate(first) if _is_image_name(cell)]
     names += [column for wanted in NAME_COLUMNS for column in columns if keys[column].lower() == wanted]
     rest = [column for column in columns if keys[column] and column not in names[:1]]
     values = [column for column in rest if keys[column].lower() in VALUE_COLUMNS]
-    if len(values) != 1:
-        values = rest
-    if not names or len(values) != 1:
-        return None
-    return names[0], values[0]
+    values = values if len(values) == 1 else rest
+    return (names[0], values[0]) if names and len(values) == 1 else None
 
 
 def _is_image_name(text: Any) -> bool:
@@ -233,11 +223,7 @@ def _number(cell: str) -> Any:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    return json.loads(text, object_pairs_hook=_unique_keys)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

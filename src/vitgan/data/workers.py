@@ -1,6 +1,5 @@
 """Work in other processes: decoding on several processors, and safety where a library may end the process."""
 
-import itertools
 import multiprocessing
 import os
 import signal
@@ -29,21 +28,9 @@ PARTS_AHEAD = 4  # per worker
 LONGEST_TEMPORARY_FOLDER = 64  # of the 104 to 108 bytes of a socket's path, 32 are multiprocessing's
 
 
-class ProcessDied(Exception):
-    """A process ended before it gave its result: killed, out of memory, or aborted by a library."""
-
-
 @dataclass(frozen=True)
 class Decoded:
-    """A run of consecutive images.
-
-    Attributes:
-        images: (n, C, H, W) uint8, those that could be read.
-        labels: (n,) int64, or None if the source is not labelled.
-        digests: (n,) uint64, see `image_digests`.
-        skipped: (name, reason) of the others.
-        converted: How many images needed what treatment.
-    """
+    """What became of a run of consecutive images: the arguments of `StoreWriter.append`."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -74,12 +61,12 @@ def decode_in_order(
     pool = start_processes(workers, _remember_work, source, framing)
     waiting: deque[Future[Decoded]] = deque()
     try:
-        for part in itertools.islice(parts, workers * PARTS_AHEAD):
+        for part in parts:
             waiting.append(pool.submit(_decode_remembered, part))
+            if len(waiting) == workers * PARTS_AHEAD:
+                yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-            for part in itertools.islice(parts, 1):
-                waiting.append(pool.submit(_decode_remembered, part))
     except BrokenProcessPool as error:
         raise UserError(
             "a decoding process died (out of memory, a damaged database, or a script without "
@@ -92,30 +79,25 @@ def decode_in_order(
 
 def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decoded:
     """Reads and decodes the images at `indices`, keeping the reasons of those that cannot be."""
-    images, kept, skipped = [], [], []
+    images = np.empty((len(indices), framing.channels, framing.resolution, framing.resolution), np.uint8)
+    kept, skipped = [], []
     converted: Counter[str] = Counter()
     for index in indices.tolist():
         try:
-            if source.labels is not None:
-                _check_label(int(source.labels[index]), source.classes)
-            image, notes = decode(source.read(index), framing)
+            label = 0 if source.labels is None else int(source.labels[index])
+            if label == NO_LABEL:
+                raise UnreadableImage("it has no label")
+            if not 0 <= label < source.classes:
+                raise UnreadableImage(f"its label {label} is out of range: expected 0 to {source.classes - 1:,}")
+            images[len(kept)], notes = decode(source.read(index), framing)
         except UnreadableImage as error:
             skipped.append((one_line(source.name(index)), one_line(str(error))))
             continue
-        images.append(image)
         kept.append(index)
         converted.update(notes)
-    size = (framing.channels, framing.resolution, framing.resolution)
-    stacked = np.stack(images) if images else np.empty((0, *size), np.uint8)
+    images = images[: len(kept)]
     labels = None if source.labels is None else source.labels[kept]
-    return Decoded(stacked, labels, image_digests(stacked), skipped, converted)
-
-
-def _check_label(label: int, classes: int) -> None:
-    if label == NO_LABEL:
-        raise UnreadableImage("it has no label")
-    if not 0 <= label < classes:
-        raise UnreadableImage(f"its label {label} is out of range: expected 0 to {classes - 1:,}")
+    return Decoded(images, labels, image_digests(images), skipped, converted)
 
 
 _work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with
@@ -151,14 +133,11 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)` in a process of its own.
 
     Raises:
-        ProcessDied: The process ended without a result.
+        BrokenProcessPool: The process ended without a result: killed, out of memory, or aborted by a library.
         Exception: Whatever the function raises.
     """
     with start_processes(1) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise ProcessDied from error
+        return pool.submit(function, *arguments).result()
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

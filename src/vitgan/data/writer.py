@@ -1,28 +1,30 @@
 """A store in the making: the hidden folder `.DIR.partial` beside it, which becomes DIR when it is whole.
 
-images.npy     the images so far, behind a header that is written at the end
-rows.bin       label and digest of each of them
-journal.json   Journal
+images.npy      the images so far, behind a header that is written at the end
+journal.jsonl   a line for each call of `append`, by which a killed preparation is gone on with: SHA-256 and `_Part`
 """
 
-import errno
 import hashlib
+import io
+import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from filelock import Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitgan.data.journal import JOURNAL, LISTED_SKIPPED, HashedFile, Journal
-from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
+from vitgan.data.labels import LARGEST_LABEL
 from vitgan.data.names import listed
 from vitgan.data.store import (
     DESCRIPTION,
     IMAGES,
     LABELS,
+    Count,
     DatasetDescription,
     ImageStore,
     SkippedImage,
@@ -30,23 +32,35 @@ from vitgan.data.store import (
     labels_digest,
 )
 from vitgan.errors import UserError
-from vitgan.files import lock_file
+from vitgan.files import lock_file, user_error
 from vitgan.files.folders import MARKER, check_folder, install
 
-ROWS, LOCK = "rows.bin", "lock"
-PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, ROWS, JOURNAL, LOCK, MARKER, f".{JOURNAL}.part", f".{MARKER}.part"}
+JOURNAL, LOCK = "journal.jsonl", "lock"
+PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, JOURNAL, LOCK, MARKER, f".{MARKER}.part"}
 """All that a store in the making holds; nothing else is ever removed with it."""
 STORE = "image store"
-ROW = np.dtype([("label", "<i8"), ("digest", "<u8")])
-LISTED_DUPLICATES = 100
+LISTED_SKIPPED, LISTED_DUPLICATES = 1000, 100
+LONGEST_LINE = 1 << 24
+
+
+class _Part(BaseModel):
+    """What was written together, and what was skipped with it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digests: list[Annotated[int, Field(ge=0, lt=1 << 64)]]
+    """Of the images, see `image_digests`."""
+    labels: list[Annotated[int, Field(ge=0, le=LARGEST_LABEL)]] | None
+    skipped: list[SkippedImage]
+    converted: dict[str, Count]
 
 
 class StoreWriter:
     """Writes a store image after image; the folder appears under its name only when it is whole.
 
-    Use it as a context manager. Leaving the block without `finish` removes what was written, unless `checkpoint` was
-    called, and the reason is not a UserError or is one of `finish`: then the work so far is kept for a writer with the
-    same fingerprint.
+    Use it as a context manager. Leaving the block without `finish` removes what was written, but where an error is the
+    reason that is no UserError or is one of `finish`: then the work so far is kept for a writer with the same fingerprint.
+    A kill leaves it, too.
 
     Args:
         path: The store's folder to be.
@@ -54,11 +68,12 @@ class StoreWriter:
         channels: 1 or 3.
         labelled: Whether images come with labels.
         overwrite: Replace a store that is already there.
-        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up, if
-            every byte of it is as it was written.
+        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up, as far
+            as every byte of it is as it was written.
 
     Attributes:
-        journal: What is written and skipped so far.
+        count: Images written so far.
+        skipped_count: Images that were of no use; `skipped` lists the first of them.
         notice: What became of work that a killed writer left, in words; empty if there was none.
 
     Raises:
@@ -76,12 +91,18 @@ class StoreWriter:
         fingerprint: str = "",
     ) -> None:
         self.path, self.labelled, self.overwrite = Path(path), labelled, overwrite
+        self.count = self.skipped_count = 0
+        self.skipped: list[SkippedImage] = []
         self.notice = ""
+        self._converted: Counter[str] = Counter()
+        self._digests: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+        self._sha256 = hashlib.sha256()
         self._shape = (channels, resolution, resolution)
-        self._is_kept = self._is_finished = False
+        self._is_finished = False
         self._partial = partial_folder(self.path)
         refuse_existing(self.path, overwrite)
-        with _writing(self.path):
+        with self._writing():
             self._partial.mkdir(parents=True, exist_ok=True)
             self._refuse_strange()
             self._lock = lock_file(self._partial / LOCK, timeout=0)
@@ -92,6 +113,11 @@ class StoreWriter:
                 raise UserError(f"another process is preparing {path}: {advice}") from error
             self._take_up(fingerprint)
 
+    @property
+    def done(self) -> int:
+        """Images of the source that were dealt with: written or skipped."""
+        return self.count + self.skipped_count
+
     def append(
         self,
         images: np.ndarray,
@@ -100,7 +126,7 @@ class StoreWriter:
         skipped: Iterable[tuple[str, str]] = (),
         converted: Mapping[str, int] | None = None,
     ) -> None:
-        """Adds images at the end.
+        """Adds images at the end; they survive a kill of this process.
 
         Args:
             images: (n, C, H, W) uint8.
@@ -118,24 +144,19 @@ class StoreWriter:
             raise ValueError("expected one label for each image of a labelled store, and none otherwise")
         if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
             raise UserError(f"labels {labels.min()} to {labels.max()}: expected 0 to {LARGEST_LABEL:,}")
-        rows = np.empty(len(images), ROW)
-        rows["label"] = NO_LABEL if labels is None else labels
-        rows["digest"] = image_digests(images) if digests is None else digests
-        with _writing(self.path):
-            self._images.write(np.ascontiguousarray(images).tobytes())
-            self._rows.write(rows.tobytes())
-        self.journal.count += len(images)
-        for name, reason in skipped:
-            self.journal.skip(name, reason)
-        for treatment, number in (converted or {}).items():
-            self.journal.converted[treatment] = self.journal.converted.get(treatment, 0) + number
-
-    def checkpoint(self) -> None:
-        """Makes the images so far survive a kill of this process."""
-        with _writing(self.path):
-            self.journal.images, self.journal.rows = self._images.flush(), self._rows.flush()
-            self.journal.write(self._partial)
-        self._is_kept = True
+        part = _Part(
+            digests=(image_digests(images) if digests is None else digests).tolist(),
+            labels=None if labels is None else labels.tolist(),
+            skipped=[SkippedImage(name=name, reason=reason) for name, reason in skipped],
+            converted=dict(converted or {}),
+        )
+        data = images.tobytes()
+        with self._writing():
+            self._images.write(data)
+            self._images.flush()  # before the line that vouches for them
+            self._journal.write(_signed(part.model_dump_json()))
+            self._journal.flush()
+        self._count_in(part, data)
 
     def finish(self, refused: Sequence[tuple[str, str]] = (), **description: Any) -> ImageStore:
         """Completes the store and moves it to its place.
@@ -147,18 +168,16 @@ class StoreWriter:
         Raises:
             UserError: The store is empty, its description too large to be read back, or the disk full or broken.
         """
-        if self.journal.count == 0:
+        if self.count == 0:
             raise UserError(f"no image to write into {self.path}")
-        with _writing(self.path):
-            self._images.file.seek(0)
-            self._images.file.write(images_header(self.journal.count, *self._shape[:2]))
-            sha256 = self._images.flush()
-            self._rows.flush()
+        with self._writing():
+            self._images.seek(0)
+            self._images.write(images_header(self.count, *self._shape[:2]))
+            self._images.flush()
             self._close_files()
-            self._describe(refused, sha256=sha256, **description)
+            self._describe(refused, **description)
             refuse_existing(self.path, self.overwrite)
-            for name in (ROWS, JOURNAL):
-                (self._partial / name).unlink(missing_ok=True)
+            (self._partial / JOURNAL).unlink()
             self._lock.release()
             (self._partial / LOCK).unlink(missing_ok=True)
             install(self._partial, self.path, STORE)  # an old store goes only now
@@ -167,22 +186,21 @@ class StoreWriter:
 
     def _describe(self, refused: Sequence[tuple[str, str]], **description: Any) -> None:
         """Writes the labels and `dataset.json`."""
-        rows = np.fromfile(self._partial / ROWS, ROW)
-        if len(rows) != self.journal.count:
-            raise OSError(errno.EIO, f"{len(rows):,} rows instead of {self.journal.count:,}", str(self._partial / ROWS))
         if self.labelled:
-            labels = rows["label"].astype(np.int64)
-            np.save(self._partial / LABELS, labels)
+            labels, buffer = np.concatenate(self._labels), io.BytesIO()
+            np.save(buffer, labels)  # into a file it would say nothing of a full disk
+            (self._partial / LABELS).write_bytes(buffer.getvalue())
             description["labels_sha256"] = labels_digest(labels)
-        listed = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
-        duplicates = find_duplicates(rows["digest"])
+        skipped = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
+        duplicates = find_duplicates(np.concatenate(self._digests))
         DatasetDescription(
             resolution=self._shape[1],
             channels=self._shape[0],  # pyright: ignore[reportArgumentType]
-            count=self.journal.count,
-            skipped=[*listed, *self.journal.skipped][:LISTED_SKIPPED],
-            skipped_count=len(refused) + self.journal.skipped_count,
-            converted=dict(sorted(self.journal.converted.items())),
+            count=self.count,
+            sha256=self._sha256.hexdigest(),
+            skipped=[*skipped, *self.skipped][:LISTED_SKIPPED],
+            skipped_count=len(refused) + self.skipped_count,
+            converted=dict(sorted(self._converted.items())),
             duplicate_count=len(duplicates),
             duplicates=duplicates[:LISTED_DUPLICATES],
             **description,
@@ -195,60 +213,93 @@ class StoreWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._is_finished:
             return
-        is_complete = self._images.file.closed  # only `finish` failed
+        is_complete = self._images.closed  # only `finish` failed
         self._close_files()
         self._lock.release()
-        if self._is_kept and error is not None and (is_complete or not isinstance(error, UserError)):
+        if self.done and error is not None and (is_complete or not isinstance(error, UserError)):
             return
         with suppress(OSError):
             for name in PARTIAL_FILES:
                 (self._partial / name).unlink(missing_ok=True)
             self._partial.rmdir()
 
+    def _writing(self) -> AbstractContextManager[None]:
+        return user_error(f"cannot write {self.path}", OSError, advice="choose another folder")
+
     def _refuse_strange(self) -> None:
         """Leaves alone what this version did not write: an older one may go on with it, or it is no work of vitgan's."""
         strange = sorted({file.name for file in self._partial.iterdir()} - PARTIAL_FILES)
         if strange or self._partial.is_symlink():
             reason = f"holds {listed(strange)}, which this version of vitgan does not write" if strange else "is a link"
-            advice = (
-                "remove it if it is a preparation that an older version left, else move it or choose another folder"
-            )
+            advice = "remove it if an older version left it, else move it or choose another folder"
             raise UserError(f"{self._partial} {reason}; nothing was changed: {advice}")
 
     def _take_up(self, fingerprint: str) -> None:
-        """Goes on behind the images of a killed writer, if nothing speaks against it; else starts anew."""
-        if any((self._partial / name).exists() for name in (IMAGES, JOURNAL)):
-            try:
-                self._open(Journal.read(self._partial, fingerprint))
-                self.notice = f"goes on behind the {self.journal.count:,} images that a killed preparation left"
-                self._is_kept = True
-                return
-            except UserError as error:
-                what = f"what a killed preparation left in {self._partial}"
-                self.notice = f"starts again, as {what} is of no use: {error}"
-        (self._partial / JOURNAL).unlink(missing_ok=True)
-        self._open(Journal(fingerprint=fingerprint))
+        """Opens the files behind what a killed writer left, as far as nothing speaks against it."""
+        is_left = any((self._partial / name).exists() for name in (IMAGES, JOURNAL))
+        self._images, self._journal = self._open(IMAGES), self._open(JOURNAL)
+        header, first = images_header(0, *self._shape[:2]), _signed(json.dumps(fingerprint))
+        self._images.write(header)
+        sound, why = 0, "it was altered, or ended before anything was safe"
+        if self._journal.readline(LONGEST_LINE) == first and fingerprint:
+            sound = len(first)
+            while self._read_part():
+                sound = self._journal.tell()
+        elif self._journal.tell():
+            why = "the source or an option is another now, or it was altered"
+        self._images.seek(len(header) + self.count * int(np.prod(self._shape)))
+        self._journal.seek(sound)
+        for file in (self._images, self._journal):
+            file.truncate()
+        if not sound:
+            self._journal.write(first)
+        if self.done:
+            self.notice = f"goes on behind the {self.count:,} images that a killed preparation left"
+        elif is_left:
+            self.notice = f"starts again, as what a killed preparation left in {self._partial} is of no use: {why}"
 
-    def _open(self, journal: Journal) -> None:
-        """Opens the files for appending behind the journal's images."""
-        self.journal = journal
-        header = images_header(0, *self._shape[:2])
-        image_bytes = int(np.prod(self._shape))
-        self._rows = HashedFile(self._partial / ROWS, b"", journal.count * ROW.itemsize, journal.rows)
-        self._images = HashedFile(self._partial / IMAGES, header, journal.count * image_bytes, journal.images)
+    def _open(self, name: str) -> BinaryIO:
+        file = self._partial / name
+        if not file.is_file():  # to open a FIFO could wait for ever
+            file.unlink(missing_ok=True)
+        file.touch()
+        return file.open("r+b")
+
+    def _read_part(self) -> bool:
+        """Counts in the journal's next line, if it and its images are as they were written."""
+        line = self._journal.readline(LONGEST_LINE)
+        text = line.rstrip(b"\n").partition(b" ")[2].decode(errors="replace")
+        if line != _signed(text):
+            return False
+        with suppress(ValidationError):  # of a line that somebody else signed
+            part = _Part.model_validate_json(text)
+            count, size = len(part.digests), len(part.digests) * int(np.prod(self._shape))
+            left = os.fstat(self._images.fileno()).st_size - self._images.tell()
+            if size <= left and (len(part.labels) == count if part.labels is not None else not self.labelled):
+                data = self._images.read(size)
+                if image_digests(np.frombuffer(data, np.uint8).reshape(count, *self._shape)).tolist() == part.digests:
+                    self._count_in(part, data)
+                    return True
+        return False
+
+    def _count_in(self, part: _Part, data: bytes) -> None:
+        self._sha256.update(data)
+        self.count += len(part.digests)
+        self.skipped_count += len(part.skipped)
+        self.skipped += part.skipped[: LISTED_SKIPPED - len(self.skipped)]
+        self._converted.update(part.converted)
+        self._digests.append(np.array(part.digests, np.uint64))
+        self._labels.append(np.array(part.labels or (), np.int64))
 
     def _close_files(self) -> None:
-        self._images.close()
-        self._rows.close()
+        for file in (self._images, self._journal):
+            with suppress(OSError):  # a full disk was reported by the write itself
+                file.close()
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or path
-        raise UserError(f"cannot write {place}: {error.strerror or error}: choose another folder") from error
+def _signed(text: str) -> bytes:
+    """A line of the journal."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n".encode()
 
 
 def partial_folder(path: Path) -> Path:

@@ -1,15 +1,13 @@
 """What lies on a disk: files and folders that are never half written, and never trusted when they are read."""
 
 from vitgan.files.reading import (
-    escaped,
     one_line,
-    read_array,
     read_bytes,
     read_json,
     read_model,
     regular_size,
     sha256,
-    stamp,
+    user_error,
 )
 from vitgan.files.writing import (
     atomic_path,
@@ -26,17 +24,15 @@ __all__ = [
     "atomic_path",
     "check_file",
     "check_writable",
-    "escaped",
     "lock_file",
     "one_line",
-    "read_array",
     "read_bytes",
     "read_json",
     "read_model",
     "regular_size",
     "sha256",
-    "stamp",
     "sync_folder",
+    "user_error",
     "whole_file",
     "write_bytes",
     "write_json",

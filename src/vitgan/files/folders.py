@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line, read_model, sha256
-from vitgan.files.writing import check_writable, write_json
+from vitgan.files.reading import one_line, read_model, sha256, user_error
+from vitgan.files.writing import check_writable, folders_above, write_json
 from vitgan.schema import Config
 
 MARKER = ".vitgan.json"
@@ -60,24 +60,16 @@ def new_folder(folder: Path, content: str) -> Iterator[Path]:
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name, and links stay links
     check_folder(folder, content)
-    new_parents = [parent for parent in folder.parents if not parent.exists()]
-    room = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    advice = "choose another folder"
+    with user_error(f"cannot write the {content} {folder}", OSError, advice=advice), folders_above(folder):
         room = _room_beside(folder)
-        place = room / "new"
-        place.mkdir()
-        yield place
-        install(place, folder, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write the {content} {folder}: {reason}; choose another folder") from error
-    finally:
-        if room is not None:
+        try:
+            place = room / "new"
+            place.mkdir()
+            yield place
+            install(place, folder, content)
+        finally:
             shutil.rmtree(room, ignore_errors=True)  # made above, under a name that nobody had
-        for parent in new_parents:
-            with suppress(OSError):
-                parent.rmdir()  # fails where the folder is in it
 
 
 def install(place: Path, folder: Path, content: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitgan.errors import UserError
+from vitgan.files.reading import user_error
 from vitgan.files.writing import check_file, whole_file
 
 if TYPE_CHECKING:  # neither is imported to check a command's arguments
@@ -84,11 +85,9 @@ def save_image(image: "Image.Image", path: Path) -> None:
     """
     check_picture(path)
     check_picture_size(image.width, image.height, path)
-    with whole_file(path) as temporary:
-        try:
-            image.save(temporary)
-        except ValueError as error:
-            raise UserError(f"cannot write the image {path}: {error}; choose another format (.png)") from error
+    advice = "choose another format (.png)"
+    with whole_file(path) as temporary, user_error(f"cannot write the image {path}", ValueError, advice=advice):
+        image.save(temporary)
 
 
 @cache
@@ -107,9 +106,7 @@ def check_picture(path: Path) -> Path:
     """
     # os.path answers False, where Path raises, to names that are too long.
     if path.suffix.lower() not in picture_endings() and not os.path.isdir(path):  # noqa: PTH112
-        raise UserError(
-            f"cannot write the image {path}: its ending names no format; choose another path (for example grid.png)"
-        )
+        raise UserError(f"cannot write the image {path}: its ending names no format; end it in .png, for example")
     check_file(path, "the image ")
     return path
 
@@ -122,10 +119,9 @@ def check_picture_size(width: int, height: int, path: Path | None = None) -> Non
     """
     side = LARGEST_SIDE.get(path.suffix.lower(), LARGEST_PICTURE) if path else LARGEST_PICTURE
     if width * height > LARGEST_PICTURE or max(width, height) > side:
-        raise UserError(
-            f"a picture of {width:,}×{height:,} pixels is too large{f' for {path}' if path else ''}: ask for fewer or "
-            "smaller images, or another format"
-        )
+        place = f" for {path}" if path else ""
+        advice = "ask for fewer or smaller images, or another format"
+        raise UserError(f"a picture of {width:,}×{height:,} pixels is too large{place}: {advice}")
 
 
 def check_animation(path: Path) -> Path:
@@ -148,6 +144,5 @@ def check_animation_size(frames: int, width: int, height: int) -> None:
         UserError: If it is too large.
     """
     if frames * width * height > LARGEST_ANIMATION:
-        raise UserError(
-            f"an animation of {frames:,} frames of {width:,}×{height:,} pixels is too large: ask for fewer or smaller frames"
-        )
+        size = f"{frames:,} frames of {width:,}×{height:,} pixels"
+        raise UserError(f"an animation of {size} is too large: ask for fewer or smaller frames")

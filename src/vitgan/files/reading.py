@@ -6,6 +6,8 @@ import json
 import math
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,29 @@ from vitgan.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_JSON_BYTES = 1 << 24
+
+
+@contextmanager
+def user_error(
+    what: str, *kinds: type[Exception], advice: str = "", parameter: str | None = None, longest: int = 500
+) -> Iterator[None]:
+    """Raises an error of these kinds inside the block as a UserError, "WHAT: REASON: ADVICE"; UserErrors only if asked for.
+
+    Args:
+        what: What went wrong.
+        kinds: Of errors.
+        advice: What to do.
+        parameter: What to change; a UserError that names one keeps its own.
+        longest: Where the first two parts are cut.
+    """
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, UserError) and UserError not in kinds:
+            raise
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        message = one_line(f"{what}: {reason}", longest) + (f": {advice}" if advice else "")
+        raise UserError(message, getattr(error, "parameter", None) or parameter) from error
 
 
 def regular_size(path: Path) -> int:
@@ -47,12 +72,10 @@ def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> byte
     Raises:
         UserError: If it is missing, no regular file, larger than `largest` bytes, or unreadable.
     """
-    try:
+    with user_error(f"cannot read the {what} {path}", OSError):
         if regular_size(path) > largest:
             raise UserError(f"{path} is larger than {largest >> 20} MiB, which no {what} is")
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(one_line(f"cannot read the {what} {path}: {error.strerror or error}")) from error
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -62,12 +85,10 @@ def read_json(path: Path, what: str) -> Any:
         UserError: If it cannot be read, is no JSON, or is larger than 16 MiB.
     """
     data = read_bytes(path, what)
-    try:
+    with user_error(f"cannot read the {what} {path} as JSON", ValueError, RecursionError):
         value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could be neither shown nor written
         return value
-    except (ValueError, RecursionError) as error:
-        raise UserError(one_line(f"cannot read the {what} {path} as JSON: {error}")) from error
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
@@ -82,9 +103,8 @@ def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] 
     try:
         for key in keys:
             value = value[key]
-        return model.model_validate(value)
-    except UserError as error:  # of a configuration whose parts contradict each other
-        raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
+        with user_error(str(path), UserError):  # of a configuration whose parts contradict each other
+            return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in (*keys, *first["loc"])) or "file"
@@ -100,25 +120,17 @@ def read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.m
         UserError: If it is missing, no NumPy file, or holds anything else.
     """
     dtype = np.dtype(dtype)
-    try:
+    # NumPy parses the header as Python, and a damaged one raises anything.
+    with user_error(f"cannot read {path}", Exception, longest=200), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's and NumPy's remarks on odd headers
         size = regular_size(path)
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's and NumPy's remarks on odd headers
-            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            found = readers[np.lib.format.read_magic(file)](file)
-            offset = file.tell()
-        if found != (shape, False, dtype):
-            order = " in Fortran order" if found[1] else ""
-            raise UserError(one_line(f"{path} holds {found[2]} {found[0]}{order}, expected {dtype} {shape}"))
-        if size != offset + dtype.itemsize * math.prod(shape):
+        array = np.lib.format.open_memmap(path, mode="r")
+        if (array.shape, array.dtype) != (shape, dtype) or not array.flags.c_contiguous:
+            order = "" if array.flags.c_contiguous else " in Fortran order"
+            raise UserError(f"{path} holds {array.dtype} {array.shape}{order}, expected {dtype} {shape}")
+        if size != array.offset + array.nbytes:
             raise UserError(f"{path} is damaged: it has {size:,} bytes, its header announces another number")
-        return np.memmap(path, dtype, "r", offset, shape)
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(one_line(f"cannot read {path}: {error.strerror or error}")) from error
-    except Exception as error:  # NumPy parses the header as Python, and a damaged one raises anything
-        raise UserError(one_line(f"{path} is damaged: {error!r}", 200)) from error
+        return array
 
 
 def _finite(text: str) -> float:

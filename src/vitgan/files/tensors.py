@@ -5,11 +5,11 @@ the module's own, and a SHA-256 over all of them in the header tells a damaged f
 """
 
 import hashlib
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line, regular_size
+from vitgan.files.reading import one_line, regular_size, user_error
 from vitgan.files.writing import write_bytes
 
 DIGEST = "sha256"
@@ -60,12 +60,11 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[safe_open]:
-    try:
+    kinds = OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError
+    with user_error(f"cannot read the weights {path}", *kinds):
         regular_size(path)
         with safe_open(path, framework="pt") as file:
             yield file
-    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
-        raise UserError(one_line(f"cannot read the weights {path}: {error}")) from error
 
 
 def recorded_digest(path: Path) -> str | None:
@@ -83,19 +82,13 @@ def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[
 
     Args:
         path: The file.
-        expected: Tensors (on "meta", say) whose names, shapes and types the file's must have; looked at before any
-            tensor is read.
+        expected: Tensors (on "meta", say) whose names, shapes and types the file's must have, see `check_tensors`.
 
     Raises:
         UserError: If the file cannot be read, is damaged, or holds other tensors than expected.
     """
     with _opened(path) as file:
-        names = sorted(file.keys())
-        if expected is not None:
-            _check_names(path, set(names), expected)
-            for name, tensor in expected.items():
-                _check_shape(path, name, tuple(file.get_slice(name).get_shape()), tuple(tensor.shape))
-        tensors = {name: file.get_tensor(name) for name in names}
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         recorded = (file.metadata() or {}).get(DIGEST)
     if expected is not None:
         check_tensors(path, tensors, expected)
@@ -110,13 +103,16 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Te
     Raises:
         UserError: Naming the first one.
     """
-    _check_names(path, set(tensors), expected)
-    for name, tensor in expected.items():
-        _check_shape(path, name, tuple(tensors[name].shape), tuple(tensor.shape))
-        halved = tensor.dtype == torch.float32 and tensors[name].dtype in HALVES
-        if tensors[name].dtype != tensor.dtype and not halved:
-            types = f"{tensors[name].dtype}, the model's is {tensor.dtype}"
-            raise UserError(one_line(f"{path} is of another configuration: {name!r} has the type {types}"))
+    for name in sorted(tensors.keys() | expected.keys()):
+        if name not in tensors or name not in expected:
+            odd = "is in only one of the file and the model"
+        elif (found := tuple(tensors[name].shape)) != (shape := tuple(expected[name].shape)):
+            odd = f"has the shape {found}, the model {shape}"
+        elif tensors[name].dtype not in (dtype := expected[name].dtype, *(HALVES if dtype == torch.float32 else ())):
+            odd = f"has the type {tensors[name].dtype}, the model's is {dtype}"
+        else:
+            continue
+        raise UserError(one_line(f"{path} is of another configuration: {name!r} {odd}"))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -140,21 +136,15 @@ def check_sizes(config: BaseModel, path: Path) -> None:
     Raises:
         UserError: Naming the field.
     """
-    if trusts_sizes():
-        return
-    for name, value in _numbers(config, ""):
+    for name, value in _numbers(config.model_dump()):
         field = name.rsplit(".", 1)[-1]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{path}: {name} is {value}: expected a finite number")
         repeated = field in ("depth", "mapping_layers", "label_mapping_layers")
         largest = LARGEST_REPEATED if repeated else LARGEST_RESOLUTION if field == "resolution" else LARGEST_SIZE
-        if value > largest:
-            raise _too_large(path, name, value, largest)
+        _bound(path, name, value, largest)
     resolution = getattr(config, "resolution", 0)
     for network in ("generator", "discriminator"):
-        tokens = (resolution // getattr(getattr(config, network, None), "patch_size", LARGEST_RESOLUTION)) ** 2
-        if tokens > LARGEST_TOKENS:
-            raise _too_large(path, f"the {network}'s number of tokens", tokens, LARGEST_TOKENS)
+        patch_size = getattr(getattr(config, network, None), "patch_size", LARGEST_RESOLUTION)
+        _bound(path, f"the {network}'s number of tokens", (resolution // patch_size) ** 2, LARGEST_TOKENS)
 
 
 def check_parameters(module: nn.Module, path: Path) -> None:
@@ -164,41 +154,21 @@ def check_parameters(module: nn.Module, path: Path) -> None:
         UserError: If it has more, and VITGAN_TRUST_SIZES is not set.
     """
     count = sum(tensor.numel() for tensor in module.state_dict().values())
-    if count > LARGEST_PARAMETERS and not trusts_sizes():
-        raise _too_large(path, "the number of weights", count, LARGEST_PARAMETERS)
+    _bound(path, "the number of weights", count, LARGEST_PARAMETERS)
 
 
-def trusts_sizes() -> bool:
-    """Whether the user said that sizes from files are not to be bounded."""
-    return os.environ.get(TRUST_SIZES, "") not in ("", "0")
+def _bound(path: Path, name: str, value: float, largest: int) -> None:
+    if value > largest and os.environ.get(TRUST_SIZES, "") in ("", "0"):
+        raise UserError(
+            f"{path}: {name} is {value:.6g}, more than the {largest:,} that are loaded from a file unasked; "
+            f"if you trust it, set {TRUST_SIZES}=1"
+        )
 
 
-def _too_large(path: Path, name: str, value: float, largest: int) -> UserError:
-    return UserError(
-        f"{path}: {name} is {value:.6g}, more than the {largest:,} that are loaded from a file unasked; "
-        f"if you trust it, set {TRUST_SIZES}=1"
-    )
-
-
-def _numbers(config: BaseModel, prefix: str) -> list[tuple[str, int | float]]:
-    found: list[tuple[str, int | float]] = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            found += _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float):
-            found.append((prefix + name, value))
-    return found
-
-
-def _check_names(path: Path, names: set[str], expected: dict[str, Tensor]) -> None:
-    if names != expected.keys():
-        odd = min(names ^ expected.keys())
-        found = f"{odd!r} is in only one of the file and the model"
-        raise UserError(one_line(f"{path} is of another configuration: {found}"))
-
-
-def _check_shape(path: Path, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if found != expected:
-        shapes = f"{found}, the model {expected}"
-        raise UserError(one_line(f"{path} is of another configuration: {name!r} has the shape {shapes}"))
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int | float]]:
+    """Dotted names of the numbers in nested dictionaries."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}".removeprefix("."))
+    elif isinstance(value, int | float):
+        yield name, value

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line
+from vitgan.files.reading import one_line, user_error
 
 LONGEST_NAME = 255 - len(".12345678.1234567.part")
 """File systems allow 255 bytes; what is written first has a longer name."""
@@ -69,17 +69,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         UserError: If the place cannot be written to; what was there before is still there, and no new folder is.
     """
     check_file(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    in_words = user_error(f"cannot write {path}", OSError, advice="choose another path")
+    with in_words, folders_above(path), atomic_path(path, temporary):
+        yield temporary
+
+
+@contextmanager
+def folders_above(path: Path) -> Iterator[None]:
+    """Makes the folders above `path`; those that are empty after the block go again."""
     new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path, path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")) as temporary:
-            yield temporary
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another path") from error
+        yield
     finally:
         for folder in new_folders:
             with suppress(OSError):
-                folder.rmdir()  # fails where the file is in it
+                folder.rmdir()
 
 
 def check_writable(path: Path, what: str = "") -> None:

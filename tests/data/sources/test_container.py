@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from data.samples import encoded, files_of_at_most, random_pixels, refused
 from vitgan.data.names import natural_order
 from vitgan.data.prepare import prepare
-from vitgan.data.sources.archives import leads_out
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.source import UnreadableImage
@@ -119,27 +118,23 @@ def test_any_names_have_an_order_that_does_not_depend_on_the_start(names):
     assert sorted(sorted(names), key=natural_order) == sorted(sorted(names, reverse=True), key=natural_order)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..\\x", "C:\\x", "C:x", "a/.."])
-def test_names_that_lead_out(name):
-    assert leads_out(name)
-
-
-@pytest.mark.parametrize("name", ["x", "a/b", "..x", "a/x..y/z", "C-x"])
-def test_names_that_stay(name):
-    assert not leads_out(name)
+LEADING_OUT = ["../evil.txt", "a/../../x.txt", "/evil.txt", "a\\..\\x.txt", "C:\\x.txt", "C:x.txt"]
+STAYING = ["a/b.txt", "a/x..y/z.txt", "C-x.txt"]
 
 
 def test_archive_members_that_lead_out_or_are_links_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr("../evil.txt", "x")
-        archive.writestr("/evil.txt", "x")
+        for name in LEADING_OUT:
+            archive.writestr(name, "x")
         link = zipfile.ZipInfo("link.txt")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
-        archive.writestr("good.txt", "good")
+        for name in STAYING:
+            archive.writestr(name, "good")
     container = open_container(tmp_path / "evil.zip", text)
-    assert contents(container) == {"good.txt": b"good"}
-    assert sorted(name for name, _ in container.refused) == ["../evil.txt", "/evil.txt", "link.txt"]
+    assert contents(container) == dict.fromkeys(container.names, b"good")
+    assert sorted(container.names) == sorted(STAYING)
+    assert sorted(name for name, _ in container.refused) == sorted([*LEADING_OUT, "link.txt"])
 
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         for name, kind in [

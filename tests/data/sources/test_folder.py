@@ -8,7 +8,7 @@ import pytest
 
 from data.samples import encoded, make_store, random_pixels, refused, write_image
 from vitgan.data.prepare import prepare
-from vitgan.data.sources.archives import Container
+from vitgan.data.sources.container import Container
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 

@@ -7,7 +7,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
-from vitgan.files import lock_file
+from vitgan.files import lock_file, user_error
 from vitgan.files.folders import MARKER, remove_named_files
 
 RESOLUTION = 32
@@ -26,7 +26,7 @@ def bundled_fashion_mnist(cache: str | Path | None = None) -> ImageStore:
     """
     folder = Path(cache) if cache else cache_folder()
     path = folder / f"fashion-mnist-bundled-{RESOLUTION}"
-    try:
+    with user_error(f"cannot write the cache folder {folder}", OSError, advice="set VITGAN_CACHE"):
         folder.mkdir(parents=True, exist_ok=True)
         with lock_file(folder / f".{path.name}.lock"):
             try:
@@ -35,5 +35,3 @@ def bundled_fashion_mnist(cache: str | Path | None = None) -> ImageStore:
                 if (path / MARKER).exists():
                     remove_named_files(path)
                 return prepare(FashionMnist(), path, resolution=RESOLUTION, workers=0)
-    except OSError as error:
-        raise UserError(f"cannot write the cache folder {folder} ({error.strerror}): set VITGAN_CACHE") from error

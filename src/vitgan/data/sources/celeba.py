@@ -1,9 +1,10 @@
 """CelebA: 202,599 aligned faces of 178×218, with the official partition into train, valid and test."""
 
+import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,13 @@ import numpy as np
 
 from vitgan.data.decode import decode_unframed
 from vitgan.data.names import listed
-from vitgan.data.sources.archives import Container
-from vitgan.data.sources.container import open_container
+from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.folder import FileSource
 from vitgan.data.sources.source import Provenance, UnreadableImage
 from vitgan.data.splits import split_of
 from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_bytes
+from vitgan.files import one_line, read_bytes, user_error
 
 # The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
 PROVENANCE = Provenance(
@@ -75,15 +75,11 @@ class CelebA(FileSource):
 
     def _keep_split(self, split: Split) -> None:
         file, pairs = self._read_partition()
-        try:
+        with _about_partition(f"{file} is no partition file"):
             splits, unknown = assign(pairs, self.names())
-        except UserError as error:
-            raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
         self._indices = [index for index, of in zip(self._indices, splits, strict=True) if of == split]
-        missing = set(unknown)
-        self.refused += [
-            (name, "in the partition file, but not there") for name, of in pairs if of == split and name in missing
-        ]
+        missing = {name for name, of in pairs if of == split}.intersection(unknown)
+        self.refused += [(name, "in the partition file, but not there") for name in sorted(missing)]
         if not self._indices:
             raise UserError(f"none of the images that {file} lists for {split} is in {self.origin}")
         outside = splits.count(None)
@@ -99,22 +95,15 @@ class CelebA(FileSource):
             advice = 'pass it, or take all images with the split "all"'
             raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}", "partition")
         file = one_line(str(self._partition or inside[0]))
-        try:
+        with _about_partition(f"no partition for {self.origin}"):
             if self._partition:
                 data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
             else:
                 data = container.read_named(inside[0])
-        except UnreadableImage as error:
-            raise UserError(f"cannot read the partition {file}: {error}: pass another", "partition") from error
-        except UserError as error:
-            raise UserError(f"{error}: pass another", "partition") from error
-        try:
+        with _about_partition(f"{file} is no partition file"):
             pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
-        except UserError as error:
-            raise UserError(f"{file} is no partition file: {error}: pass another", "partition") from error
-        if not pairs or not all(split for _, split in pairs):
-            expected = "expected lines such as '000001.jpg 0'"
-            raise UserError(f"{file} is no partition file: {expected}: pass another", "partition")
+            if not pairs or not all(split for _, split in pairs):
+                raise UserError("expected lines such as '000001.jpg 0'")
         return file, pairs
 
     def _check_size(self) -> None:
@@ -123,10 +112,12 @@ class CelebA(FileSource):
             with suppress(UnreadableImage):  # which is counted when it is its turn
                 height, width = decode_unframed(self.read(index), 3, "#ffffff").shape[1:]
                 if (height, width) != HEIGHT_AND_WIDTH:
-                    raise UserError(
-                        f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels, CelebA's aligned "
-                        f"images have 178×218: pass {ALIGNED}, or prepare other images as a plain folder"
-                    )
+                    found = f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels"
+                    raise UserError(f"{found}, CelebA's aligned images have 178×218: pass {ALIGNED}")
+
+
+def _about_partition(what: str) -> AbstractContextManager[None]:
+    return user_error(what, UserError, UnreadableImage, advice="pass another", parameter="partition")
 
 
 def _is_image(name: str) -> bool:
@@ -168,9 +159,8 @@ def _choose_aligned(container: Container, images: list[int], path: Path) -> list
     if not chosen:
         raise UserError(f"{path} holds the images in the wild, not the aligned ones: pass {ALIGNED} or {ALIGNED}.zip")
     stems = {index: Path(container.names[index]).stem for folder in chosen for index in folders[folder]}
-    official = {index: stem for index, stem in stems.items() if re.fullmatch(r"\d{6}", stem)}
-    stems = official or stems
-    if max(Counter(stems.values()).values()) > 1:
+    stems = {index: stem for index, stem in stems.items() if re.fullmatch(r"\d{6}", stem)} or stems
+    if len(set(stems.values())) < len(stems):
         raise UserError(f"{path} holds several sets of the images, in {listed(chosen)}: pass one of these folders")
     return sorted(stems)
 
@@ -185,11 +175,6 @@ def _kind_of(folders: list[str]) -> str:
 def _find_partition(places: tuple[Path, ...]) -> Path | None:
     """The nearest partition file in or above `places`, whether these are named from here, from the root or by a link."""
     forms = [form for place in places for form in (place.absolute(), place.resolve())]
-    for form in dict.fromkeys(forms):
-        for folder in [form, *form.parents][:PARENTS]:
-            for name in PARTITION_FILES:
-                for file in (folder / name, folder / "Eval" / name, folder / "eval" / name):
-                    with suppress(OSError):  # a folder that may not be entered
-                        if file.is_file():
-                            return file
-    return None
+    folders = [folder for form in dict.fromkeys(forms) for folder in [form, *form.parents][:PARENTS]]
+    found = (folder / inner / name for folder in folders for name in PARTITION_FILES for inner in ("", "Eval", "eval"))
+    return next(filter(os.path.isfile, found), None)  # which says no where a folder may not be entered

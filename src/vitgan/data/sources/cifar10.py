@@ -9,11 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vitgan.data.download import download
-from vitgan.data.sources.archives import Container
-from vitgan.data.sources.container import open_container
-from vitgan.data.sources.source import ArraySource, Provenance, UnreadableImage
+from vitgan.data.sources.container import Container, open_container
+from vitgan.data.sources.source import ArraySource, Provenance
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import user_error
 
 LABEL_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -100,17 +99,13 @@ def _batch_of(name: str) -> str:
 
 def _read_batch(container: Container, batch: str) -> tuple[np.ndarray, np.ndarray]:
     """(n, 3072) uint8 images and (n,) labels of one batch file."""
-    index = next((index for index, name in enumerate(container.names) if _batch_of(name) == batch), None)
-    if index is None:
+    name = next((name for name in container.names if _batch_of(name) == batch), None)
+    if name is None:
         expected = "pass cifar-10-python.tar.gz, cifar-10-binary.tar.gz or their folder"
         raise UserError(f"{container.path} has no {batch}: {expected}")
-    name = container.names[index]
-    try:
-        rows, labels = (_parse_binary if name.endswith(".bin") else _parse_pickle)(container.read(index))
-    except (UnreadableImage, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{name} in {container.path} is damaged: {one_line(str(error))}: fetch it again") from error
-    except Exception as error:  # a damaged pickle raises anything
-        raise UserError(f"{name} in {container.path} is not a CIFAR-10 batch: {one_line(str(error))}") from error
+    # A damaged pickle raises anything.
+    with user_error(f"{name} in {container.path} is damaged", Exception, advice="fetch it again"):
+        rows, labels = (_parse_binary if name.endswith(".bin") else _parse_pickle)(container.read_named(name))
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
         raise UserError(f"{name} in {container.path} has labels outside 0 to 9: it is not CIFAR-10")
     return rows, labels

@@ -14,7 +14,7 @@ import numpy as np
 from vitgan.data.download import download
 from vitgan.data.sources.source import ArraySource, Provenance
 from vitgan.errors import UserError
-from vitgan.files import read_bytes
+from vitgan.files import read_bytes, user_error
 
 LABEL_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 FILE_PREFIXES = {"train": "train", "test": "t10k"}
@@ -87,11 +87,9 @@ def read_idx(file: Path) -> np.ndarray:
         UserError: It is damaged or holds something else.
     """
     data = read_bytes(file, "idx file", LARGEST_IDX_BYTES)
-    try:
-        if data.startswith(b"\x1f\x8b"):
+    if data.startswith(b"\x1f\x8b"):
+        with user_error(f"cannot read {file}", OSError, EOFError, zlib.error, advice="fetch it again"):
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST_IDX_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {file}: {error}: fetch it again") from error
     if data[:4] not in (b"\x00\x00\x08\x01", b"\x00\x00\x08\x03") or len(data) < 4 + 4 * data[3]:
         raise UserError(f"{file} is not an idx file of unsigned bytes")
     start = 4 + 4 * data[3]

@@ -3,19 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitgan.data.labels import NO_LABEL, Labels, labels_of_folders, labels_of_values
 from vitgan.data.names import listed
-from vitgan.data.sources.archives import Container
-from vitgan.data.sources.container import open_container
+from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
 from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import one_line, user_error
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 SUFFIXES += (".jp2", ".avif", ".heic", ".heif")  # the last two cannot be decoded, which is to be seen and counted
@@ -102,10 +100,8 @@ class ImageFolder(FileSource):
         self.take_labels(self._decide(labels, self._choose_split(split, labels)))
 
     def _choose_split(self, split: str | None, labels: str) -> Split:
-        try:
+        with user_error(self.origin, UserError):
             chosen = choose_split(self.names(), split, labels == "folders")
-        except UserError as error:
-            raise UserError(f"{self.origin} {error}", error.parameter) from error
         self._indices = [self._indices[index] for index in chosen.kept]
         self.split, self.split_from = chosen.name, chosen.source
         return chosen
@@ -122,59 +118,45 @@ class ImageFolder(FileSource):
         if given:
             return given[0]
         parts = list(chosen.parts.values())
-        try:
+        with user_error(self.origin, UserError, advice=ADVICE, parameter="labels"):
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
-        except UserError as error:
-            raise UserError(f"{self.origin}: {error}: {ADVICE}", "labels") from error
         unread = [name for name in self._container.names if not _is_image(name)]
         if decided.numbers is None and unread:
-            return replace(
-                decided, source=f"{decided.source} ({listed(unread, 3)} is not read, unless it is named as labels)"
-            )
+            note = f" ({listed(unread, 3)} is not read, unless it is named as labels)"
+            return Labels(None, None, decided.source + note)
         return decided
 
     def _read_tables(self) -> list[Labels]:
         """What each of the tables says that lie above the images; those that say nothing of labels are left alone."""
-        above = _folders_above(self.names())
-        tables: list[tuple[str, str]] = []
-        of_other_splits: dict[str, list[str]] = defaultdict(list)
-        for name in self._container.names:
-            folder, _, file = name.rpartition("/")
-            if file in TABLES and folder in above:
-                tables.append((name, folder))
-            elif file in TABLES:
-                of_other_splits[file].append(name)
-        values = {file: self._values(names) for file, names in of_other_splits.items()}
-        found = [
-            self._labels_of_table(self._read_table(name), name, folder, values.get(name.rpartition("/")[2], ()))
-            for name, folder in tables
-        ]
-        return [decided for decided in found if decided]
-
-    def _values(self, tables: list[str]) -> list[Any]:
-        """All labels in the tables of other splits."""
-        values = []
+        folders = [folder.split("/") for folder in {name.rpartition("/")[0] for name in self.names()}]
+        above = {"/".join(parts[:depth]) for parts in folders for depth in range(len(parts) + 1)}
+        tables = [name for name in self._container.names if name.rpartition("/")[2] in TABLES]
+        others: dict[str, list[Any]] = defaultdict(list)  # all labels in tables of other splits
         for name in tables:
-            with suppress(UserError):  # damage there is no fault of this split
-                pairs = read_pairs(self._read_table(name), name, self._largest_table)
-                values += [value for _, value in pairs or ()]
-        return values
+            folder, _, file = name.rpartition("/")
+            if folder not in above:
+                with suppress(UserError):  # damage there is no fault of this split
+                    pairs = read_pairs(self._read_table(name), name, self._largest_table)
+                    others[file] += [value for _, value in pairs or ()]
+        found: list[Labels | None] = []
+        for name in tables:
+            folder, _, file = name.rpartition("/")
+            if folder in above:
+                found.append(self._labels_of_table(self._read_table(name), name, folder, others[file]))
+        return [decided for decided in found if decided]
 
     def _read_chosen_table(self, file: str) -> Labels:
         """The labels of a table that the user names: on the disk, or inside the source."""
         root, place = Path(self.origin).resolve(), Path(file)
-        try:
-            if place.is_file():
-                inside = place.resolve().is_relative_to(root)
-                folder = place.resolve().parent.relative_to(root).as_posix() if inside else ""
-                with place.open("rb") as opened:
-                    data = opened.read(self._largest_table + 1)
-            elif file in self._container.names:
-                folder, data = file.rpartition("/")[0], self._read_table(file)
-            else:
-                raise UserError(f"there is no table {file} of labels, neither here nor in {self.origin}", "labels")
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}", "labels") from error
+        if place.is_file():
+            inside = place.resolve().is_relative_to(root)
+            folder = place.resolve().parent.relative_to(root).as_posix() if inside else ""
+            with user_error(f"cannot read {file}", OSError, parameter="labels"), place.open("rb") as opened:
+                data = opened.read(self._largest_table + 1)
+        elif file in self._container.names:
+            folder, data = file.rpartition("/")[0], self._read_table(file)
+        else:
+            raise UserError(f"there is no table {file} of labels, neither here nor in {self.origin}", "labels")
         decided = self._labels_of_table(data, file, "" if folder == "." else folder, insist=True)
         if decided is None:
             advice = "call them file_name and label"
@@ -182,25 +164,20 @@ class ImageFolder(FileSource):
         return decided
 
     def _read_table(self, name: str) -> bytes:
-        try:
+        what = f"cannot read {name} in {self.origin}"
+        with user_error(what, UnreadableImage, advice=TABLE_ADVICE, parameter="labels"):
             return self._container.read_named(name)
-        except UnreadableImage as error:
-            raise UserError(f"cannot read {name} in {self.origin}: {error}: {TABLE_ADVICE}", "labels") from error
 
     def _labels_of_table(
         self, data: bytes, file: str, folder: str, others: Sequence[Any] = (), insist: bool = False
     ) -> Labels | None:
-        """What a table says; None if it is not about labels.
+        """What a table in `folder` says; None if it is not about labels.
 
-        Args:
-            data: The table.
-            file: Its name.
-            folder: Where it lies, "" for the top.
-            others: Labels in other splits' tables: a class has one number in all.
-            insist: Images may be missing in it, and have no label.
+        `others` are the labels in other splits' tables: a class has one number in all. Who insists on the table may
+        have images without a label.
         """
         file = one_line(file)
-        try:
+        with user_error(f"{file} in {self.origin}", UserError, advice=TABLE_ADVICE, parameter="labels"):
             pairs = read_pairs(data, file, self._largest_table)
             if not pairs:
                 return None if pairs is None else Labels(None, None, f"none: {file} says that there are none")
@@ -213,16 +190,8 @@ class ImageFolder(FileSource):
             missing = [name for name, number in zip(names, found, strict=True) if number == NO_LABEL]
             if missing and (not insist or len(missing) == len(names)):
                 raise UserError(f"it has no label for {len(missing):,} images, the first {one_line(missing[0])}")
-        except UserError as error:
-            raise UserError(f"{file} in {self.origin}: {error}: {TABLE_ADVICE}", "labels") from error
         return Labels(found, decided.names, file)
 
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
-
-
-def _folders_above(names: list[str]) -> set[str]:
-    """All folders that images lie in, at any depth; "" is the top."""
-    folders = [folder.split("/") for folder in {name.rpartition("/")[0] for name in names}]
-    return {"/".join(parts[:depth]) for parts in folders for depth in range(len(parts) + 1)}

@@ -1,15 +1,16 @@
 """LSUN: millions of scenes and objects, each category an LMDB of encoded images."""
 
 from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakValueDictionary
 
 from vitgan.data.names import listed
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
-from vitgan.data.workers import ProcessDied, run_isolated
+from vitgan.data.workers import run_isolated
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import one_line, user_error
 
 if TYPE_CHECKING:
     import lmdb
@@ -57,10 +58,8 @@ class Lsun(Source):
         self._environment: lmdb.Environment | None = None
         self._cursor: lmdb.Cursor | None = None
         self._position = -1
-        try:
+        with user_error(f"{self._data} is damaged", BrokenProcessPool, advice="fetch it again"):
             self._count, self._anchors, damage = run_isolated(_list_keys, self._data)
-        except ProcessDied as error:
-            raise UserError(f"{self._data} is damaged: fetch it again") from error
         if not self._count:
             raise UserError(f"{path} holds no images{damage and f': {damage}'}")
         self.refused = [(self._data.name, damage)] if damage else []
@@ -113,7 +112,7 @@ def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
     import lmdb
 
     count, anchors, damage, last = 0, [], "", b""
-    try:
+    with user_error(f"{data} is damaged", lmdb.Error, advice="fetch it again"):
         environment = _open_database(data)
         announced = environment.stat()["entries"]
         with environment.begin() as transaction, transaction.cursor() as cursor:
@@ -123,29 +122,25 @@ def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
                 if count % KEYS_PER_ANCHOR == 0:
                     anchors.append(key)
                 count, last = count + 1, key
-    except lmdb.Error as error:
-        raise UserError(f"{data} is damaged: {error}: fetch it again") from error
+    with data.open("rb") as file:
+        file.seek(_used_bytes(environment))
+        behind = file.read(environment.stat()["psize"])
     if count != announced:
         damage = f"the database is damaged: it announces {announced:,} images and has {count:,}"
-    elif not damage and _is_stale(data, environment):
+    elif not damage and behind.strip(b"\0"):  # then the page of the newest state is damaged
         damage = "the database is damaged: an older state of it is read"
     return count, anchors, damage
 
 
-def _is_stale(data: Path, environment: "lmdb.Environment") -> bool:
-    """Whether there is something behind the pages in use: then the newest state's own page is damaged."""
-    size = environment.stat()["psize"]
-    with data.open("rb") as file:
-        file.seek((environment.info()["last_pgno"] + 1) * size)
-        return bool(file.read(size).strip(b"\0"))
+def _used_bytes(environment: "lmdb.Environment") -> int:
+    return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
 
 
 def _find_database(path: Path, category: str, split: str) -> Path:
     """The file data.mdb."""
-    if path.suffix == ".mdb" and path.is_file():
-        return path
-    if (path / "data.mdb").is_file():
-        return path / "data.mdb"
+    for file in (path, path / "data.mdb"):
+        if file.suffix == ".mdb" and file.is_file():
+            return file
     if path.suffix == ".zip":
         raise UserError(f"an LMDB cannot be read inside a zip: unzip {path} and pass the folder")
     if not path.is_dir():
@@ -167,13 +162,10 @@ def _open_database(data: Path) -> "lmdb.Environment":
     if shared is not None:
         return shared
     options: dict[str, Any] = {"lock": False, "readahead": False, "create": False, "max_spare_txns": 1}
-    try:
+    with user_error(f"{data} is not a sound LMDB", lmdb.Error, OSError, advice="fetch it again"):
         environment = lmdb.open(str(data), subdir=False, readonly=True, **options)
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        there = data.stat().st_size
-    except (lmdb.Error, OSError) as error:
-        raise UserError(f"{data} is not a sound LMDB: {error}: fetch it again") from error
-    if there < needed:
-        raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
+        needed, there = _used_bytes(environment), data.stat().st_size
+        if there < needed:
+            raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
     _environments[data.resolve()] = environment
     return environment

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,8 @@ class PythonImages(Source):
         if isinstance(data, Mapping):
             raise UserError(f"data is a mapping: pass one of its values ({', '.join(map(str, data))})", "data")
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | bytes):
-            raise UserError(
-                f"data is {type(data).__name__}: pass a folder, an array (N, H, W, C), a tensor (N, C, H, W), or a data "
-                "set with a length and items by number",
-                "data",
-            )
+            expected = "a folder, an array (N, H, W, C), a tensor (N, C, H, W), or a data set with a length and items"
+            raise UserError(f"data is {type(data).__name__}: pass {expected}", "data")
         self.origin, self._data = type(data).__name__.lstrip("_"), data
         self.label_names = _label_names(data)
         self._scan()
@@ -129,7 +127,9 @@ def _pixels(image: Any, index: int) -> bytes | np.ndarray:
     """(H, W) or (H, W, 3) uint8, or the bytes of a PNG where Pillow's mode is another."""
     if isinstance(image, Image.Image) and image.mode not in ("I", "F"):  # which have no stated range
         if image.has_transparency_data or image.mode == "I;16":
-            return _png(image if image.mode == "I;16" else image.convert("RGBA"))
+            buffer = io.BytesIO()
+            (image if image.mode == "I;16" else image.convert("RGBA")).save(buffer, "PNG")
+            return buffer.getvalue()
         return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     array: Any = image
     if _is_tensor(array):
@@ -147,26 +147,16 @@ def _pixels(image: Any, index: int) -> bytes | np.ndarray:
     return array[:, :, 0] if array.shape[2:] == (1,) else array
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _whole(label: Any, index: int) -> int:
     """A label as a whole number, -1 for none."""
     if label is None:
         return NO_LABEL
-    try:
+    with suppress(ValueError, RuntimeError):  # several values
         value = label.item() if hasattr(label, "item") else label
         if isinstance(value, int) and NO_LABEL <= value <= LARGEST_LABEL:
             return value
-    except (ValueError, RuntimeError):  # several values
-        pass
-    raise UserError(
-        f"item {index} of the data has the label {str(label)[:50]!r}: expected a whole number from 0 to {LARGEST_LABEL}",
-        "data",
-    )
+    expected = f"expected a whole number from 0 to {LARGEST_LABEL}"
+    raise UserError(f"item {index} of the data has the label {str(label)[:50]!r}: {expected}", "data")
 
 
 def _label_names(data: Any) -> list[str] | None:

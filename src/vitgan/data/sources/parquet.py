@@ -15,7 +15,7 @@ from vitgan.data.names import natural_order
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import choose_part, split_of
 from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size
+from vitgan.files import one_line, regular_size, user_error
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -125,16 +125,13 @@ class ParquetImages(Source):
             if file not in self._files:
                 with suppress(UserError):  # damage there is no fault of this split
                     elsewhere += _column(file, column)
-        try:
-            self.take_labels(labels_of_values([*values, *elsewhere], f"the column {one_line(column)}", known))
-        except UserError as error:
-            raise UserError(
-                f"{self.origin}, column {one_line(column)}: {error}: {LABEL_ADVICE}", "label_column"
-            ) from error
+        name = f"the column {one_line(column)}"
+        with user_error(f"{self.origin}: {name}", UserError, advice=LABEL_ADVICE, parameter="label_column"):
+            self.take_labels(labels_of_values([*values, *elsewhere], name, known))
         if self.labels is not None:
             self.labels = self.labels[: len(values)]
             if (self.labels == NO_LABEL).all():
-                self.take_labels(Labels(None, None, f"none: the column {one_line(column)} has no label in this split"))
+                self.take_labels(Labels(None, None, f"none: {name} has no label in this split"))
 
 
 def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
@@ -143,13 +140,12 @@ def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
         import pyarrow.parquet
     except ImportError as error:
         raise UserError("reading Parquet needs the package pyarrow: pip install 'vitgan[parquet]'") from error
-    try:
+    # Damaged files raise errors of many kinds.
+    with user_error(f"{file} is not a sound Parquet file", Exception, advice="fetch it again"):
         regular_size(file)
         opened = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
         _ = opened.schema_arrow  # which is decoded only now
         return opened
-    except Exception as error:  # damaged files raise errors of many kinds
-        raise UserError(f"{file} is not a sound Parquet file: {one_line(str(error), 100)}: fetch it again") from error
 
 
 def _rows(file: Path) -> list[range]:
@@ -231,10 +227,8 @@ def _choose_files(path: Path, files: list[Path], wanted: str | None) -> tuple[li
         raise UserError(f"{path} holds no files of the split {wanted}: it has no splits by name", "split")
     if wanted == "all" or set(found) == {""}:
         return files, wanted, "all" if wanted else "none: no file is called so"
-    try:
+    with user_error(str(path), UserError):
         part = choose_part(found, wanted)
-    except UserError as error:
-        raise UserError(f"{path} {error}", error.parameter) from error
     return found[part], wanted or split_of(part), f"the files called {one_line(part)}"
 
 

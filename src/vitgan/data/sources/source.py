@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vitgan.data.labels import LARGEST_LABEL, Labels
-from vitgan.files import stamp
+from vitgan.files.reading import stamp
 
 
 class UnreadableImage(Exception):
