@@ -28,6 +28,7 @@ from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
 from vitgan.training.objective import Objective, ObjectiveConfig
+from vitgan.training.profiler import profiled
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
@@ -95,8 +96,9 @@ class Trainer:
         hooks, clock = hooks or Hooks(), Clock()
         if self.config.on_divergence == "rollback" and self.state.images_seen == 0:
             self.save()  # something to go back to
-        while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
-            pass
+        with profiled(hooks, self.run, self.accelerator.device) as hooks:
+            while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
+                pass
         self._tell_trackers(lambda tracker: tracker.finish(), hooks)
         self.accelerator.trackers.clear()
         return outcome == "finished"
