@@ -36,7 +36,9 @@ def out_of_memory(error: BaseException, run: Path, config: RunConfig, share: int
     ways: dict[str, tuple[str, ...]] = {}
     if (smaller := smaller_micro_batch(config, share)) is not None:
         ways["micro_batch_size"] = "--training.micro-batch-size", str(smaller)
-    if not training.checkpoint_activations:
+    if training.cuda_graphs:
+        ways["cuda_graphs"] = ("--training.no-cuda-graphs",)
+    elif not training.checkpoint_activations:
         ways["checkpoint_activations"] = ("--training.checkpoint-activations",)
     first, *others = ways.values() or [("--training.device", "cpu")]
     alternative = f", or with {' '.join(others[0])}" if others else ""

@@ -17,7 +17,7 @@ from vitgan.commands import command
 from vitgan.config import RunConfig, check_trackers
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.devices import choose_precision
+from vitgan.devices import choose_precision, true_convolutions
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.models.build import build_discriminator, build_generator
@@ -136,7 +136,8 @@ def _train(
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
     )
-    trainer.fit(stream, hooks)
+    with true_convolutions(accelerator.device, tuned=True):
+        trainer.fit(stream, hooks)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 

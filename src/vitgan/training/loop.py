@@ -70,8 +70,9 @@ class Trainer:
         blocks = repeated_blocks(generator, discriminator)
         if self.config.checkpoint_activations:
             checkpoint_activations(blocks)
+        cuda_graphs = self.config.cuda_graphs and device.type == "cuda"
         if self.config.compile:
-            compile_blocks(blocks)
+            compile_blocks(blocks, cuda_graphs)
         self.guard = Guard(self.config.logit_bound, device)
         self.state = TrainingState(
             generator=generator,
@@ -81,7 +82,7 @@ class Trainer:
             discriminator_optimizer=self._adam(discriminator),
             objective=self.objective,
         )
-        self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard)
+        self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard, cuda_graphs)
 
     @property
     def total_images(self) -> int:
