@@ -149,7 +149,7 @@ def test_samples_and_metrics_are_those_of_the_cpu(store: str, tmp_path: Path) ->
     protocol = tmp_path / "tiny.json"
     protocol.write_text(json.dumps(fields))
     expected, found = (
-        measure(run, protocol=str(protocol), device=device, cache=False)["figures"] for device in ("cpu", DEVICE)
+        measure(run, protocol=str(protocol), device=device, cache=False)["metrics"] for device in ("cpu", DEVICE)
     )
     assert found["FD-lite0"] == pytest.approx(expected["FD-lite0"], rel=1e-2)
     assert found["seam"] == pytest.approx(expected["seam"], rel=1e-2)
