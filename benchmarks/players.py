@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitgan.augment import AugmentConfig
 from vitgan.config import RunConfig
-from vitgan.devices import computes_bf16
+from vitgan.devices import choose_precision, computes_bf16
 from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
@@ -33,32 +33,32 @@ def precisions() -> list[Precision]:
 
 
 def configuration(name: str, batch: int, precision: Precision = "float32", **training: object) -> RunConfig:
-    """A preset with another batch and precision."""
+    """A preset with another batch and precision, on the CPU unless `device` is auto."""
     config = preset(name)
     changes: dict[str, object] = {"batch_size": batch, "precision": precision, "trackers": (), "device": "cpu"}
     return replaced(config, training=replaced(config.training, **(changes | training)))
 
 
 def trainer_of(config: RunConfig) -> Trainer:
-    """A trainer with new weights, on the CPU."""
+    """A trainer with new weights, on the configuration's device."""
     AcceleratorState._reset_state()
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if config.training.precision == "bf16" else "no")
+    cpu = config.training.device == "cpu" or not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision=choose_precision(config.training.precision, cpu))
     folder = Path(tempfile.gettempdir())
     return Trainer(config.model, config.objective, config.augment, config.training, accelerator, folder)
 
 
-def real_images(model: ModelConfig, batch: int) -> Tensor:
+def real_images(model: ModelConfig, batch: int, device: torch.device | str = "cpu") -> Tensor:
     """Noise in the place of real images: a step takes as long."""
-    return torch.rand(batch, model.channels, model.resolution, model.resolution) * 2 - 1
+    return torch.rand(batch, model.channels, model.resolution, model.resolution, device=device) * 2 - 1
 
 
-def steps(trainer: Trainer) -> Callable[[], object]:
-    """A function that takes one step after the other."""
-    processes = trainer.accelerator.num_processes
-    real = real_images(trainer.model, trainer.config.batch_size // processes)
-    numbers = itertools.count()
-    rank = trainer.accelerator.process_index
-    return lambda: trainer.step(real, None, StepRandomness(0, next(numbers), rank, processes))
+def steps(trainer: Trainer, batch: int | None = None) -> Callable[[], object]:
+    """A function that takes one step after the other, of the configuration's batch or another."""
+    accelerator, numbers = trainer.accelerator, itertools.count()
+    processes, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
+    real = real_images(trainer.model, (batch or trainer.config.batch_size) // processes, device)
+    return lambda: trainer.step(real, None, StepRandomness(0, next(numbers), rank, processes, device))
 
 
 def is_the_papers(config: RunConfig) -> bool:

@@ -110,6 +110,22 @@ def test_a_step_is_that_of_the_cpu_and_bf16_comes_near(name: str, tmp_path: Path
         assert step(DEVICE, "bf16") == pytest.approx(expected, rel=0.1, abs=0.1)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+@pytest.mark.parametrize("options", [{"compile": True}, {"compile": True, "cuda_graphs": True}], ids=str)
+def test_compiled_blocks_and_graphs_take_the_same_steps(options: dict[str, bool], tmp_path: Path) -> None:
+    """Five of them: a graph is recorded at the second call, and played from the third on."""
+    real = normal(4, 3, 8, 8, dtype=torch.float32).clamp(-1, 1).to(DEVICE)
+
+    def steps(**options: bool) -> list[dict[str, float]]:
+        torch._dynamo.reset()
+        one = trainer(tiny_run("unused", device="auto", **options), DEVICE, tmp_path)
+        found = [one.step(real, None, StepRandomness(0, step, device=DEVICE)) for step in range(5)]
+        return [{name: value.item() for name, value in parts.items()} for parts in found]
+
+    for expected, found in zip(steps(), steps(**options), strict=True):
+        assert found == pytest.approx(expected, rel=0.02, abs=1e-3)
+
+
 def test_a_run_that_is_stopped_and_resumed_is_the_run_in_one_piece(store: str, tmp_path: Path) -> None:
     config = tiny_run(store, device="auto")
     whole = vitgan.train(config, tmp_path / "whole")
@@ -133,7 +149,7 @@ def test_samples_and_metrics_are_those_of_the_cpu(store: str, tmp_path: Path) ->
     protocol = tmp_path / "tiny.json"
     protocol.write_text(json.dumps(fields))
     expected, found = (
-        measure(run, protocol=str(protocol), device=device, cache=False)["figures"] for device in ("cpu", DEVICE)
+        measure(run, protocol=str(protocol), device=device, cache=False)["metrics"] for device in ("cpu", DEVICE)
     )
     assert found["FD-lite0"] == pytest.approx(expected["FD-lite0"], rel=1e-2)
     assert found["seam"] == pytest.approx(expected["seam"], rel=1e-2)

@@ -1,10 +1,13 @@
-"""Freed memory stays with the process where the C library is glibc."""
+"""Memory that is kept, and convolutions in true float32."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from vitgan.devices import true_convolutions
 
 PAGES = """
 import resource, sys, torch
@@ -28,3 +31,16 @@ def test_large_tensors_come_without_new_pages() -> None:
         for how in ("keep", "leave")
     }
     assert faults["keep"] < faults["leave"] / 4
+
+
+def test_convolutions_are_float32_meanwhile_and_the_callers_settings_come_back() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    with true_convolutions(torch.device("cpu"), tuned=True):
+        assert (cudnn.allow_tf32, cudnn.benchmark) == before
+    with true_convolutions(torch.device("cuda"), tuned=True):
+        assert (cudnn.allow_tf32, cudnn.benchmark) == (False, True)
+        with true_convolutions(torch.device("cuda")):
+            assert not cudnn.benchmark
+        assert cudnn.benchmark
+    assert (cudnn.allow_tf32, cudnn.benchmark) == before

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": MODELS | {"files"},
     # Images: neither knows a model. A metric sees a callable that yields images.
     "data": BASE | {"files", "data"},
-    "metrics": BASE | {"files", "frozen", "metrics"},
+    "metrics": BASE | {"devices", "files", "frozen", "metrics"},
     # The loop is handed hooks; it does not evaluate.
     "training": TRAINING,
     "config": TRAINING,

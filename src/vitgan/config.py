@@ -44,6 +44,7 @@ class RunConfig(Config):
     def _parts_agree(self) -> Self:
         check_sizes(self.model, Path("model"))
         self._check_second_derivatives()
+        self._check_cuda_graphs()
         self._check_augmentation()
         self._check_averages()
         self._check_energy()
@@ -96,6 +97,16 @@ class RunConfig(Config):
         if self.training.compile:
             raise UserError(
                 f"compile: compiled blocks have no second derivative, {need.format('False')}", "training.compile"
+            )
+
+    def _check_cuda_graphs(self) -> None:
+        training = self.training
+        if training.cuda_graphs and not training.compile:
+            raise UserError("cuda_graphs replays compiled blocks: set compile to True too", "training.compile")
+        if training.cuda_graphs and training.checkpoint_activations:
+            raise UserError(
+                "cuda_graphs keeps what checkpoint_activations gives back: set one of the two to False",
+                "training.checkpoint_activations",
             )
 
     def _check_augmentation(self) -> None:

@@ -6,7 +6,8 @@ Imports no torch before it is needed: names are checked before that.
 import ctypes
 import platform
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 from vitgan.errors import UserError
@@ -76,6 +77,28 @@ def computes_bf16(cpu: bool) -> bool:
         return False
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def true_convolutions(device: "torch.device", tuned: bool = False) -> "Iterator[None]":
+    """Convolutions in true float32: on CUDA they round to ten bits (TF32) by default. Matrix products do not.
+
+    Args:
+        device: Where they run; nothing is changed for other devices than CUDA.
+        tuned: Time cuDNN's algorithms at each new size and take the fastest.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    import torch
+
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.benchmark = False, tuned
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def keep_freed_memory() -> bool:

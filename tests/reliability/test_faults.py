@@ -5,6 +5,8 @@ import fcntl
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import tempfile
 import threading
@@ -28,7 +30,10 @@ from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.presets import replaced, with_model
 from vitgan.runs.folder import LOCK, new_run
+from vitgan.runs.memory import smaller_micro_batch
 from vitgan.training.checkpoint import FORMAT_VERSION, checkpoints, latest_checkpoint, verify_checkpoint
 from vitgan.training.hooks import Hooks
 from vitgan.training.step import GanStep
@@ -304,32 +309,54 @@ def test_read_only_folder_is_told(finished: Path, store: str) -> None:
             os.seteuid(0)
 
 
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has less.")
+
+
 @pytest.mark.parametrize(
-    ("error", "training", "parameter", "offered"),
+    ("error", "training", "objective", "option"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory."), {}, "training.micro_batch_size", "micro_batch_size to 2"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {}, "training.micro_batch_size", "to 2"),
-        (
-            torch.OutOfMemoryError("CUDA out of memory."),
-            {"micro_batch_size": 1},
-            "training.checkpoint_activations",
-            "checkpoint_activations to true",
-        ),
+        (NO_MEMORY, {}, {}, "--training.micro-batch-size 2"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {}, {}, "--training.micro-batch-size 2"),
+        (RuntimeError("MPS backend out of memory"), {}, {}, "--training.micro-batch-size 2"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), {}, {}, "--training.micro-batch-size 2"),
+        (MemoryError(), {}, {}, "--training.micro-batch-size 2"),
+        (NO_MEMORY, {"micro_batch_size": 1}, {}, "--training.checkpoint-activations"),
+        (NO_MEMORY, {}, {"lecam": 1.0}, "--training.checkpoint-activations"),
+        (NO_MEMORY, {"micro_batch_size": 1, "checkpoint_activations": True}, {}, "--training.device cpu"),
     ],
 )
-def test_memory_that_does_not_suffice_is_one_line_with_a_way_out(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error, training, parameter: str, offered: str
+def test_memory_that_does_not_suffice_is_one_line_with_options_that_go_on(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error, training, objective, option: str
 ) -> None:
-    def step(*_: object) -> None:
-        raise error
+    """Raised in the third step, behind the first checkpoint; the command in the line is then taken at its word."""
+    take = GanStep.__call__
 
+    def step(self: GanStep, *arguments: Any) -> Any:
+        if self.state.step == 3:
+            raise error
+        return take(self, *arguments)
+
+    config = tiny_run(store, **training)
+    config = replaced(config, objective=replaced(config.objective, **objective))
     monkeypatch.setattr(GanStep, "__call__", step)
     with pytest.raises(UserError) as caught:
-        vitgan.train(tiny_run(store, **training), tmp_path / "runs")
-    assert caught.value.parameter == parameter
-    for part in (offered, "batch_size 4", "micro_batch_size", "checkpoint_activations"):
-        assert part in str(caught.value)
-    assert "\n" not in str(caught.value)
+        vitgan.train(config, tmp_path / "runs")
+    line = str(caught.value)
+    for part in (f"batch_size {config.training.batch_size}", "micro_batch_size", "checkpoint_activations", option):
+        assert part in line
+    assert "\n" not in line
+    monkeypatch.undo()
+    words = re.search("`vitgan ([^`]*)`", line)
+    assert words is not None
+    dispatch(shlex.split(words[1]))
+    assert newest(tmp_path / "runs" / "00000-store").name == "000000k024"
+
+
+def test_micro_batches_that_are_offered_keep_groups_of_compared_images(store: str) -> None:
+    config = with_model(tiny_run(store, batch_size=24), discriminator=StyleGAN2DiscriminatorConfig(channel_base=64))
+    assert smaller_micro_batch(config, share=24) == 12
+    assert smaller_micro_batch(config, share=8) == 4
+    assert smaller_micro_batch(config, share=4) is None
 
 
 def test_any_other_error_of_torch_is_no_users_error(

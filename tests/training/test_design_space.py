@@ -168,7 +168,9 @@ def test_exact_penalties_take_a_kernel_with_a_second_derivative(
 ) -> None:
     import vitgan.layers.attention as attention
 
-    monkeypatch.setattr(attention, "FUSED_FROM_TOKENS", 1)  # so that "auto" would take the fused kernel
+    monkeypatch.setitem(
+        attention.FUSED_FROM_TOKENS, "cpu", {"l2": 1, "dot": 1}
+    )  # so that "auto" would take the fused kernel
     take_steps(tiny_run("unused"), tmp_path, steps=1)
     objective = ObjectiveConfig(r1_gamma=1, path_length=2)
     take_steps(with_model(tiny_run("unused"), objective=objective), tmp_path, steps=1)

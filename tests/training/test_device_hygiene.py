@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from tiny import tiny_run
 from vitgan.config import RunConfig
+from vitgan.layers.attention import FUSED_FROM_TOKENS
 from vitgan.presets import preset, replaced, with_model
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
@@ -95,6 +96,7 @@ def trainer_on_meta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
     """Builds trainers whose device has shapes and no numbers."""
     import vitgan.training.loop as loop
 
+    monkeypatch.setitem(FUSED_FROM_TOKENS, "meta", FUSED_FROM_TOKENS["cuda"])
     for name in ("build_generator", "build_discriminator"):
         monkeypatch.setattr(loop, name, partial(getattr(loop, name), device="meta"))
     optimizer = sys.modules[torch.optim.Optimizer.__module__]

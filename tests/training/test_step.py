@@ -125,16 +125,34 @@ def test_compiled_blocks_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPa
     plain = trained(tiny_model, RELATIVISTIC, tmp_path)
     compiled: list[torch.nn.Module] = []
 
-    def traced_only(blocks: list[torch.nn.Module]) -> None:
+    def traced_only(blocks: list[torch.nn.Module], cuda_graphs: bool) -> None:
+        assert not cuda_graphs  # there are none on a CPU
         compiled.extend(blocks)
         compile_blocks(blocks, backend="aot_eager")
 
     monkeypatch.setattr("vitgan.training.loop.compile_blocks", traced_only)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    assert_same(trained(tiny_model, RELATIVISTIC, tmp_path, compile=True), plain)
+    assert_same(trained(tiny_model, RELATIVISTIC, tmp_path, compile=True, cuda_graphs=True), plain)
     assert len(compiled) == tiny_model.generator.depth + tiny_model.discriminator.depth
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # they really were traced
+
+
+def test_graphs_are_asked_for_and_live_for_a_step(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    modes: list[str | None] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode, **_: modes.append(mode))
+    compile_blocks([torch.nn.Identity()], cuda_graphs=True)
+    compile_blocks([torch.nn.Identity()])
+    assert modes == ["reduce-overhead", None]
+    marks: list[int] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(trainer.state.step))
+    training = TrainingConfig(batch_size=8, trackers=(), micro_batch_size=4)
+    trainer = Trainer(tiny_model, PAPER, RunConfig().augment, training, Accelerator(cpu=True), tmp_path)
+    real = normal(8, 3, tiny_model.resolution, tiny_model.resolution)
+    for graphs in (True, True, False):
+        trainer.step.cuda_graphs = graphs
+        trainer.step(real, None, StepRandomness(0, trainer.state.step))
+    assert marks == [0, 1]
 
 
 def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
@@ -170,6 +188,11 @@ def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
             "training.micro_batch_size",
         ),
         ({"training": {"compile": True}, "objective": {"r1_gamma": 0.1}}, "training.compile"),
+        ({"training": {"cuda_graphs": True}}, "training.compile"),
+        (
+            {"training": {"cuda_graphs": True, "compile": True, "checkpoint_activations": True}},
+            "training.checkpoint_activations",
+        ),
         ({"objective": {"energy": 1.0}}, "objective.energy"),
         (
             {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from pydantic import Field
 
 from vitgan.cli.parsing import Group, listed
 from vitgan.cli.progress import training_display
@@ -33,11 +34,13 @@ examples:
 variants of {", ".join(SIZES)}:
 {chr(10).join(f"  {f'cifar10-{name}':<25} {about}" for name, about in VARIANTS.items())}"""
 
+ProfileSteps = Annotated[int, Field(ge=0, le=1000)]
 OVERRIDABLE = (tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands)
 OPTIONS = """Args:
     resume: The run's folder.
     out: Folder in which a new run folder is made.
     dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
+    profile_steps: Say where the time of so many steps goes, after a warm-up, and write a Chrome trace into the run.
 """
 
 
@@ -70,9 +73,12 @@ def from_preset(words: list[str]) -> Callable[..., None]:
     start = with_kinds(preset(words[0]), words)
 
     def new(
-        config: Annotated[RunConfig, *OVERRIDABLE] = start, out: Path = Path("runs"), dry_run: bool = False
+        config: Annotated[RunConfig, *OVERRIDABLE] = start,
+        out: Path = Path("runs"),
+        dry_run: bool = False,
+        profile_steps: ProfileSteps = 0,
     ) -> None:
-        run(config, out, None, dry_run)
+        run(config, out, None, dry_run, profile_steps)
 
     new.__doc__ = f"{textwrap.fill(summary(words[0]), 78, subsequent_indent='  ')}\n\n{OPTIONS}"
     return new
@@ -109,14 +115,19 @@ def resumed(folder: str) -> Callable[..., None]:
 
     start = config_of_run(Path(folder))
 
-    def go_on(resume: Path, config: Annotated[RunConfig, *OVERRIDABLE] = start, dry_run: bool = False) -> None:
-        run(config, resume.parent, resume, dry_run)
+    def go_on(
+        resume: Path,
+        config: Annotated[RunConfig, *OVERRIDABLE] = start,
+        dry_run: bool = False,
+        profile_steps: ProfileSteps = 0,
+    ) -> None:
+        run(config, resume.parent, resume, dry_run, profile_steps)
 
     go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
     return go_on
 
 
-def run(config: "RunConfig", out: Path, resume: Path | None, dry_run: bool) -> None:
+def run(config: "RunConfig", out: Path, resume: Path | None, dry_run: bool, profile_steps: int) -> None:
     """Trains, until the end or until a signal asks for it.
 
     Raises:
@@ -132,6 +143,8 @@ def run(config: "RunConfig", out: Path, resume: Path | None, dry_run: bool) -> N
         with training_display(config) as hooks:
             hooks.should_stop = _asked(received)
             hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr)
+            hooks.profile_steps = profile_steps
+            hooks.on_profile = lambda path, table: print(f"{table}\nprofile: {path}", file=sys.stderr)
             folder = train(config, out, resume, hooks)
         if received:
             print(f"stopped and saved; go on with: {command('train', '--resume', folder)}")

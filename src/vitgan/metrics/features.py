@@ -1,13 +1,13 @@
 """Feature extractors behind one interface: images in, features and class logits out, and a name that says whose."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vitgan.devices import true_convolutions
 from vitgan.errors import UserError
 from vitgan.files import sha256
 from vitgan.frozen import weights_file
@@ -56,7 +56,7 @@ class FeatureExtractor:
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"expected uint8 (B, 1 or 3, H, W), got {images.dtype} {tuple(images.shape)}")
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), without_tf32(self.device):
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), true_convolutions(self.device):
             pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
             features, logits = self.network(pixels)
         return features.float(), logits.float()
@@ -143,17 +143,3 @@ def rebatch(batches: Iterable[Tensor], batch_size: int, limit: int | None = None
             break
     if count:
         yield torch.cat(waiting)
-
-
-@contextmanager
-def without_tf32(device: torch.device) -> Iterator[None]:
-    """Convolutions in true float32: on CUDA they round to ten bits (TF32) by default, and FIDs shift."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before

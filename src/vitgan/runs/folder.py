@@ -147,6 +147,7 @@ FREE_ON_RESUME = {
     "micro_batch_size",
     "checkpoint_activations",
     "compile",
+    "cuda_graphs",
     "model.class_counts",
     "model.class_names",
 }

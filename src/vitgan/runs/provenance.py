@@ -24,6 +24,7 @@ NOT_THE_MODEL = (
     "training.trackers",
     "training.instruments",
     "training.compile",
+    "training.cuda_graphs",
     "training.micro_batch_size",
     "training.checkpoint_activations",
 )

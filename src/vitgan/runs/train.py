@@ -17,7 +17,7 @@ from vitgan.commands import command
 from vitgan.config import RunConfig, check_trackers
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.devices import choose_precision
+from vitgan.devices import choose_precision, true_convolutions
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.models.build import build_discriminator, build_generator
@@ -34,18 +34,15 @@ from vitgan.runs.folder import (
     record_of,
 )
 from vitgan.runs.images import with_images
+from vitgan.runs.memory import lacks_memory, out_of_memory
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
-from vitgan.training.config import TrainingConfig
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
-
-NO_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory", re.IGNORECASE)
-"""What torch says where an allocation failed that is no `torch.OutOfMemoryError`: on a CPU, or inside a library."""
 
 
 def train(
@@ -139,7 +136,8 @@ def _train(
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
     )
-    trainer.fit(stream, hooks)
+    with true_convolutions(accelerator.device, tuned=True):
+        trainer.fit(stream, hooks)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
@@ -173,9 +171,10 @@ def _errors_in_one_line(run: Path, config: RunConfig, processes: PartialState) -
     """A full disk or memory, a folder that became read-only while the run writes its log, another process that died."""
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(str(error)):
-            raise out_of_memory(config.training, config.training.batch_size // processes.num_processes) from error
+    except (RuntimeError, MemoryError) as error:
+        if lacks_memory(error):
+            share = config.training.batch_size // processes.num_processes
+            raise out_of_memory(error, run, config, share) from error
         if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
             raise
         raise ProcessError(
@@ -189,26 +188,6 @@ def _errors_in_one_line(run: Path, config: RunConfig, processes: PartialState) -
             f"mend that, then go on with `{command('train', '--resume', run)}` "
             f"(newest whole checkpoint: {newest.name if newest else 'none'})"
         ) from error
-
-
-def out_of_memory(training: TrainingConfig, share: int) -> ProcessError:
-    """The line for a step that needs more memory than there is.
-
-    Args:
-        training: How the run trains.
-        share: Images of a batch that one process has.
-    """
-    micro = training.micro_batch_size or share
-    ways = [] if training.checkpoint_activations else ["set checkpoint_activations to true"]
-    if micro > 1:
-        smaller = max(size for size in range(1, micro) if share % size == 0)
-        ways.insert(0, f"set micro_batch_size to {smaller} or less")
-    ways = ways or ["make G and D smaller"]
-    return ProcessError(
-        f"the memory does not suffice for {micro} images at once (batch_size {training.batch_size}, micro_batch_size "
-        f"{training.micro_batch_size}, checkpoint_activations {training.checkpoint_activations}): {', or '.join(ways)}",
-        "training.checkpoint_activations" if micro == 1 else "training.micro_batch_size",
-    )
 
 
 def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> Accelerator:

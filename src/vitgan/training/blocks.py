@@ -20,7 +20,13 @@ def checkpoint_activations(blocks: list[nn.Module]) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def compile_blocks(blocks: list[nn.Module], backend: str = "inductor") -> None:
-    """Compiles each block in place at its first use, by torch.compile; names and state stay as they are."""
+def compile_blocks(blocks: list[nn.Module], cuda_graphs: bool = False, backend: str = "inductor") -> None:
+    """Compiles each block in place at its first use, by torch.compile; names and state stay as they are.
+
+    Args:
+        blocks: The modules.
+        cuda_graphs: Replay a block's kernels as one CUDA graph; then each step begins with `cudagraph_mark_step_begin`.
+        backend: torch.compile's.
+    """
     for block in blocks:
-        block.compile(dynamic=False, backend=backend)
+        block.compile(dynamic=False, backend=backend, mode="reduce-overhead" if cuda_graphs else None)

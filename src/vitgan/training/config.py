@@ -19,6 +19,9 @@ class TrainingConfig(Config):
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
     compile: bool = False
     """torch.compile the blocks of G and D: a minute or more at the start, then faster steps."""
+    cuda_graphs: bool = False
+    """With `compile`, on CUDA: replay the blocks' kernels as CUDA graphs, for models whose kernels take longer to launch
+    than to run. Needs more memory; on other devices it does nothing."""
     total_kimg: float = Field(default=25_000, ge=0.001, le=1e9)
     """Length of the run in thousands of real images shown to D [choice]."""
     max_minutes: float | None = Field(default=None, gt=0)

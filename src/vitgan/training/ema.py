@@ -31,5 +31,5 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     averages: list[Tensor] = [p.data for p in average.parameters()]
     current: list[Tensor] = [p.data for p in module.parameters()]
     torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-    for target, source in zip(average.buffers(), module.buffers(), strict=True):
-        target.copy_(source)
+    if buffers := [*average.buffers()]:
+        torch._foreach_copy_(buffers, [*module.buffers()])

@@ -54,6 +54,10 @@ class Hooks:
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""
     evaluate_every_kimg: float = float("inf")
+    profile_steps: int = 0
+    """Trace so many steps after a warm-up, into the run's folder profile/; 0 is none."""
+    on_profile: Callable[[Path, str], None] | None = None
+    """(the trace, a table of what took the time)."""
 
     def notify(self, line: str) -> None:
         """Tells `on_notice`, if there is one."""

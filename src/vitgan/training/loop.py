@@ -28,6 +28,7 @@ from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
 from vitgan.training.objective import Objective, ObjectiveConfig
+from vitgan.training.profiler import profiled
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
@@ -69,8 +70,9 @@ class Trainer:
         blocks = repeated_blocks(generator, discriminator)
         if self.config.checkpoint_activations:
             checkpoint_activations(blocks)
+        cuda_graphs = self.config.cuda_graphs and device.type == "cuda"
         if self.config.compile:
-            compile_blocks(blocks)
+            compile_blocks(blocks, cuda_graphs)
         self.guard = Guard(self.config.logit_bound, device)
         self.state = TrainingState(
             generator=generator,
@@ -80,7 +82,7 @@ class Trainer:
             discriminator_optimizer=self._adam(discriminator),
             objective=self.objective,
         )
-        self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard)
+        self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard, cuda_graphs)
 
     @property
     def total_images(self) -> int:
@@ -95,8 +97,9 @@ class Trainer:
         hooks, clock = hooks or Hooks(), Clock()
         if self.config.on_divergence == "rollback" and self.state.images_seen == 0:
             self.save()  # something to go back to
-        while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
-            pass
+        with profiled(hooks, self.run, self.accelerator.device) as hooks:
+            while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
+                pass
         self._tell_trackers(lambda tracker: tracker.finish(), hooks)
         self.accelerator.trackers.clear()
         return outcome == "finished"

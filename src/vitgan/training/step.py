@@ -29,10 +29,16 @@ class GanStep:
     """Runs steps on a training state."""
 
     def __init__(
-        self, state: TrainingState, objective: Objective, config: TrainingConfig, accelerator: Accelerator, guard: Guard
+        self,
+        state: TrainingState,
+        objective: Objective,
+        config: TrainingConfig,
+        accelerator: Accelerator,
+        guard: Guard,
+        cuda_graphs: bool = False,
     ) -> None:
         self.state, self.objective, self.config = state, objective, config
-        self.accelerator, self.guard = accelerator, guard
+        self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
 
     def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
         """One update of D, then one of G.
@@ -48,6 +54,9 @@ class GanStep:
         state, objective = self.state, self.objective
         batch = Batch(real, labels, randomness, state.step, state.images_seen)
         self._set_learning_rates()
+        if self.cuda_graphs:
+            # What graphs return lives until the next mark. Unmarked, a pass without gradients would end each block's.
+            torch.compiler.cudagraph_mark_step_begin()
 
         update_spectral_norms(state.discriminator)
         state.discriminator.requires_grad_(True)
