@@ -62,6 +62,9 @@ VARIANTS = [
     {"normalization": "rms"},
     {"mlp": "swiglu"},
     {"qk_norm": True},
+    {"positions": "sincos"},
+    {"rotary": True},
+    {"positions": "sincos", "rotary": True, "qk_norm": True, "latent_mapping": "prepend"},
     {"gated": True},
     {"attention_kernel": "fused"},
     {"latent_mapping": "prepend", "pixel_mapping": "linear"},  # the vanilla ViT generator
@@ -78,7 +81,15 @@ def test_every_variant_equals_its_slow_form_and_trains(tiny_model, variant: dict
     assert generator.num_styles == (3 if latent_mapping == "sln" else 1)
     images = generator.synthesis(w)
     expected = reference.generator(
-        generator.state_dict(), w, 2, 3, 4, 1.0, variant.get("pixel_frequency", 1.0), latent_mapping
+        generator.state_dict(),
+        w,
+        2,
+        3,
+        4,
+        1.0,
+        variant.get("pixel_frequency", 1.0),
+        latent_mapping,
+        variant.get("rotary", False),
     )
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
 
@@ -249,6 +260,8 @@ def test_double_backward_reaches_the_latent(generator: ViTGenerator) -> None:
         ({"mlp_ratio": 0.06}, "generator.mlp_ratio 0.06 leaves the MLP of generator.dim 8 no hidden layer"),
         ({"mlp_ratio": 0.09, "mlp": "swiglu"}, "generator.mlp_ratio 0.09 leaves"),
         ({"gated": True, "latent_mapping": "add"}, "needs generator.latent_mapping sln"),
+        ({"rotary": True, "num_heads": 4}, "generator.dim / generator.num_heads must be a multiple of 4, and is 2"),
+        ({"positions": "sincos", "dim": 6}, "generator.dim 6 is no multiple of 4"),
         ({"patch_size": 6, "pixel_mapping": "conv"}, "patch_size 6 is no power of two"),
     ],
 )

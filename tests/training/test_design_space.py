@@ -34,6 +34,7 @@ GENERATORS: dict[str, GeneratorConfig] = {
 GENERATORS |= {
     "modern": replaced(TINY_GENERATOR, gated=True, mapping_lr_multiplier=1.0, **MODERN),
     "latent-tokens": replaced(TINY_GENERATOR, latent_tokens=True),
+    "rotary": replaced(TINY_GENERATOR, positions="sincos", rotary=True),
     "stylegan2": STYLEGAN2_GENERATOR,
 }
 
@@ -47,6 +48,8 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
 }
 DISCRIMINATORS |= {
     "modern": replaced(TINY_DISCRIMINATOR, attention="dot", weight_norm="none", layer_scale=0.1, **MODERN),
+    "rotary-l2": replaced(TINY_DISCRIMINATOR, positions="sincos", rotary=True),
+    "rotary": replaced(TINY_DISCRIMINATOR, positions="none", rotary=True, attention="dot", weight_norm="none"),
     "stylegan2": STYLEGAN2_DISCRIMINATOR,
     "projected": ProjectedDiscriminatorConfig(input_size=32, width=4),
 }
@@ -98,7 +101,7 @@ def test_any_loss_and_regularizer_with_any_players(
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_any_generator_with_any_discriminator(tmp_path: Path, generator: str) -> None:
-    for discriminator in ("l2-isn-overlap2", "dot-none-overlap0", "modern", "stylegan2"):
+    for discriminator in ("l2-isn-overlap2", "dot-none-overlap0", "modern", "rotary", "stylegan2"):
         config = with_model(tiny_run("unused"), GENERATORS[generator], DISCRIMINATORS[discriminator])
         take_steps(config, tmp_path)
 
@@ -153,6 +156,8 @@ def test_variants_keep_the_size_of_their_base() -> None:
         ("--model.discriminator.mlp-ratio 0.001", "discriminator.mlp_ratio 0.001 leaves"),
         ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
         ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
+        ("--model.generator.rotary --model.generator.num-heads 64", "must be a multiple of 4, and is 6"),
+        ("--model.discriminator.rotary --model.discriminator.num-heads 64", "must be a multiple of 4, and is 6"),
         ("--augment.probability 0", "nothing to do"),
         ("--objective.bcr-ramp-images 9 --objective.bcr-real 0 --objective.bcr-fake 0", "has no bCR to raise"),
     ],

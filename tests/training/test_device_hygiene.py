@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from tiny import tiny_run
 from vitgan.config import RunConfig
-from vitgan.presets import preset, replaced, with_model
+from vitgan.presets import both_vits, preset, replaced, with_model
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
@@ -41,6 +41,7 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
     )
 }
 CONFIGS |= {
+    "rotary": lambda: both_vits(positions="sincos", rotary=True)(preset("cifar10-tiny-modern")),
     "every-term": lambda: with_model(preset("cifar10-tiny"), objective=ObjectiveConfig(**EVERYTHING)),  # pyright: ignore[reportArgumentType]
     "every-term-stylegan2": lambda: with_model(
         preset("cifar10-stylegan2"),

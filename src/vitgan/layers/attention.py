@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, stacked
+from vitgan.layers.positions import rotated
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 
@@ -48,10 +49,12 @@ class AttentionConfig:
     """Project by 3×3 convolutions over the square token map (ViTGAN §3.2, v2). The class token, which has no place in the
     map, goes through the kernel's centre, as a map of one token with zero padding does."""
     num_prefix_tokens: int = 0
-    """Tokens before the map (the class token), needed by the convolutions only."""
+    """Tokens before the map (the class token), which have no place in it."""
     qk_norm: bool = False
     """Divide each head's query and key by their root mean square, with a learned scale (Henry et al. 2020; R3GAN's and GAT's
     way to keep the scores bounded)."""
+    rotary: bool = False
+    """Turn each head's query and key by an angle that depends on the token's place in the square map."""
     kernel: AttentionKernel = "auto"
     """One of: "explicit" multiplies out the N×N weights and can be differentiated twice; "fused" never stores them, but has
     no second derivative; "auto" chooses by the number of tokens."""
@@ -65,7 +68,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads, self.kind, self.kernel = config.num_heads, config.kind, config.kernel
         self.convolutional_projection = config.convolutional_projection
-        self.num_prefix_tokens = config.num_prefix_tokens
+        self.num_prefix_tokens, self.rotary = config.num_prefix_tokens, config.rotary
         dim, head_dim = config.dim, config.dim // config.num_heads
         # [choice] Independent normalised tokens are 2 d_h apart (squared) under a projection of gain 1, so that every
         # token would attend to itself alone, exp(2 sqrt(d_h)) times as much as to another. This gain makes it exp(2).
@@ -119,6 +122,9 @@ class SelfAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             tied, q = q is k, self.q_norm(_wide(q)).to(v.dtype)
             k = q if tied else self.k_norm(_wide(k)).to(v.dtype)
+        if self.rotary:
+            tied, q = q is k, rotated(q, self.num_prefix_tokens)
+            k = q if tied else rotated(k, self.num_prefix_tokens)
         return q, k, v
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:

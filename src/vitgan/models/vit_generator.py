@@ -14,13 +14,13 @@ from vitgan.layers.attention import AttentionConfig, AttentionKernel, SelfAttent
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
 from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm, pixel_norm
-from vitgan.layers.patches import FourierFeatures, grid_positions
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
     ImplicitPatchDecoder,
     LinearPatchDecoder,
     ShufflePatchDecoder,
 )
+from vitgan.layers.positions import Positions, grid_positions, position_features
 from vitgan.models.generator import Generator, Noise
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
@@ -60,8 +60,12 @@ class ViTGeneratorConfig(Config):
     inr_dim: int = Field(default=384, ge=1)
     """Fourier features and hidden width of the implicit decoder, first width of the convolutional one, width of
     the shuffled one [choice]."""
+    positions: Positions = "sine"
+    """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
+    rotary: bool = False
+    """Rotary positions in attention besides (GAT's)."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1]. [choice] Larger ones
+    """Initial standard deviation of the learned sines' frequencies, radians per unit of [-1, 1]. [choice] Larger ones
     make neighbouring tokens strangers, and the images of the first hours noise (docs/results/recipes.md)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
     """The same for pixel positions inside a patch [choice]."""
@@ -88,7 +92,13 @@ class GeneratorBlock(nn.Module):
         self.norm1 = block_norm(config)
         self.attention = SelfAttention(
             AttentionConfig(
-                dim, config.num_heads, equalized=equalized, qk_norm=config.qk_norm, kernel=config.attention_kernel
+                dim,
+                config.num_heads,
+                equalized=equalized,
+                num_prefix_tokens=1 if config.latent_mapping == "prepend" else 0,
+                qk_norm=config.qk_norm,
+                rotary=config.rotary,
+                kernel=config.attention_kernel,
             )
         )
         self.norm2 = block_norm(config)
@@ -125,9 +135,10 @@ class ViTGenerator(Generator):
         """Builds and initialises the generator (weights from torch's global generator).
 
         Raises:
-            UserError: If the patch does not divide the resolution, the heads the width, or the MLP has no width.
+            UserError: If the patch does not divide the resolution, the heads the width, the MLP has no width, or positions
+                do not fit the width.
         """
-        check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution)
+        check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
         check_mlp("generator", config.dim, config.mlp_ratio, config.mlp)
         if config.gated and config.latent_mapping != "sln":
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
@@ -143,7 +154,9 @@ class ViTGenerator(Generator):
         self.mapping_network = MappingNetwork(
             config.z_dim, config.w_dim, config.mapping_layers, config.mapping_lr_multiplier, num_classes, equalized
         )
-        self.position_embedding = FourierFeatures(config.dim, config.position_frequency)
+        self.position_embedding = position_features(
+            "generator", config.positions, config.dim, config.position_frequency, self.grid_size
+        )
         self.latent_embedding = (
             None if config.latent_mapping == "sln" else EqualizedLinear(config.w_dim, config.dim, equalized=equalized)
         )
@@ -193,7 +206,7 @@ class ViTGenerator(Generator):
 
     def embed(self, w: Tensor) -> Tensor:
         """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
-        positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)  # (L, 2)
+        positions = grid_positions(self.grid_size, w.device).to(w.dtype)  # (L, 2)
         h = self.position_embedding(positions).expand(w.shape[0], -1, -1)  # (B, L, dim)
         w, z = w.split([self.config.w_dim, w.shape[1] - self.config.w_dim], dim=1)
         if self.token_embedding is not None:
@@ -216,11 +229,11 @@ class ViTGenerator(Generator):
                 return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
 
 
-def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolution: int) -> None:
+def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolution: int, rotary: bool) -> None:
     """Refuses sizes that do not fit.
 
     Raises:
-        UserError: If the patch does not divide the resolution, or the heads the width.
+        UserError: If the patch does not divide the resolution, or the heads the width, or a head cannot be rotated.
     """
     if resolution % patch_size:
         raise UserError(
@@ -230,6 +243,11 @@ def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolu
     if dim % num_heads:
         raise UserError(
             f"{name}.num_heads {num_heads} does not divide {name}.dim {dim}: choose a number of heads that does"
+        )
+    if rotary and dim // num_heads % 4:
+        raise UserError(
+            f"{name}.rotary turns pairs of channels in two directions, so {name}.dim / {name}.num_heads must be a multiple "
+            f"of 4, and is {dim // num_heads}: change one of the two"
         )
 
 
