@@ -210,8 +210,12 @@ def generator(
     pixel_frequency: float,
     latent_mapping: str = "sln",
     rotary: bool = False,
+    lower_ends: tuple[int, ...] = (),
 ) -> Tensor:
-    """Styles (B, num_styles, w_dim) -> images (B, C, H, W), one image at a time; the state dict tells the variant."""
+    """Styles (B, num_styles, w_dim) -> images (B, C, H, W), one image at a time; the state dict tells the variant.
+
+    With `lower_ends`, the blocks done at the end of each lower level, what all heads make: (B, N, C, H, W).
+    """
 
     def norm(name: str, h: Tensor, w: Tensor) -> Tensor:
         if f"{name}.gamma.weight" not in p:
@@ -223,12 +227,16 @@ def generator(
 
     images = []
     for ws in styles:
+        lower = []
         h = positions(p, grid_size, frequency)
         if latent_mapping != "sln":
             latent = equalized(p, "latent_embedding", ws[:1])
             h = h + latent if latent_mapping == "add" else torch.cat([latent, h])
         for i in range(count(p, "blocks")):
             block, w = f"blocks.{i}", ws[min(i, len(ws) - 1)]
+            if i in lower_ends:
+                y = norm(f"level_norms.{len(lower)}", h, w)[-(grid_size**2) :]
+                lower.append(pixels(p, y, w, patch_size, pixel_frequency, f"level_mappings.{len(lower)}"))
             gates = equalized(p, f"{block}.gates", w) if f"{block}.gates.weight" in p else h.new_ones(2 * h.shape[1])
             x = norm(f"{block}.norm1", h, w)
             q, k, v = (equalized(p, f"{block}.attention.projections.{name}", x) for name in "qkv")
@@ -246,13 +254,16 @@ def generator(
                 norm(f"{block}.norm2", h, w),
             )
             h = h + x * gates[h.shape[1] :]
-        images.append(pixels(p, norm("norm", h, ws[-1])[-(grid_size**2) :], ws[-1], patch_size, pixel_frequency))
+        image = pixels(p, norm("norm", h, ws[-1])[-(grid_size**2) :], ws[-1], patch_size, pixel_frequency)
+        images.append(torch.stack([*lower, image]) if lower else image)
     return torch.stack(images)
 
 
-def pixels(p: Parameters, y: Tensor, w: Tensor, patch_size: int, frequency: float) -> Tensor:
+def pixels(
+    p: Parameters, y: Tensor, w: Tensor, patch_size: int, frequency: float, name: str = "pixel_mapping"
+) -> Tensor:
     """Patch embeddings (L, dim) -> one image (C, H, W), by whichever decoder the state dict holds."""
-    name, grid_size = "pixel_mapping", math.isqrt(len(y))
+    grid_size = math.isqrt(len(y))
     if f"{name}.conv.weight" in p:
         return shuffled_pixels(p, name, y, patch_size)
     if f"{name}.linear.weight" in p:
@@ -381,3 +392,24 @@ def discriminator(
             logit = logit + (weight("class_embedding")[labels[n]] * y[0]).sum()
         logits.append(logit)
     return torch.stack(logits)
+
+
+def mng_noise(normals: Tensor) -> Tensor:
+    """GAT's: level i of N has the deviation 1 - 0.125^(1 - i / (N - 1)) + 0.01, and is the next one's noise plus its own.
+
+    Independent standard normal numbers (N, ...) -> noise (N, ...).
+    """
+    last = len(normals) - 1
+    variances = [(1 - 0.125 ** (1 - i / last) + 0.01) ** 2 for i in range(last + 1)] + [0.0]
+    added = [math.sqrt(variances[i] - variances[i + 1]) * normals[i] for i in range(last + 1)]
+    return torch.stack([torch.stack(added[i:]).sum(dim=0) for i in range(last + 1)])
+
+
+def blocky(image: Tensor, side: int) -> Tensor:
+    """An image (C, H, W) at 1 / side of its resolution, each pixel shown side×side times."""
+    result = torch.empty_like(image)
+    for top in range(0, image.shape[1], side):
+        for left in range(0, image.shape[2], side):
+            block = image[:, top : top + side, left : left + side]
+            result[:, top : top + side, left : left + side] = block.mean(dim=(1, 2), keepdim=True)
+    return result

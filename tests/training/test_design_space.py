@@ -35,6 +35,7 @@ GENERATORS |= {
     "modern": replaced(TINY_GENERATOR, gated=True, mapping_lr_multiplier=1.0, **MODERN),
     "latent-tokens": replaced(TINY_GENERATOR, latent_tokens=True),
     "rotary": replaced(TINY_GENERATOR, positions="sincos", rotary=True),
+    "summed": replaced(TINY_GENERATOR, depth=2, num_levels=2, levels="summed"),
     "stylegan2": STYLEGAN2_GENERATOR,
 }
 
@@ -97,6 +98,27 @@ def test_any_loss_and_regularizer_with_any_players(
 ) -> None:
     objective = ObjectiveConfig.model_validate(REGULARIZERS[regularizer] | {"loss": loss})
     take_steps(with_model(tiny_run("unused"), generator, discriminator, objective), tmp_path)
+
+
+@pytest.mark.parametrize("regularizer", [*REGULARIZERS, "level-consistency"])
+@pytest.mark.parametrize("levels", ["summed", "scaled"])
+def test_any_regularizer_with_levels(tmp_path: Path, levels: str, regularizer: str) -> None:
+    generator = replaced(TINY_GENERATOR, depth=3, num_levels=2, levels=levels)
+    terms = REGULARIZERS.get(regularizer, PLAIN | {"level_consistency": 10})
+    objective = ObjectiveConfig.model_validate(terms | {"loss": "relativistic"})
+    if regularizer == "level-consistency" and levels == "summed":
+        with pytest.raises(UserError) as caught:
+            with_model(tiny_run("unused"), generator, objective=objective)
+        assert caught.value.parameter == "objective.level_consistency"
+    else:
+        take_steps(with_model(tiny_run("unused"), generator, objective=objective), tmp_path)
+
+
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_scaled_levels_with_any_vit(tmp_path: Path, discriminator: str) -> None:
+    generator = replaced(TINY_GENERATOR, depth=2, num_levels=2, levels="scaled")
+    if DISCRIMINATORS[discriminator].kind == "vit":
+        take_steps(with_model(tiny_run("unused"), generator, DISCRIMINATORS[discriminator]), tmp_path, steps=1)
 
 
 @pytest.mark.parametrize("generator", GENERATORS)

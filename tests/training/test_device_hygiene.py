@@ -26,6 +26,14 @@ from vitgan.training.randomness import StepRandomness
 BATCH = 8
 META = torch.device("meta")
 EVERYTHING = {"r1_gamma": 1, "r2_gamma": 1, "wgan_gp": 1, "lecam": 1, "path_length": 1, "style_mixing": 0.5}
+
+
+def with_levels(base: RunConfig, levels: str) -> RunConfig:
+    generator = replaced(base.model.generator, num_levels=3, levels=levels)
+    terms = {"loss": "relativistic"} | ({"level_consistency": 1} if levels == "scaled" else {})
+    return with_model(base, generator, objective=ObjectiveConfig(**EVERYTHING, **terms))  # pyright: ignore[reportArgumentType]
+
+
 CONFIGS: dict[str, Callable[[], RunConfig]] = {
     name: partial(preset, name)
     for name in (
@@ -42,6 +50,8 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
 }
 CONFIGS |= {
     "rotary": lambda: both_vits(positions="sincos", rotary=True)(preset("cifar10-tiny-modern")),
+    "summed": lambda: with_levels(preset("cifar10-tiny"), "summed"),
+    "scaled": lambda: with_levels(preset("cifar10-tiny"), "scaled"),
     "every-term": lambda: with_model(preset("cifar10-tiny"), objective=ObjectiveConfig(**EVERYTHING)),  # pyright: ignore[reportArgumentType]
     "every-term-stylegan2": lambda: with_model(
         preset("cifar10-stylegan2"),

@@ -163,7 +163,8 @@ class ViTDiscriminator(Discriminator):
         normal_(self.class_token)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim)."""
+        """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim). Levels are channels."""
+        images = images.flatten(1, -3)
         if self.config.fine_detail:
             images = torch.cat([images, self.config.fine_detail * fine_detail(images)], dim=1)  # (B, 2C, H, W)
         patches = self.patch_embedding(images)  #                       (B, L, dim)

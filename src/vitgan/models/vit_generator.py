@@ -3,6 +3,7 @@
 Positions in, transformer blocks that the latent modulates, patches out.
 """
 
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -22,6 +23,7 @@ from vitgan.layers.pixel_mapping import (
 )
 from vitgan.layers.positions import Positions, grid_positions, position_features
 from vitgan.models.generator import Generator, Noise
+from vitgan.models.levels import LevelKind, shown
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
 
@@ -69,6 +71,11 @@ class ViTGeneratorConfig(Config):
     make neighbouring tokens strangers, and the images of the first hours noise (docs/results/recipes.md)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
     """The same for pixel positions inside a patch [choice]."""
+    num_levels: int = Field(default=1, ge=1)
+    """Images that D is shown of each: one after every such part of the depth, the last at the end; GAT's is 4."""
+    levels: LevelKind = "summed"
+    """Heads summed up, each level with less noise, all in D's channels (GAT's); or each level an image of twice the
+    resolution of the one before, which D judges on its own (CAT's)."""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""
     normalization: Normalization = "layer"
@@ -135,13 +142,19 @@ class ViTGenerator(Generator):
         """Builds and initialises the generator (weights from torch's global generator).
 
         Raises:
-            UserError: If the patch does not divide the resolution, the heads the width, the MLP has no width, or positions
-                do not fit the width.
+            UserError: If the patch does not divide the resolution, the heads the width, the MLP has no width, positions do
+                not fit the width, or there are more levels than blocks.
         """
         check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
         check_mlp("generator", config.dim, config.mlp_ratio, config.mlp)
         if config.gated and config.latent_mapping != "sln":
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
+        if config.num_levels > config.depth:
+            raise UserError(
+                f"generator.num_levels {config.num_levels} is more than generator.depth {config.depth}: each level needs a "
+                "block",
+                "model.generator.num_levels",
+            )
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
         # With latent tokens a style carries the latent itself behind w.
@@ -168,6 +181,11 @@ class ViTGenerator(Generator):
         self.blocks = nn.ModuleList(GeneratorBlock(config) for _ in range(config.depth))
         self.norm = block_norm(config)
         self.pixel_mapping = self._decoder(channels)
+        # The lower levels' heads: those above are the last level's.
+        self.num_levels = config.num_levels
+        self.level_ends = [level * config.depth // config.num_levels for level in range(1, config.num_levels + 1)]
+        self.level_norms = nn.ModuleList(block_norm(config) for _ in range(config.num_levels - 1))
+        self.level_mappings = nn.ModuleList(self._decoder(channels) for _ in range(config.num_levels - 1))
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         w = self.mapping_network(z, labels)
@@ -178,31 +196,69 @@ class ViTGenerator(Generator):
 
         Args:
             w: Styles.
-            noise: Not used: this generator has no noise.
+            noise: Not used: only levels have noise.
             zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
         """
-        y, _ = self.tokens(w)  #                                    (B, L, dim)
-        if isinstance(self.pixel_mapping, ImplicitPatchDecoder):
-            return self.pixel_mapping(y, zoom)  #                   (B, C, zoom · H, zoom · W)
-        if zoom != 1:
-            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
-        if isinstance(self.pixel_mapping, ConvolutionalPatchDecoder):
-            return self.pixel_mapping(y, w[:, -1, : self.config.w_dim])  # (B, C, H, W)
-        return self.pixel_mapping(y)  #                             (B, C, H, W)
+        ends, _ = self.hidden(w)  #                                 (B, N, dim) a level
+        if self.config.levels == "scaled":
+            return self.head(-1, ends[-1], w, zoom)  #              (B, C, zoom · H, zoom · W)
+        return list(accumulate(self.heads(ends, w, zoom)))[-1]  #   (B, C, zoom · H, zoom · W)
 
-    def tokens(self, w: Tensor, return_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Patch embeddings y (B, L, dim) of styles w (B, num_styles, w_dim).
+    def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
+        if self.num_levels == 1:
+            return self.synthesis(w)
+        images = self.heads(self.hidden(w)[0], w)  #                (B, C, H, W) a level
+        summed = self.config.levels == "summed"
+        return shown(torch.stack(list(accumulate(images) if summed else images), dim=1), self.config.levels, noise)
+
+    def levels_of(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        if self.num_levels == 1:
+            return images
+        return shown(images.unsqueeze(1).expand(-1, self.num_levels, -1, -1, -1), self.config.levels, noise)
+
+    def hidden(self, w: Tensor, return_attention: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """Tokens (B, N, dim) at the end of each level, of styles w (B, num_styles, w_dim).
 
         With `return_attention` also the weights of each block (B, heads, N, N), N = L, or 1 + L with a latent token first.
         """
-        maps = []
+        ends, maps = [], []
         h = self.embed(w[:, 0])  #                                  (B, N, dim)
         w = w[..., : self.config.w_dim]
         for index, block in enumerate(self.blocks):
             h, weights = block(h, w[:, min(index, self.num_styles - 1)], return_attention)  # (B, N, dim)
             maps.append(weights)
-        y = self.norm(h, w[:, -1])[:, -(self.grid_size**2) :]  #    (B, L, dim)
-        return y, maps if return_attention else []
+            if index + 1 in self.level_ends:
+                ends.append(h)
+        return ends, maps if return_attention else []
+
+    def tokens(self, w: Tensor, return_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Patch embeddings y (B, L, dim) of the last level, and the weights as in `hidden`."""
+        ends, maps = self.hidden(w, return_attention)
+        return self.norm(ends[-1], w[:, -1, : self.config.w_dim])[:, -(self.grid_size**2) :], maps
+
+    def heads(self, ends: list[Tensor], w: Tensor, zoom: int = 1) -> list[Tensor]:
+        """What each level's head makes of its tokens: (B, C, zoom · H, zoom · W) a level."""
+        return [self.head(level, h, w, zoom) for level, h in enumerate(ends)]
+
+    def head(self, level: int, h: Tensor, w: Tensor, zoom: int = 1) -> Tensor:
+        """One level's image of its tokens h (B, N, dim), with the style of the block that comes next, or the last."""
+        norm = [*self.level_norms, self.norm][level]
+        decoder = [*self.level_mappings, self.pixel_mapping][level]
+        w = w[:, min(self.level_ends[level], self.num_styles - 1), : self.config.w_dim]
+        y = norm(h, w)[:, -(self.grid_size**2) :]  #                (B, L, dim)
+        if isinstance(decoder, ImplicitPatchDecoder):
+            return decoder(y, zoom)  #                              (B, C, zoom · H, zoom · W)
+        if zoom != 1:
+            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
+        if isinstance(decoder, ConvolutionalPatchDecoder):
+            return decoder(y, w)  #                                 (B, C, H, W)
+        return decoder(y)  #                                        (B, C, H, W)
+
+    @property
+    def continuous_decoder(self) -> ImplicitPatchDecoder | None:
+        """The decoder whose patches, of `tokens`, are the whole image at any density of pixels; None if there is none."""
+        alone = self.num_levels == 1 or self.config.levels == "scaled"
+        return self.pixel_mapping if alone and isinstance(self.pixel_mapping, ImplicitPatchDecoder) else None
 
     def embed(self, w: Tensor) -> Tensor:
         """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
