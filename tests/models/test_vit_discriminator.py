@@ -58,6 +58,8 @@ def test_logits_equal_the_slow_form(tiny_model, num_classes: int) -> None:
         {"positions": "sincos"},
         {"positions": "none"},
         {"rotary": True},
+        {"key_bias": True, "qk_norm": True},
+        {"attention_init": 0.5, "class_token_init": 0.02},
         {"rotary": True, "attention": "dot", "qk_norm": True},
         {"layer_scale": 0.1},
         {"attention_kernel": "fused"},
@@ -67,6 +69,13 @@ def test_logits_equal_the_slow_form(tiny_model, num_classes: int) -> None:
 )
 def test_every_variant_equals_its_slow_form(tiny_model, variant: dict) -> None:
     assert_equals_slow_form(discriminator(tiny_model, **variant))
+
+
+def test_first_values_are_as_large_as_stated(tiny_model) -> None:
+    model = discriminator(tiny_model, dim=400, attention_init=0.7, class_token_init=0.02)
+    assert model.class_token.std().item() == pytest.approx(0.02, rel=0.1)
+    for projection in model.blocks[0].get_submodule("attention.projections").children():
+        assert projection.get_parameter("weight").std().item() == pytest.approx(0.7, rel=0.02)
 
 
 def test_attention_maps_are_those_of_the_forward_pass(tiny_model) -> None:

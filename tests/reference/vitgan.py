@@ -211,6 +211,7 @@ def generator(
     latent_mapping: str = "sln",
     rotary: bool = False,
     lower_ends: tuple[int, ...] = (),
+    modulation_silu: bool = False,
 ) -> Tensor:
     """Styles (B, num_styles, w_dim) -> images (B, C, H, W), one image at a time; the state dict tells the variant.
 
@@ -232,6 +233,7 @@ def generator(
         if latent_mapping != "sln":
             latent = equalized(p, "latent_embedding", ws[:1])
             h = h + latent if latent_mapping == "add" else torch.cat([latent, h])
+        ws = ws / (1 + torch.exp(-ws)) if modulation_silu else ws
         for i in range(count(p, "blocks")):
             block, w = f"blocks.{i}", ws[min(i, len(ws) - 1)]
             if i in lower_ends:
@@ -360,7 +362,7 @@ def discriminator(
         return scale * largest_singular_value(first) * raw / largest_singular_value(raw)
 
     def linear(name: str, x: Tensor, gain: float = 1.0) -> Tensor:
-        return x @ weight(name, gain).t() + p.get(f"{name}.bias", torch.zeros(()))
+        return x @ weight(name, gain).t() + gain * p.get(f"{name}.bias", torch.zeros(()))
 
     def attend(name: str, x: Tensor) -> Tensor:
         v = linear(f"{name}.projections.v", x)

@@ -42,6 +42,7 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
         "cifar10-tiny-projected",
         "cifar10",
         "cifar10-modern",
+        "cifar10-gat",
         "cifar10-vanilla",
         "cifar10-stylegan2d",
         "cifar10-stylegan2",

@@ -53,6 +53,10 @@ class AttentionConfig:
     qk_norm: bool = False
     """Divide each head's query and key by their root mean square, with a learned scale (Henry et al. 2020; R3GAN's and GAT's
     way to keep the scores bounded)."""
+    key_bias: bool = False
+    """A bias of the keys. It cancels in plain scores and in distances, and counts only after QK-norm or rotation."""
+    initial_factor: float = 1.0
+    """Factor of the first weights of query, key and value."""
     rotary: bool = False
     """Turn each head's query and key by an angle that depends on the token's place in the square map."""
     kernel: AttentionKernel = "auto"
@@ -75,15 +79,19 @@ class SelfAttention(nn.Module):
         gains = {"qk": head_dim**-0.25, "v": 1.0} if config.kind == "l2" else {"q": 1.0, "k": 1.0, "v": 1.0}
 
         def projection(gain: float, bias: bool) -> nn.Module:
-            options = LayerOptions(bias=bias, gain=gain, equalized=config.equalized, weight_norm=config.weight_norm)
+            options = LayerOptions(
+                bias=bias,
+                gain=gain,
+                equalized=config.equalized,
+                weight_norm=config.weight_norm,
+                initial_factor=config.initial_factor,
+            )
             if config.convolutional_projection:
                 return EqualizedConv2d(dim, dim, 3, padding=1, **options)
             return EqualizedLinear(dim, dim, **options)
 
-        # A bias of all keys cancels in the distances, and adds the same to each score of a softmax, so there is none. (It
-        # would count under QK-norm, where it is left out as well [choice].)
         self.projections = nn.ModuleDict(
-            {name: projection(gain, name not in ("k", "qk")) for name, gain in gains.items()}
+            {name: projection(gain, config.key_bias or name not in ("k", "qk")) for name, gain in gains.items()}
         )
         self.q_norm = nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else None
         tied = config.kind == "l2" or not config.qk_norm

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.linear import EqualizedLinear, LayerOptions
 
 Normalization = Literal["layer", "rms"]
 
@@ -19,12 +19,19 @@ class SelfModulatedLayerNorm(nn.Module):
     """
 
     def __init__(
-        self, dim: int, style_dim: int, equalized: bool = True, normalization: Normalization = "layer"
+        self,
+        dim: int,
+        style_dim: int,
+        equalized: bool = True,
+        normalization: Normalization = "layer",
+        initial_factor: float = 1.0,
     ) -> None:
+        """Builds the layer; `initial_factor` multiplies the first weights of gamma and beta."""
         super().__init__()
         self.dim, self.normalization = dim, normalization
-        self.gamma = EqualizedLinear(style_dim, dim, bias_init=1.0, equalized=equalized)
-        self.beta = EqualizedLinear(style_dim, dim, equalized=equalized) if normalization == "layer" else None
+        options: LayerOptions = {"equalized": equalized, "initial_factor": initial_factor}
+        self.gamma = EqualizedLinear(style_dim, dim, bias_init=1.0, **options)
+        self.beta = EqualizedLinear(style_dim, dim, **options) if normalization == "layer" else None
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         """h (B, N, dim), w (B, style_dim) -> (B, N, dim); statistics in float32."""

@@ -61,6 +61,12 @@ class ViTDiscriminatorConfig(Config):
     """RMSNorm of each head's query and key (GAT's)."""
     layer_scale: float | None = Field(default=None, gt=0)
     """Initial learned factor of each residual branch (GAT's is 0.1); None has none."""
+    key_bias: bool = False
+    """A bias of attention's keys (GAT's)."""
+    attention_init: float = Field(default=1.0, gt=0)
+    """Factor of the first weights of query, key and value; GAT's is 0.707, Xavier's over the three."""
+    class_token_init: float = Field(default=1.0, gt=0)
+    """Standard deviation of the class token's first values; GAT's is 0.02."""
     attention_kernel: AttentionKernel = "auto"
     """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
 
@@ -86,6 +92,8 @@ class DiscriminatorBlock(nn.Module):
                 config.convolutional_projection,
                 num_prefix_tokens=1,
                 qk_norm=config.qk_norm,
+                key_bias=config.key_bias,
+                initial_factor=config.attention_init,
                 rotary=config.rotary,
                 kernel=config.attention_kernel,
             )
@@ -160,7 +168,7 @@ class ViTDiscriminator(Discriminator):
         )
 
     def reset_parameters(self) -> None:
-        normal_(self.class_token)
+        normal_(self.class_token, self.config.class_token_init)
 
     def tokens(self, images: Tensor) -> Tensor:
         """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim). Levels are channels."""

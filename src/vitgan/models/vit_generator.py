@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -86,6 +87,16 @@ class ViTGeneratorConfig(Config):
     """RMSNorm of each head's query and key (GAT's)."""
     gated: bool = False
     """Multiply each residual branch by gate(w) (GAT's); needs latent_mapping sln."""
+    gate_bias: float = 1.0
+    """What gates start near; GAT's is 0, which leaves each block out at first."""
+    modulation_silu: bool = False
+    """SiLU of w before it modulates anything (GAT's)."""
+    modulation_init: float = Field(default=1.0, gt=0)
+    """Factor of the first weights of gamma and beta; GAT's is 0.1."""
+    key_bias: bool = False
+    """A bias of attention's keys (GAT's)."""
+    attention_init: float = Field(default=1.0, gt=0)
+    """Factor of the first weights of query, key and value; GAT's is 0.707, Xavier's over the three."""
     attention_kernel: AttentionKernel = "auto"
     """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
 
@@ -104,15 +115,17 @@ class GeneratorBlock(nn.Module):
                 equalized=equalized,
                 num_prefix_tokens=1 if config.latent_mapping == "prepend" else 0,
                 qk_norm=config.qk_norm,
+                key_bias=config.key_bias,
+                initial_factor=config.attention_init,
                 rotary=config.rotary,
                 kernel=config.attention_kernel,
             )
         )
         self.norm2 = block_norm(config)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
-        # [choice] Weights a tenth as large (GAT's gain): gates start near 1, and a gated block almost as a plain one.
+        # Weights a tenth as large (GAT's gain): with a bias of 1 [choice] a gated block starts almost as a plain one.
         self.gates = (
-            EqualizedLinear(config.w_dim, 2 * dim, bias_init=1.0, equalized=equalized, initial_factor=0.1)
+            EqualizedLinear(config.w_dim, 2 * dim, bias_init=config.gate_bias, equalized=equalized, initial_factor=0.1)
             if config.gated
             else None
         )
@@ -131,7 +144,9 @@ class GeneratorBlock(nn.Module):
 def block_norm(config: ViTGeneratorConfig) -> nn.Module:
     """The norm that the latent mapping asks for."""
     if config.latent_mapping == "sln":
-        return SelfModulatedLayerNorm(config.dim, config.w_dim, config.equalized_lr, config.normalization)
+        return SelfModulatedLayerNorm(
+            config.dim, config.w_dim, config.equalized_lr, config.normalization, config.modulation_init
+        )
     return UnmodulatedNorm(config.dim, config.normalization)
 
 
@@ -223,7 +238,7 @@ class ViTGenerator(Generator):
         """
         ends, maps = [], []
         h = self.embed(w[:, 0])  #                                  (B, N, dim)
-        w = w[..., : self.config.w_dim]
+        w = self.modulation(w)
         for index, block in enumerate(self.blocks):
             h, weights = block(h, w[:, min(index, self.num_styles - 1)], return_attention)  # (B, N, dim)
             maps.append(weights)
@@ -234,7 +249,12 @@ class ViTGenerator(Generator):
     def tokens(self, w: Tensor, return_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Patch embeddings y (B, L, dim) of the last level, and the weights as in `hidden`."""
         ends, maps = self.hidden(w, return_attention)
-        return self.norm(ends[-1], w[:, -1, : self.config.w_dim])[:, -(self.grid_size**2) :], maps
+        return self.norm(ends[-1], self.modulation(w[:, -1]))[:, -(self.grid_size**2) :], maps
+
+    def modulation(self, w: Tensor) -> Tensor:
+        """What modulates: styles w (..., w_dim) without the latent behind them, and through SiLU if the model has it."""
+        w = w[..., : self.config.w_dim]
+        return F.silu(w) if self.config.modulation_silu else w
 
     def heads(self, ends: list[Tensor], w: Tensor, zoom: int = 1) -> list[Tensor]:
         """What each level's head makes of its tokens: (B, C, zoom · H, zoom · W) a level."""
@@ -244,7 +264,7 @@ class ViTGenerator(Generator):
         """One level's image of its tokens h (B, N, dim), with the style of the block that comes next, or the last."""
         norm = [*self.level_norms, self.norm][level]
         decoder = [*self.level_mappings, self.pixel_mapping][level]
-        w = w[:, min(self.level_ends[level], self.num_styles - 1), : self.config.w_dim]
+        w = self.modulation(w[:, min(self.level_ends[level], self.num_styles - 1)])
         y = norm(h, w)[:, -(self.grid_size**2) :]  #                (B, L, dim)
         if isinstance(decoder, ImplicitPatchDecoder):
             return decoder(y, zoom)  #                              (B, C, zoom · H, zoom · W)
