@@ -292,6 +292,7 @@ def test_fine_detail_comes_in_as_further_channels(tiny_model) -> None:
                     near = images[:, :, min(max(y + dy, 0), 11), min(max(x + dx, 0), 11)]
                     blurred[:, :, y, x] += weight_y * weight_x * near
     stacked = torch.cat([images, 3 * (images - blurred)], dim=1)
+    assert model.position_embedding is not None
     tokens = model.patch_embedding(stacked) + model.position_embedding(grid_positions(3).double())
     torch.testing.assert_close(model.tokens(images)[:, 1:], tokens)
 

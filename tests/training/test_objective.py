@@ -572,15 +572,18 @@ class LeveledDiscriminator(RecordingDiscriminator):
         return (images * self.weight + images**3 / 100).sum(dim=(2, 3, 4))
 
 
-def leveled(kind, config: ObjectiveConfig) -> Players:
-    players = Players(config)
-    players.generator, players.discriminator = LeveledGenerator(kind), LeveledDiscriminator()
-    return players
+class LeveledPlayers(Players):
+    """With three levels."""
+
+    def __init__(self, kind, config: ObjectiveConfig) -> None:
+        super().__init__(config)
+        self.generator: LeveledGenerator = LeveledGenerator(kind)
+        self.discriminator = LeveledDiscriminator()
 
 
 @pytest.mark.parametrize("kind", ["summed", "scaled"])
 def test_d_is_shown_all_levels_of_real_images_and_fakes_with_noise_of_their_own(kind) -> None:
-    players = leveled(kind, PLAIN.model_copy(update={"loss": "relativistic"}))
+    players = LeveledPlayers(kind, PLAIN.model_copy(update={"loss": "relativistic"}))
     players.discriminator_loss()
     loss, parts = players.generator_loss()
     generator, randomness, seen = players.generator, StepRandomness(0, 0), players.discriminator.seen
@@ -603,7 +606,9 @@ def test_d_is_shown_all_levels_of_real_images_and_fakes_with_noise_of_their_own(
 @pytest.mark.parametrize("penalty", ["exact", "finite_difference"])
 def test_penalties_are_means_over_levels(penalty) -> None:
     """D's slope at each level is w + 3 x² / 100: the first-order estimate is near it."""
-    players = leveled("scaled", PLAIN.model_copy(update={"r1_gamma": 2.0, "penalty": penalty, "penalty_noise": 1e-2}))
+    players = LeveledPlayers(
+        "scaled", PLAIN.model_copy(update={"r1_gamma": 2.0, "penalty": penalty, "penalty_noise": 1e-2})
+    )
     players.real = players.real.repeat(200, 1, 1, 1)
     _, parts = players.discriminator_loss()
     slope = players.discriminator.weight.detach() + 3 * players.generator.levels_of(players.real) ** 2 / 100
@@ -612,7 +617,7 @@ def test_penalties_are_means_over_levels(penalty) -> None:
 
 
 def test_consistency_pulls_lower_levels_to_the_last_image_and_not_the_other_way() -> None:
-    players = leveled("scaled", PLAIN.model_copy(update={"level_consistency": 7.0}))
+    players = LeveledPlayers("scaled", PLAIN.model_copy(update={"level_consistency": 7.0}))
     loss, parts = players.generator_loss()
     image = players.fakes("generator").double()
     anchors = torch.stack(
@@ -625,7 +630,7 @@ def test_consistency_pulls_lower_levels_to_the_last_image_and_not_the_other_way(
 
     gradients = []
     for weight in (7.0, 0.0):
-        again = leveled("scaled", PLAIN.model_copy(update={"level_consistency": weight}))
+        again = LeveledPlayers("scaled", PLAIN.model_copy(update={"level_consistency": weight}))
         gradients.append(torch.autograd.grad(again.generator_loss()[0], again.generator.factors)[0].double())
     slope = 7 * (2 * (factors - 1) * anchors.square()).sum(dim=(0, 2, 3, 4)) / anchors.numel()
     torch.testing.assert_close(gradients[0] - gradients[1], torch.cat([slope, torch.zeros(1)]), rtol=1e-4, atol=1e-6)

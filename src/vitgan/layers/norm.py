@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedLinear, LayerOptions
+from vitgan.layers.linear import EqualizedLinear
 
 Normalization = Literal["layer", "rms"]
 
@@ -29,9 +29,12 @@ class SelfModulatedLayerNorm(nn.Module):
         """Builds the layer; `initial_factor` multiplies the first weights of gamma and beta."""
         super().__init__()
         self.dim, self.normalization = dim, normalization
-        options: LayerOptions = {"equalized": equalized, "initial_factor": initial_factor}
-        self.gamma = EqualizedLinear(style_dim, dim, bias_init=1.0, **options)
-        self.beta = EqualizedLinear(style_dim, dim, **options) if normalization == "layer" else None
+
+        def affine(bias: float) -> EqualizedLinear:
+            return EqualizedLinear(style_dim, dim, bias_init=bias, equalized=equalized, initial_factor=initial_factor)
+
+        self.gamma = affine(1.0)
+        self.beta = affine(0.0) if normalization == "layer" else None
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         """h (B, N, dim), w (B, style_dim) -> (B, N, dim); statistics in float32."""
