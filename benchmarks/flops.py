@@ -48,10 +48,11 @@ def passes(model: ModelConfig, exact: bool = False, path_length: bool = False) -
     shape = (model.channels, model.resolution, model.resolution)
 
     def generate(count: int) -> Tensor:
-        return generator(torch.empty(count, generator.z_dim, device="meta"), _labels(model, count))
+        z = torch.empty(count, generator.z_dim, device="meta")
+        return generator.levels(generator.styles(generator.mapping(z, _labels(model, count))))
 
     def judge(count: int, gradient: bool = False) -> tuple[Tensor, Tensor]:
-        images = torch.empty(count, *shape, device="meta", requires_grad=gradient)
+        images = generator.levels_of(torch.empty(count, *shape, device="meta")).requires_grad_(gradient)
         return discriminator(images, _labels(model, count)), images
 
     def judge_fake(count: int) -> None:
@@ -104,7 +105,7 @@ class WatchedDiscriminator(Discriminator):
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         self.judged += len(images)
         self.penalized += len(images) * images.requires_grad
-        return images.square().sum(dim=(1, 2, 3))
+        return images.square().flatten(1).sum(dim=1)
 
 
 def images_judged(config: RunConfig, steps: int) -> WatchedDiscriminator:

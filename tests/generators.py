@@ -24,6 +24,9 @@ KINDS = {
     "conv": ViTGeneratorConfig(**VIT, pixel_mapping="conv"),
     "latent-tokens": ViTGeneratorConfig(**VIT, latent_tokens=True, pixel_mapping="conv"),
     "shuffle": ViTGeneratorConfig(**VIT, pixel_mapping="shuffle"),
+    "rotary": ViTGeneratorConfig(**VIT, latent_mapping="prepend", positions="sincos", rotary=True),
+    "summed": ViTGeneratorConfig(**VIT, num_levels=2),
+    "scaled": ViTGeneratorConfig(**VIT, num_levels=2, levels="scaled"),
     "linear": ViTGeneratorConfig(**VIT, pixel_mapping="linear"),
     "stylegan2": StyleGAN2GeneratorConfig(z_dim=8, w_dim=12, mapping_layers=2, channel_base=64, channel_max=8),
 }

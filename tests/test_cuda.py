@@ -12,7 +12,7 @@ from torch import Tensor
 
 import vitgan
 from reference.draws import normal
-from tiny import newest, tiny_model, tiny_run, write_images
+from tiny import TINY_GENERATOR, newest, tiny_model, tiny_run, write_images
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
@@ -22,7 +22,7 @@ from vitgan.models.build import ModelConfig, build_discriminator, build_generato
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
-from vitgan.presets import modern, replaced, with_model
+from vitgan.presets import gat_positions, modern, replaced, scaled_levels, summed_levels, with_model
 from vitgan.runs.measured import measure
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
@@ -36,9 +36,12 @@ STYLEGAN2 = with_model(
     StyleGAN2GeneratorConfig(channel_base=64, z_dim=8, w_dim=8, mapping_layers=2),
     StyleGAN2DiscriminatorConfig(channel_base=64),
 )
+TWO_BLOCKS = with_model(tiny_run("unused"), replaced(TINY_GENERATOR, depth=2))
 CONFIGS: dict[str, RunConfig] = {
     "paper": tiny_run("unused"),
     "modern": modern(tiny_run("unused")),
+    "summed": summed_levels(gat_positions(modern(TWO_BLOCKS))),
+    "scaled": scaled_levels(TWO_BLOCKS),
     "stylegan2": STYLEGAN2,
     "projected": with_model(tiny_run("unused"), discriminator=ProjectedDiscriminatorConfig(input_size=32, width=4)),
 }
@@ -69,7 +72,8 @@ def forward_and_backward(model: ModelConfig, device: str) -> dict[str, Tensor]:
     generator, discriminator = build_generator(model.generator_spec()), build_discriminator(model, 1)
     generator.to(device)
     discriminator.to(device)
-    images = generator(normal(4, generator.z_dim, dtype=torch.float32).to(device))
+    z = normal(4, generator.z_dim, dtype=torch.float32).to(device)
+    images = generator.levels(generator.styles(generator.mapping(z)))
     logits = discriminator(images)
     logits.square().mean().backward()
     players = {"generator": generator, "discriminator": discriminator}

@@ -71,7 +71,7 @@ def parameters_of(uniform: Tensor, config: AugmentConfig, resolution: int) -> Au
 
 
 def augment(images: Tensor, parameters: AugmentParameters, config: AugmentConfig) -> Tensor:
-    """Applies drawn parameters: (B, C, H, W) -> (B, C, H, W), differentiable in the images, twice over.
+    """Applies drawn parameters: (B, C, H, W), or all levels (B, N, C, H, W) alike -> the same, differentiable twice over.
 
     Order: colour, scaling and translation, cutout. What comes in over the border is 0. Neutral parameters give back the
     very images, and autocast does not round them.
@@ -85,9 +85,10 @@ def augment(images: Tensor, parameters: AugmentParameters, config: AugmentConfig
 
 def adjust_color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
     """Brightness, then saturation, then contrast; each parameter (B,)."""
-    images = images + brightness.view(-1, 1, 1, 1)
-    images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation.view(-1, 1, 1, 1))
-    return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast.view(-1, 1, 1, 1))
+    brightness, saturation, contrast = (_each(p, images) for p in (brightness, saturation, contrast))
+    images = images + brightness
+    images = torch.lerp(images.mean(dim=-3, keepdim=True), images, saturation)
+    return torch.lerp(images.mean(dim=(-3, -2, -1), keepdim=True), images, contrast)
 
 
 def scale_and_shift(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -96,20 +97,25 @@ def scale_and_shift(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     An axis-aligned bilinear resampling is separable: out = A_y X A_x^T with one small matrix of hat functions per image
     and axis. Two batched products replace a gather, and derivatives of every order exist.
     """
-    rows = _hat_matrix(images.shape[2], scale, shift[:, 1]).unsqueeze(1)  # (B, 1, H, H)
-    columns = _hat_matrix(images.shape[3], scale, shift[:, 0]).unsqueeze(1)  # (B, 1, W, W)
+    rows = _each(_hat_matrix(images.shape[-2], scale, shift[:, 1]), images)  # (B, 1, H, H)
+    columns = _each(_hat_matrix(images.shape[-1], scale, shift[:, 0]), images)  # (B, 1, W, W)
     return rows @ images @ columns.transpose(-2, -1)
 
 
 def cut_out(images: Tensor, centre: Tensor, size: float) -> Tensor:
     """Sets a square of side `size` · resolution around each centre (B, 2) to 0."""
-    side = _pixels(size, images.shape[2])
-    pixels = torch.arange(images.shape[2], device=images.device)
+    side = _pixels(size, images.shape[-1])
+    pixels = torch.arange(images.shape[-1], device=images.device)
     # First pixel of the square: centre - side // 2, so that exactly `side` pixels are covered away from the border.
     offset = pixels - (centre.unsqueeze(2) - side // 2)  # (B, 2, size)
     inside = (offset >= 0) & (offset < side)
     cut = inside[:, 1].unsqueeze(2) & inside[:, 0].unsqueeze(1)  # (B, H, W)
-    return images.masked_fill(cut.unsqueeze(1), 0.0)
+    return images.masked_fill(_each(cut, images), 0.0)
+
+
+def _each(values: Tensor, images: Tensor) -> Tensor:
+    """What each of B images has, (B, ...), with dimensions of 1 between, so that it applies to all of an image."""
+    return values.view(len(values), *[1] * (images.ndim - values.ndim), *values.shape[1:])
 
 
 def _pixels(share: float, resolution: int) -> int:

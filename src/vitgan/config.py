@@ -48,6 +48,7 @@ class RunConfig(Config):
         self._check_augmentation()
         self._check_averages()
         self._check_energy()
+        self._check_levels()
         self._check_grid()
         self.check_share(self.training.batch_size)
         return self
@@ -139,6 +140,14 @@ class RunConfig(Config):
                 f"energy compares frozen features, and a discriminator of kind {kind} has none: leave it out, or begin from "
                 "a preset with -projected",
                 "objective.energy",
+            )
+
+    def _check_levels(self) -> None:
+        if self.objective.level_consistency and not self.model.scaled_levels:
+            raise UserError(
+                "level_consistency compares levels of several resolutions, and this generator has none: leave it out, or "
+                "set generator.levels to scaled and generator.num_levels to 2 or more",
+                "objective.level_consistency",
             )
 
     def _check_grid(self) -> None:

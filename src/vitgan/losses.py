@@ -85,11 +85,11 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """mean ||∇_x D(x)||²: R1 on real images, R2 on fake ones (Mescheder et al. 2018). Needs double backward.
 
     Args:
-        logits: D(images) (B,), each a function of its own image.
+        logits: D(images) (B,), each a function of its own image, or (B, N), each of its own level: then a mean over levels.
         images: (B, C, H, W), requiring a gradient.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().flatten(1).sum(dim=1).mean()
+    return gradient.square().flatten(1).sum(dim=1).mean() / logits[0].numel()
 
 
 def finite_difference_penalty(logits: Tensor, noisy_logits: Tensor, noise_scale: float) -> Tensor:
@@ -126,6 +126,16 @@ def lecam(real_logits: Tensor, fake_logits: Tensor, real_average: Tensor, fake_a
     its authors' code squares relu(D(x) - a_F) and relu(a_R - D(G(z))) instead, and starts after 1,000 steps.
     """
     return (real_logits - fake_average).square().mean() + (fake_logits - real_average).square().mean()
+
+
+def level_consistency(levels: Tensor, anchor: Tensor) -> Tensor:
+    """mean (G_i(z) - anchor_i)² over the lower levels i < N, which pulls them towards the last image (CAT).
+
+    Args:
+        levels: (B, N, C, H, W), of fakes.
+        anchor: (B, N, C, H, W), the last image at each level's resolution, held constant.
+    """
+    return (levels[:, :-1] - anchor[:, :-1]).square().mean()
 
 
 def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:

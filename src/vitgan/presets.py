@@ -176,6 +176,47 @@ def modern(base: RunConfig) -> RunConfig:
     return base
 
 
+def gat_positions(base: RunConfig) -> RunConfig:
+    """Rotary attention in both ViTs, fixed sines and cosines as G's input, nothing added to D's patches (GAT)."""
+    generator = replaced(base.model.generator, positions="sincos", rotary=True)
+    return with_model(base, generator, replaced(base.model.discriminator, positions="none", rotary=True))
+
+
+def summed_levels(base: RunConfig) -> RunConfig:
+    """GAT's levels after each quarter of G's depth (each block, if there are fewer than four), with noise that falls."""
+    return with_model(base, replaced(base.model.generator, num_levels=min(4, vit_depth(base)), levels="summed"))
+
+
+def scaled_levels(base: RunConfig) -> RunConfig:
+    """CAT's: as many levels, each at twice the resolution of the one before, and their consistency [choice: weight 10]."""
+    base = summed_levels(base)
+    objective = replaced(base.objective, level_consistency=10)
+    return with_model(base, replaced(base.model.generator, levels="scaled"), objective=objective)
+
+
+def gat(base: RunConfig) -> RunConfig:
+    """GAT's recipe as far as our options go, class-conditional, on pixels; docs/paper_map.md lists what differs."""
+    base = summed_levels(gat_positions(modern(base)))
+    generator = replaced(
+        base.model.generator,
+        pixel_mapping="linear",
+        mapping_layers=2,
+        mapping_lr_multiplier=0.01,
+        modulation_silu=True,
+        modulation_init=0.1,
+        gate_bias=0,
+        **GAT_ATTENTION,
+    )
+    discriminator = replaced(base.model.discriminator, overlap=0, class_token_init=0.02, **GAT_ATTENTION)
+    objective = replaced(base.objective, r1_gamma=0.1, r2_gamma=0.1, penalty_noise=0.01)
+    training = replaced(base.training, batch_size=512, ema_half_life_images=355_000, gradient_clip=1)
+    model = replaced(base.model, generator=generator, discriminator=discriminator, conditional=True)
+    return replaced(base, model=model, objective=objective, training=training)
+
+
+GAT_ATTENTION = {"key_bias": True, "attention_init": 0.5**0.5}
+
+
 def projected(base: RunConfig) -> RunConfig:
     """Our modern generator, with the latent in each token and convolutions onto pixels, against Projected GAN's D."""
     base = modern(base)
@@ -269,6 +310,7 @@ VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "stylegan2": stylegan2,
     "authors-schedule": authors_schedule,
     "modern": modern,
+    "gat": gat,
     "projected": projected,
 }
 
@@ -339,6 +381,12 @@ def vit_dim(base: RunConfig) -> int:
     """Width of a base's generator, which must be a ViT."""
     assert isinstance(base.model.generator, ViTGeneratorConfig)
     return base.model.generator.dim
+
+
+def vit_depth(base: RunConfig) -> int:
+    """Blocks of a base's generator, which must be a ViT."""
+    assert isinstance(base.model.generator, ViTGeneratorConfig)
+    return base.model.generator.depth
 
 
 def channel_base(base: RunConfig) -> int:

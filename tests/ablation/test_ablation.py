@@ -237,9 +237,15 @@ def test_rows_are_trainable_and_differ(suite: str, row: str) -> None:
     assert [name for name, config in rows.items() if config == rows[row]] == [row]
 
 
-def test_the_modern_suite_ends_at_the_modern_preset() -> None:
-    *_, last = SUITES["modern"].rows.values()
-    assert last(cifar10_tiny()) == modern(cifar10_tiny())
+def test_the_modern_suite_comes_to_the_modern_preset_and_goes_on_from_it() -> None:
+    rows = {name: row(cifar10_tiny()) for name, row in SUITES["modern"].rows.items()}
+    assert rows["+width-scaled-rate"] == modern(cifar10_tiny())
+    for name in ("+positions", "+summed-levels", "+scaled-levels"):
+        assert rows[name].training == modern(cifar10_tiny()).training
+    levels = [
+        (rows[name].model.num_levels, rows[name].model.scaled_levels) for name in ("+summed-levels", "+scaled-levels")
+    ]
+    assert levels == [(3, False), (3, True)]
 
 
 @pytest.mark.parametrize(

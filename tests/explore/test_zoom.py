@@ -54,7 +54,7 @@ def test_bicubic_keeps_a_constant() -> None:
     torch.testing.assert_close(bicubic(torch.full((1, 3, 4, 4), 0.5), 2), torch.full((1, 3, 8, 8), 0.5))
 
 
-@pytest.mark.parametrize("kind", ["conv", "stylegan2"])
+@pytest.mark.parametrize("kind", ["conv", "stylegan2", "summed"])
 def test_only_implicit_decoders_zoom(kind: str) -> None:
     generator = make(kind)
     with pytest.raises(UserError, match="inr"):

@@ -40,7 +40,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", ["vit", "stylegan2"])
+@pytest.mark.parametrize("kind", ["vit", "stylegan2", "summed", "scaled"])
 def test_the_pages_models_make_pytorchs_images(tmp_path: Path, runtime: Path, kind: str) -> None:
     classes = 3 if kind == "vit" else 0
     generator = make(kind, classes)
@@ -57,7 +57,7 @@ def test_the_pages_models_make_pytorchs_images(tmp_path: Path, runtime: Path, ki
     made = open_session(report.folder / "synthesis.onnx").run(None, {"w": w[:, None].repeat(said["numStyles"], 1)})
     expected = generator.sample(1, 3, 0.7, labels)
     torch.testing.assert_close(torch.from_numpy(made[0]).clamp(-1, 1), expected, atol=1e-4, rtol=0)
-    if kind == "vit":
+    if kind in ("vit", "scaled"):
         zoomed = open_session(report.folder / "zoom.onnx").run(None, {"tokens": made[1]})[0]
         assert zoomed.shape == (1, 3, 16 * ZOOM, 16 * ZOOM)
         styles = generator.styles(generator.mapping(torch.from_numpy(inputs["z"]), labels), 0.7)

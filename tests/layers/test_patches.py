@@ -1,4 +1,4 @@
-"""Patches cut and pasted by hand, positions counted out."""
+"""Patches cut and pasted by hand."""
 
 import math
 
@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from reference import vitgan as reference
-from reference.draws import normal, perturb
-from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, grid_positions, unpatch
+from reference.draws import normal
+from vitgan.layers.patches import OverlappingPatchEmbedding, unpatch
 
 
 @pytest.mark.parametrize("weight_norm", ["none", "isn"])
@@ -51,44 +51,3 @@ def test_unpatching_inverts_patching() -> None:
     patches = reference.cut_patches(images, 4, 0).unflatten(2, (3, 16)).transpose(2, 3)  # (B, L, P², C)
     assert torch.equal(unpatch(patches, 3), images)
     assert torch.equal(reference.paste_patches(patches, 3), images)
-
-
-def test_grid_positions_are_cell_centres() -> None:
-    for size in (1, 2, 5):
-        torch.testing.assert_close(grid_positions(size), reference.cell_centres(size).float())
-    assert grid_positions(2).tolist() == [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]  # x runs fastest
-
-
-@pytest.mark.parametrize("factor", [2, 3])
-def test_finer_grids_nest_in_coarser_ones(factor: int) -> None:
-    """The factor² fine centres of a cell lie inside it, evenly about its own centre."""
-    coarse = grid_positions(4).view(4, 4, 2)
-    fine = grid_positions(4 * factor).view(4, factor, 4, factor, 2)
-    torch.testing.assert_close(fine.mean(dim=(1, 3)), coarse)
-    offset = fine - coarse[:, None, :, None]
-    assert offset.abs().max() < 1 / 4  # half a cell
-    if factor % 2:
-        torch.testing.assert_close(fine[:, factor // 2, :, factor // 2], coarse)
-
-
-def test_fourier_features_equal_their_formula() -> None:
-    layer = perturb(FourierFeatures(7, frequency=2.5).double())
-    positions = normal(4, 2)
-    expected = torch.sin(torch.einsum("di,ni->nd", 2.5 * layer.weight, positions) + layer.bias)
-    torch.testing.assert_close(layer(positions), expected)
-
-
-def test_fourier_features_start_with_the_stated_frequencies_and_phases() -> None:
-    layer = FourierFeatures(4000, frequency=2.5)
-    assert (layer.weight * layer.frequency).std().item() == pytest.approx(2.5, rel=0.05)
-    assert layer.bias.min() >= -math.pi
-    assert layer.bias.max() <= math.pi
-    assert layer.bias.std().item() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)  # uniform over the circle
-
-
-def test_fourier_features_stay_in_float32_under_autocast() -> None:
-    """A phase of tens of radians in bf16 would be noise."""
-    layer = FourierFeatures(64, frequency=50.0)
-    exact = layer(grid_positions(8))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(layer(grid_positions(8)), exact, rtol=0, atol=0)

@@ -143,7 +143,8 @@ def preset_players() -> dict[str, ModelConfig]:
     for name in PRESET_NAMES:
         model = preset(name).model
         for player in ("generator", "discriminator"):
-            sizes = (model.resolution, model.channels, model.num_classes, getattr(model, player))
+            levels = (model.num_levels, model.scaled_levels)
+            sizes = (model.resolution, model.channels, model.num_classes, levels, getattr(model, player))
             if sizes not in seen:
                 seen.append(sizes)
                 players[f"{name} {player}"] = model
@@ -154,12 +155,14 @@ def preset_players() -> dict[str, ModelConfig]:
 def test_every_parameter_of_every_preset_learns(name: str, model: ModelConfig) -> None:
     """Finite gradients that are not zero, from random cotangents: a part left out of the graph would have none."""
     labels = torch.arange(2) % model.num_classes if model.num_classes else None
+    generator = build_generator(model.generator_spec())
     if name.endswith("generator"):
-        player = build_generator(model.generator_spec())
-        result = player(normal(2, player.z_dim, dtype=torch.float32), labels)
+        player = generator
+        result = player.levels(player.styles(player.mapping(normal(2, player.z_dim, dtype=torch.float32), labels)))
     else:
         player = build_discriminator(model)
-        result = player(normal(2, model.channels, *2 * [model.resolution], dtype=torch.float32), labels)
+        images = normal(2, model.channels, *2 * [model.resolution], dtype=torch.float32)
+        result = player(generator.levels_of(images), labels)
     (result * normal(*result.shape, seed=1, dtype=torch.float32)).sum().backward()
     for parameter_name, parameter in player.named_parameters():
         assert parameter.grad is not None, parameter_name

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from reference.draws import normal
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.costs import model_costs
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
-from vitgan.models.vit_generator import ViTGeneratorConfig
+from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
+from vitgan.presets import preset, replaced
 
 
 def flops_by_hand(model: ModelConfig) -> tuple[int, int]:
@@ -46,6 +48,37 @@ def test_parameters_equal_those_of_the_built_models(tiny_model, num_classes: int
     built = build_generator(model.generator_spec()), build_discriminator(model)
     for costs, player in zip((generator, discriminator), built, strict=True):
         assert costs.parameters == sum(p.numel() for p in player.parameters())
+
+
+def test_gats_largest_generator_is_counted_as_published() -> None:
+    """602 million parameters and 119 GFLOPs, a multiply-add being one there. Its sizes are DiT-XL's, which fit both."""
+    sizes = {"dim": 1152, "w_dim": 1152, "z_dim": 1152, "depth": 28, "num_heads": 16, "patch_size": 2}
+    base = preset("cifar10-gat")
+    config = replaced(base.model.generator, num_levels=4, **sizes)
+    assert isinstance(config, ViTGeneratorConfig)
+    with torch.device("meta"):
+        generator = ViTGenerator(config, resolution=32, channels=4, num_classes=1000)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        generator(torch.empty(1, 1152, device="meta"), torch.zeros(1, dtype=torch.long, device="meta"))
+    assert sum(p.numel() for p in generator.parameters()) == pytest.approx(602e6, rel=0.03)
+    assert counter.get_total_flops() / 2 == pytest.approx(119e9, rel=0.03)
+
+
+def test_levels_cost_their_heads(tiny_model) -> None:
+    """Of the lower levels each a norm and a decoder; D sees all in its channels, or each at its own resolution."""
+    model = replaced(tiny_model, resolution=16)
+    plain = model_costs(model)
+    for levels in ("summed", "scaled"):
+        leveled = replaced(model, generator=replaced(model.generator, num_levels=2, levels=levels))
+        generator, discriminator = model_costs(leveled)
+        built = build_generator(leveled.generator_spec())
+        heads = [p for name, p in built.named_parameters() if name.startswith("level_")]
+        assert generator.parameters - plain[0].parameters == sum(p.numel() for p in heads) > 0
+        assert plain[0].flops_per_image < generator.flops_per_image < 2 * plain[0].flops_per_image
+        of_patches = 2 * 16 * 3 * 8**2 * 8  # tokens, channels, pixels of a patch with its overlap, width
+        small = model_costs(replaced(model, resolution=8))[1].flops_per_image
+        more = discriminator.flops_per_image - plain[1].flops_per_image
+        assert more == (of_patches if levels == "summed" else small)
 
 
 def test_activation_bytes_are_what_autograd_keeps(tiny_model) -> None:

@@ -8,7 +8,7 @@ from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.errors import UserError
 from vitgan.layers.attention import SelfAttention
-from vitgan.layers.patches import grid_positions
+from vitgan.layers.positions import grid_positions
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.vit_discriminator import ViTDiscriminator
@@ -23,7 +23,7 @@ def discriminator(model: ModelConfig, num_classes: int = 0, **switches) -> ViTDi
     return built
 
 
-def assert_equals_slow_form(model: ViTDiscriminator, overlap: int = 2, labels: Tensor | None = None) -> None:
+def assert_equals_slow_form(model: ViTDiscriminator, labels: Tensor | None = None) -> None:
     """After training: the weights are not the initial ones, whose singular values they must keep."""
     model.double()
     initial = {name: value.clone() for name, value in model.state_dict().items()}
@@ -32,8 +32,9 @@ def assert_equals_slow_form(model: ViTDiscriminator, overlap: int = 2, labels: T
     images = normal(2, 3, 12, 12)
     logits = model(images, labels)
     assert logits.shape == (2,)
+    overlap, positions, rotary = model.config.overlap_pixels, model.config.positions, model.config.rotary
     expected = reference.discriminator(
-        model.state_dict(), initial, images, heads=2, patch_size=4, overlap=overlap, frequency=1.0, labels=labels
+        model.state_dict(), initial, images, 2, 4, overlap, 1.0, labels, positions, rotary
     )
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
@@ -54,6 +55,12 @@ def test_logits_equal_the_slow_form(tiny_model, num_classes: int) -> None:
         {"mlp": "swiglu"},
         {"qk_norm": True},
         {"qk_norm": True, "attention": "dot"},
+        {"positions": "sincos"},
+        {"positions": "none"},
+        {"rotary": True},
+        {"key_bias": True, "qk_norm": True},
+        {"attention_init": 0.5, "class_token_init": 0.02},
+        {"rotary": True, "attention": "dot", "qk_norm": True},
         {"layer_scale": 0.1},
         {"attention_kernel": "fused"},
         VANILLA,
@@ -61,7 +68,14 @@ def test_logits_equal_the_slow_form(tiny_model, num_classes: int) -> None:
     ids=str,
 )
 def test_every_variant_equals_its_slow_form(tiny_model, variant: dict) -> None:
-    assert_equals_slow_form(discriminator(tiny_model, **variant), overlap=variant.get("overlap", 2))
+    assert_equals_slow_form(discriminator(tiny_model, **variant))
+
+
+def test_first_values_are_as_large_as_stated(tiny_model) -> None:
+    model = discriminator(tiny_model, dim=400, attention_init=0.7, class_token_init=0.02)
+    assert model.class_token.std().item() == pytest.approx(0.02, rel=0.1)
+    for projection in model.blocks[0].get_submodule("attention.projections").children():
+        assert projection.get_parameter("weight").std().item() == pytest.approx(0.7, rel=0.02)
 
 
 def test_attention_maps_are_those_of_the_forward_pass(tiny_model) -> None:
@@ -278,6 +292,7 @@ def test_fine_detail_comes_in_as_further_channels(tiny_model) -> None:
                     near = images[:, :, min(max(y + dy, 0), 11), min(max(x + dx, 0), 11)]
                     blurred[:, :, y, x] += weight_y * weight_x * near
     stacked = torch.cat([images, 3 * (images - blurred)], dim=1)
+    assert model.position_embedding is not None
     tokens = model.patch_embedding(stacked) + model.position_embedding(grid_positions(3).double())
     torch.testing.assert_close(model.tokens(images)[:, 1:], tokens)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.errors import UserError
+from vitgan.layers.norm import SelfModulatedLayerNorm
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import Generator, draw_latents
 from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator, ViTGeneratorConfig
@@ -62,7 +63,14 @@ VARIANTS = [
     {"normalization": "rms"},
     {"mlp": "swiglu"},
     {"qk_norm": True},
+    {"positions": "sincos"},
+    {"rotary": True},
+    {"positions": "sincos", "rotary": True, "qk_norm": True, "latent_mapping": "prepend"},
     {"gated": True},
+    {"gated": True, "gate_bias": 0.0, "modulation_init": 0.1},
+    {"modulation_silu": True, "gated": True},
+    {"modulation_silu": True, "pixel_mapping": "conv"},
+    {"key_bias": True, "qk_norm": True, "attention_init": 0.5},
     {"attention_kernel": "fused"},
     {"latent_mapping": "prepend", "pixel_mapping": "linear"},  # the vanilla ViT generator
 ]
@@ -77,8 +85,9 @@ def test_every_variant_equals_its_slow_form_and_trains(tiny_model, variant: dict
     latent_mapping = variant.get("latent_mapping", "sln")
     assert generator.num_styles == (3 if latent_mapping == "sln" else 1)
     images = generator.synthesis(w)
+    options = {name: variant.get(name, False) for name in ("rotary", "modulation_silu")}
     expected = reference.generator(
-        generator.state_dict(), w, 2, 3, 4, 1.0, variant.get("pixel_frequency", 1.0), latent_mapping
+        generator.state_dict(), w, 2, 3, 4, 1.0, variant.get("pixel_frequency", 1.0), latent_mapping, **options
     )
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
 
@@ -105,6 +114,28 @@ def test_a_gated_generator_starts_almost_as_a_plain_one(equalized: bool) -> None
         gated, block.gates = block(h, w)[0], None
         plain = block(h, w)[0]
         assert (gated - plain).square().mean().sqrt() < 0.2 * plain.std()
+
+
+def test_a_generator_that_starts_as_gats() -> None:
+    """Gates near 0, scales near 1, query, key and value 0.7 times as large as is usual: by their standard deviations."""
+    config = ViTGeneratorConfig(
+        dim=96, num_heads=3, z_dim=96, w_dim=96, gated=True, gate_bias=0.0, modulation_init=0.1, attention_init=0.7
+    )
+    generator = build_generator(GeneratorSpec(generator=config))
+    w = generator.mapping(normal(64, 96, dtype=torch.float32))
+    for block in generator.get_submodule("blocks").children():
+        assert isinstance(block, GeneratorBlock)
+        assert block.gates is not None
+        assert 0.01 < block.gates(w).std() < 0.25
+        assert block.gates(w).mean().abs() < 0.05
+        assert isinstance(block.norm1, SelfModulatedLayerNorm)
+        scale = block.norm1.gamma(w)
+        assert scale.mean().item() == pytest.approx(1, abs=0.05)
+        assert 0.01 < scale.std() < 0.25
+        for projection in block.attention.projections.values():
+            assert projection.get_parameter("weight").std().item() == pytest.approx(
+                0.7, rel=0.05
+            )  # times 1 / sqrt(96) where it is used
 
 
 def test_only_the_implicit_decoder_zooms(generator: ViTGenerator, tiny_model) -> None:
@@ -249,6 +280,8 @@ def test_double_backward_reaches_the_latent(generator: ViTGenerator) -> None:
         ({"mlp_ratio": 0.06}, "generator.mlp_ratio 0.06 leaves the MLP of generator.dim 8 no hidden layer"),
         ({"mlp_ratio": 0.09, "mlp": "swiglu"}, "generator.mlp_ratio 0.09 leaves"),
         ({"gated": True, "latent_mapping": "add"}, "needs generator.latent_mapping sln"),
+        ({"rotary": True, "num_heads": 4}, "generator.dim / generator.num_heads must be a multiple of 4, and is 2"),
+        ({"positions": "sincos", "dim": 6}, "generator.dim 6 is no multiple of 4"),
         ({"patch_size": 6, "pixel_mapping": "conv"}, "patch_size 6 is no power of two"),
     ],
 )

@@ -133,6 +133,38 @@ def fourier(p: Parameters, name: str, positions: Tensor, frequency: float) -> Te
     return torch.sin(positions @ p[f"{name}.weight"].t() * frequency + p[f"{name}.bias"])
 
 
+def sincos(grid_size: int, dim: int) -> Tensor:
+    """Fixed features of a grid's cells: (grid_size², dim), float64."""
+    rows = []
+    for y in range(grid_size):
+        for x in range(grid_size):
+            of_axis = [
+                (wave, place * 10_000 ** (-4 * k / dim)) for place in (x, y) for wave in "sc" for k in range(dim // 4)
+            ]
+            rows.append([math.sin(phase) if wave == "s" else math.cos(phase) for wave, phase in of_axis])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def rotated(x: Tensor, num_heads: int, grid_size: int) -> Tensor:
+    """Rotary positions of (N, dim): of each head a 2×2 rotation matrix for each pair of channels of each token of the map.
+
+    The tokens before the last grid_size² have no place.
+    """
+    size, first = x.shape[1] // num_heads, len(x) - grid_size**2
+    y = x.clone()
+    for token in range(grid_size**2):
+        for pair in range(size // 2):
+            axis, k = divmod(pair, size // 4)
+            place = token // grid_size if axis else token % grid_size
+            angle = place * 10_000 ** (-4 * k / size)
+            cos, sin = math.cos(angle), math.sin(angle)
+            turn = torch.tensor([[cos, -sin], [sin, cos]], dtype=x.dtype)
+            for head in range(num_heads):
+                channels = [head * size + pair, head * size + pair + size // 2]
+                y[first + token, channels] = turn @ x[first + token, channels]
+    return y
+
+
 def implicit_patches(p: Parameters, name: str, tokens: Tensor, size: int, frequency: float) -> Tensor:
     """A weight matrix per token, built in full: patch embeddings (L, dim) -> pixels (L, size², C)."""
     features = fourier(p, f"{name}.fourier", cell_centres(size), frequency)
@@ -161,6 +193,13 @@ def mapping(p: Parameters, z: Tensor, labels: Tensor | None, lr_multiplier: floa
     return x
 
 
+def positions(p: Parameters, grid_size: int, frequency: float) -> Tensor:
+    """E_pos (L, dim): learned sines, or fixed features of as many channels as the first block has."""
+    if "position_embedding.weight" in p:
+        return fourier(p, "position_embedding", cell_centres(grid_size), frequency)
+    return sincos(grid_size, p["blocks.0.attention.out.weight"].shape[0])
+
+
 def generator(
     p: Parameters,
     styles: Tensor,
@@ -170,8 +209,14 @@ def generator(
     frequency: float,
     pixel_frequency: float,
     latent_mapping: str = "sln",
+    rotary: bool = False,
+    lower_ends: tuple[int, ...] = (),
+    modulation_silu: bool = False,
 ) -> Tensor:
-    """Styles (B, num_styles, w_dim) -> images (B, C, H, W), one image at a time; the state dict tells the variant."""
+    """Styles (B, num_styles, w_dim) -> images (B, C, H, W), one image at a time; the state dict tells the variant.
+
+    With `lower_ends`, the blocks done at the end of each lower level, what all heads make: (B, N, C, H, W).
+    """
 
     def norm(name: str, h: Tensor, w: Tensor) -> Tensor:
         if f"{name}.gamma.weight" not in p:
@@ -183,12 +228,17 @@ def generator(
 
     images = []
     for ws in styles:
-        h = fourier(p, "position_embedding", cell_centres(grid_size), frequency)
+        lower = []
+        h = positions(p, grid_size, frequency)
         if latent_mapping != "sln":
             latent = equalized(p, "latent_embedding", ws[:1])
             h = h + latent if latent_mapping == "add" else torch.cat([latent, h])
+        ws = ws / (1 + torch.exp(-ws)) if modulation_silu else ws
         for i in range(count(p, "blocks")):
             block, w = f"blocks.{i}", ws[min(i, len(ws) - 1)]
+            if i in lower_ends:
+                y = norm(f"level_norms.{len(lower)}", h, w)[-(grid_size**2) :]
+                lower.append(pixels(p, y, w, patch_size, pixel_frequency, f"level_mappings.{len(lower)}"))
             gates = equalized(p, f"{block}.gates", w) if f"{block}.gates.weight" in p else h.new_ones(2 * h.shape[1])
             x = norm(f"{block}.norm1", h, w)
             q, k, v = (equalized(p, f"{block}.attention.projections.{name}", x) for name in "qkv")
@@ -196,6 +246,7 @@ def generator(
                 head_norm(p, f"{block}.attention.q_norm", q, heads),
                 head_norm(p, f"{block}.attention.k_norm", k, heads),
             )
+            q, k = (rotated(x, heads, grid_size) if rotary else x for x in (q, k))
             attended = equalized(p, f"{block}.attention.out", attention(q, k, v, heads, "dot"))
             h = h + attended * gates[: h.shape[1]]
             x = mlp(
@@ -205,13 +256,16 @@ def generator(
                 norm(f"{block}.norm2", h, w),
             )
             h = h + x * gates[h.shape[1] :]
-        images.append(pixels(p, norm("norm", h, ws[-1])[-(grid_size**2) :], ws[-1], patch_size, pixel_frequency))
+        image = pixels(p, norm("norm", h, ws[-1])[-(grid_size**2) :], ws[-1], patch_size, pixel_frequency)
+        images.append(torch.stack([*lower, image]) if lower else image)
     return torch.stack(images)
 
 
-def pixels(p: Parameters, y: Tensor, w: Tensor, patch_size: int, frequency: float) -> Tensor:
+def pixels(
+    p: Parameters, y: Tensor, w: Tensor, patch_size: int, frequency: float, name: str = "pixel_mapping"
+) -> Tensor:
     """Patch embeddings (L, dim) -> one image (C, H, W), by whichever decoder the state dict holds."""
-    name, grid_size = "pixel_mapping", math.isqrt(len(y))
+    grid_size = math.isqrt(len(y))
     if f"{name}.conv.weight" in p:
         return shuffled_pixels(p, name, y, patch_size)
     if f"{name}.linear.weight" in p:
@@ -291,6 +345,8 @@ def discriminator(
     overlap: int,
     frequency: float,
     labels: Tensor | None = None,
+    position_kind: str = "sine",
+    rotary: bool = False,
 ) -> Tensor:
     """Logits (B,) of the discriminator, one image at a time; the state dict tells the variant.
 
@@ -306,22 +362,25 @@ def discriminator(
         return scale * largest_singular_value(first) * raw / largest_singular_value(raw)
 
     def linear(name: str, x: Tensor, gain: float = 1.0) -> Tensor:
-        return x @ weight(name, gain).t() + p.get(f"{name}.bias", torch.zeros(()))
+        return x @ weight(name, gain).t() + gain * p.get(f"{name}.bias", torch.zeros(()))
 
     def attend(name: str, x: Tensor) -> Tensor:
         v = linear(f"{name}.projections.v", x)
         if f"{name}.projections.qk.weight" in p:
             qk = linear(f"{name}.projections.qk", x, (x.shape[1] // heads) ** -0.25)
             qk = head_norm(p, f"{name}.q_norm", qk, heads)
+            qk = rotated(qk, heads, grid_size) if rotary else qk
             return linear(f"{name}.out", attention(qk, qk, v, heads, "l2"))
         q = head_norm(p, f"{name}.q_norm", linear(f"{name}.projections.q", x), heads)
         k = head_norm(p, f"{name}.k_norm", linear(f"{name}.projections.k", x), heads)
+        q, k = (rotated(x, heads, grid_size) if rotary else x for x in (q, k))
         return linear(f"{name}.out", attention(q, k, v, heads, "dot"))
 
-    positions = fourier(p, "position_embedding", cell_centres(images.shape[-1] // patch_size), frequency)
+    grid_size = images.shape[-1] // patch_size
+    places = 0.0 if position_kind == "none" else positions(p, grid_size, frequency)
     logits = []
     for n, patches in enumerate(cut_patches(images, patch_size, overlap)):
-        h = torch.cat([p["class_token"][None], linear("patch_embedding.linear", patches) + positions])
+        h = torch.cat([p["class_token"][None], linear("patch_embedding.linear", patches) + places])
         for i in range(count(p, "blocks")):
             block, one = f"blocks.{i}", h.new_ones(1)
             attended = attend(f"{block}.attention", plain_norm(p, f"{block}.norm1", h))
@@ -335,3 +394,24 @@ def discriminator(
             logit = logit + (weight("class_embedding")[labels[n]] * y[0]).sum()
         logits.append(logit)
     return torch.stack(logits)
+
+
+def mng_noise(normals: Tensor) -> Tensor:
+    """GAT's: level i of N has the deviation 1 - 0.125^(1 - i / (N - 1)) + 0.01, and is the next one's noise plus its own.
+
+    Independent standard normal numbers (N, ...) -> noise (N, ...).
+    """
+    last = len(normals) - 1
+    variances = [(1 - 0.125 ** (1 - i / last) + 0.01) ** 2 for i in range(last + 1)] + [0.0]
+    added = [math.sqrt(variances[i] - variances[i + 1]) * normals[i] for i in range(last + 1)]
+    return torch.stack([torch.stack(added[i:]).sum(dim=0) for i in range(last + 1)])
+
+
+def blocky(image: Tensor, side: int) -> Tensor:
+    """An image (C, H, W) at 1 / side of its resolution, each pixel shown side×side times."""
+    result = torch.empty_like(image)
+    for top in range(0, image.shape[1], side):
+        for left in range(0, image.shape[2], side):
+            block = image[:, top : top + side, left : left + side]
+            result[:, top : top + side, left : left + side] = block.mean(dim=(1, 2), keepdim=True)
+    return result

@@ -34,6 +34,8 @@ GENERATORS: dict[str, GeneratorConfig] = {
 GENERATORS |= {
     "modern": replaced(TINY_GENERATOR, gated=True, mapping_lr_multiplier=1.0, **MODERN),
     "latent-tokens": replaced(TINY_GENERATOR, latent_tokens=True),
+    "rotary": replaced(TINY_GENERATOR, positions="sincos", rotary=True),
+    "summed": replaced(TINY_GENERATOR, depth=2, num_levels=2, levels="summed"),
     "stylegan2": STYLEGAN2_GENERATOR,
 }
 
@@ -47,6 +49,8 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
 }
 DISCRIMINATORS |= {
     "modern": replaced(TINY_DISCRIMINATOR, attention="dot", weight_norm="none", layer_scale=0.1, **MODERN),
+    "rotary-l2": replaced(TINY_DISCRIMINATOR, positions="sincos", rotary=True),
+    "rotary": replaced(TINY_DISCRIMINATOR, positions="none", rotary=True, attention="dot", weight_norm="none"),
     "stylegan2": STYLEGAN2_DISCRIMINATOR,
     "projected": ProjectedDiscriminatorConfig(input_size=32, width=4),
 }
@@ -96,9 +100,30 @@ def test_any_loss_and_regularizer_with_any_players(
     take_steps(with_model(tiny_run("unused"), generator, discriminator, objective), tmp_path)
 
 
+@pytest.mark.parametrize("regularizer", [*REGULARIZERS, "level-consistency"])
+@pytest.mark.parametrize("levels", ["summed", "scaled"])
+def test_any_regularizer_with_levels(tmp_path: Path, levels: str, regularizer: str) -> None:
+    generator = replaced(TINY_GENERATOR, depth=3, num_levels=2, levels=levels)
+    terms = REGULARIZERS.get(regularizer, PLAIN | {"level_consistency": 10})
+    objective = ObjectiveConfig.model_validate(terms | {"loss": "relativistic"})
+    if regularizer == "level-consistency" and levels == "summed":
+        with pytest.raises(UserError) as caught:
+            with_model(tiny_run("unused"), generator, objective=objective)
+        assert caught.value.parameter == "objective.level_consistency"
+    else:
+        take_steps(with_model(tiny_run("unused"), generator, objective=objective), tmp_path)
+
+
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_scaled_levels_with_any_vit(tmp_path: Path, discriminator: str) -> None:
+    generator = replaced(TINY_GENERATOR, depth=2, num_levels=2, levels="scaled")
+    if DISCRIMINATORS[discriminator].kind == "vit":
+        take_steps(with_model(tiny_run("unused"), generator, DISCRIMINATORS[discriminator]), tmp_path, steps=1)
+
+
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_any_generator_with_any_discriminator(tmp_path: Path, generator: str) -> None:
-    for discriminator in ("l2-isn-overlap2", "dot-none-overlap0", "modern", "stylegan2"):
+    for discriminator in ("l2-isn-overlap2", "dot-none-overlap0", "modern", "rotary", "stylegan2"):
         config = with_model(tiny_run("unused"), GENERATORS[generator], DISCRIMINATORS[discriminator])
         take_steps(config, tmp_path)
 
@@ -153,6 +178,8 @@ def test_variants_keep_the_size_of_their_base() -> None:
         ("--model.discriminator.mlp-ratio 0.001", "discriminator.mlp_ratio 0.001 leaves"),
         ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
         ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
+        ("--model.generator.rotary --model.generator.num-heads 64", "must be a multiple of 4, and is 6"),
+        ("--model.discriminator.rotary --model.discriminator.num-heads 64", "must be a multiple of 4, and is 6"),
         ("--augment.probability 0", "nothing to do"),
         ("--objective.bcr-ramp-images 9 --objective.bcr-real 0 --objective.bcr-fake 0", "has no bCR to raise"),
     ],

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from tiny import tiny_run
 from vitgan.config import RunConfig
 from vitgan.layers.attention import FUSED_FROM_TOKENS
-from vitgan.presets import preset, replaced, with_model
+from vitgan.presets import both_vits, preset, replaced, with_model
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
@@ -27,6 +27,14 @@ from vitgan.training.randomness import StepRandomness
 BATCH = 8
 META = torch.device("meta")
 EVERYTHING = {"r1_gamma": 1, "r2_gamma": 1, "wgan_gp": 1, "lecam": 1, "path_length": 1, "style_mixing": 0.5}
+
+
+def with_levels(base: RunConfig, levels: str) -> RunConfig:
+    generator = replaced(base.model.generator, num_levels=3, levels=levels)
+    terms = {"loss": "relativistic"} | ({"level_consistency": 1} if levels == "scaled" else {})
+    return with_model(base, generator, objective=ObjectiveConfig(**EVERYTHING, **terms))  # pyright: ignore[reportArgumentType]
+
+
 CONFIGS: dict[str, Callable[[], RunConfig]] = {
     name: partial(preset, name)
     for name in (
@@ -35,6 +43,7 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
         "cifar10-tiny-projected",
         "cifar10",
         "cifar10-modern",
+        "cifar10-gat",
         "cifar10-vanilla",
         "cifar10-stylegan2d",
         "cifar10-stylegan2",
@@ -42,6 +51,9 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
     )
 }
 CONFIGS |= {
+    "rotary": lambda: both_vits(positions="sincos", rotary=True)(preset("cifar10-tiny-modern")),
+    "summed": lambda: with_levels(preset("cifar10-tiny"), "summed"),
+    "scaled": lambda: with_levels(preset("cifar10-tiny"), "scaled"),
     "every-term": lambda: with_model(preset("cifar10-tiny"), objective=ObjectiveConfig(**EVERYTHING)),  # pyright: ignore[reportArgumentType]
     "every-term-stylegan2": lambda: with_model(
         preset("cifar10-stylegan2"),

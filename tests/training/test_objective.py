@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from reference import naive
+from reference import vitgan as reference
 from reference.draws import normal
 from vitgan.augment import AugmentConfig, augment
 from vitgan.losses import LOSSES, energy_distance
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator, Noise
+from vitgan.models.levels import shown
 from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig, judge
@@ -545,3 +547,90 @@ def test_energy_compares_what_d_is_shown_of_fakes_and_real_images_in_frozen_feat
     torch.testing.assert_close(parts["loss/energy"], energy.detach())
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(gradient, *torch.autograd.grad(expected, players.generator.matrix))
+
+
+class LeveledGenerator(LinearGenerator):
+    """Three levels: the image, and what it is times 0.2 and 0.6, before noise or at a quarter and half of the resolution."""
+
+    def __init__(self, kind) -> None:
+        super().__init__()
+        self.kind, self.num_levels = kind, 3
+        self.factors = torch.nn.Parameter(torch.tensor([0.2, 0.6, 1.0]))
+
+    def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
+        return shown(self.synthesis(w).unsqueeze(1) * self.factors.view(-1, 1, 1, 1), self.kind, noise)
+
+    def levels_of(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        return shown(images.unsqueeze(1).expand(-1, 3, -1, -1, -1), self.kind, noise)
+
+
+class LeveledDiscriminator(RecordingDiscriminator):
+    """The same logit of each level, (B, 3)."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        self.seen.append(images.detach().clone())
+        return (images * self.weight + images**3 / 100).sum(dim=(2, 3, 4))
+
+
+class LeveledPlayers(Players):
+    """With three levels."""
+
+    def __init__(self, kind, config: ObjectiveConfig) -> None:
+        super().__init__(config)
+        self.generator: LeveledGenerator = LeveledGenerator(kind)
+        self.discriminator = LeveledDiscriminator()
+
+
+@pytest.mark.parametrize("kind", ["summed", "scaled"])
+def test_d_is_shown_all_levels_of_real_images_and_fakes_with_noise_of_their_own(kind) -> None:
+    players = LeveledPlayers(kind, PLAIN.model_copy(update={"loss": "relativistic"}))
+    players.discriminator_loss()
+    loss, parts = players.generator_loss()
+    generator, randomness, seen = players.generator, StepRandomness(0, 0), players.discriminator.seen
+
+    def noise(purpose: str) -> Tensor:
+        return randomness.normal(f"{purpose} noise levels", 6, 3, 3, SIZE, SIZE)
+
+    for views, player in ((seen[0].split(6), "discriminator"), (seen[1:], "generator")):
+        w = generator.styles(generator.mapping(randomness.normal(f"{player} latents", 6, 4)))
+        real = generator.levels_of(players.real, lambda *_, player=player: noise(f"{player} real"))
+        fake = generator.levels(w, lambda *_, player=player: noise(player))
+        assert torch.equal(views[0], real)
+        assert torch.equal(views[1], fake)
+    d_real, d_fake = (players.discriminator(x) for x in (real, fake))  # (6, 3)
+    expected = torch.stack([LOSSES["relativistic"].generator(d_real[:, i], d_fake[:, i]) for i in range(3)]).mean()
+    torch.testing.assert_close(loss, expected)
+    assert "loss/level_consistency" not in parts
+
+
+@pytest.mark.parametrize("penalty", ["exact", "finite_difference"])
+def test_penalties_are_means_over_levels(penalty) -> None:
+    """D's slope at each level is w + 3 x² / 100: the first-order estimate is near it."""
+    players = LeveledPlayers(
+        "scaled", PLAIN.model_copy(update={"r1_gamma": 2.0, "penalty": penalty, "penalty_noise": 1e-2})
+    )
+    players.real = players.real.repeat(200, 1, 1, 1)
+    _, parts = players.discriminator_loss()
+    slope = players.discriminator.weight.detach() + 3 * players.generator.levels_of(players.real) ** 2 / 100
+    expected = slope.square().sum(dim=(2, 3, 4)).mean()
+    assert parts["loss/r1"].item() == pytest.approx(expected.item(), rel=1e-4 if penalty == "exact" else 0.1)
+
+
+def test_consistency_pulls_lower_levels_to_the_last_image_and_not_the_other_way() -> None:
+    players = LeveledPlayers("scaled", PLAIN.model_copy(update={"level_consistency": 7.0}))
+    loss, parts = players.generator_loss()
+    image = players.fakes("generator").double()
+    anchors = torch.stack(
+        [torch.stack([reference.blocky(x, side) for side in (4, 2)]) for x in image]
+    )  # (6, 2, 3, SIZE, SIZE)
+    factors = players.generator.factors.detach().double()[:2].view(-1, 1, 1, 1)
+    expected = ((factors - 1) * anchors).square().mean()
+    assert parts["loss/level_consistency"].item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(loss.detach(), parts["loss/generator"] + 7 * parts["loss/level_consistency"])
+
+    gradients = []
+    for weight in (7.0, 0.0):
+        again = LeveledPlayers("scaled", PLAIN.model_copy(update={"level_consistency": weight}))
+        gradients.append(torch.autograd.grad(again.generator_loss()[0], again.generator.factors)[0].double())
+    slope = 7 * (2 * (factors - 1) * anchors.square()).sum(dim=(0, 2, 3, 4)) / anchors.numel()
+    torch.testing.assert_close(gradients[0] - gradients[1], torch.cat([slope, torch.zeros(1)]), rtol=1e-4, atol=1e-6)

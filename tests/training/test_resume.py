@@ -54,7 +54,12 @@ def on_frozen_features(config: RunConfig) -> RunConfig:
     return with_model(config, generator, discriminator, replaced(config.objective, loss="hinge", energy=2.0))
 
 
-@pytest.mark.parametrize("recipe", [of_the_paper, with_first_order_penalty, on_frozen_features])
+def of_levels(config: RunConfig) -> RunConfig:
+    generator = replaced(config.model.generator, depth=2, num_levels=2)
+    return replaced(with_model(config, generator), training=replaced(config.training, gradient_clip=0.5))
+
+
+@pytest.mark.parametrize("recipe", [of_the_paper, with_first_order_penalty, on_frozen_features, of_levels])
 def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callable[[RunConfig], RunConfig]) -> None:
     config = recipe(tiny_run(store, horizontal_flip=True, lr_warmup_images=10))
     whole = vitgan.train(config, tmp_path / "whole")

@@ -10,6 +10,7 @@ from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
+from vitgan.presets import replaced
 from vitgan.training.blocks import compile_blocks
 from vitgan.training.config import TrainingConfig
 from vitgan.training.loop import Trainer
@@ -61,6 +62,27 @@ def assert_same(ours: tuple[dict, dict], theirs: tuple[dict, dict]) -> None:
 def test_micro_batches_make_the_update_of_the_whole_batch(tiny_model, objective, size: int, tmp_path) -> None:
     whole = trained(tiny_model, objective, tmp_path)
     assert_same(trained(tiny_model, objective, tmp_path, micro_batch_size=size), whole)
+
+
+@pytest.mark.parametrize("levels", ["summed", "scaled"])
+def test_micro_batches_draw_the_noise_of_the_whole_batchs_levels(tiny_model, levels: str, tmp_path) -> None:
+    generator = replaced(tiny_model.generator, num_levels=2, levels=levels)
+    model = replaced(tiny_model, resolution=16, generator=generator)
+    whole = trained(model, RELATIVISTIC, tmp_path)
+    assert_same(trained(model, RELATIVISTIC, tmp_path, micro_batch_size=2), whole)
+
+
+def test_longer_gradients_are_scaled_down_to_the_bound(tiny_model, tmp_path) -> None:
+    """Adam's first moments are the gradients that it was given; the log has the length before."""
+    said, left = trained(tiny_model, PAPER, tmp_path)
+    norms = {player: said[f"gradient_norm/{player}"] for player in ("discriminator", "generator")}
+    bound = sum(norms.values()) / 2  # between the two, so that one is clipped in the last of three steps
+    said, left = trained(tiny_model, PAPER, tmp_path, gradient_clip=bound)
+    for player in norms:
+        moments = [value for name, value in left.items() if name.startswith(player) and name.endswith("/exp_avg")]
+        length = torch.stack([moment.square().sum() for moment in moments]).sum().sqrt()
+        assert length.item() == pytest.approx(min(said[f"gradient_norm/{player}"], bound), rel=1e-4)
+    assert max(said[f"gradient_norm/{player}"] for player in norms) > bound
 
 
 @pytest.mark.parametrize("objective", [PAPER, RELATIVISTIC], ids=["paper", "relativistic"])

@@ -14,12 +14,15 @@ from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.presets import (
     FAST_OBJECTIVE,
     MODERN_STEPS,
+    gat_positions,
     modern,
     projected,
     relativistic,
     replaced,
+    scaled_levels,
     stylegan2,
     stylegan2d,
+    summed_levels,
     vanilla,
     with_model,
     with_projected_discriminator,
@@ -192,8 +195,14 @@ SUITES = {
         ),
         Suite(
             "modern",
-            "What does each later idea (GAT, R3GAN) add to ViTGAN, one on top of the other?",
-            {"vitgan": unchanged} | {f"+{name}": modern_row(n) for n, name in enumerate(MODERN_STEPS, start=1)},
+            "What does each later idea (GAT, R3GAN) add to ViTGAN, one on top of the other; then GAT's levels, or CAT's?",
+            {"vitgan": unchanged}
+            | {f"+{name}": modern_row(n) for n, name in enumerate(MODERN_STEPS, start=1)}
+            | {
+                "+positions": lambda base: gat_positions(modern(base)),
+                "+summed-levels": lambda base: summed_levels(gat_positions(modern(base))),
+                "+scaled-levels": lambda base: scaled_levels(gat_positions(modern(base))),
+            },
         ),
     )
 }

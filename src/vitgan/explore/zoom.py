@@ -21,9 +21,12 @@ def implicit_generator(generator: Generator) -> tuple[ViTGenerator, ImplicitPatc
     Raises:
         UserError: If it is not.
     """
-    if not isinstance(generator, ViTGenerator) or not isinstance(generator.pixel_mapping, ImplicitPatchDecoder):
-        raise UserError("this generator cannot zoom: only ViT generators with pixel_mapping inr are continuous")
-    return generator, generator.pixel_mapping
+    decoder = generator.continuous_decoder if isinstance(generator, ViTGenerator) else None
+    if not isinstance(generator, ViTGenerator) or decoder is None:
+        raise UserError(
+            "this generator cannot zoom: only ViT generators with pixel_mapping inr are continuous, without summed levels"
+        )
+    return generator, decoder
 
 
 @torch.inference_mode()

@@ -166,8 +166,7 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
 
 
 def _decoder(generator: Generator) -> ImplicitPatchDecoder | None:
-    decoder = generator.pixel_mapping if isinstance(generator, ViTGenerator) else None
-    return decoder if isinstance(decoder, ImplicitPatchDecoder) else None
+    return generator.continuous_decoder if isinstance(generator, ViTGenerator) else None
 
 
 def find_runtime(cache: Path, given: Path | None = None) -> Path:

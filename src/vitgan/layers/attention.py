@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, stacked
+from vitgan.layers.positions import rotated
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 
@@ -55,10 +56,16 @@ class AttentionConfig:
     """Project by 3×3 convolutions over the square token map (ViTGAN §3.2, v2). The class token, which has no place in the
     map, goes through the kernel's centre, as a map of one token with zero padding does."""
     num_prefix_tokens: int = 0
-    """Tokens before the map (the class token), needed by the convolutions only."""
+    """Tokens before the map (the class token), which have no place in it."""
     qk_norm: bool = False
     """Divide each head's query and key by their root mean square, with a learned scale (Henry et al. 2020; R3GAN's and GAT's
     way to keep the scores bounded)."""
+    key_bias: bool = False
+    """A bias of the keys. It cancels in plain scores and in distances, and counts only after QK-norm or rotation."""
+    initial_factor: float = 1.0
+    """Factor of the first weights of query, key and value."""
+    rotary: bool = False
+    """Turn each head's query and key by an angle that depends on the token's place in the square map."""
     kernel: AttentionKernel = "auto"
     """One of: "explicit" multiplies out the N×N weights and can be differentiated twice; "fused" never stores them, but has
     no second derivative; "auto" chooses by the number of tokens."""
@@ -72,22 +79,26 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads, self.kind, self.kernel = config.num_heads, config.kind, config.kernel
         self.convolutional_projection = config.convolutional_projection
-        self.num_prefix_tokens = config.num_prefix_tokens
+        self.num_prefix_tokens, self.rotary = config.num_prefix_tokens, config.rotary
         dim, head_dim = config.dim, config.dim // config.num_heads
         # [choice] Independent normalised tokens are 2 d_h apart (squared) under a projection of gain 1, so that every
         # token would attend to itself alone, exp(2 sqrt(d_h)) times as much as to another. This gain makes it exp(2).
         gains = {"qk": head_dim**-0.25, "v": 1.0} if config.kind == "l2" else {"q": 1.0, "k": 1.0, "v": 1.0}
 
         def projection(gain: float, bias: bool) -> nn.Module:
-            options = LayerOptions(bias=bias, gain=gain, equalized=config.equalized, weight_norm=config.weight_norm)
+            options = LayerOptions(
+                bias=bias,
+                gain=gain,
+                equalized=config.equalized,
+                weight_norm=config.weight_norm,
+                initial_factor=config.initial_factor,
+            )
             if config.convolutional_projection:
                 return EqualizedConv2d(dim, dim, 3, padding=1, **options)
             return EqualizedLinear(dim, dim, **options)
 
-        # A bias of all keys cancels in the distances, and adds the same to each score of a softmax, so there is none. (It
-        # would count under QK-norm, where it is left out as well [choice].)
         self.projections = nn.ModuleDict(
-            {name: projection(gain, name not in ("k", "qk")) for name, gain in gains.items()}
+            {name: projection(gain, config.key_bias or name not in ("k", "qk")) for name, gain in gains.items()}
         )
         self.q_norm = nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else None
         tied = config.kind == "l2" or not config.qk_norm
@@ -127,6 +138,9 @@ class SelfAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             tied, q = q is k, self.q_norm(_wide(q)).to(v.dtype)
             k = q if tied else self.k_norm(_wide(k)).to(v.dtype)
+        if self.rotary:
+            tied, q = q is k, rotated(q, self.num_prefix_tokens)
+            k = q if tied else rotated(k, self.num_prefix_tokens)
         return q, k, v
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:

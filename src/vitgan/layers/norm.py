@@ -19,12 +19,22 @@ class SelfModulatedLayerNorm(nn.Module):
     """
 
     def __init__(
-        self, dim: int, style_dim: int, equalized: bool = True, normalization: Normalization = "layer"
+        self,
+        dim: int,
+        style_dim: int,
+        equalized: bool = True,
+        normalization: Normalization = "layer",
+        initial_factor: float = 1.0,
     ) -> None:
+        """Builds the layer; `initial_factor` multiplies the first weights of gamma and beta."""
         super().__init__()
         self.dim, self.normalization = dim, normalization
-        self.gamma = EqualizedLinear(style_dim, dim, bias_init=1.0, equalized=equalized)
-        self.beta = EqualizedLinear(style_dim, dim, equalized=equalized) if normalization == "layer" else None
+
+        def affine(bias: float) -> EqualizedLinear:
+            return EqualizedLinear(style_dim, dim, bias_init=bias, equalized=equalized, initial_factor=initial_factor)
+
+        self.gamma = affine(1.0)
+        self.beta = affine(0.0) if normalization == "layer" else None
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         """h (B, N, dim), w (B, style_dim) -> (B, N, dim); statistics in float32."""

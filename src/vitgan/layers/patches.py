@@ -1,13 +1,11 @@
-"""From images to tokens and back: overlapping patches, positions, Fourier features, un-patching."""
+"""From images to tokens and back: overlapping patches, un-patching."""
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.layers.linear import EqualizedLinear, normal_
-from vitgan.layers.precision import full_precision
+from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.spectral import WeightNorm
 
 
@@ -47,46 +45,6 @@ def fine_detail(images: Tensor) -> Tensor:
     x = F.pad(images, (1, 1, 1, 1), mode="replicate")
     rows = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
     return images - (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
-
-
-class FourierFeatures(nn.Module):
-    """sin(W p + b) of positions p in [-1, 1]²: E_pos of tokens and E_fou of pixels (ViTGAN §3.3).
-
-    W and b are learned. [choice] W starts normal with standard deviation `frequency` radians per unit of position and b
-    uniform over the circle; the paper does not state the initialisation.
-    """
-
-    def __init__(self, dim: int, frequency: float) -> None:
-        super().__init__()
-        self.frequency = frequency
-        self.weight = nn.Parameter(torch.empty(dim, 2))
-        self.bias = nn.Parameter(torch.empty(dim))
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        normal_(self.weight)
-        self.bias.uniform_(-1, 1).mul_(math.pi)
-
-    def forward(self, positions: Tensor) -> Tensor:
-        """(..., 2) in [-1, 1] -> (..., dim) in [-1, 1], float32."""
-        with full_precision(positions):
-            weight, bias = self.weight.to(positions.dtype), self.bias.to(positions.dtype)
-            return torch.sin(F.linear(positions, weight * self.frequency, bias))
-
-    def extra_repr(self) -> str:
-        return f"dim={self.weight.shape[0]}, frequency={self.frequency}"
-
-
-def grid_positions(size: int, device: torch.device | str | None = None) -> Tensor:
-    """Centres of a size×size grid of cells over [-1, 1]²: (size², 2), float32, row-major, (x, y) each.
-
-    Cell centres, not corners: the positions of a finer grid then lie evenly inside those of a coarser one, which is what
-    rendering an implicit patch at a higher resolution needs.
-    """
-    centres = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    return torch.stack([x, y], dim=-1).flatten(0, 1)
 
 
 def unpatch(patches: Tensor, grid_size: int) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, ModulatedLinear
-from vitgan.layers.patches import FourierFeatures, grid_positions, unpatch
+from vitgan.layers.patches import unpatch
+from vitgan.layers.positions import FourierFeatures, grid_positions
 from vitgan.layers.precision import full_precision
 from vitgan.layers.resample import ModulatedConv2d, leaky_relu
 

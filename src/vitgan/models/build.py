@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
+from vitgan.errors import UserError
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
+from vitgan.models.scaled_discriminator import ScaledDiscriminator
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorConfig
@@ -59,6 +61,18 @@ class ModelConfig(ImageSpec):
     conditional: bool = False
     """Train both on class labels; the number of classes is taken from the images."""
 
+    @property
+    def num_levels(self) -> int:
+        """Images of rising level that D is shown (`vitgan.models.levels`)."""
+        return self.generator.num_levels if isinstance(self.generator, ViTGeneratorConfig) else 1
+
+    @property
+    def scaled_levels(self) -> bool:
+        """Whether they are of several resolutions."""
+        return (
+            self.num_levels > 1 and isinstance(self.generator, ViTGeneratorConfig) and self.generator.levels == "scaled"
+        )
+
     def generator_spec(self) -> GeneratorSpec:
         """The generator's part."""
         return GeneratorSpec(**{name: getattr(self, name) for name in GeneratorSpec.model_fields})
@@ -84,16 +98,31 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
 
 
 def build_discriminator(config: ModelConfig, seed: int = 0, device: str = "cpu") -> Discriminator:
-    """A new discriminator; arguments as in `build_generator`."""
-    sizes = (config.resolution, config.channels, config.num_classes)
+    """A new discriminator, of all levels that the generator has; arguments as in `build_generator`.
+
+    Raises:
+        UserError: If sizes do not fit, or this kind cannot judge levels.
+    """
+    num_levels, scaled = config.num_levels, config.scaled_levels
+    sizes = (config.resolution, config.channels * (1 if scaled else num_levels), config.num_classes)
     with _seeded(seed), torch.device(device):
         match config.discriminator:
             case ViTDiscriminatorConfig():
-                return ViTDiscriminator(config.discriminator, *sizes)
-            case StyleGAN2DiscriminatorConfig():
-                return StyleGAN2Discriminator(config.discriminator, *sizes)
-            case ProjectedDiscriminatorConfig():
-                return ProjectedDiscriminator(config.discriminator, *sizes)
+                network = ViTDiscriminator(config.discriminator, *sizes)
+                discriminator = ScaledDiscriminator(network, num_levels) if scaled else network
+            case StyleGAN2DiscriminatorConfig() if not scaled:
+                discriminator = StyleGAN2Discriminator(config.discriminator, *sizes)
+            case ProjectedDiscriminatorConfig() if num_levels == 1:
+                discriminator = ProjectedDiscriminator(config.discriminator, *sizes)
+            case other:
+                levels = "scaled levels" if scaled else "levels"
+                raise UserError(
+                    f"a discriminator of kind {other.kind} cannot judge {levels}: set generator.num_levels to 1, or take "
+                    "one of kind vit",
+                    "model.generator.num_levels",
+                )
+    discriminator.num_levels = num_levels
+    return discriminator
 
 
 @contextmanager

@@ -31,13 +31,12 @@ def model_costs(config: ModelConfig) -> tuple[Costs, Costs]:
     labels = torch.zeros(batch, dtype=torch.long, device="meta") if config.num_classes else None
 
     def generate(count: int) -> Tensor:
-        return generator(
-            torch.empty(count, generator.z_dim, device="meta"), labels[:count] if labels is not None else None
-        )
+        z = torch.empty(count, generator.z_dim, device="meta")
+        return generator.levels(generator.styles(generator.mapping(z, labels[:count] if labels is not None else None)))
 
     def judge(count: int) -> Tensor:
         images = torch.empty(count, config.channels, config.resolution, config.resolution, device="meta")
-        return discriminator(images, labels[:count] if labels is not None else None)
+        return discriminator(generator.levels_of(images), labels[:count] if labels is not None else None)
 
     def costs(module: torch.nn.Module, run: Callable[[int], object]) -> Costs:
         one, two = _measure(run, 1), _measure(run, batch)

@@ -13,7 +13,10 @@ class Discriminator(nn.Module, ABC):
         resolution: Height and width of the images in pixels.
         channels: 1 (grey) or 3 (RGB).
         num_classes: Number of classes of a conditional model, 0 for an unconditional one.
+        num_levels: Images of rising level that it is shown of each (`vitgan.models.levels`).
     """
+
+    num_levels: int = 1
 
     def __init__(self, resolution: int, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -23,7 +26,7 @@ class Discriminator(nn.Module, ABC):
     def forward(
         self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Images (B, C, H, W) in [-1, 1] -> logits (B,) or (B, N), float32.
+        """Images (B, C, H, W) in [-1, 1], or their levels (B, N, C, H, W) -> logits (B,) or (B, K), float32.
 
         Args:
             images: What to judge.
@@ -35,6 +38,11 @@ class Discriminator(nn.Module, ABC):
         """
 
     def attention_maps(self, images: Tensor) -> list[Tensor]:
-        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each. Classes make no difference."""
+        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each. Classes make no difference.
+
+        A discriminator of levels sees the image in each, without noise.
+        """
+        if self.num_levels > 1:
+            images = images.unsqueeze(1).expand(-1, self.num_levels, -1, -1, -1)
         labels = torch.zeros(len(images), dtype=torch.long, device=images.device) if self.num_classes else None
         return self(images, labels, return_attention=True)[1]

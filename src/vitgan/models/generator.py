@@ -57,6 +57,7 @@ class Generator(nn.Module, ABC):
         z_dim: Size of a latent, standard normal.
         w_dim: Size of a style.
         num_styles: How many places of the synthesis take a style; mixing gives them different ones.
+        num_levels: Images of rising level that D is shown; the last is the image (`vitgan.models.levels`).
         patch_size: Of the patches that the image is made of, whose borders may show; 4 where there are none.
         w_mean: Mean style (w_dim,), a buffer; see `update_w_mean`.
         spec: What `build_generator` built it from.
@@ -67,6 +68,7 @@ class Generator(nn.Module, ABC):
     class_counts: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
     patch_size: int = 4
+    num_levels: int = 1
 
     def __init__(
         self, resolution: int, channels: int, num_classes: int, z_dim: int, w_dim: int, num_styles: int
@@ -92,6 +94,17 @@ class Generator(nn.Module, ABC):
         `noise` draws the per-pixel noise of generators that have one (StyleGAN2); None takes their fixed noise, so
         that the image is a function of w alone.
         """
+
+    def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
+        """w (B, num_styles, w_dim) -> what D is shown: images (B, C, H, W), or all levels (B, N, C, H, W) if there are more.
+
+        `noise` draws what is added to levels, besides that of `synthesis`; None adds none.
+        """
+        return self.synthesis(w, noise)
+
+    def levels_of(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        """Real images (B, C, H, W) as `levels` has fakes."""
+        return images
 
     def styles(self, w: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
         """One style for all places: w (B, w_dim) -> (B, num_styles, w_dim), pulled towards the mean by `truncation`.

@@ -106,7 +106,7 @@ class StyleGAN2Discriminator(Discriminator):
         Args:
             config: Sizes.
             resolution: Height and width of the images, a power of two from 8.
-            channels: 1 or 3.
+            channels: Of the images, of all levels together.
             num_classes: Classes of a conditional model, 0 for an unconditional one.
 
         Raises:
@@ -137,6 +137,7 @@ class StyleGAN2Discriminator(Discriminator):
         Images share their minibatch statistics with the neighbours of their group: images 0 .. g - 1 of a set are its
         first group, and so on; its last group may be smaller.
         """
+        images = images.flatten(1, -3)  # levels are channels
         x = self.from_rgb(images).contiguous(memory_format=torch.channels_last)  # (B, width, H, W)
         x = leaky_relu(x)  #                                                       (B, width, H, W)
         for block in self.blocks:

@@ -11,7 +11,8 @@ from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionK
 from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.mlp import Mlp, MlpKind
 from vitgan.layers.norm import Normalization, plain_norm
-from vitgan.layers.patches import FourierFeatures, OverlappingPatchEmbedding, fine_detail, grid_positions
+from vitgan.layers.patches import OverlappingPatchEmbedding, fine_detail
+from vitgan.layers.positions import grid_positions, position_features
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 from vitgan.models.discriminator import Discriminator
@@ -44,8 +45,12 @@ class ViTDiscriminatorConfig(Config):
     """Spectral normalisation of every projection and MLP weight: improved ("isn"), plain ("sn") or "none"."""
     convolutional_projection: bool = False
     """Query, key and value by 3×3 convolutions over the token map (paper, v2)."""
+    positions: Literal["sine", "sincos", "none"] = "sine"
+    """Features of a patch's place: learned sines (the paper's), fixed sines and cosines, or none (GAT's)."""
+    rotary: bool = False
+    """Rotary positions in attention besides (GAT's); the class token has no place and stays as it is."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1]. [choice]"""
+    """Initial standard deviation of the learned sines' frequencies, radians per unit of [-1, 1]. [choice]"""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""
     normalization: Normalization = "layer"
@@ -56,6 +61,12 @@ class ViTDiscriminatorConfig(Config):
     """RMSNorm of each head's query and key (GAT's)."""
     layer_scale: float | None = Field(default=None, gt=0)
     """Initial learned factor of each residual branch (GAT's is 0.1); None has none."""
+    key_bias: bool = False
+    """A bias of attention's keys (GAT's)."""
+    attention_init: float = Field(default=1.0, gt=0)
+    """Factor of the first weights of query, key and value; GAT's is 0.707, Xavier's over the three."""
+    class_token_init: float = Field(default=1.0, gt=0)
+    """Standard deviation of the class token's first values; GAT's is 0.02."""
     attention_kernel: AttentionKernel = "auto"
     """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
 
@@ -81,6 +92,9 @@ class DiscriminatorBlock(nn.Module):
                 config.convolutional_projection,
                 num_prefix_tokens=1,
                 qk_norm=config.qk_norm,
+                key_bias=config.key_bias,
+                initial_factor=config.attention_init,
+                rotary=config.rotary,
                 kernel=config.attention_kernel,
             )
         )
@@ -115,9 +129,9 @@ class ViTDiscriminator(Discriminator):
 
         Raises:
             UserError: If the patch does not divide the resolution, the heads the width, the overlap exceeds the patch,
-                or the MLP has no width.
+                the MLP has no width, or positions do not fit the width.
         """
-        check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution)
+        check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
         check_mlp("discriminator", config.dim, config.mlp_ratio, config.mlp)
         if config.overlap_pixels > config.patch_size:
             raise UserError(
@@ -136,7 +150,11 @@ class ViTDiscriminator(Discriminator):
             weight_norm,
             equalized,
         )
-        self.position_embedding = FourierFeatures(dim, config.position_frequency)
+        self.position_embedding = (
+            position_features("discriminator", config.positions, dim, config.position_frequency, self.grid_size)
+            if config.positions != "none"
+            else None
+        )
         self.class_token = nn.Parameter(torch.empty(dim))
         self.reset_parameters()
         self.blocks = nn.ModuleList(DiscriminatorBlock(config) for _ in range(config.depth))
@@ -150,14 +168,17 @@ class ViTDiscriminator(Discriminator):
         )
 
     def reset_parameters(self) -> None:
-        normal_(self.class_token)
+        normal_(self.class_token, self.config.class_token_init)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim)."""
+        """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim). Levels are channels."""
+        images = images.flatten(1, -3)
         if self.config.fine_detail:
             images = torch.cat([images, self.config.fine_detail * fine_detail(images)], dim=1)  # (B, 2C, H, W)
-        positions = grid_positions(self.grid_size, images.device).to(self.position_embedding.weight.dtype)
-        patches = self.patch_embedding(images) + self.position_embedding(positions)  # (B, L, dim)
+        patches = self.patch_embedding(images)  #                       (B, L, dim)
+        if self.position_embedding is not None:
+            positions = grid_positions(images.shape[-1] // self.config.patch_size, images.device).to(images.dtype)
+            patches = patches + self.position_embedding(positions)  #   (B, L, dim)
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
 
     def forward(

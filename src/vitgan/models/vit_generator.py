@@ -3,9 +3,11 @@
 Positions in, transformer blocks that the latent modulates, patches out.
 """
 
+from itertools import accumulate
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -14,14 +16,15 @@ from vitgan.layers.attention import AttentionConfig, AttentionKernel, SelfAttent
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
 from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm, pixel_norm
-from vitgan.layers.patches import FourierFeatures, grid_positions
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
     ImplicitPatchDecoder,
     LinearPatchDecoder,
     ShufflePatchDecoder,
 )
+from vitgan.layers.positions import Positions, grid_positions, position_features
 from vitgan.models.generator import Generator, Noise
+from vitgan.models.levels import LevelKind, shown
 from vitgan.models.mapping import MappingNetwork
 from vitgan.schema import Config
 
@@ -60,11 +63,20 @@ class ViTGeneratorConfig(Config):
     inr_dim: int = Field(default=384, ge=1)
     """Fourier features and hidden width of the implicit decoder, first width of the convolutional one, width of
     the shuffled one [choice]."""
+    positions: Positions = "sine"
+    """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
+    rotary: bool = False
+    """Rotary positions in attention besides (GAT's)."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the token positions' frequencies, radians per unit of [-1, 1]. [choice] Larger ones
+    """Initial standard deviation of the learned sines' frequencies, radians per unit of [-1, 1]. [choice] Larger ones
     make neighbouring tokens strangers, and the images of the first hours noise (docs/results/recipes.md)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
     """The same for pixel positions inside a patch [choice]."""
+    num_levels: int = Field(default=1, ge=1)
+    """Images that D is shown of each: one after every such part of the depth, the last at the end; GAT's is 4."""
+    levels: LevelKind = "summed"
+    """Heads summed up, each level with less noise, all in D's channels (GAT's); or each level an image of twice the
+    resolution of the one before, which D judges on its own (CAT's)."""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""
     normalization: Normalization = "layer"
@@ -75,6 +87,16 @@ class ViTGeneratorConfig(Config):
     """RMSNorm of each head's query and key (GAT's)."""
     gated: bool = False
     """Multiply each residual branch by gate(w) (GAT's); needs latent_mapping sln."""
+    gate_bias: float = 1.0
+    """What gates start near; GAT's is 0, which leaves each block out at first."""
+    modulation_silu: bool = False
+    """SiLU of w before it modulates anything (GAT's)."""
+    modulation_init: float = Field(default=1.0, gt=0)
+    """Factor of the first weights of gamma and beta; GAT's is 0.1."""
+    key_bias: bool = False
+    """A bias of attention's keys (GAT's)."""
+    attention_init: float = Field(default=1.0, gt=0)
+    """Factor of the first weights of query, key and value; GAT's is 0.707, Xavier's over the three."""
     attention_kernel: AttentionKernel = "auto"
     """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
 
@@ -88,14 +110,22 @@ class GeneratorBlock(nn.Module):
         self.norm1 = block_norm(config)
         self.attention = SelfAttention(
             AttentionConfig(
-                dim, config.num_heads, equalized=equalized, qk_norm=config.qk_norm, kernel=config.attention_kernel
+                dim,
+                config.num_heads,
+                equalized=equalized,
+                num_prefix_tokens=1 if config.latent_mapping == "prepend" else 0,
+                qk_norm=config.qk_norm,
+                key_bias=config.key_bias,
+                initial_factor=config.attention_init,
+                rotary=config.rotary,
+                kernel=config.attention_kernel,
             )
         )
         self.norm2 = block_norm(config)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
-        # [choice] Weights a tenth as large (GAT's gain): gates start near 1, and a gated block almost as a plain one.
+        # Weights a tenth as large (GAT's gain): with a bias of 1 [choice] a gated block starts almost as a plain one.
         self.gates = (
-            EqualizedLinear(config.w_dim, 2 * dim, bias_init=1.0, equalized=equalized, initial_factor=0.1)
+            EqualizedLinear(config.w_dim, 2 * dim, bias_init=config.gate_bias, equalized=equalized, initial_factor=0.1)
             if config.gated
             else None
         )
@@ -114,7 +144,9 @@ class GeneratorBlock(nn.Module):
 def block_norm(config: ViTGeneratorConfig) -> nn.Module:
     """The norm that the latent mapping asks for."""
     if config.latent_mapping == "sln":
-        return SelfModulatedLayerNorm(config.dim, config.w_dim, config.equalized_lr, config.normalization)
+        return SelfModulatedLayerNorm(
+            config.dim, config.w_dim, config.equalized_lr, config.normalization, config.modulation_init
+        )
     return UnmodulatedNorm(config.dim, config.normalization)
 
 
@@ -125,12 +157,19 @@ class ViTGenerator(Generator):
         """Builds and initialises the generator (weights from torch's global generator).
 
         Raises:
-            UserError: If the patch does not divide the resolution, the heads the width, or the MLP has no width.
+            UserError: If the patch does not divide the resolution, the heads the width, the MLP has no width, positions do
+                not fit the width, or there are more levels than blocks.
         """
-        check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution)
+        check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
         check_mlp("generator", config.dim, config.mlp_ratio, config.mlp)
         if config.gated and config.latent_mapping != "sln":
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
+        if config.num_levels > config.depth:
+            raise UserError(
+                f"generator.num_levels {config.num_levels} is more than generator.depth {config.depth}: each level needs a "
+                "block",
+                "model.generator.num_levels",
+            )
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
         # With latent tokens a style carries the latent itself behind w.
@@ -143,7 +182,9 @@ class ViTGenerator(Generator):
         self.mapping_network = MappingNetwork(
             config.z_dim, config.w_dim, config.mapping_layers, config.mapping_lr_multiplier, num_classes, equalized
         )
-        self.position_embedding = FourierFeatures(config.dim, config.position_frequency)
+        self.position_embedding = position_features(
+            "generator", config.positions, config.dim, config.position_frequency, self.grid_size
+        )
         self.latent_embedding = (
             None if config.latent_mapping == "sln" else EqualizedLinear(config.w_dim, config.dim, equalized=equalized)
         )
@@ -155,6 +196,11 @@ class ViTGenerator(Generator):
         self.blocks = nn.ModuleList(GeneratorBlock(config) for _ in range(config.depth))
         self.norm = block_norm(config)
         self.pixel_mapping = self._decoder(channels)
+        # The lower levels' heads: those above are the last level's.
+        self.num_levels = config.num_levels
+        self.level_ends = [level * config.depth // config.num_levels for level in range(1, config.num_levels + 1)]
+        self.level_norms = nn.ModuleList(block_norm(config) for _ in range(config.num_levels - 1))
+        self.level_mappings = nn.ModuleList(self._decoder(channels) for _ in range(config.num_levels - 1))
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         w = self.mapping_network(z, labels)
@@ -165,35 +211,78 @@ class ViTGenerator(Generator):
 
         Args:
             w: Styles.
-            noise: Not used: this generator has no noise.
+            noise: Not used: only levels have noise.
             zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
         """
-        y, _ = self.tokens(w)  #                                    (B, L, dim)
-        if isinstance(self.pixel_mapping, ImplicitPatchDecoder):
-            return self.pixel_mapping(y, zoom)  #                   (B, C, zoom · H, zoom · W)
-        if zoom != 1:
-            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
-        if isinstance(self.pixel_mapping, ConvolutionalPatchDecoder):
-            return self.pixel_mapping(y, w[:, -1, : self.config.w_dim])  # (B, C, H, W)
-        return self.pixel_mapping(y)  #                             (B, C, H, W)
+        ends, _ = self.hidden(w)  #                                 (B, N, dim) a level
+        if self.config.levels == "scaled":
+            return self.head(-1, ends[-1], w, zoom)  #              (B, C, zoom · H, zoom · W)
+        return list(accumulate(self.heads(ends, w, zoom)))[-1]  #   (B, C, zoom · H, zoom · W)
 
-    def tokens(self, w: Tensor, return_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Patch embeddings y (B, L, dim) of styles w (B, num_styles, w_dim).
+    def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
+        if self.num_levels == 1:
+            return self.synthesis(w)
+        images = self.heads(self.hidden(w)[0], w)  #                (B, C, H, W) a level
+        summed = self.config.levels == "summed"
+        return shown(torch.stack(list(accumulate(images) if summed else images), dim=1), self.config.levels, noise)
+
+    def levels_of(self, images: Tensor, noise: Noise | None = None) -> Tensor:
+        if self.num_levels == 1:
+            return images
+        return shown(images.unsqueeze(1).expand(-1, self.num_levels, -1, -1, -1), self.config.levels, noise)
+
+    def hidden(self, w: Tensor, return_attention: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """Tokens (B, N, dim) at the end of each level, of styles w (B, num_styles, w_dim).
 
         With `return_attention` also the weights of each block (B, heads, N, N), N = L, or 1 + L with a latent token first.
         """
-        maps = []
+        ends, maps = [], []
         h = self.embed(w[:, 0])  #                                  (B, N, dim)
-        w = w[..., : self.config.w_dim]
+        w = self.modulation(w)
         for index, block in enumerate(self.blocks):
             h, weights = block(h, w[:, min(index, self.num_styles - 1)], return_attention)  # (B, N, dim)
             maps.append(weights)
-        y = self.norm(h, w[:, -1])[:, -(self.grid_size**2) :]  #    (B, L, dim)
-        return y, maps if return_attention else []
+            if index + 1 in self.level_ends:
+                ends.append(h)
+        return ends, maps if return_attention else []
+
+    def tokens(self, w: Tensor, return_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Patch embeddings y (B, L, dim) of the last level, and the weights as in `hidden`."""
+        ends, maps = self.hidden(w, return_attention)
+        return self.norm(ends[-1], self.modulation(w[:, -1]))[:, -(self.grid_size**2) :], maps
+
+    def modulation(self, w: Tensor) -> Tensor:
+        """What modulates: styles w (..., w_dim) without the latent behind them, and through SiLU if the model has it."""
+        w = w[..., : self.config.w_dim]
+        return F.silu(w) if self.config.modulation_silu else w
+
+    def heads(self, ends: list[Tensor], w: Tensor, zoom: int = 1) -> list[Tensor]:
+        """What each level's head makes of its tokens: (B, C, zoom · H, zoom · W) a level."""
+        return [self.head(level, h, w, zoom) for level, h in enumerate(ends)]
+
+    def head(self, level: int, h: Tensor, w: Tensor, zoom: int = 1) -> Tensor:
+        """One level's image of its tokens h (B, N, dim), with the style of the block that comes next, or the last."""
+        norm = [*self.level_norms, self.norm][level]
+        decoder = [*self.level_mappings, self.pixel_mapping][level]
+        w = self.modulation(w[:, min(self.level_ends[level], self.num_styles - 1)])
+        y = norm(h, w)[:, -(self.grid_size**2) :]  #                (B, L, dim)
+        if isinstance(decoder, ImplicitPatchDecoder):
+            return decoder(y, zoom)  #                              (B, C, zoom · H, zoom · W)
+        if zoom != 1:
+            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
+        if isinstance(decoder, ConvolutionalPatchDecoder):
+            return decoder(y, w)  #                                 (B, C, H, W)
+        return decoder(y)  #                                        (B, C, H, W)
+
+    @property
+    def continuous_decoder(self) -> ImplicitPatchDecoder | None:
+        """The decoder whose patches, of `tokens`, are the whole image at any density of pixels; None if there is none."""
+        alone = self.num_levels == 1 or self.config.levels == "scaled"
+        return self.pixel_mapping if alone and isinstance(self.pixel_mapping, ImplicitPatchDecoder) else None
 
     def embed(self, w: Tensor) -> Tensor:
         """h_0: positions, and w where the latent mapping puts it: w (B, w_dim) -> (B, L, dim), or (B, 1 + L, dim)."""
-        positions = grid_positions(self.grid_size, w.device).to(self.position_embedding.weight.dtype)  # (L, 2)
+        positions = grid_positions(self.grid_size, w.device).to(w.dtype)  # (L, 2)
         h = self.position_embedding(positions).expand(w.shape[0], -1, -1)  # (B, L, dim)
         w, z = w.split([self.config.w_dim, w.shape[1] - self.config.w_dim], dim=1)
         if self.token_embedding is not None:
@@ -216,11 +305,11 @@ class ViTGenerator(Generator):
                 return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
 
 
-def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolution: int) -> None:
+def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolution: int, rotary: bool) -> None:
     """Refuses sizes that do not fit.
 
     Raises:
-        UserError: If the patch does not divide the resolution, or the heads the width.
+        UserError: If the patch does not divide the resolution, or the heads the width, or a head cannot be rotated.
     """
     if resolution % patch_size:
         raise UserError(
@@ -230,6 +319,11 @@ def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolu
     if dim % num_heads:
         raise UserError(
             f"{name}.num_heads {num_heads} does not divide {name}.dim {dim}: choose a number of heads that does"
+        )
+    if rotary and dim // num_heads % 4:
+        raise UserError(
+            f"{name}.rotary turns pairs of channels in two directions, so {name}.dim / {name}.num_heads must be a multiple "
+            f"of 4, and is {dim // num_heads}: change one of the two"
         )
 
 

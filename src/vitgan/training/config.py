@@ -35,6 +35,8 @@ class TrainingConfig(Config):
     """D's, where it differs."""
     adam_beta1: float = Field(default=0.0, ge=0, lt=1)
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Longest gradient of an update; longer ones are scaled down to it. GAT's is 1; None clips nothing."""
     lr_warmup_images: int = Field(default=0, ge=0)
     """The learning rate rises linearly from 0 over this many images."""
     lr_decay: float = Field(default=0.0, ge=0, le=1)

@@ -2,11 +2,12 @@
 
     L_D = adversarial + λ_r (D(x) - D(T(x)))² + λ_f (D(G(z)) - D(T(G(z))))²            bCR (ViTGAN §3.2)
           + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
-    L_G = adversarial + path length
+    L_G = adversarial + path length + ||G_i(z) - G_N(z) brought down to level i||²        of levels i < N (CAT)
 
-x is a real image, G(z) a fake one, T is DiffAugment, one T for each image of a step. With `diffaugment` the adversarial
-terms see T(x) and T(G(z)), else x and G(z). R1 and R2 are taken at the images themselves, through the augmentation, as in
-StyleGAN2-ADA, R3GAN and GAT. A lazy term comes every k-th step and weighs k times as much.
+x is a real image, G(z) a fake one, T is DiffAugment, one T for each image of a step. Where G has levels, x and G(z) are all
+of them (`vitgan.models.levels`). With `diffaugment` the adversarial terms see T(x) and T(G(z)), else x and G(z). R1 and R2
+are taken at the images themselves, through the augmentation, as in StyleGAN2-ADA, R3GAN and GAT. A lazy term comes every
+k-th step and weighs k times as much.
 """
 
 from collections.abc import Callable
@@ -26,10 +27,11 @@ from vitgan.losses import (
     gradient_penalty,
     interpolation_penalty,
     lecam,
+    level_consistency,
     path_lengths,
 )
 from vitgan.models.discriminator import Discriminator
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, Noise
 from vitgan.models.projected_discriminator import ProjectedDiscriminator
 from vitgan.schema import Config
 from vitgan.training.randomness import StepRandomness
@@ -67,6 +69,9 @@ class ObjectiveConfig(Config):
     energy: float = Field(default=0.0, ge=0)
     """Weight of the energy distance between fakes and real images in frozen features, in G's loss [choice]: it asks for
     variety within a class. Needs a projected D. It compares the images of a micro-batch, or of a process's share."""
+    level_consistency: float = Field(default=0.0, ge=0)
+    """Weight of the pull of each lower level towards the last image at its resolution, in G's loss: CAT's term for scaled
+    levels; it states neither weight nor distance [choice: the mean square]."""
     path_length: float = Field(default=0.0, ge=0)
     """Weight of StyleGAN2's path length regularisation of G, customarily 2."""
     path_length_interval: int = Field(default=4, ge=1)
@@ -148,6 +153,7 @@ class Objective(nn.Module):
         # Draw and augment. What D sees: the adversarial images, then those that regularisers compare them with.
         with torch.no_grad():
             fake = self.fakes("discriminator", generator, labels, len(real), randomness).to(real.dtype)
+            real = generator.levels_of(real, noise_of("discriminator real", randomness))
         x_real, x_fake = real.detach().requires_grad_(r1 and exact), fake.detach().requires_grad_(r2 and exact)
         views = {
             "real": self.seen("discriminator real", x_real, randomness),
@@ -162,7 +168,7 @@ class Objective(nn.Module):
         if r2 and not exact:
             views["fake_noisy"] = self.seen("discriminator fake", self.noisy("fake", fake, randomness), randomness)
         if wgan_gp:
-            share = randomness.uniform("interpolation", len(real)).view(-1, 1, 1, 1)
+            share = randomness.uniform("interpolation", len(real)).view(-1, *[1] * (real.ndim - 1))
             views["mixed"] = views["real"].lerp(views["fake"], share).detach().requires_grad_()
 
         # D, on all of them at once.
@@ -204,6 +210,7 @@ class Objective(nn.Module):
         d_real = None
         if adversarial.generator_sees_real:
             with torch.no_grad():
+                real = generator.levels_of(real, noise_of("generator real", randomness))
                 d_real = discriminator(self.seen("generator real", real, randomness), labels)
         seen, energy = self.seen("generator fake", fake, randomness), None
         if config.energy:
@@ -222,6 +229,10 @@ class Objective(nn.Module):
         if energy is not None:
             parts["loss/energy"] = energy
             loss = loss + config.energy * energy
+        if config.level_consistency:
+            anchor = generator.levels_of(fake[:, -1].detach())
+            parts["loss/level_consistency"] = level_consistency(fake, anchor)
+            loss = loss + config.level_consistency * parts["loss/level_consistency"]
         if config.path_length and step % config.path_length_interval == 0:
             parts["loss/path_length"] = self.path_length(generator, labels, max(len(real) // 2, 1), randomness)
             loss = loss + config.path_length_interval * config.path_length * parts["loss/path_length"]
@@ -230,7 +241,7 @@ class Objective(nn.Module):
     def fakes(
         self, purpose: str, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness
     ) -> Tensor:
-        """New fakes (count, C, H, W)."""
+        """New fakes (count, C, H, W), or all their levels (count, N, C, H, W)."""
         z = randomness.normal(f"{purpose} latents", count, generator.z_dim)
         w = generator.styles(generator.mapping(z, labels))  # (count, num_styles, w_dim)
         if self.config.style_mixing and generator.num_styles > 1:
@@ -241,7 +252,7 @@ class Objective(nn.Module):
             first = torch.where(draws[:, 1] < self.config.style_mixing, first, generator.num_styles)
             later = torch.arange(generator.num_styles, device=z.device) >= first.unsqueeze(1)
             w = torch.where(later.unsqueeze(2), generator.styles(generator.mapping(z, labels)), w)
-        return generator.synthesis(w, lambda place, *shape: randomness.normal(f"{purpose} noise {place}", *shape))
+        return generator.levels(w, noise_of(purpose, randomness))
 
     def augmented(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """T(x) (B, C, H, W): in one step the same T for the same purpose."""
@@ -287,6 +298,11 @@ class Objective(nn.Module):
         with torch.no_grad():
             self.path_average.lerp_(self.mean_over_processes(lengths.mean()), 0.01)
         return (lengths - self.path_average).square().mean()
+
+
+def noise_of(purpose: str, randomness: StepRandomness) -> Noise:
+    """Standard normal numbers for places of a generator."""
+    return lambda place, *shape: randomness.normal(f"{purpose} noise {place}", *shape)
 
 
 def judge(discriminator: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:

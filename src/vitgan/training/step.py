@@ -79,7 +79,7 @@ class GanStep:
         return parts
 
     def _update(self, module: nn.Module, optimizer: Optimizer, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:
-        """Gradients, average over processes, verdict, Adam; returns the loss's parts and the gradient's norm.
+        """Gradients, average over processes, verdict, clipping, Adam; returns the loss's parts and the norm before clipping.
 
         A bad update leaves weights and running means as they were.
         """
@@ -89,6 +89,8 @@ class GanStep:
         suspicion = self._average_over_processes(gradients, suspicion)
         norm = torch.nn.utils.get_total_norm(gradients)
         bad = self.guard.verdict(norm, suspicion)
+        if self.config.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(module.parameters(), self.config.gradient_clip, norm)
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,46 @@
+"""A discriminator that judges the image of each level at its own resolution (CAT), by one ViT."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.levels import halvings_of
+from vitgan.models.vit_discriminator import ViTDiscriminator
+
+
+class ScaledDiscriminator(Discriminator):
+    """Levels -> a logit for each. Levels share the ViT's weights [choice], and their tokens never meet."""
+
+    def __init__(self, network: ViTDiscriminator, num_levels: int) -> None:
+        """Takes a discriminator of the last level's images.
+
+        Raises:
+            UserError: If the first level is too small for a patch, or does not consist of whole ones.
+        """
+        super().__init__(network.resolution, network.channels, network.num_classes)
+        self.network = network
+        patch_size, smallest = network.config.patch_size, network.resolution / 2 ** (num_levels - 1)
+        if smallest % patch_size:
+            raise UserError(
+                f"generator.num_levels {num_levels} makes the first level {smallest:g} pixels wide, no multiple of "
+                f"discriminator.patch_size {patch_size}: choose fewer levels or smaller patches",
+                "model.generator.num_levels",
+            )
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The network's."""
+        return self.network.blocks
+
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Levels (B, N, C, H, W) in [-1, 1] -> logits (B, N), float32; attention maps are the last level's."""
+        logits, maps = [], []
+        for x, halvings in zip(images.unbind(1), halvings_of(images), strict=True):
+            answer = self.network(F.avg_pool2d(x, 2**halvings), labels, return_attention=return_attention)
+            level, maps = answer if return_attention else (answer, maps)
+            logits.append(level)
+        return (torch.stack(logits, dim=1), maps) if return_attention else torch.stack(logits, dim=1)
