@@ -14,6 +14,7 @@ from vitgan.losses import (
     gradient_penalty,
     interpolation_penalty,
     lecam,
+    out_of_range,
     path_lengths,
 )
 
@@ -242,3 +243,12 @@ def test_energy_distance_pulls_to_real_images_and_pushes_fakes_apart() -> None:
     energy_distance([equal], [torch.randn(4, 2, 1, 1)]).backward()
     assert equal.grad is not None
     assert equal.grad.isfinite().all()
+
+
+def test_out_of_range_sums_squares_of_what_lies_beyond_the_range_of_images() -> None:
+    images = torch.tensor([[[[0.5, -1.0], [1.5, -3.0]]], [[[1.0, 0.0], [-1.0, 2.0]]]], requires_grad=True)
+    loss = out_of_range(images)
+    assert loss.item() == (0.5**2 + 2**2 + 1) / 2
+    loss.backward()
+    expected = torch.tensor([[[[0.0, 0.0], [0.5, -2.0]]], [[[0.0, 0.0], [0.0, 1.0]]]])
+    torch.testing.assert_close(images.grad, expected)

@@ -138,6 +138,14 @@ def level_consistency(levels: Tensor, anchor: Tensor) -> Tensor:
     return (levels[:, :-1] - anchor[:, :-1]).square().mean()
 
 
+def out_of_range(images: Tensor) -> Tensor:
+    """mean over images of Σ max(|x| - 1, 0)²: how far fakes (B, ...) leave the range [-1, 1] of real images [choice].
+
+    A generator's output has no bound. Frozen features answer strongly to what no real image has: whiter than white.
+    """
+    return (images.float().abs() - 1).relu().square().flatten(1).sum(dim=1).mean()
+
+
 def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
     """||J_w^T y|| of the generator for image-shaped noise y (Karras et al. 2020): (B,). Needs double backward.
 

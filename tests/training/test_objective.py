@@ -549,6 +549,24 @@ def test_energy_compares_what_d_is_shown_of_fakes_and_real_images_in_frozen_feat
     torch.testing.assert_close(gradient, *torch.autograd.grad(expected, players.generator.matrix))
 
 
+class UnboundedGenerator(LinearGenerator):
+    """Images of twice the range."""
+
+    def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
+        return 2 * super().synthesis(w, noise)
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_what_g_makes_out_of_range_is_added_to_its_loss(weight: float) -> None:
+    alone, with_range = (Players(PLAIN.model_copy(update={"out_of_range": w})) for w in (0.0, weight))
+    alone.generator = with_range.generator = UnboundedGenerator()
+    (loss, parts), (expected, _) = with_range.generator_loss(), alone.generator_loss()
+    beyond = sum(max(abs(value) - 1, 0) ** 2 for value in alone.fakes("generator").flatten().tolist()) / 6
+    assert beyond > 0.1
+    assert parts["loss/out_of_range"].item() == pytest.approx(beyond, rel=1e-4)
+    assert (loss - expected).item() == pytest.approx(weight * beyond, rel=1e-4)
+
+
 class LeveledGenerator(LinearGenerator):
     """Three levels: the image, and what it is times 0.2 and 0.6, before noise or at a quarter and half of the resolution."""
 

@@ -3,6 +3,7 @@
     L_D = adversarial + λ_r (D(x) - D(T(x)))² + λ_f (D(G(z)) - D(T(G(z))))²            bCR (ViTGAN §3.2)
           + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
     L_G = adversarial + path length + ||G_i(z) - G_N(z) brought down to level i||²        of levels i < N (CAT)
+          + energy distance + what leaves [-1, 1]                                        [choice]
 
 x is a real image, G(z) a fake one, T is DiffAugment, one T for each image of a step. Where G has levels, x and G(z) are all
 of them (`vitgan.models.levels`). With `diffaugment` the adversarial terms see T(x) and T(G(z)), else x and G(z). R1 and R2
@@ -28,6 +29,7 @@ from vitgan.losses import (
     interpolation_penalty,
     lecam,
     level_consistency,
+    out_of_range,
     path_lengths,
 )
 from vitgan.models.discriminator import Discriminator
@@ -72,6 +74,8 @@ class ObjectiveConfig(Config):
     level_consistency: float = Field(default=0.0, ge=0)
     """Weight of the pull of each lower level towards the last image at its resolution, in G's loss: CAT's term for scaled
     levels; it states neither weight nor distance [choice: the mean square]."""
+    out_of_range: float = Field(default=0.0, ge=0)
+    """Weight of what G makes beyond [-1, 1], squared and summed over an image, in G's loss [choice]."""
     path_length: float = Field(default=0.0, ge=0)
     """Weight of StyleGAN2's path length regularisation of G, customarily 2."""
     path_length_interval: int = Field(default=4, ge=1)
@@ -233,6 +237,9 @@ class Objective(nn.Module):
             anchor = generator.levels_of(fake[:, -1].detach())
             parts["loss/level_consistency"] = level_consistency(fake, anchor)
             loss = loss + config.level_consistency * parts["loss/level_consistency"]
+        if config.out_of_range:
+            parts["loss/out_of_range"] = out_of_range(fake[:, -1] if fake.ndim == 5 else fake)
+            loss = loss + config.out_of_range * parts["loss/out_of_range"]
         if config.path_length and step % config.path_length_interval == 0:
             parts["loss/path_length"] = self.path_length(generator, labels, max(len(real) // 2, 1), randomness)
             loss = loss + config.path_length_interval * config.path_length * parts["loss/path_length"]
