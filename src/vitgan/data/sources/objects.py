@@ -2,8 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class PythonImages(Source):
             - a pair of such images and their labels (N,), whole numbers;
             - anything with a length and items by number, as `torch.utils.data.Dataset` and `datasets.Dataset` have: an
               item is an image, a pair of image and label, or a mapping with "image" (or "img") and "label".
+        files: What these were read from, if anything.
 
     Attributes:
         channels: 1 if all images are grey, else 3.
@@ -40,7 +42,7 @@ class PythonImages(Source):
     provenance = Provenance("python")
     in_memory = True
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, files: Iterable[Path] = ()) -> None:
         if _is_array(data):
             data = (data, None)
         if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
@@ -50,8 +52,8 @@ class PythonImages(Source):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | bytes):
             expected = "a folder, an array (N, H, W, C), a tensor (N, C, H, W), or a data set with a length and items"
             raise UserError(f"data is {type(data).__name__}: pass {expected}", "data")
-        self.origin, self._data = type(data).__name__.lstrip("_"), data
-        self.label_names = _label_names(data)
+        self.origin, self._data, self._files = type(data).__name__.lstrip("_"), data, list(files)
+        self.label_names = self.label_names or _label_names(data)
         self._scan()
 
     def _scan(self) -> None:
@@ -66,7 +68,8 @@ class PythonImages(Source):
             labels.append(_whole(label, index))
         self.channels, self._digest = 1 if grey else 3, digest.hexdigest()
         if any(label != NO_LABEL for label in labels):
-            self.labels, self.labels_from = np.array(labels, np.int64), "the data set's own"
+            self.labels = np.array(labels, np.int64)
+            self.labels_from = self.labels_from or "the data set's own"
         else:
             self.label_names, self.labels_from = None, "none: the data set has none"
 
@@ -74,7 +77,10 @@ class PythonImages(Source):
         return len(self._data)
 
     def name(self, index: int) -> str:
-        return str(index)
+        return f"{self.split}/{index}" if self.split else str(index)
+
+    def files(self) -> Iterable[Path]:
+        return self._files
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self._item(index)[0]
