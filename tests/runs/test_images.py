@@ -162,7 +162,7 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
         np.full((2, 8, 8, 3), np.nan, np.float32),
         np.zeros((0, 8, 8, 3), np.uint8),
         (pixels(), [1, 2]),
-        (pixels(), ["cat"] * COUNT),
+        (pixels(), [{"cat"}] * COUNT),
         (pixels(), np.full(COUNT, 0.5)),
         (pixels(), np.eye(COUNT)),
         (pixels(), [-2] * COUNT),
