@@ -124,17 +124,14 @@ def _doubt(found: set[str], tree: Branches, names: list[str]) -> str | None:
             return f"the folders {listed(found, 3)} look like {meaning}, not classes"
     if all(name.isdecimal() for name in found) and _numbered_in_order(tree.first, names):
         return f"the folders {listed(found, 3)} look like parts of one numbered set, not classes"
-    if _are_hexadecimal(found):
+    pieces = all(re.fullmatch("[0-9a-f]{1,4}", name.lower()) for name in found)
+    if (
+        pieces and len(found) >= 8 and {name.isdecimal() for name in found} == {True, False}
+    ):  # not digits or letters alone
         return f"the folders {listed(found, 3)} look like pieces of hashes, not classes"
     if len(found) > MANY_CLASSES and 2 * len(found) > len(names):
         return f"{len(found):,} folders hold {len(names):,} images"
     return _uneven(found, tree)
-
-
-def _are_hexadecimal(found: set[str]) -> bool:
-    """Whether the names are pieces of hexadecimal numbers, and no digits or letters by themselves."""
-    short = all(re.fullmatch("[0-9a-f]{1,4}", name.lower()) for name in found)
-    return short and len(found) >= 8 and {name.isdecimal() for name in found} == {True, False}
 
 
 def _uneven(found: set[str], tree: Branches) -> str | None:

@@ -68,8 +68,7 @@ class StoreWriter:
         channels: 1 or 3.
         labelled: Whether images come with labels.
         overwrite: Replace a store that is already there.
-        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up, as far
-            as every byte of it is as it was written.
+        fingerprint: Of source and settings; what a killed writer with an equal one left is taken up, as far as it is sound.
 
     Attributes:
         count: Images written so far.
