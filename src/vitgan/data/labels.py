@@ -19,6 +19,7 @@ LEAST_NUMBER_LIMIT = 1000
 LARGEST_LABEL = (1 << 20) - 1
 MANY_CLASSES = 10  # from here on, a class for nearly every image is no class
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+SHORT_HEXADECIMAL, LONG_HEXADECIMAL = (re.compile(f"[0-9a-f]{count}", re.I | re.A) for count in ("{1,4}", "{12,}"))
 BUCKET_SIZES = (1000, 10_000, 100_000)
 
 # Folders that are all called so hold parts, sizes or days of the same kind of images as a rule.
@@ -95,16 +96,14 @@ def _no_classes(found: set[str], tree: Branches, names: list[str]) -> str | None
     """Why these folders are surely no classes."""
     if len(found) == len(names):
         return "each image has a folder of its own"
-    files = [
-        (folder, name.rpartition("/")[2].partition(".")[0]) for folder, name in zip(tree.first, names, strict=True)
-    ]
+    files = [(folder, _stem(name)) for folder, name in zip(tree.first, names, strict=True)]
     if all(re.fullmatch(r"0\d{3,}|\d{5,}", folder) for folder in found):
         numbers = [(int(folder), _last_number(stem)) for folder, stem in files if folder]
         for size in BUCKET_SIZES:
             if all(n is not None and folder in (n // size, n - n % size) for folder, n in numbers):
                 return f"the folders {listed(found, 3)} count the images by {size:,}"
-    if all(re.fullmatch("[0-9a-f]{1,4}", folder.lower()) for folder in found) and all(
-        re.fullmatch("[0-9a-f]{12,}", stem.lower().replace("-", "")) and stem.lower().startswith(folder.lower())
+    if all(map(SHORT_HEXADECIMAL.fullmatch, found)) and all(
+        LONG_HEXADECIMAL.fullmatch(stem.replace("-", "")) and stem.lower().startswith(folder.lower())
         for folder, stem in files
     ):
         return "the folders are the first letters of the files' names"
@@ -124,10 +123,8 @@ def _doubt(found: set[str], tree: Branches, names: list[str]) -> str | None:
             return f"the folders {listed(found, 3)} look like {meaning}, not classes"
     if all(name.isdecimal() for name in found) and _numbered_in_order(tree.first, names):
         return f"the folders {listed(found, 3)} look like parts of one numbered set, not classes"
-    pieces = all(re.fullmatch("[0-9a-f]{1,4}", name.lower()) for name in found)
-    if (
-        pieces and len(found) >= 8 and {name.isdecimal() for name in found} == {True, False}
-    ):  # not digits or letters alone
+    are_mixed = {name.isdecimal() for name in found} == {True, False}  # and not digits or letters by themselves
+    if len(found) >= 8 and are_mixed and all(map(SHORT_HEXADECIMAL.fullmatch, found)):
         return f"the folders {listed(found, 3)} look like pieces of hashes, not classes"
     if len(found) > MANY_CLASSES and 2 * len(found) > len(names):
         return f"{len(found):,} folders hold {len(names):,} images"
@@ -154,11 +151,15 @@ def _numbered_in_order(classes: list[str], names: list[str]) -> bool:
     """Whether the files' numbers go on from folder to folder."""
     numbers = defaultdict(list)
     for folder, name in zip(classes, names, strict=True):
-        numbers[folder].append(_last_number(name.rpartition("/")[2].partition(".")[0]))
+        numbers[folder].append(_last_number(_stem(name)))
     if any(number is None for inside in numbers.values() for number in inside):
         return False
     ordered = [numbers[folder] for folder in sorted(numbers, key=natural_order)]
     return all(max(one) < min(other) for one, other in pairwise(ordered))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def _last_number(stem: str) -> int | None:
