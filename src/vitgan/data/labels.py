@@ -167,7 +167,9 @@ def _last_number(stem: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None = None) -> Labels:
+def labels_of_values(
+    values: Sequence[Any], source: str, names: list[str] | None = None, insist: bool = False
+) -> Labels:
     """Values of any kind as classes 0, 1, ...
 
     Whole numbers stand for themselves (also as 1.0 or "1"); 1, 2, ... without a 0 become 0, 1, ...; words become
@@ -179,6 +181,7 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
         source: Where they come from, in words.
         names: Names of the classes 0, 1, ..., if the source has them; a number outside stays, to be refused with its
             image.
+        insist: They are classes, however many and however large.
 
     Raises:
         UserError: They are no classes. The message says why, not what to do.
@@ -195,16 +198,18 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
         return Labels(None, None, f"none: {source} has no label for any image")
     if len(kinds) > 1:
         raise UserError(f"labels are of several kinds: {', '.join(sorted(kind.__name__ for kind in kinds))}")
-    if names is None and len(present) > MANY_CLASSES and 2 * len(present) > len(plain):
+    if names is None and not insist and len(present) > MANY_CLASSES and 2 * len(present) > len(plain):
         raise UserError(f"there are {len(present):,} different labels for {len(plain):,} images")
     if kinds == {int}:
-        return _labels_of_numbers(plain, present, source, names)
+        return _labels_of_numbers(plain, present, source, names, insist)
     ordered = sorted(present, key=natural_order) if kinds == {str} else sorted(present)
     number = {value: label for label, value in enumerate(ordered)} | {None: NO_LABEL}
     return Labels([number[value] for value in plain], [escaped(str(value)) for value in ordered], source)
 
 
-def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: list[str] | None) -> Labels:
+def _labels_of_numbers(
+    plain: list[Any], present: set[int], source: str, names: list[str] | None, insist: bool
+) -> Labels:
     if names is not None:
         if present.isdisjoint(range(len(names))):
             return Labels(None, None, f"none: {source} has no label for any image")
@@ -212,7 +217,7 @@ def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: 
         return Labels(found, [escaped(name) for name in names], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")
-    limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)
+    limit = LARGEST_LABEL if insist else min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)
     if max(present) > limit:
         raise UserError(f"the label {max(present)} is too large: {len(plain):,} images may have labels up to {limit:,}")
     shift = int(present == set(range(1, len(present) + 1)))

@@ -67,7 +67,8 @@ class PythonImages(Source):
             labels.append(label.tolist() if hasattr(label, "tolist") else label)
         self.channels, self._digest = 1 if grey else 3, digest.hexdigest()
         with user_error("the labels of the data are none", UserError, parameter="data"):
-            self.take_labels(labels_of_values(labels, self.labels_from or "the data set", self.label_names))
+            source = self.labels_from or "the data set"
+            self.take_labels(labels_of_values(labels, source, self.label_names, insist=True))
 
     def __len__(self) -> int:
         return len(self._data)
