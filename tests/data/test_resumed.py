@@ -16,7 +16,8 @@ import vitgan.data.workers
 from data.samples import PngSource, encoded, random_pixels
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.data.sources.source import ArraySource, Provenance, Source
+from vitgan.data.sources.objects import PythonImages
+from vitgan.data.sources.source import Source
 from vitgan.data.writer import JOURNAL, partial_folder
 from vitgan.errors import UserError
 
@@ -157,11 +158,9 @@ def test_other_names_are_prepared_anew(tmp_path):
     check_anew(NamedSource(100), NamedSource(100), tmp_path / "store")
 
 
-def array_source(first_seed: int = 0) -> ArraySource:
+def array_source(first_seed: int = 0) -> PythonImages:
     images = np.stack([random_pixels(first_seed + number) for number in range(COUNT)])
-    source = ArraySource("memory", "all", images, np.zeros(COUNT), [])
-    source.provenance = Provenance("arrays")
-    return source
+    return PythonImages((images, np.zeros(COUNT, np.int64)))
 
 
 def test_other_pixels_in_memory_are_prepared_anew(tmp_path):

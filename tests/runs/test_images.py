@@ -162,9 +162,9 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
         np.full((2, 8, 8, 3), np.nan, np.float32),
         np.zeros((0, 8, 8, 3), np.uint8),
         (pixels(), [1, 2]),
-        (pixels(), ["cat"] * COUNT),
+        (pixels(), [{"cat"}] * COUNT),
         (pixels(), np.full(COUNT, 0.5)),
-        (pixels(), np.eye(COUNT)),
+        (pixels(), [1 << 20] * COUNT),
         (pixels(), [-2] * COUNT),
         ["a.png"] * COUNT,
         Pairs({}),
@@ -177,6 +177,28 @@ def test_what_holds_no_images_is_one_line_and_leaves_nothing(tmp_path: Path, dat
         vitgan.train(tiny_run("unused"), tmp_path, data=data)
     assert "\n" not in str(error.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+EACH = list(range(COUNT))
+ALTERNATING = [1, 0] * (COUNT // 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "classes"),
+    [
+        (np.arange(COUNT), EACH, None),  # a class for each image
+        ([5000, 0] * (COUNT // 2), [5000, 0] * (COUNT // 2), None),
+        (np.arange(COUNT) + 1, EACH, [str(number + 1) for number in EACH]),
+        (np.eye(COUNT), EACH, None),
+        (["dog", "cat"] * (COUNT // 2), ALTERNATING, ["cat", "dog"]),
+        (torch.tensor([True, False] * (COUNT // 2)), ALTERNATING, ["False", "True"]),
+    ],
+)
+def test_labels_of_any_kind_are_classes(labels: Any, numbers: list[int], classes: list[str] | None) -> None:
+    source = PythonImages((pixels(), labels))
+    assert source.labels is not None
+    assert source.labels.tolist() == numbers
+    assert source.label_names == classes
 
 
 def test_transparent_images_are_put_on_white_as_from_files(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ LEAST_NUMBER_LIMIT = 1000
 LARGEST_LABEL = (1 << 20) - 1
 MANY_CLASSES = 10  # from here on, a class for nearly every image is no class
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+SHORT_HEXADECIMAL, LONG_HEXADECIMAL = (re.compile(f"[0-9a-f]{count}", re.I | re.A) for count in ("{1,4}", "{12,}"))
 BUCKET_SIZES = (1000, 10_000, 100_000)
 
 # Folders that are all called so hold parts, sizes or days of the same kind of images as a rule.
@@ -95,16 +96,14 @@ def _no_classes(found: set[str], tree: Branches, names: list[str]) -> str | None
     """Why these folders are surely no classes."""
     if len(found) == len(names):
         return "each image has a folder of its own"
-    files = [
-        (folder, name.rpartition("/")[2].partition(".")[0]) for folder, name in zip(tree.first, names, strict=True)
-    ]
+    files = [(folder, _stem(name)) for folder, name in zip(tree.first, names, strict=True)]
     if all(re.fullmatch(r"0\d{3,}|\d{5,}", folder) for folder in found):
         numbers = [(int(folder), _last_number(stem)) for folder, stem in files if folder]
         for size in BUCKET_SIZES:
             if all(n is not None and folder in (n // size, n - n % size) for folder, n in numbers):
                 return f"the folders {listed(found, 3)} count the images by {size:,}"
-    if all(re.fullmatch("[0-9a-f]{1,4}", folder.lower()) for folder in found) and all(
-        re.fullmatch("[0-9a-f]{12,}", stem.lower().replace("-", "")) and stem.lower().startswith(folder.lower())
+    if all(map(SHORT_HEXADECIMAL.fullmatch, found)) and all(
+        LONG_HEXADECIMAL.fullmatch(stem.replace("-", "")) and stem.lower().startswith(folder.lower())
         for folder, stem in files
     ):
         return "the folders are the first letters of the files' names"
@@ -124,17 +123,12 @@ def _doubt(found: set[str], tree: Branches, names: list[str]) -> str | None:
             return f"the folders {listed(found, 3)} look like {meaning}, not classes"
     if all(name.isdecimal() for name in found) and _numbered_in_order(tree.first, names):
         return f"the folders {listed(found, 3)} look like parts of one numbered set, not classes"
-    if _are_hexadecimal(found):
+    are_mixed = {name.isdecimal() for name in found} == {True, False}  # and not digits or letters by themselves
+    if len(found) >= 8 and are_mixed and all(map(SHORT_HEXADECIMAL.fullmatch, found)):
         return f"the folders {listed(found, 3)} look like pieces of hashes, not classes"
     if len(found) > MANY_CLASSES and 2 * len(found) > len(names):
         return f"{len(found):,} folders hold {len(names):,} images"
     return _uneven(found, tree)
-
-
-def _are_hexadecimal(found: set[str]) -> bool:
-    """Whether the names are pieces of hexadecimal numbers, and no digits or letters by themselves."""
-    short = all(re.fullmatch("[0-9a-f]{1,4}", name.lower()) for name in found)
-    return short and len(found) >= 8 and {name.isdecimal() for name in found} == {True, False}
 
 
 def _uneven(found: set[str], tree: Branches) -> str | None:
@@ -157,11 +151,15 @@ def _numbered_in_order(classes: list[str], names: list[str]) -> bool:
     """Whether the files' numbers go on from folder to folder."""
     numbers = defaultdict(list)
     for folder, name in zip(classes, names, strict=True):
-        numbers[folder].append(_last_number(name.rpartition("/")[2].partition(".")[0]))
+        numbers[folder].append(_last_number(_stem(name)))
     if any(number is None for inside in numbers.values() for number in inside):
         return False
     ordered = [numbers[folder] for folder in sorted(numbers, key=natural_order)]
     return all(max(one) < min(other) for one, other in pairwise(ordered))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def _last_number(stem: str) -> int | None:
@@ -169,7 +167,9 @@ def _last_number(stem: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None = None) -> Labels:
+def labels_of_values(
+    values: Sequence[Any], source: str, names: list[str] | None = None, insist: bool = False
+) -> Labels:
     """Values of any kind as classes 0, 1, ...
 
     Whole numbers stand for themselves (also as 1.0 or "1"); 1, 2, ... without a 0 become 0, 1, ...; words become
@@ -181,6 +181,7 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
         source: Where they come from, in words.
         names: Names of the classes 0, 1, ..., if the source has them; a number outside stays, to be refused with its
             image.
+        insist: They are classes, however many and however large.
 
     Raises:
         UserError: They are no classes. The message says why, not what to do.
@@ -197,16 +198,18 @@ def labels_of_values(values: Sequence[Any], source: str, names: list[str] | None
         return Labels(None, None, f"none: {source} has no label for any image")
     if len(kinds) > 1:
         raise UserError(f"labels are of several kinds: {', '.join(sorted(kind.__name__ for kind in kinds))}")
-    if names is None and len(present) > MANY_CLASSES and 2 * len(present) > len(plain):
+    if names is None and not insist and len(present) > MANY_CLASSES and 2 * len(present) > len(plain):
         raise UserError(f"there are {len(present):,} different labels for {len(plain):,} images")
     if kinds == {int}:
-        return _labels_of_numbers(plain, present, source, names)
+        return _labels_of_numbers(plain, present, source, names, insist)
     ordered = sorted(present, key=natural_order) if kinds == {str} else sorted(present)
     number = {value: label for label, value in enumerate(ordered)} | {None: NO_LABEL}
     return Labels([number[value] for value in plain], [escaped(str(value)) for value in ordered], source)
 
 
-def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: list[str] | None) -> Labels:
+def _labels_of_numbers(
+    plain: list[Any], present: set[int], source: str, names: list[str] | None, insist: bool
+) -> Labels:
     if names is not None:
         if present.isdisjoint(range(len(names))):
             return Labels(None, None, f"none: {source} has no label for any image")
@@ -214,7 +217,7 @@ def _labels_of_numbers(plain: list[Any], present: set[int], source: str, names: 
         return Labels(found, [escaped(name) for name in names], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")
-    limit = min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)
+    limit = LARGEST_LABEL if insist else min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)
     if max(present) > limit:
         raise UserError(f"the label {max(present)} is too large: {len(plain):,} images may have labels up to {limit:,}")
     shift = int(present == set(range(1, len(present) + 1)))

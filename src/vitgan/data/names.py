@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from vitgan.files import one_line
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_SUFFIXES += (".pbm", ".jp2", ".avif", ".heic", ".heif")  # the last two are not decoded, but seen and counted
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
     """Sorting key under which "image2" comes before "image10"; the folders of a path are compared one by one."""

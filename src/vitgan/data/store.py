@@ -10,11 +10,10 @@ import io
 import json
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -211,10 +210,12 @@ class ImageStore:
         Raises:
             UserError: The images are not what was prepared, or cannot be read.
         """
-        image_bytes, digest = self.channels * self.resolution**2, hashlib.sha256()
+        image_bytes, digest, done = self.channels * self.resolution**2, hashlib.sha256(), 0
         with user_error(f"cannot read {self.path / IMAGES}", OSError), (self.path / IMAGES).open("rb") as file:
             file.seek(self.images.offset)
-            for done in accumulate(hash_blocks(file, digest, len(self) * image_bytes)):
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+                done += len(block)
                 if on_progress:
                     on_progress(done // image_bytes, len(self))
         if digest.hexdigest() != self.description.sha256:
@@ -233,14 +234,6 @@ def images_header(count: int, channels: int, resolution: int) -> bytes:
     shape = (count, channels, resolution, resolution)
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
-
-
-def hash_blocks(file: BinaryIO, digest: "hashlib._Hash", size: int) -> Iterator[int]:
-    """Feeds the next `size` bytes to `digest`; yields the length of each block."""
-    while size > 0 and (block := file.read(min(BLOCK_BYTES, size))):
-        digest.update(block)
-        size -= len(block)
-        yield len(block)
 
 
 def labels_digest(labels: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
+from vitgan.data.names import is_image
 from vitgan.errors import UserError
 from vitgan.files import one_line
 
@@ -22,7 +23,6 @@ Pair = tuple[str, Any]
 
 NAME_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "img", "path", "filepath", "id", "name")
 VALUE_COLUMNS = ("label", "labels", "class", "class_id", "class_name", "category", "target", "partition")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 BYTES_PER_IMAGE = 1024
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -140,8 +140,7 @@ def _tidy(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and "." + suffix.lower() in IMAGE_SUFFIXES else name
+    return name.rpartition(".")[0] if is_image(name) else name
 
 
 def _without_common(names: list[str]) -> list[str]:
@@ -159,7 +158,7 @@ def _pairs_of_json(content: Any) -> list[Pair] | None:
         content = content["labels"]
         if content is None:
             return []
-    elif isinstance(content, dict) and not any(map(_is_image_name, content)):
+    elif isinstance(content, dict) and not any(map(is_image, content)):
         return None
     entries = list(content.items()) if isinstance(content, dict) else content
     if not isinstance(entries, list) or not entries:
@@ -185,7 +184,7 @@ def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
     if not rows:
         raise ValueError("it is empty")
     head = [cell.lower() for cell in rows[0]]
-    headed = not any(map(_is_image_name, head))
+    headed = not any(map(is_image, head))
     body = [row for row in rows[headed:] if len(row) > 1 or len(head) > 1]
     if not body:
         return None
@@ -203,16 +202,12 @@ def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
 def _choose_columns(keys: list[str], first: list[Any]) -> tuple[int, int] | None:
     """The column of names and that of values, by their keys and the first row; None if these cannot be told."""
     columns = range(len(keys))
-    names = [column for column, cell in enumerate(first) if _is_image_name(cell)]
+    names = [column for column, cell in enumerate(first) if isinstance(cell, str) and is_image(cell)]
     names += [column for wanted in NAME_COLUMNS for column in columns if keys[column].lower() == wanted]
     rest = [column for column in columns if keys[column] and column not in names[:1]]
     values = [column for column in rest if keys[column].lower() in VALUE_COLUMNS]
     values = values if len(values) == 1 else rest
     return (names[0], values[0]) if names and len(values) == 1 else None
-
-
-def _is_image_name(text: Any) -> bool:
-    return isinstance(text, str) and text.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _number(cell: str) -> Any:

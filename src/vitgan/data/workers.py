@@ -56,7 +56,7 @@ def decode_in_order(
     length = int(np.clip(PART_BYTES // (framing.channels * framing.resolution**2), 1, LARGEST_PART))
     parts = (indices[start : start + length] for start in range(0, len(indices), length))
     if workers == 0:
-        yield from (decode_part(source, framing, part) for part in parts)
+        yield from (_decode_part(source, framing, part) for part in parts)
         return
     pool = start_processes(workers, _remember_work, source, framing)
     waiting: deque[Future[Decoded]] = deque()
@@ -77,8 +77,7 @@ def decode_in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decoded:
-    """Reads and decodes the images at `indices`, keeping the reasons of those that cannot be."""
+def _decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decoded:
     images = np.empty((len(indices), framing.channels, framing.resolution, framing.resolution), np.uint8)
     kept, skipped = [], []
     converted: Counter[str] = Counter()
@@ -110,16 +109,11 @@ def _remember_work(source: Source, framing: Framing) -> None:
 
 def _decode_remembered(indices: np.ndarray) -> Decoded:
     assert _work is not None
-    return decode_part(*_work, indices)
+    return _decode_part(*_work, indices)
 
 
 def start_processes(count: int, start: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """A pool of processes that leave Ctrl-C to this one, and end when it is killed.
-
-    Args:
-        count: How many.
-        start: Is called with `arguments` in each of them first.
-    """
+    """A pool of processes that leave Ctrl-C to this one and end when it is killed; each calls `start(*arguments)` first."""
     # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit. The faster
     # "forkserver" listens at a path below the folder of temporary files, and a socket's path is short.
     serves = "forkserver" in multiprocessing.get_all_start_methods()

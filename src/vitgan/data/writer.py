@@ -68,8 +68,7 @@ class StoreWriter:
         channels: 1 or 3.
         labelled: Whether images come with labels.
         overwrite: Replace a store that is already there.
-        fingerprint: Identifies source and settings; work left by a killed writer with an equal one is taken up, as far
-            as every byte of it is as it was written.
+        fingerprint: Of source and settings; what a killed writer with an equal one left is taken up, as far as it is sound.
 
     Attributes:
         count: Images written so far.
@@ -95,8 +94,7 @@ class StoreWriter:
         self.skipped: list[SkippedImage] = []
         self.notice = ""
         self._converted: Counter[str] = Counter()
-        self._digests: list[np.ndarray] = []
-        self._labels: list[np.ndarray] = []
+        self._digests, self._labels = bytearray(), bytearray()
         self._sha256 = hashlib.sha256()
         self._shape = (channels, resolution, resolution)
         self._is_finished = False
@@ -187,12 +185,12 @@ class StoreWriter:
     def _describe(self, refused: Sequence[tuple[str, str]], **description: Any) -> None:
         """Writes the labels and `dataset.json`."""
         if self.labelled:
-            labels, buffer = np.concatenate(self._labels), io.BytesIO()
+            labels, buffer = np.frombuffer(self._labels, np.int64), io.BytesIO()
             np.save(buffer, labels)  # into a file it would say nothing of a full disk
             (self._partial / LABELS).write_bytes(buffer.getvalue())
             description["labels_sha256"] = labels_digest(labels)
         skipped = [SkippedImage(name=name, reason=reason) for name, reason in refused[:LISTED_SKIPPED]]
-        duplicates = find_duplicates(np.concatenate(self._digests))
+        duplicates = find_duplicates(np.frombuffer(self._digests, np.uint64))
         DatasetDescription(
             resolution=self._shape[1],
             channels=self._shape[0],  # pyright: ignore[reportArgumentType]
@@ -288,8 +286,8 @@ class StoreWriter:
         self.skipped_count += len(part.skipped)
         self.skipped += part.skipped[: LISTED_SKIPPED - len(self.skipped)]
         self._converted.update(part.converted)
-        self._digests.append(np.array(part.digests, np.uint64))
-        self._labels.append(np.array(part.labels or (), np.int64))
+        self._digests += np.array(part.digests, np.uint64).tobytes()
+        self._labels += np.array(part.labels or (), np.int64).tobytes()
 
     def _close_files(self) -> None:
         for file in (self._images, self._journal):

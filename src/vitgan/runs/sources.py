@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from vitgan.data.decode import decode_unframed
+from vitgan.data.names import is_image
 from vitgan.data.sources.container import open_container
-from vitgan.data.sources.folder import SUFFIXES
 from vitgan.data.sources.source import UnreadableImage
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
@@ -135,7 +135,7 @@ def open_images(path: Path, channels: int = 3, background: str = "#ffffff") -> I
         return ArrayImages(ImageStore.open(path).images)
     if path.suffix == ".npz":
         return NpzImages(path)
-    container = open_container(path, lambda name: name.lower().endswith(SUFFIXES))
+    container = open_container(path, is_image)
     if container.refused:
         name, reason = container.refused[0]
         raise UserError(f"{name} in {path} cannot be read ({reason}): remove it or make it readable")

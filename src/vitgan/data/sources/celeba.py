@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from vitgan.data.decode import decode_unframed
-from vitgan.data.names import listed
+from vitgan.data.names import is_image, listed
 from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.folder import FileSource
 from vitgan.data.sources.source import Provenance, UnreadableImage
@@ -58,7 +58,7 @@ class CelebA(FileSource):
     def __init__(self, path: str | Path, split: Split = "train", partition: str | Path | None = None) -> None:
         path = Path(path)
         container = _open(path)
-        images = [index for index, name in enumerate(container.names) if _is_image(name)]
+        images = [index for index, name in enumerate(container.names) if is_image(name)]
         self.refused = [entry for entry in container.refused if not _is_partition(entry[0])]
         if not images:
             why = f" ({': '.join(map(one_line, self.refused[0]))})" if self.refused else ""
@@ -120,10 +120,6 @@ def _about_partition(what: str) -> AbstractContextManager[None]:
     return user_error(what, UserError, UnreadableImage, advice="pass another", parameter="partition")
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith((".jpg", ".jpeg", ".png"))
-
-
 def _is_partition(name: str) -> bool:
     return name.rpartition("/")[2].lower() in PARTITION_FILES
 
@@ -137,10 +133,10 @@ def _open(path: Path) -> Container:
     """The images at `path`, or in the one zip of them that lies below."""
 
     def wanted(name: str) -> bool:
-        return _is_image(name) or _is_partition(name)
+        return is_image(name) or _is_partition(name)
 
     container = open_container(path, wanted)
-    if any(map(_is_image, container.names)) or not path.is_dir():
+    if any(map(is_image, container.names)) or not path.is_dir():
         return container
     zips = sorted(path.rglob(f"{ALIGNED}*.zip"))
     if len(zips) > 1:

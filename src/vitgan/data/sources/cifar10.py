@@ -10,7 +10,8 @@ import numpy as np
 
 from vitgan.data.download import download
 from vitgan.data.sources.container import Container, open_container
-from vitgan.data.sources.source import ArraySource, Provenance
+from vitgan.data.sources.objects import PythonImages
+from vitgan.data.sources.source import Provenance
 from vitgan.errors import UserError
 from vitgan.files import user_error
 
@@ -40,7 +41,7 @@ ALLOWED_GLOBALS = {
 }
 
 
-class Cifar10(ArraySource):
+class Cifar10(PythonImages):
     """The images of CIFAR-10 in the order of its batches.
 
     Args:
@@ -61,7 +62,8 @@ class Cifar10(ArraySource):
         rows = np.concatenate([rows for rows, _ in batches.values()])
         labels = np.concatenate([labels for _, labels in batches.values()])
         images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        super().__init__(str(path), split, images, labels, list(container.files()))
+        super().__init__((images, labels), container.files())
+        self.origin, self.split = str(path), split
         self.refused = container.refused + [
             (name, f"holds {len(labels):,} images, CIFAR-10's batches have {BATCH_IMAGES:,}")
             for name, (_, labels) in batches.items()

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from vitgan.data.download import download
-from vitgan.data.sources.source import ArraySource, Provenance
+from vitgan.data.sources.objects import PythonImages
+from vitgan.data.sources.source import Provenance
 from vitgan.errors import UserError
 from vitgan.files import read_bytes, user_error
 
@@ -28,7 +29,7 @@ CHECKSUMS = {
 }
 
 
-class FashionMnist(ArraySource):
+class FashionMnist(PythonImages):
     """The idx files of Fashion-MNIST.
 
     Args:
@@ -60,7 +61,8 @@ class FashionMnist(ArraySource):
             raise UserError(f"{path}: images {images.shape} and labels {labels.shape} do not belong together")
         if labels.size and labels.max() >= len(LABEL_NAMES):
             raise UserError(f"{path} has labels outside 0 to 9: it is not Fashion-MNIST")
-        super().__init__("bundled" if folder is None else str(folder), split, images, labels, files)
+        super().__init__((images, labels), files)
+        self.origin, self.split = "bundled" if folder is None else str(folder), split
 
 
 def download_fashion_mnist(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitgan.data.labels import NO_LABEL, Labels, labels_of_folders, labels_of_values
-from vitgan.data.names import listed
+from vitgan.data.names import IMAGE_SUFFIXES, is_image, listed
 from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
@@ -15,8 +15,6 @@ from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError
 from vitgan.files import one_line, user_error
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-SUFFIXES += (".jp2", ".avif", ".heic", ".heif")  # the last two cannot be decoded, which is to be seen and counted
 # Tables that are looked for; others are named by `labels`.
 TABLES = ("dataset.json", *(f"{stem}.{end}" for stem in ("metadata", "labels") for end in ("json", "jsonl", "csv")))
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -88,14 +86,14 @@ class ImageFolder(FileSource):
 
         def wanted(name: str) -> bool:
             is_table = name.rpartition("/")[2] in TABLES or name.lower().endswith(TABLE_SUFFIXES) or name == labels
-            return (is_table or _is_image(name)) and THUMBNAILS not in name.split("/")
+            return (is_table or is_image(name)) and THUMBNAILS not in name.split("/")
 
         container = open_container(path, wanted, follow_links=follow_links)
-        super().__init__(path, container, [index for index, name in enumerate(container.names) if _is_image(name)])
+        super().__init__(path, container, [index for index, name in enumerate(container.names) if is_image(name)])
         self.refused = [entry for entry in container.refused if not entry[0].lower().endswith(TABLE_SUFFIXES)]
         if not self._indices:
             why = f": {self.refused[0][0]}: {self.refused[0][1]}" if self.refused else ""
-            raise UserError(f"no images under {path}{why} (looked for {', '.join(SUFFIXES)})")
+            raise UserError(f"no images under {path}{why} (looked for {', '.join(IMAGE_SUFFIXES)})")
         self._largest_table = largest_table(len(self._indices))
         self.take_labels(self._decide(labels, self._choose_split(split, labels)))
 
@@ -120,7 +118,7 @@ class ImageFolder(FileSource):
         parts = list(chosen.parts.values())
         with user_error(self.origin, UserError, advice=ADVICE, parameter="labels"):
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
-        unread = [name for name in self._container.names if not _is_image(name)]
+        unread = [name for name in self._container.names if not is_image(name)]
         if decided.numbers is None and unread:
             note = f" ({listed(unread, 3)} is not read, unless it is named as labels)"
             return Labels(None, None, decided.source + note)
@@ -191,7 +189,3 @@ class ImageFolder(FileSource):
             if missing and (not insist or len(missing) == len(names)):
                 raise UserError(f"it has no label for {len(missing):,} images, the first {one_line(missing[0])}")
         return Labels(found, decided.names, file)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)

@@ -2,17 +2,17 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vitgan.data.labels import LARGEST_LABEL, NO_LABEL
+from vitgan.data.labels import labels_of_values
 from vitgan.data.sources.source import Provenance, Source
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line
+from vitgan.files import one_line, user_error
 
 IMAGE_KEYS, LABEL_KEYS = ("image", "img"), ("label", "labels")
 EXPECTED = (
@@ -26,9 +26,10 @@ class PythonImages(Source):
     Args:
         data: One of
             - an array (N, H, W, C) or (N, H, W), or a tensor (N, C, H, W), uint8 or floating point in [0, 1];
-            - a pair of such images and their labels (N,), whole numbers;
+            - a pair of such images and their labels (N,), of the kinds that `labels_of_values` knows;
             - anything with a length and items by number, as `torch.utils.data.Dataset` and `datasets.Dataset` have: an
               item is an image, a pair of image and label, or a mapping with "image" (or "img") and "label".
+        files: What these were read from, if anything.
 
     Attributes:
         channels: 1 if all images are grey, else 3.
@@ -40,7 +41,7 @@ class PythonImages(Source):
     provenance = Provenance("python")
     in_memory = True
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, files: Iterable[Path] = ()) -> None:
         if _is_array(data):
             data = (data, None)
         if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
@@ -50,8 +51,8 @@ class PythonImages(Source):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | bytes):
             expected = "a folder, an array (N, H, W, C), a tensor (N, C, H, W), or a data set with a length and items"
             raise UserError(f"data is {type(data).__name__}: pass {expected}", "data")
-        self.origin, self._data = type(data).__name__.lstrip("_"), data
-        self.label_names = _label_names(data)
+        self.origin, self._data, self._files = type(data).__name__.lstrip("_"), data, list(files)
+        self.label_names = self.label_names or _label_names(data)
         self._scan()
 
     def _scan(self) -> None:
@@ -63,18 +64,20 @@ class PythonImages(Source):
             grey = grey and isinstance(image, np.ndarray) and image.ndim == 2
             digest.update(f"{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
-            labels.append(_whole(label, index))
+            labels.append(label.tolist() if hasattr(label, "tolist") else label)
         self.channels, self._digest = 1 if grey else 3, digest.hexdigest()
-        if any(label != NO_LABEL for label in labels):
-            self.labels, self.labels_from = np.array(labels, np.int64), "the data set's own"
-        else:
-            self.label_names, self.labels_from = None, "none: the data set has none"
+        with user_error("the labels of the data are none", UserError, parameter="data"):
+            source = self.labels_from or "the data set"
+            self.take_labels(labels_of_values(labels, source, self.label_names, insist=True))
 
     def __len__(self) -> int:
         return len(self._data)
 
     def name(self, index: int) -> str:
-        return str(index)
+        return f"{self.split}/{index}" if self.split else str(index)
+
+    def files(self) -> Iterable[Path]:
+        return self._files
 
     def read(self, index: int) -> bytes | np.ndarray:
         return self._item(index)[0]
@@ -145,18 +148,6 @@ def _pixels(image: Any, index: int) -> bytes | np.ndarray:
         values = f", from {array.min():.4g} to {array.max():.4g}" if array.size else ", empty"
         raise UserError(f"item {index} of the data has {array.dtype} values{values}: {EXPECTED}", "data")
     return array[:, :, 0] if array.shape[2:] == (1,) else array
-
-
-def _whole(label: Any, index: int) -> int:
-    """A label as a whole number, -1 for none."""
-    if label is None:
-        return NO_LABEL
-    with suppress(ValueError, RuntimeError):  # several values
-        value = label.item() if hasattr(label, "item") else label
-        if isinstance(value, int) and NO_LABEL <= value <= LARGEST_LABEL:
-            return value
-    expected = f"expected a whole number from 0 to {LARGEST_LABEL}"
-    raise UserError(f"item {index} of the data has the label {str(label)[:50]!r}: {expected}", "data")
 
 
 def _label_names(data: Any) -> list[str] | None:
