@@ -9,6 +9,7 @@ from vitgan.config import RunConfig
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.objects import PythonImages
+from vitgan.data.sources.source import Source
 from vitgan.data.store import DESCRIPTION, IMAGES, ImageStore
 from vitgan.errors import UserError
 from vitgan.files.writing import lock_file
@@ -23,7 +24,8 @@ def with_images(
     Args:
         config: Its `data` is replaced, and the model's channels become those of the images: 1 where all are grey arrays,
             else 3.
-        data: A store or its folder, "fashion-mnist", a folder, zip or tar of images, or what `PythonImages` reads.
+        data: A store or its folder, "fashion-mnist", a folder, zip or tar of images, a `Source`, or
+            what `PythonImages` reads.
         folder: Where stores are kept; the same images prepared in the same way are not prepared again.
         on_notice: Told where they are.
 
@@ -34,12 +36,14 @@ def with_images(
         data = data.path
     if isinstance(data, str | Path) and (str(data) == BUNDLED_DATA or _is_store(Path(data))):
         return config.model_copy(update={"data": str(data)})
-    source = ImageFolder(data) if isinstance(data, str | Path) else PythonImages(data)
-    channels = source.channels if isinstance(source, PythonImages) else 3
+    source = (
+        data if isinstance(data, Source) else ImageFolder(data) if isinstance(data, str | Path) else PythonImages(data)
+    )
+    channels = source.channels if isinstance(source, PythonImages) else source.provenance.channels
     model = config.model.model_copy(update={"channels": channels})
     framing = plan(source, resolution=model.resolution, channels=channels).framing
     digest = hashlib.sha256(f"{source.fingerprint()} {framing}{channels}".encode()).hexdigest()[:12]
-    name = Path(source.origin).resolve().name if isinstance(source, ImageFolder) else source.origin
+    name = Path(source.origin).resolve().name if source.origin else source.provenance.name
     store = folder / f"{name[:100]}-{model.resolution}-{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,9 +69,9 @@ def train(
             its intervals may differ.
         hooks: Callbacks for progress.
         data: Images to train on, in place of the configuration's: a store, a folder of images, an array (N, H, W, C) or a
-            tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), or a data set of
-            torch's or Hugging Face's. They are cropped and resized to the model's resolution and kept in `out`/data;
-            the model's channels become theirs.
+            tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), a data set of torch's
+            or Hugging Face's, or a `Source` (`vitgan.data.sources.source`). They are cropped and resized to the model's
+            resolution and kept in `out`/data; the model's channels become theirs.
 
     Returns:
         The run folder.
@@ -104,8 +104,7 @@ def _train_settings(config: RunConfig, out: Path, resume: Path | None, hooks: Ho
             "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
-    if config.init_from is not None and resume is None:
-        on_every_process(processes, lambda: check_start(config))
+    on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     run = on_main_process(processes, lambda: resume or new_run(out, config))
     with _errors_in_one_line(run, config, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks, processes)
@@ -144,16 +143,16 @@ def _train(
     accelerator.end_training()
 
 
-def check_start(config: RunConfig) -> None:
-    """Refuses `init_from` before anything is made if its networks are not those of the configuration.
+def check_networks(config: RunConfig, starts: bool) -> None:
+    """Refuses networks that cannot be built, and for a run that starts an `init_from` that does not fit them.
 
     Raises:
-        UserError: See `start_from`.
+        UserError: If their sizes contradict each other; see `start_from`.
     """
-    assert config.init_from is not None
     spec, device = config.model.generator_spec(), "meta"
     networks = build_generator(spec, device=device), build_discriminator(config.model, device=device)
-    start_from(config.init_from, *networks, build_generator(spec, device=device))
+    if starts and config.init_from is not None:
+        start_from(config.init_from, *networks, build_generator(spec, device=device))
 
 
 @contextmanager
