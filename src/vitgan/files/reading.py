@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from vitgan.errors import UserError
@@ -68,6 +69,35 @@ def read_json(path: Path, what: str) -> Any:
         return value
     except (ValueError, RecursionError) as error:
         raise UserError(one_line(f"cannot read the {what} {path} as JSON: {error}")) from error
+
+
+def read_tree(path: Path, what: str) -> Any:
+    """The value in a file .json, .yaml or .yml.
+
+    Raises:
+        UserError: If it has another ending, cannot be read, is larger than 16 MiB, or says something twice.
+    """
+    if path.suffix.lower() == ".json":
+        return read_json(path, what)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(one_line(f"{path} is no {what}: its name must end in .json, .yaml or .yml"))
+    data = read_bytes(path, what)
+    try:
+        _refuse_repetition(yaml.compose(data, yaml.SafeLoader))
+        return yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(one_line(f"cannot read the {what} {path} as YAML: {error}")) from error
+
+
+def _refuse_repetition(node: yaml.Node | None) -> None:
+    """YAML would take the last of several equal keys."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys = [str(key.value) for key, _ in node.value]
+    for key, (_, value) in zip(keys, node.value, strict=True):
+        if keys.count(key) > 1:
+            raise ValueError(f"{key} is there twice")
+        _refuse_repetition(value)
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
