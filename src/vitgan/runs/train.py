@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 from vitgan.commands import command
-from vitgan.config import RunConfig, check_trackers
+from vitgan.config import RunConfig, check_trackers, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision
@@ -34,12 +34,14 @@ from vitgan.runs.folder import (
     record_of,
 )
 from vitgan.runs.images import with_images
+from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.config import TrainingConfig
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
+from vitgan.training.trackers import PROJECT, make_tracker, tell_configuration, tracker_options
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
@@ -67,7 +69,7 @@ def train(
         resume: A run folder to go on with instead, from its newest whole checkpoint. `config` must agree with the
             run's own in model, objective, augmentation, data and everything that an exact resume needs; its length and
             its intervals may differ.
-        hooks: Callbacks for progress.
+        hooks: Callbacks for progress; default in a notebook: a line and the newest images below the cell.
         data: Images to train on, in place of the configuration's: a store, a folder of images, an array (N, H, W, C) or a
             tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), a data set of torch's
             or Hugging Face's, or a `Source` (`vitgan.data.sources.source`). They are cropped and resized to the model's
@@ -80,7 +82,7 @@ def train(
         UserError: If the data, the folders or the checkpoint do not fit.
     """
     settings = preset(config) if isinstance(config, str) else config
-    hooks = hooks or Hooks()
+    hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks())
     check_trackers(settings.training.trackers)
     processes = join_processes(settings.training.device)
     if data is not None:
@@ -133,7 +135,7 @@ def _train(
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
         write_json(run / "config.json", config.model_dump(mode="json"))
-    accelerator.init_trackers("tensorboard")
+    start_trackers(accelerator, config, run)
     hooks = with_evaluation(hooks, config, store, processes, accelerator.device)
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
@@ -217,8 +219,28 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
     # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
     AcceleratorState._reset_state()
     return Accelerator(
-        cpu=cpu, mixed_precision=precision, log_with=[*config.training.trackers] or None, project_dir=str(run)
+        cpu=cpu,
+        mixed_precision=precision,
+        log_with=[make_tracker(name, run) for name in config.training.trackers] or None,
     )
+
+
+def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> None:
+    """Starts the run's trackers, and tells them its configuration.
+
+    Raises:
+        UserError: If one cannot start.
+    """
+    try:
+        accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(run))
+        if accelerator.is_main_process:
+            for tracker in accelerator.trackers:
+                tell_configuration(tracker, dict(flat(config.model_dump(mode="json"))))
+    except Exception as error:  # whatever its library raises
+        names = " or ".join(config.training.trackers)
+        raise UserError(
+            one_line(f"the tracker {names} cannot start: {error}: mend that, or leave it out", 300), "training.trackers"
+        ) from error
 
 
 def restore(trainer: Trainer, run: Path) -> list[str]:
