@@ -54,3 +54,5 @@ def tell_images(tracker: Any, grid: Image, images_seen: int) -> None:
             import trackio  # pyright: ignore[reportMissingImports]
 
             tracker.log({SAMPLES: trackio.Image(pixels)}, step=images_seen)
+        case _:
+            pass
