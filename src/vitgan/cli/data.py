@@ -21,6 +21,7 @@ from vitgan.data.sources import cifar10 as cifar10_source
 from vitgan.data.sources import fashion_mnist as fashion_mnist_source
 from vitgan.data.sources import lsun as lsun_source
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.guess import guess_source
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
@@ -30,6 +31,8 @@ from vitgan.schema import Config
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16
+USUAL_RESOLUTION = 32
+"""Of the presets for a CPU."""
 
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Side = Annotated[int, Field(ge=1, le=1000)]
@@ -64,7 +67,34 @@ class Output(Framing):
     """Replace a store that is there already."""
 
 
+class GuessedOutput(Output):
+    out: Path = Path("data/NAME")
+    """Folder of the store to be; NAME is the source's."""
+
+
 Flat = Annotated[Output, tyro.conf.arg(name="")]
+
+
+def auto(
+    output: Annotated[GuessedOutput, tyro.conf.arg(name="")],
+    source: Annotated[Path, tyro.conf.Positional],
+    split: str | None = None,
+    labels: str = "auto",
+) -> None:
+    """Any of these, by what is in it: `vitgan data my_photos` is enough.
+
+    Images of no usual size become 32×32, unless you say otherwise.
+
+    Args:
+        source: A folder or file that one of the others reads.
+        split: See `vitgan data folder --help`.
+        labels: See `vitgan data folder --help`.
+    """
+    guessed = guess_source(source, split, labels)
+    update: dict[str, object] = {"resolution": output.resolution or guessed.provenance.resolution or USUAL_RESOLUTION}
+    if output.out == GuessedOutput.model_fields["out"].default:
+        update["out"] = Path("data") / source.resolve().name.partition(".")[0]
+    _prepare(guessed, output.model_copy(update=update))
 
 
 def folder(
@@ -208,6 +238,7 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
 COMMAND = Group(
     "Prepares images for training: any source becomes a store.",
     {
+        "auto": auto,
         "folder": folder,
         "cifar10": cifar10,
         "celeba": celeba,
@@ -225,7 +256,7 @@ def _prepare(source: Source, output: Output) -> None:
     planned = plan(source, **framing)
     provenance = source.provenance
     where = f" ({provenance.url})" if provenance.url else ""
-    print(f"{provenance.name}{where}; licence: {provenance.licence}")
+    print(f"source: {provenance.name}{where}; licence: {provenance.licence}")
     print(f"split: {source.split or 'none'} ({source.split_from})")
     _print_labels(source)
     print(f"{planned.images:,} images, {planned.framing}: at most {planned.bytes:,} bytes in {output.out}")

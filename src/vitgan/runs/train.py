@@ -33,7 +33,7 @@ from vitgan.runs.folder import (
     open_data,
     record_of,
 )
-from vitgan.runs.images import with_images
+from vitgan.runs.images import holds_images_to_prepare, with_images
 from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
@@ -85,9 +85,11 @@ def train(
     hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks())
     check_trackers(settings.training.trackers)
     processes = join_processes(settings.training.device)
+    if data is None and resume is None and holds_images_to_prepare(settings.data):
+        data = settings.data
     if data is not None:
-        start, notify = settings, hooks.notify
-        settings = on_main_process(processes, lambda: with_images(start, data, Path(out) / "data", notify))
+        start, place, notify, progress = settings, Path(out) / "data", hooks.notify, hooks.on_prepare
+        settings = on_main_process(processes, lambda: with_images(start, data, place, notify, progress))
     return _train_settings(settings, Path(out), Path(resume) if resume is not None else None, hooks, processes)
 
 
