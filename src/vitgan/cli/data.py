@@ -18,10 +18,12 @@ from vitgan.data.overview import class_counts, store_grid, value_histogram
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
+from vitgan.data.sources import cifar100 as cifar100_source
 from vitgan.data.sources import fashion_mnist as fashion_mnist_source
 from vitgan.data.sources import lsun as lsun_source
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.guess import guess_source
+from vitgan.data.sources.imagenet import ImageNet
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
@@ -137,6 +139,43 @@ def cifar10(
         _prepare(cifar10_source.Cifar10(source, split), output)
 
 
+def cifar100(
+    output: Flat,
+    source: Path | None = None,
+    split: cifar100_source.Split = "train",
+    labels: cifar100_source.LabelKind = "fine",
+    url: str = cifar100_source.URL,
+    checksum: str = cifar100_source.CHECKSUM,
+) -> None:
+    """CIFAR-100, downloaded (161 MiB) unless --source is given.
+
+    Args:
+        source: cifar-100-python.tar.gz, cifar-100-binary.tar.gz, the folder extracted from one of them, or the Hub's
+            Parquet files.
+        split: Which images.
+        labels: The 100 classes, or the 20 superclasses.
+        url: Where to download the Python version from.
+        checksum: What the download must have, as md5:HEX or sha256:HEX.
+    """
+    if source is None:
+        with progress_bar("Downloading", unit="bytes") as on_progress:
+            source = cifar100_source.download_cifar100(url, checksum, on_progress)
+    if holds_parquet(source):
+        _prepare(ParquetImages(source, split, None, f"{labels}_label", cifar100_source.PROVENANCE), output)
+    else:
+        _prepare(cifar100_source.Cifar100(source, split, labels), output)
+
+
+def imagenet(output: Flat, source: Path, words: Path | None = None) -> None:
+    """ImageNet or a part of it: folders n01440764, ...; classes get their names.
+
+    Args:
+        source: The folder of these folders, e.g. ILSVRC/Data/CLS-LOC/train; also a zip or tar.
+        words: LOC_synset_mapping.txt or words.txt, if it is not beside or above the folder.
+    """
+    _prepare(ImageNet(source, words), output)
+
+
 def celeba(output: Flat, source: Path, split: celeba_source.Split = "train", partition: Path | None = None) -> None:
     """CelebA's aligned faces; --crop 178 (the default) or the older --crop 148.
 
@@ -241,6 +280,8 @@ COMMAND = Group(
         "auto": auto,
         "folder": folder,
         "cifar10": cifar10,
+        "cifar100": cifar100,
+        "imagenet": imagenet,
         "celeba": celeba,
         "lsun": lsun,
         "parquet": parquet,

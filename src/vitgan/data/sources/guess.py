@@ -1,12 +1,15 @@
 """Which source reads a file or folder, by what is in it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from vitgan.data.sources.celeba import PARTITION_FILES, CelebA
 from vitgan.data.sources.cifar10 import Cifar10
+from vitgan.data.sources.cifar100 import Cifar100
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.imagenet import ImageNet
 from vitgan.data.sources.lsun import Lsun
 from vitgan.data.sources.parquet import ParquetImages
 from vitgan.data.sources.source import Source
@@ -14,6 +17,8 @@ from vitgan.errors import UserError
 
 KNOWN: tuple[tuple[Callable[[str], bool], Callable[[Path], Source]], ...] = (
     (lambda name: name.startswith(("cifar-10-", "data_batch_1")), Cifar10),
+    (lambda name: name.startswith("cifar-100-"), Cifar100),
+    (lambda name: re.fullmatch(r"n\d{8}", name) is not None, ImageNet),
     (lambda name: name in PARTITION_FILES or name.startswith("img_align_celeba"), CelebA),
     (lambda name: name == "data.mdb" or name.endswith("_lmdb"), Lsun),
     (lambda name: "-idx3-ubyte" in name, FashionMnist),
