@@ -100,7 +100,12 @@ def auto(
 
 
 def folder(
-    output: Flat, source: Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
+    output: Flat,
+    source: Path,
+    split: str | None = None,
+    labels: str = "auto",
+    label_column: str | None = None,
+    follow_links: bool = False,
 ) -> None:
     """Your own images: a folder, zip or tar; class folders become labels.
 
@@ -109,9 +114,10 @@ def folder(
         split: Only this split's images, e.g. train, or those below the folder of this name; "all" for all.
         labels: Where labels come from: "folders" (class folders), "none", or a table of names and labels (JSON, JSON
             Lines or CSV); "auto" takes dataset.json or class folders, and asks where it is in doubt.
+        label_column: The table's column of labels, if it is not called so.
         follow_links: Follow symbolic links that lead out of the folder.
     """
-    _prepare(ImageFolder(source, split, labels, follow_links), output)
+    _prepare(ImageFolder(source, split, labels, follow_links, label_column), output)
 
 
 def cifar10(
