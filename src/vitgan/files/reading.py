@@ -19,6 +19,7 @@ from vitgan.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_JSON_BYTES = 1 << 24
+LARGEST_YAML_BYTES = 1 << 20
 
 
 def regular_size(path: Path) -> int:
@@ -75,14 +76,17 @@ def read_tree(path: Path, what: str) -> Any:
     """The value in a file .json, .yaml or .yml.
 
     Raises:
-        UserError: If it has another ending, cannot be read, is larger than 16 MiB, or says something twice.
+        UserError: If it has another ending, cannot be read, is larger than 16 MiB (YAML: 1 MiB), says something twice, or
+            has aliases, of which a few lines can make gigabytes.
     """
     if path.suffix.lower() == ".json":
         return read_json(path, what)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(one_line(f"{path} is no {what}: its name must end in .json, .yaml or .yml"))
-    data = read_bytes(path, what)
+    data = read_bytes(path, what, LARGEST_YAML_BYTES)
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.SafeLoader)):
+            raise ValueError("it has an alias (*): write the value itself")
         _refuse_repetition(yaml.compose(data, yaml.SafeLoader))
         return yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
