@@ -79,7 +79,7 @@ Flat = Annotated[Output, tyro.conf.arg(name="")]
 
 def auto(
     output: Annotated[GuessedOutput, tyro.conf.arg(name="")],
-    source: Annotated[Path, tyro.conf.Positional],
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")],
     split: str | None = None,
     labels: str = "auto",
 ) -> None:
@@ -88,14 +88,14 @@ def auto(
     Images of no usual size become 32×32, unless you say otherwise.
 
     Args:
-        source: A folder or file that one of the others reads.
+        source: A folder or file that one of the others reads, or hf://owner/name, a data set on the Hub.
         split: See `vitgan data folder --help`.
         labels: See `vitgan data folder --help`.
     """
     guessed = guess_source(source, split, labels)
     update: dict[str, object] = {"resolution": output.resolution or guessed.provenance.resolution or USUAL_RESOLUTION}
     if output.out == GuessedOutput.model_fields["out"].default:
-        update["out"] = Path("data") / source.resolve().name.partition(".")[0]
+        update["out"] = Path("data") / Path(source).resolve().name.partition(".")[0]
     _prepare(guessed, output.model_copy(update=update))
 
 

@@ -108,7 +108,8 @@ def dispatch(arguments: list[str]) -> None:
 
 def with_guess(words: list[str]) -> list[str]:
     """`vitgan data PATH` is `vitgan data auto PATH`."""
-    if words[0] == "data" and len(words) > 1 and os.path.exists(words[1]):  # noqa: PTH110 - False for odd names
+    path = words[1] if len(words) > 1 else ""
+    if words[0] == "data" and (os.path.exists(path) or path.startswith("hf://")):  # noqa: PTH110 - False for odd names
         from vitgan.cli.data import COMMAND
 
         if words[1] not in COMMAND.commands:

@@ -9,6 +9,7 @@ from typing import Any
 from vitgan.config import RunConfig
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources.guess import guess_source
+from vitgan.data.sources.hub import SCHEME
 from vitgan.data.sources.objects import PythonImages
 from vitgan.data.sources.source import Source
 from vitgan.data.store import DESCRIPTION, IMAGES, ImageStore
@@ -29,8 +30,8 @@ def with_images(
     Args:
         config: Its `data` is replaced, and the model's channels become those of the images: 1 where all are grey arrays,
             else 3. Without labels it becomes unconditional.
-        data: A store or its folder, "fashion-mnist", a folder, zip or tar of images, a `Source`, or
-            what `PythonImages` reads.
+        data: A store or its folder, "fashion-mnist", whatever `guess_source` reads (a folder, zip or tar of
+            images, say), a `Source`, or what `PythonImages` reads.
         folder: Where stores are kept; the same images prepared in the same way are not prepared again.
         on_notice: Told what is taken, before the work, and where the store is.
         on_progress: Called with (images prepared, images in all).
@@ -53,7 +54,8 @@ def with_images(
     planned = plan(source, resolution=model.resolution, channels=channels)
     framing = planned.framing
     digest = hashlib.sha256(f"{source.fingerprint()} {framing}{channels}".encode()).hexdigest()[:12]
-    name = Path(source.origin).resolve().name if source.origin else source.provenance.name
+    place = data if isinstance(data, str | Path) else source.origin
+    name = Path(place).resolve().name if place else source.provenance.name
     store = folder / f"{name[:100]}-{model.resolution}-{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,4 +79,6 @@ def is_store(path: str | Path) -> bool:
 
 def holds_images_to_prepare(path: str) -> bool:
     """Whether a configuration's `data` is something else than a store: a folder or archive of images, say."""
+    if path.startswith(SCHEME):
+        return True
     return path != BUNDLED_DATA and os.path.exists(path) and not is_store(path)  # noqa: PTH110 - False for odd names

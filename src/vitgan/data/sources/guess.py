@@ -9,6 +9,7 @@ from vitgan.data.sources.cifar10 import Cifar10
 from vitgan.data.sources.cifar100 import Cifar100
 from vitgan.data.sources.fashion_mnist import FashionMnist
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.hub import SCHEME, fetch_data_set
 from vitgan.data.sources.imagenet import ImageNet
 from vitgan.data.sources.lsun import Lsun
 from vitgan.data.sources.parquet import ParquetImages
@@ -30,13 +31,15 @@ def guess_source(path: str | Path, split: str | None = None, labels: str = "auto
     """A data set that is known by its files' names, Parquet files, or else images in a folder, zip or tar.
 
     Args:
-        path: The file or folder.
+        path: The file or folder; or "hf://owner/name", a data set on the Hub, which is fetched.
         split: As `ImageFolder` and `ParquetImages` take it.
         labels: As `ImageFolder` takes it.
 
     Raises:
         UserError: If there are no images, or a known data set is to be read in another way than usual; see the sources.
     """
+    if str(path).startswith(SCHEME):
+        return ParquetImages(fetch_data_set(str(path)), split)
     path = Path(path)
     inside = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
     names = [path.name, *inside]
