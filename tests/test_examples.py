@@ -137,7 +137,7 @@ def test_the_notebook_runs_and_shows_pictures(tmp_path: Path) -> None:
     lengths[0].source = lengths[0].source.replace("kimg = 20", f"kimg = {KIMG}")
     NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = pictures_of(notebook)
-    assert len(shown) == len(kept) == 7
+    assert len(shown) == len(kept) == 6
     assert max(map(len, kept)) < LARGEST_PICTURE
     texts = [o.data["text/plain"] for o in notebook.cells[2].outputs if "text/plain" in o.get("data", {})]
     assert any("images/s" in text for text in texts)  # progress, though nobody passed hooks
