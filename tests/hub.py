@@ -18,21 +18,24 @@ class Hub(BaseHTTPRequestHandler):
 
     repositories: dict[str, dict[str, bytes]]
     gated: frozenset[str] = frozenset()
+    revisions: tuple[str, ...] = ("main", "v1", COMMIT)
     asked: list[str]
 
     def do_GET(self) -> None:
         """Answers repository information, a listing, or a file."""
         self.asked.append(self.path)
         path = self.path.split("?")[0].strip("/")
-        parts = path.removeprefix("api/models/").split("/")
+        for prefix in ("api/models/", "api/datasets/", "datasets/"):
+            path = path.removeprefix(prefix)
+        parts = path.split("/")
         name, rest = "/".join(parts[:2]), parts[2:]
         if name in self.gated:
             self._answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
         elif name not in self.repositories:
             self._answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
-        elif len(rest) > 1 and rest[1] not in ("main", "v1", COMMIT):
+        elif len(rest) > 1 and rest[1] not in self.revisions:
             self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        elif path.startswith("api/models/"):
+        elif self.path.startswith("/api/"):
             self._answer(200, json.dumps(self._described(name, rest)).encode(), {"Content-Type": "application/json"})
         elif (data := self.repositories[name].get("/".join(rest[2:]))) is None:
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})

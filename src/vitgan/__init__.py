@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from vitgan.pretrained.generators import save as save
     from vitgan.pretrained.hub import HubModel as HubModel
     from vitgan.runs.train import train as train
+    from vitgan.training.hooks import Hooks as Hooks
 
 _HOMES = {
     "Generator": "vitgan.models.generator",
     "GeneratorSpec": "vitgan.models.build",
+    "Hooks": "vitgan.training.hooks",
     "HubModel": "vitgan.pretrained.hub",
     "ModelConfig": "vitgan.models.build",
     "RunConfig": "vitgan.config",

@@ -27,7 +27,8 @@ class RunConfig(Config):
     preset: str = Field(default="custom", pattern=r"^[^/\\\x00-\x1f]{1,100}$")
     """Name of the preset that the run began from."""
     data: str = "fashion-mnist"
-    """Folder of an image store (made by `vitgan data`), or "fashion-mnist" for the bundled images."""
+    """Folder of an image store (made by `vitgan data`), "fashion-mnist" for the bundled images, or images to prepare first:
+    a folder, zip or tar, or hf://owner/name on the Hub; they are kept in the runs' folder."""
     init_from: str | None = None
     """Start from the weights of another run, or of a model that carries its networks, in place of random ones: optimisers
     and counters are new. A path, a bundled model's name, or a Hub repository."""
@@ -195,12 +196,46 @@ def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
         if not isinstance(section, dict) or last not in section or isinstance(value, dict):
             raise _no_field(name, [field for field, _ in flat(values)])
         section[last] = value
+    return _validated(values)
+
+
+def merged(config: RunConfig, tree: Any) -> RunConfig:
+    """A copy with the values of a tree of fields, as a configuration file holds it; what it leaves out stays.
+
+    A network of another kind begins with that kind's own defaults.
+
+    Raises:
+        UserError: If there is no such field, with the nearest names, or a value does not fit.
+    """
+    values = config.model_dump()
+    _merge(values, tree, "", [field for field, _ in flat(values)])
+    return _validated(values)
+
+
+def _merge(values: dict[str, Any], tree: Any, place: str, known: list[str]) -> None:
+    if not isinstance(tree, dict):
+        raise UserError(f"{place or 'the configuration'} must be a section with fields, but is {tree!r}", place or None)
+    for key, value in tree.items():
+        name = f"{place}.{key}".lstrip(".")
+        if key not in values:
+            raise _no_field(name, known)
+        section = values[key]
+        if not isinstance(section, dict) or "kind" in values:  # a dictionary beside a kind is a value
+            values[key] = value
+        elif "kind" in section and isinstance(value, dict) and value.get("kind", section["kind"]) != section["kind"]:
+            values[key] = value  # pydantic knows the fields of the other kind
+        else:
+            _merge(section, value, name, known)
+
+
+def _validated(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{field} does not fit: {first['msg']}, but is {first['input']!r}", field) from error
+        reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+        raise UserError(f"{field} does not fit: {reason}, but is {first['input']!r}", field) from error
 
 
 def _no_field(name: str, known: list[str]) -> UserError:

@@ -5,13 +5,10 @@ An adversarial loss is a pair of functions of the logits of real and fake images
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-LossName = Literal["non_saturating", "hinge", "wasserstein", "relativistic"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,13 @@ def relativistic_generator(real_logits: Tensor | None, fake_logits: Tensor) -> T
     return F.softplus(real_logits - fake_logits).mean()
 
 
-LOSSES: dict[LossName, AdversarialLoss] = {
+LOSSES = {
     "non_saturating": AdversarialLoss(non_saturating_discriminator, non_saturating_generator),
     "hinge": AdversarialLoss(hinge_discriminator, negated_mean_generator),
     "wasserstein": AdversarialLoss(wasserstein_discriminator, negated_mean_generator),
     "relativistic": AdversarialLoss(relativistic_discriminator, relativistic_generator, generator_sees_real=True),
 }
+"""By the names that `ObjectiveConfig.loss` takes. An own loss is one more entry (examples/own_loss.py)."""
 
 
 def consistency(logits: Tensor, augmented_logits: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ A docstring says what a row is. A variant is a function of a base, so that it wo
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vitgan import commands
 from vitgan.commands import PRESET_NAMES
-from vitgan.config import RunConfig, changed
+from vitgan.config import RunConfig, changed, merged
 from vitgan.errors import UserError
+from vitgan.files import one_line, read_tree
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
@@ -344,6 +346,28 @@ def preset(name: str, **changes: object) -> RunConfig:
         dataset, _, variant = name.partition("-")
         base = VARIANTS[variant](vitgan(dataset)) if variant else vitgan(dataset)
     return changed(base, {"preset": name} | changes)
+
+
+def from_file(path: str | Path, base: RunConfig | None = None) -> RunConfig:
+    """The configuration in a file .json or .yaml: all fields, as a run's config.json has them, or some.
+
+    Args:
+        path: The file.
+        base: What the file leaves out is taken from; default: the preset that the file names in `preset`, else the
+            defaults.
+
+    Raises:
+        UserError: If the file cannot be read, names an unknown preset or field, or a value does not fit.
+    """
+    path = Path(path)
+    tree = read_tree(path, "configuration")
+    try:
+        named = tree.get("preset", "custom") if isinstance(tree, dict) else "custom"
+        if base is None and named not in ("custom", *PRESET_NAMES) and {*RunConfig.model_fields} > {*tree}:
+            preset(named)  # says what is wrong with it
+        return merged(base or (preset(named) if named in PRESET_NAMES else RunConfig()), tree)
+    except UserError as error:
+        raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
 
 
 def summary(name: str) -> str:

@@ -1,3 +1,4 @@
+import json
 import shlex
 import signal
 import subprocess
@@ -265,3 +266,22 @@ def test_help_names_the_sources(capsys):
     printed = capsys.readouterr().out
     assert "cifar10" in printed
     assert "folder" in printed
+
+
+def test_a_path_alone_is_guessed_and_put_into_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        write_image(tmp_path / "my_photos" / f"{number}.png", number)
+    lines = [json.dumps({"file_name": f"{number}.png", "label": "ab"[number % 2]}) for number in range(4)]
+    (tmp_path / "my_photos" / "metadata.jsonl").write_text("\n".join(lines))
+    main(["my_photos"])
+    store = ImageStore.open("data/my_photos")
+    assert (len(store), store.resolution) == (4, 32)
+    assert store.labels is not None
+    assert store.labels.tolist() == [0, 1, 0, 1]
+    main(["./my_photos", "--resolution", "8", "--out", "other", "--labels", "none"])
+    store = ImageStore.open("other")
+    assert (store.resolution, store.labels) == (8, None)
+    with pytest.raises(UserError):
+        main(["no_photos"])
+    capsys.readouterr()

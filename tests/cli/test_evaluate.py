@@ -17,6 +17,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
+from vitgan.metrics import PROTOCOLS
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.pretrained.generators import load, save
@@ -183,12 +184,12 @@ def test_without_inception_weights_lite0_stands_in_by_name(
         main([*arguments, "--features", "inception"])
 
 
-def test_protocols_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_protocols_are_listed_in_lines_that_fit_and_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--list-protocols"])
-    printed = capsys.readouterr().out
-    for word in ("cifar10-train-50k", "celeba64-test", "19,962", "quick-5k", "lite0"):
-        assert word in printed
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line.split()[0] in PROTOCOLS] == [*PROTOCOLS]
+    assert any("19,962 images" in line for line in lines)
 
 
 def test_a_run_is_measured_against_its_own_images_from_any_folder(

@@ -1,5 +1,7 @@
 """The whole way on the command line: prepare, train, stop, resume, sample, look; and every mistake in one line."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -108,6 +110,24 @@ def test_info_shows_presets_runs_and_models(run: Path, capsys: pytest.CaptureFix
     assert "GFLOPs" in capsys.readouterr().out
     dispatch(["info", "cifar10"])
     assert "11,380,995 parameters" in capsys.readouterr().out
+
+
+def test_a_runs_own_configuration_makes_the_same_run_and_options_come_first(run: Path, tmp_path: Path) -> None:
+    file = str(run / "config.json")
+    dispatch(["train", "--config", file, "--out", str(tmp_path)])
+    again = tmp_path / run.name
+    assert (again / "config.json").read_bytes() == (run / "config.json").read_bytes()
+    weights = "checkpoints/000000k012/generator.safetensors"
+    assert (again / weights).read_bytes() == (run / weights).read_bytes()
+    (tmp_path / "own.yaml").write_text("training: {seed: 3, total_kimg: 0.004}")
+    words = ["train", "--config", str(tmp_path / "own.yaml"), "--data", "fashion-mnist", "--training.seed", "4"]
+    for start in (words, ["train", "cifar10-tiny", *TINY_OVERRIDES, *words[1:], "--model.channels", "1"]):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            dispatch([*start, "--dry-run"])
+        training = json.JSONDecoder().raw_decode(output.getvalue())[0]["training"]
+        assert training["seed"] == 4
+        assert training["total_kimg"] == (0.004 if start is words else 0.012)
 
 
 def test_dry_run_prints_and_makes_nothing(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

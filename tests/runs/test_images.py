@@ -104,7 +104,7 @@ def test_pixels_and_labels_are_kept(tmp_path: Path, name: str) -> None:
     before = store.path.stat().st_mtime_ns
     assert with_images(tiny_run("unused"), HOLDERS[name](), tmp_path).data == config.data  # not prepared again
     assert store.path.stat().st_mtime_ns == before
-    assert len(notices) == 1
+    assert len(notices) == 2
 
 
 def vitgan_store(config: RunConfig) -> Any:
@@ -209,3 +209,18 @@ def test_transparent_images_are_put_on_white_as_from_files(tmp_path: Path) -> No
     (tmp_path / "a.png").rename(tmp_path / "photos" / "a.png")
     expected = prepare(ImageFolder(tmp_path / "photos"), tmp_path / "files", resolution=8, workers=0)
     assert np.array_equal(prepare(PythonImages([image]), tmp_path / "objects", resolution=8).images, expected.images)
+
+
+def test_a_configurations_data_may_be_images_which_are_prepared_once(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "photos")
+    model = tiny_run("unused").model.model_copy(update={"conditional": True})  # the images have no labels
+    config = tiny_run(str(images), total_kimg=0.008).model_copy(update={"model": model})
+    notices: list[str] = []
+    prepared: list[tuple[int, int]] = []
+    hooks = vitgan.Hooks(on_notice=notices.append, on_prepare=lambda done, total: prepared.append((done, total)))
+    runs = [vitgan.train(config, tmp_path / "runs", hooks=hooks) for _ in range(2)]
+    assert [config_of_run(run).model.conditional for run in runs] == [False, False]
+    assert config_of_run(runs[0]).data == config_of_run(runs[1]).data
+    assert prepared[-1] == (COUNT, COUNT)
+    assert len([done for done, _ in prepared if done == COUNT]) == 1
+    assert len(notices) == 2 + 3  # of the second run nothing is prepared

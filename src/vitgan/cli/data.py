@@ -18,9 +18,12 @@ from vitgan.data.overview import class_counts, store_grid, value_histogram
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
+from vitgan.data.sources import cifar100 as cifar100_source
 from vitgan.data.sources import fashion_mnist as fashion_mnist_source
 from vitgan.data.sources import lsun as lsun_source
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.guess import guess_source
+from vitgan.data.sources.imagenet import ImageNet
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
@@ -30,6 +33,8 @@ from vitgan.schema import Config
 
 SHOWN_SKIPPED = 5
 HISTOGRAM_BINS = 16
+USUAL_RESOLUTION = 32
+"""Of the presets for a CPU."""
 
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Side = Annotated[int, Field(ge=1, le=1000)]
@@ -64,11 +69,43 @@ class Output(Framing):
     """Replace a store that is there already."""
 
 
+class GuessedOutput(Output):
+    out: Path = Path("data/NAME")
+    """Folder of the store to be; NAME is the source's."""
+
+
 Flat = Annotated[Output, tyro.conf.arg(name="")]
 
 
+def auto(
+    output: Annotated[GuessedOutput, tyro.conf.arg(name="")],
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")],
+    split: str | None = None,
+    labels: str = "auto",
+) -> None:
+    """Any of these, by what is in it: `vitgan data my_photos` is enough.
+
+    Images of no usual size become 32×32, unless you say otherwise.
+
+    Args:
+        source: A folder or file that one of the others reads, or hf://owner/name, a data set on the Hub.
+        split: See `vitgan data folder --help`.
+        labels: See `vitgan data folder --help`.
+    """
+    guessed = guess_source(source, split, labels)
+    update: dict[str, object] = {"resolution": output.resolution or guessed.provenance.resolution or USUAL_RESOLUTION}
+    if output.out == GuessedOutput.model_fields["out"].default:
+        update["out"] = Path("data") / Path(source).resolve().name.partition(".")[0]
+    _prepare(guessed, output.model_copy(update=update))
+
+
 def folder(
-    output: Flat, source: Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
+    output: Flat,
+    source: Path,
+    split: str | None = None,
+    labels: str = "auto",
+    label_column: str | None = None,
+    follow_links: bool = False,
 ) -> None:
     """Your own images: a folder, zip or tar; class folders become labels.
 
@@ -77,9 +114,10 @@ def folder(
         split: Only this split's images, e.g. train, or those below the folder of this name; "all" for all.
         labels: Where labels come from: "folders" (class folders), "none", or a table of names and labels (JSON, JSON
             Lines or CSV); "auto" takes dataset.json or class folders, and asks where it is in doubt.
+        label_column: The table's column of labels, if it is not called so.
         follow_links: Follow symbolic links that lead out of the folder.
     """
-    _prepare(ImageFolder(source, split, labels, follow_links), output)
+    _prepare(ImageFolder(source, split, labels, follow_links, label_column), output)
 
 
 def cifar10(
@@ -105,6 +143,43 @@ def cifar10(
         _prepare(ParquetImages(source, split, provenance=cifar10_source.PROVENANCE), output)
     else:
         _prepare(cifar10_source.Cifar10(source, split), output)
+
+
+def cifar100(
+    output: Flat,
+    source: Path | None = None,
+    split: cifar100_source.Split = "train",
+    labels: cifar100_source.LabelKind = "fine",
+    url: str = cifar100_source.URL,
+    checksum: str = cifar100_source.CHECKSUM,
+) -> None:
+    """CIFAR-100, downloaded (161 MiB) unless --source is given.
+
+    Args:
+        source: cifar-100-python.tar.gz, cifar-100-binary.tar.gz, the folder extracted from one of them, or the Hub's
+            Parquet files.
+        split: Which images.
+        labels: The 100 classes, or the 20 superclasses.
+        url: Where to download the Python version from.
+        checksum: What the download must have, as md5:HEX or sha256:HEX.
+    """
+    if source is None:
+        with progress_bar("Downloading", unit="bytes") as on_progress:
+            source = cifar100_source.download_cifar100(url, checksum, on_progress)
+    if holds_parquet(source):
+        _prepare(ParquetImages(source, split, None, f"{labels}_label", cifar100_source.PROVENANCE), output)
+    else:
+        _prepare(cifar100_source.Cifar100(source, split, labels), output)
+
+
+def imagenet(output: Flat, source: Path, words: Path | None = None) -> None:
+    """ImageNet or a part of it: folders n01440764, ...; classes get their names.
+
+    Args:
+        source: The folder of these folders, e.g. ILSVRC/Data/CLS-LOC/train; also a zip or tar.
+        words: LOC_synset_mapping.txt or words.txt, if it is not beside or above the folder.
+    """
+    _prepare(ImageNet(source, words), output)
 
 
 def celeba(output: Flat, source: Path, split: celeba_source.Split = "train", partition: Path | None = None) -> None:
@@ -208,8 +283,11 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
 COMMAND = Group(
     "Prepares images for training: any source becomes a store.",
     {
+        "auto": auto,
         "folder": folder,
         "cifar10": cifar10,
+        "cifar100": cifar100,
+        "imagenet": imagenet,
         "celeba": celeba,
         "lsun": lsun,
         "parquet": parquet,
@@ -225,7 +303,7 @@ def _prepare(source: Source, output: Output) -> None:
     planned = plan(source, **framing)
     provenance = source.provenance
     where = f" ({provenance.url})" if provenance.url else ""
-    print(f"{provenance.name}{where}; licence: {provenance.licence}")
+    print(f"source: {provenance.name}{where}; licence: {provenance.licence}")
     print(f"split: {source.split or 'none'} ({source.split_from})")
     _print_labels(source)
     print(f"{planned.images:,} images, {planned.framing}: at most {planned.bytes:,} bytes in {output.out}")

@@ -114,25 +114,20 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def print_protocols() -> None:
-    """Prints every protocol with what it fixes."""
-    from rich.console import Console
-    from rich.table import Column, Table
+    """Prints every protocol with what it fixes: a line of facts, and below it what the protocol is for."""
+    import textwrap
 
     from vitgan.metrics import PROTOCOLS
 
-    name = Column("protocol", no_wrap=True)  # it is there to be typed
-    table = Table(name, "features", "images", "against", "size", "purpose", show_lines=True)
     for protocol in PROTOCOLS.values():
         wanted = protocol.exact_store_images or protocol.reference_images
-        against = (
-            f"{'all ' if protocol.exact_store_images else ''}{wanted:,} {protocol.split or ''}" if wanted else "all"
+        against = f"{wanted:,} {protocol.split or ''}".strip() if wanted else "all"
+        size = f"{protocol.resolution}×{protocol.resolution}" if protocol.resolution else "any size"
+        every = "all " if protocol.exact_store_images else ""
+        print(
+            f"{protocol.name:<19} {protocol.generated_images:,} images against {every}{against}, {size}, {protocol.features}"
         )
-        size = f"{protocol.resolution}²" if protocol.resolution else "any"
-        table.add_row(
-            protocol.name, protocol.features, f"{protocol.generated_images:,}", against.strip(), size, protocol.purpose
-        )
-    console = Console()
-    console.print(table)
+        print(textwrap.fill(protocol.purpose, 79, initial_indent="    ", subsequent_indent="    "))
     all_fields = [protocol.to_dict() for protocol in PROTOCOLS.values()]
     common = {name: value for name, value in all_fields[0].items() if all(f[name] == value for f in all_fields)}
-    console.print("common to all: " + ", ".join(f"{name} {value}" for name, value in common.items()), highlight=False)
+    print(textwrap.fill("common to all: " + ", ".join(f"{name} {value}" for name, value in common.items()), 79))

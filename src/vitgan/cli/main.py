@@ -37,8 +37,7 @@ ABOUT = f"""Train, study and use GANs made of Vision Transformers.
 
 examples:
   vitgan train quickstart
-  vitgan data folder --source my_photos --resolution 32 --out data/mine
-  vitgan train {RECOMMENDED} --model.no-conditional --data data/mine
+  vitgan train {RECOMMENDED} --data my_photos
   vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
 
 
@@ -97,7 +96,7 @@ def dispatch(arguments: list[str]) -> None:
     if arguments[:1] == ["--version"]:
         print(f"vitgan {__version__}")
         return
-    words = ["--help"] if arguments[:1] in ([], ["-h"], ["help"]) else arguments
+    words = ["--help"] if arguments[:1] in ([], ["-h"], ["help"]) else with_guess(arguments)
     with stop_on_signal() as received:  # an import that is interrupted says that a library is broken
         from vitgan.cli.parsing import parse
 
@@ -105,6 +104,17 @@ def dispatch(arguments: list[str]) -> None:
     if received:
         sys.exit(128 + received[0])
     command()
+
+
+def with_guess(words: list[str]) -> list[str]:
+    """`vitgan data PATH` is `vitgan data auto PATH`."""
+    path = words[1] if len(words) > 1 else ""
+    if words[0] == "data" and (os.path.exists(path) or path.startswith("hf://")):  # noqa: PTH110 - False for odd names
+        from vitgan.cli.data import COMMAND
+
+        if words[1] not in COMMAND.commands:
+            return ["data", "auto", *words[1:]]
+    return words
 
 
 def command_tree(words: list[str]) -> "Group":
@@ -139,6 +149,7 @@ def _option(error: UserError, arguments: list[str]) -> str:
 
     name = None
     with suppress(UserError):  # the same again where the tree itself cannot be made
-        _, node = find(command_tree(arguments), arguments)
+        words = with_guess(arguments)
+        _, node = find(command_tree(words), words)
         name = option(node, error.parameter)
     return f" ({name})" if name and name not in str(error) else ""

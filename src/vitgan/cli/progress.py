@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vitgan.runs.processes import speaks
@@ -117,12 +118,15 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
         def on_log(record: dict[str, float]) -> None:
             print(f"{remaining}  {losses(record)}", file=sys.stderr)
 
-        yield Hooks(on_step=remaining.update, on_log=on_log)
+        yield Hooks(on_prepare=_log_lines("Preparing", "images"), on_step=remaining.update, on_log=on_log)
         return
     from rich.progress import BarColumn, TextColumn
 
     with _bar(BarColumn(bar_width=16), TextColumn("{task.description}")) as progress:
         task = progress.add_task("", total=1.0)
+
+        def on_prepare(done: int, total: int) -> None:
+            progress.update(task, completed=done / total, description=f"{done:,}/{total:,} images prepared")
 
         def on_step(images: int, clock: "Clock") -> None:
             remaining.update(images, clock)
@@ -131,7 +135,10 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
         def on_log(record: dict[str, float]) -> None:
             progress.below = losses(record)
 
-        yield Hooks(on_step=on_step, on_log=on_log, on_samples=lambda path: progress.console.print(f"images: {path}"))
+        def on_samples(path: Path) -> None:
+            progress.console.print(f"images: {path}")
+
+        yield Hooks(on_prepare=on_prepare, on_step=on_step, on_log=on_log, on_samples=on_samples)
 
 
 def duration(seconds: float) -> str:

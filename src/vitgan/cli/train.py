@@ -30,6 +30,7 @@ examples:
   vitgan train {RECOMMENDED} --data data/cifar10 --training.seed 1
   vitgan train cifar10 --model.discriminator.overlap 0 --dry-run
   vitgan train --resume runs/00000-quickstart --training.total-kimg 200
+  vitgan train --config runs/00000-quickstart/config.json --training.seed 1
 
 variants of {", ".join(SIZES)}:
 {chr(10).join(f"  {f'cifar10-{name}':<25} {about}" for name, about in VARIANTS.items())}"""
@@ -38,6 +39,7 @@ ProfileSteps = Annotated[int, Field(ge=0, le=1000)]
 OVERRIDABLE = (tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands)
 OPTIONS = """Args:
     resume: The run's folder.
+    config: File .json or .yaml with fields of the configuration, all as in a run's config.json or some; options come first.
     out: Folder in which a new run folder is made.
     dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
     profile_steps: Say where the time of so many steps goes, after a warm-up, and write a Chrome trace into the run.
@@ -45,15 +47,17 @@ OPTIONS = """Args:
 
 
 def starts(words: list[str]) -> Group | Callable[..., None]:
-    """What can follow `vitgan train`: a preset's name, or `--resume RUN`, which decides what the options override.
+    """What can follow `vitgan train`: a preset's name, `--config FILE` or `--resume RUN`: what the options override.
 
     Raises:
-        UserError: If there is no such preset (with the nearest one), or the run to resume cannot be read.
+        UserError: If there is no such preset (with the nearest one), or the file or run cannot be read.
     """
     if (folder := value_of("--resume", words)) is not None:
         return resumed(folder)
     if words and not words[0].startswith("-"):
         return Group(ABOUT, {words[0]: from_preset(words)})
+    if value_of("--config", words) is not None:
+        return from_file(words)
     return Group(ABOUT, {name: listed(about) for name, about in (PRESETS | SIZES).items()})
 
 
@@ -67,20 +71,39 @@ def value_of(option: str, words: list[str]) -> str | None:
 
 def from_preset(words: list[str]) -> Callable[..., None]:
     """The command that trains from a preset, with the kinds of networks that the words ask for."""
-    from vitgan.config import RunConfig
     from vitgan.presets import preset, summary
 
-    start = with_kinds(preset(words[0]), words)
+    new = started(words, preset(words[0]))
+    new.__doc__ = f"{textwrap.fill(summary(words[0]), 78, subsequent_indent='  ')}\n\n{OPTIONS}"
+    return new
+
+
+def from_file(words: list[str]) -> Callable[..., None]:
+    """The command that trains from a configuration file alone."""
+    new = started(words, None)
+    new.__doc__ = f"Trains from a configuration file.\n\n{OPTIONS}"
+    return new
+
+
+def started(words: list[str], base: "RunConfig | None") -> Callable[..., None]:
+    """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
+    from vitgan import presets
+    from vitgan.config import RunConfig
+
+    file = value_of("--config", words)
+    start = base if file is None else presets.from_file(file, base)
+    assert start is not None
+    start = with_kinds(start, words)
 
     def new(
-        config: Annotated[RunConfig, *OVERRIDABLE] = start,
+        settings: Annotated[RunConfig, *OVERRIDABLE] = start,
+        config: Path | None = None,
         out: Path = Path("runs"),
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
-        run(config, out, None, dry_run, profile_steps)
+        run(settings, out, None, dry_run, profile_steps)
 
-    new.__doc__ = f"{textwrap.fill(summary(words[0]), 78, subsequent_indent='  ')}\n\n{OPTIONS}"
     return new
 
 

@@ -29,13 +29,14 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 _pairs = TypeAdapter(Annotated[list[tuple[StrictStr, Value]], FailFast()])
 
 
-def read_pairs(data: bytes, file: str, largest: int) -> list[Pair] | None:
+def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) -> list[Pair] | None:
     """What a table says of images.
 
     Args:
         data: Its content.
         file: Its name: .json, .jsonl, .csv, .tsv, or anything else for lines of words.
         largest: How many bytes it may have, see `largest_table`.
+        column: Where the values are; None to find it.
 
     Returns:
         (name, value) in the table's order; empty if it says that there are no values; None if it is a table of another
@@ -50,10 +51,10 @@ def read_pairs(data: bytes, file: str, largest: int) -> list[Pair] | None:
     try:
         text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
         if file.lower().endswith(".json"):
-            return _pairs_of_json(_parse(text))
+            return _pairs_of_json(_parse(text), column)
         if file.lower().endswith(".jsonl"):
-            return _pairs_of_records([_parse(line) for line in text.split("\n") if line.strip()])
-        return _pairs_of_rows(read_rows(text))
+            return _pairs_of_records([_parse(line) for line in text.split("\n") if line.strip()], column)
+        return _pairs_of_rows(read_rows(text), column)
     except ValidationError as error:
         place = error.errors(include_input=False, include_url=False)[0]["loc"][0]
         expected = "a name with a whole number, a word or a one-hot list"
@@ -152,7 +153,7 @@ def _without_common(names: list[str]) -> list[str]:
     return ["/".join(name.split("/")[depth:]) for name in names]
 
 
-def _pairs_of_json(content: Any) -> list[Pair] | None:
+def _pairs_of_json(content: Any, column: str | None) -> list[Pair] | None:
     """StyleGAN's {"labels": [["a.png", 0], ...]} or null; the list alone; a dictionary; or a list of records."""
     if isinstance(content, dict) and "labels" in content:
         content = content["labels"]
@@ -164,23 +165,23 @@ def _pairs_of_json(content: Any) -> list[Pair] | None:
     if not isinstance(entries, list) or not entries:
         raise ValueError('expected {"labels": [["a.png", 0], ["b.png", 1], ...]} or null in place of the list')
     if all(isinstance(entry, dict) for entry in entries):
-        return _pairs_of_records(entries)
+        return _pairs_of_records(entries, column)
     return list(_pairs.validate_python(entries))
 
 
-def _pairs_of_records(records: list[Any]) -> list[Pair] | None:
+def _pairs_of_records(records: list[Any], column: str | None) -> list[Pair] | None:
     """Of objects such as {"file_name": "a.png", "label": 0}."""
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("expected an object in each line")
     keys = list(dict.fromkeys(key for record in records for key in record))
-    columns = _choose_columns(keys, [records[0].get(key) for key in keys] if records else [])
+    columns = _choose_columns(keys, [records[0].get(key) for key in keys] if records else [], column)
     if columns is None:
         return None
     name, value = (keys[column] for column in columns)
     return list(_pairs.validate_python([(record.get(name), record.get(value)) for record in records]))
 
 
-def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
+def _pairs_of_rows(rows: list[list[str]], column: str | None) -> list[Pair] | None:
     if not rows:
         raise ValueError("it is empty")
     head = [cell.lower() for cell in rows[0]]
@@ -190,7 +191,7 @@ def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
         return None
     keys = head if headed and len(head) == len(body[0]) else [str(column) for column in range(len(body[0]))]
     odd = next((row for row in body if len(row) != len(keys)), None)
-    columns = _choose_columns(keys, body[0])
+    columns = _choose_columns(keys, body[0], column)
     if columns is None:
         return None
     if odd:
@@ -199,13 +200,20 @@ def _pairs_of_rows(rows: list[list[str]]) -> list[Pair] | None:
     return [(row[name], _number(row[value])) for row in body]
 
 
-def _choose_columns(keys: list[str], first: list[Any]) -> tuple[int, int] | None:
-    """The column of names and that of values, by their keys and the first row; None if these cannot be told."""
+def _choose_columns(keys: list[str], first: list[Any], wanted_column: str | None) -> tuple[int, int] | None:
+    """The column of names and that of values, by their keys and the first row; None if these cannot be told.
+
+    Raises:
+        ValueError: There is no column of values of the wanted name.
+    """
     columns = range(len(keys))
     names = [column for column, cell in enumerate(first) if isinstance(cell, str) and is_image(cell)]
     names += [column for wanted in NAME_COLUMNS for column in columns if keys[column].lower() == wanted]
     rest = [column for column in columns if keys[column] and column not in names[:1]]
-    values = [column for column in rest if keys[column].lower() in VALUE_COLUMNS]
+    known = VALUE_COLUMNS if wanted_column is None else (wanted_column.lower(),)
+    values = [column for column in rest if keys[column].lower() in known]
+    if wanted_column is not None and not values:
+        raise ValueError(f"it has no column {wanted_column}, but {', '.join(keys)}")
     values = values if len(values) == 1 else rest
     return (names[0], values[0]) if names and len(values) == 1 else None
 

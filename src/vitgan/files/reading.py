@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from vitgan.errors import UserError
@@ -20,6 +21,7 @@ from vitgan.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_JSON_BYTES = 1 << 24
+LARGEST_YAML_BYTES = 1 << 20
 
 
 @contextmanager
@@ -89,6 +91,38 @@ def read_json(path: Path, what: str) -> Any:
         value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could be neither shown nor written
         return value
+
+
+def read_tree(path: Path, what: str) -> Any:
+    """The value in a file .json, .yaml or .yml.
+
+    Raises:
+        UserError: If it has another ending, cannot be read, is larger than 16 MiB (YAML: 1 MiB), says something twice, or
+            has aliases, of which a few lines can make gigabytes.
+    """
+    if path.suffix.lower() == ".json":
+        return read_json(path, what)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(one_line(f"{path} is no {what}: its name must end in .json, .yaml or .yml"))
+    data = read_bytes(path, what, LARGEST_YAML_BYTES)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.SafeLoader)):
+            raise ValueError("it has an alias (*): write the value itself")
+        _refuse_repetition(yaml.compose(data, yaml.SafeLoader))
+        return yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(one_line(f"cannot read the {what} {path} as YAML: {error}")) from error
+
+
+def _refuse_repetition(node: yaml.Node | None) -> None:
+    """YAML would take the last of several equal keys."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys = [str(key.value) for key, _ in node.value]
+    for key, (_, value) in zip(keys, node.value, strict=True):
+        if keys.count(key) > 1:
+            raise ValueError(f"{key} is there twice")
+        _refuse_repetition(value)
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:

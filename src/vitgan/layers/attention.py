@@ -28,7 +28,7 @@ from vitgan.layers.spectral import WeightNorm
 AttentionKind = Literal["l2", "dot"]
 AttentionKernel = Literal["auto", "explicit", "fused"]
 
-FUSED_FROM_TOKENS: dict[str, dict[AttentionKind, int]] = {
+FUSED_FROM_TOKENS: dict[str, dict[str, int]] = {
     "cpu": {"l2": 512, "dot": 512},
     "cuda": {"l2": 256, "dot": 1},
 }

@@ -1,8 +1,8 @@
 """Config -> module, by an explicit match."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -18,9 +18,25 @@ from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorCo
 from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
 from vitgan.schema import Config
 
-GeneratorConfig = Annotated[ViTGeneratorConfig | StyleGAN2GeneratorConfig, Field(discriminator="kind")]
+CUSTOM_NETWORKS: dict[str, Callable[..., Generator | Discriminator]] = {}
+"""Own networks by name: subclasses of `Generator` or `Discriminator`, built as `network(resolution, channels, num_classes,
+**settings)`. Whatever they compute with is a parameter or a persistent buffer, so that a checkpoint holds it."""
+
+
+class CustomConfig(Config):
+    """A network of `CUSTOM_NETWORKS`. A program that loads such a model registers it first: no file names code."""
+
+    kind: Literal["custom"] = "custom"
+    name: str = ""
+    """Its name there."""
+    settings: dict[str, bool | int | float | str] = Field(default={})
+    """Keyword arguments of its constructor."""
+
+
+GeneratorConfig = Annotated[ViTGeneratorConfig | StyleGAN2GeneratorConfig | CustomConfig, Field(discriminator="kind")]
 DiscriminatorConfig = Annotated[
-    ViTDiscriminatorConfig | StyleGAN2DiscriminatorConfig | ProjectedDiscriminatorConfig, Field(discriminator="kind")
+    ViTDiscriminatorConfig | StyleGAN2DiscriminatorConfig | ProjectedDiscriminatorConfig | CustomConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -92,6 +108,8 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
                 generator = ViTGenerator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
             case StyleGAN2GeneratorConfig():
                 generator = StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
+            case CustomConfig():
+                generator = _build_custom(Generator, spec.generator, spec)
     generator.class_counts, generator.class_names = spec.class_counts, spec.class_names
     generator.spec = spec
     return generator
@@ -114,6 +132,8 @@ def build_discriminator(config: ModelConfig, seed: int = 0, device: str = "cpu")
                 discriminator = StyleGAN2Discriminator(config.discriminator, *sizes)
             case ProjectedDiscriminatorConfig() if num_levels == 1:
                 discriminator = ProjectedDiscriminator(config.discriminator, *sizes)
+            case CustomConfig() if num_levels == 1:
+                discriminator = _build_custom(Discriminator, config.discriminator, config)
             case other:
                 levels = "scaled levels" if scaled else "levels"
                 raise UserError(
@@ -123,6 +143,21 @@ def build_discriminator(config: ModelConfig, seed: int = 0, device: str = "cpu")
                 )
     discriminator.num_levels = num_levels
     return discriminator
+
+
+Network = TypeVar("Network", Generator, Discriminator)
+
+
+def _build_custom(base: type[Network], config: CustomConfig, images: ImageSpec) -> Network:
+    if config.name not in CUSTOM_NETWORKS:
+        raise UserError(
+            f"the network {config.name!r} is not in vitgan.models.build.CUSTOM_NETWORKS: put its class there first",
+            "name",
+        )
+    network = CUSTOM_NETWORKS[config.name](images.resolution, images.channels, images.num_classes, **config.settings)
+    if not isinstance(network, base):
+        raise UserError(f"the network {config.name!r} is no {base.__name__}: make it a subclass", "name")
+    return network
 
 
 @contextmanager

@@ -103,7 +103,9 @@ class HubModel(ModelHubMixin):
             card_data=self._card_data(),
             template_path=str(TEMPLATE),
             title=self.title,
-            kind="Vision Transformer (ViTGAN)" if generator.kind == "vit" else "StyleGAN2",
+            kind={"vit": "Vision Transformer (ViTGAN)", "stylegan2": "StyleGAN2"}.get(
+                generator.kind, "network of its own"
+            ),
             images=f"{size} {'grey' if spec.channels == 1 else 'RGB'} images",
             classes=f", {spec.num_classes} classes" if spec.num_classes else "",
             about=self.about,

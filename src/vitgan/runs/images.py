@@ -1,14 +1,17 @@
 """Any images that somebody has -> the store that a run trains on."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vitgan.config import RunConfig
 from vitgan.data.prepare import plan, prepare
-from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.guess import guess_source
+from vitgan.data.sources.hub import SCHEME
 from vitgan.data.sources.objects import PythonImages
+from vitgan.data.sources.source import Source
 from vitgan.data.store import DESCRIPTION, IMAGES, ImageStore
 from vitgan.errors import UserError
 from vitgan.files.writing import lock_file
@@ -16,41 +19,66 @@ from vitgan.runs.folder import BUNDLED_DATA
 
 
 def with_images(
-    config: RunConfig, data: Any, folder: Path, on_notice: Callable[[str], object] = lambda line: None
+    config: RunConfig,
+    data: Any,
+    folder: Path,
+    on_notice: Callable[[str], object] = lambda line: None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> RunConfig:
     """The configuration for a run on these images, which are prepared at its resolution, once, unless they are a store.
 
     Args:
         config: Its `data` is replaced, and the model's channels become those of the images: 1 where all are grey arrays,
-            else 3.
-        data: A store or its folder, "fashion-mnist", a folder, zip or tar of images, or what `PythonImages` reads.
+            else 3. Without labels it becomes unconditional.
+        data: A store or its folder, "fashion-mnist", whatever `guess_source` reads (a folder, zip or tar of
+            images, say), a `Source`, or what `PythonImages` reads.
         folder: Where stores are kept; the same images prepared in the same way are not prepared again.
-        on_notice: Told where they are.
+        on_notice: Told what is taken, before the work, and where the store is.
+        on_progress: Called with (images prepared, images in all).
 
     Raises:
         UserError: If these are no images, or the folder cannot be written.
     """
     if isinstance(data, ImageStore):
         data = data.path
-    if isinstance(data, str | Path) and (str(data) == BUNDLED_DATA or _is_store(Path(data))):
+    if isinstance(data, str | Path) and (str(data) == BUNDLED_DATA or is_store(data)):
         return config.model_copy(update={"data": str(data)})
-    source = ImageFolder(data) if isinstance(data, str | Path) else PythonImages(data)
-    channels = source.channels if isinstance(source, PythonImages) else 3
+    source = (
+        data if isinstance(data, Source) else guess_source(data) if isinstance(data, str | Path) else PythonImages(data)
+    )
+    channels = source.channels if isinstance(source, PythonImages) else source.provenance.channels
     model = config.model.model_copy(update={"channels": channels})
-    framing = plan(source, resolution=model.resolution, channels=channels).framing
+    if model.conditional and source.labels is None:
+        on_notice(f"the images have no labels ({source.labels_from}): the model is trained without classes")
+        model = model.model_copy(update={"conditional": False, "num_classes": 0})
+    planned = plan(source, resolution=model.resolution, channels=channels)
+    framing = planned.framing
     digest = hashlib.sha256(f"{source.fingerprint()} {framing}{channels}".encode()).hexdigest()[:12]
-    name = Path(source.origin).resolve().name if isinstance(source, ImageFolder) else source.origin
+    place = data if isinstance(data, str | Path) else source.origin
+    name = Path(place).resolve().name if place else source.provenance.name
     store = folder / f"{name[:100]}-{model.resolution}-{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock_file(folder / ".lock"):  # another process may be preparing the same
             if not store.exists():
-                prepare(source, store, resolution=model.resolution, channels=channels)
+                on_notice(
+                    f"preparing {planned.images:,} images ({source.provenance.name}; split: {source.split or 'none'}; "
+                    f"labels: {source.labels_from}): {framing}"
+                )
+                prepare(source, store, resolution=model.resolution, channels=channels, on_progress=on_progress)
     except OSError as error:
         raise UserError(f"cannot prepare images in {folder}: {error.strerror}; choose another folder", "out") from error
     on_notice(f"images: {store}")
     return config.model_copy(update={"data": str(store), "model": model})
 
 
-def _is_store(path: Path) -> bool:
-    return all((path / name).is_file() for name in (DESCRIPTION, IMAGES))
+def is_store(path: str | Path) -> bool:
+    """Whether there is a store in a folder."""
+    return all(os.path.isfile(os.path.join(path, name)) for name in (DESCRIPTION, IMAGES))  # noqa: PTH113, PTH118
+
+
+def holds_images_to_prepare(path: str) -> bool:
+    """Whether a configuration's `data` is something else than a store: a folder or archive of images, say."""
+    if path.startswith(SCHEME):
+        return True
+    return path != BUNDLED_DATA and os.path.exists(path) and not is_store(path)  # noqa: PTH110 - False for odd names

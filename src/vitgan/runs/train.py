@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 from vitgan.commands import command
-from vitgan.config import RunConfig, check_trackers
+from vitgan.config import RunConfig, check_trackers, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, true_convolutions
@@ -33,13 +33,15 @@ from vitgan.runs.folder import (
     open_data,
     record_of,
 )
-from vitgan.runs.images import with_images
+from vitgan.runs.images import holds_images_to_prepare, with_images
 from vitgan.runs.memory import lacks_memory, out_of_memory
+from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
+from vitgan.training.trackers import PROJECT, make_tracker, tell_configuration, tracker_options
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
@@ -64,11 +66,11 @@ def train(
         resume: A run folder to go on with instead, from its newest whole checkpoint. `config` must agree with the
             run's own in model, objective, augmentation, data and everything that an exact resume needs; its length and
             its intervals may differ.
-        hooks: Callbacks for progress.
+        hooks: Callbacks for progress; default in a notebook: a line and the newest images below the cell.
         data: Images to train on, in place of the configuration's: a store, a folder of images, an array (N, H, W, C) or a
-            tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), or a data set of
-            torch's or Hugging Face's. They are cropped and resized to the model's resolution and kept in `out`/data;
-            the model's channels become theirs.
+            tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), a data set of torch's
+            or Hugging Face's, or a `Source` (`vitgan.data.sources.source`). They are cropped and resized to the model's
+            resolution and kept in `out`/data; the model's channels become theirs.
 
     Returns:
         The run folder.
@@ -77,12 +79,14 @@ def train(
         UserError: If the data, the folders or the checkpoint do not fit.
     """
     settings = preset(config) if isinstance(config, str) else config
-    hooks = hooks or Hooks()
+    hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks())
     check_trackers(settings.training.trackers)
     processes = join_processes(settings.training.device)
+    if data is None and resume is None and holds_images_to_prepare(settings.data):
+        data = settings.data
     if data is not None:
-        start, notify = settings, hooks.notify
-        settings = on_main_process(processes, lambda: with_images(start, data, Path(out) / "data", notify))
+        start, place, notify, progress = settings, Path(out) / "data", hooks.notify, hooks.on_prepare
+        settings = on_main_process(processes, lambda: with_images(start, data, place, notify, progress))
     return _train_settings(settings, Path(out), Path(resume) if resume is not None else None, hooks, processes)
 
 
@@ -101,8 +105,7 @@ def _train_settings(config: RunConfig, out: Path, resume: Path | None, hooks: Ho
             "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
-    if config.init_from is not None and resume is None:
-        on_every_process(processes, lambda: check_start(config))
+    on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     run = on_main_process(processes, lambda: resume or new_run(out, config))
     with _errors_in_one_line(run, config, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks, processes)
@@ -131,7 +134,7 @@ def _train(
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
         write_json(run / "config.json", config.model_dump(mode="json"))
-    accelerator.init_trackers("tensorboard")
+    start_trackers(accelerator, config, run)
     hooks = with_evaluation(hooks, config, store, processes, accelerator.device)
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
@@ -142,16 +145,16 @@ def _train(
     accelerator.end_training()
 
 
-def check_start(config: RunConfig) -> None:
-    """Refuses `init_from` before anything is made if its networks are not those of the configuration.
+def check_networks(config: RunConfig, starts: bool) -> None:
+    """Refuses networks that cannot be built, and for a run that starts an `init_from` that does not fit them.
 
     Raises:
-        UserError: See `start_from`.
+        UserError: If their sizes contradict each other; see `start_from`.
     """
-    assert config.init_from is not None
     spec, device = config.model.generator_spec(), "meta"
     networks = build_generator(spec, device=device), build_discriminator(config.model, device=device)
-    start_from(config.init_from, *networks, build_generator(spec, device=device))
+    if starts and config.init_from is not None:
+        start_from(config.init_from, *networks, build_generator(spec, device=device))
 
 
 @contextmanager
@@ -197,8 +200,28 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
     # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
     AcceleratorState._reset_state()
     return Accelerator(
-        cpu=cpu, mixed_precision=precision, log_with=[*config.training.trackers] or None, project_dir=str(run)
+        cpu=cpu,
+        mixed_precision=precision,
+        log_with=[make_tracker(name, run) for name in config.training.trackers] or None,
     )
+
+
+def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> None:
+    """Starts the run's trackers, and tells them its configuration.
+
+    Raises:
+        UserError: If one cannot start.
+    """
+    try:
+        accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(run))
+        if accelerator.is_main_process:
+            for tracker in accelerator.trackers:
+                tell_configuration(tracker, dict(flat(config.model_dump(mode="json"))))
+    except Exception as error:  # whatever its library raises
+        names = " or ".join(config.training.trackers)
+        raise UserError(
+            one_line(f"the tracker {names} cannot start: {error}: mend that, or leave it out", 300), "training.trackers"
+        ) from error
 
 
 def restore(trainer: Trainer, run: Path) -> list[str]:

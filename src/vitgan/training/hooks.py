@@ -41,6 +41,8 @@ class Evaluation:
 class Hooks:
     """What the caller wants to know; all optional. Called on the main process only, but `should_stop`."""
 
+    on_prepare: Callable[[int, int], None] | None = None
+    """(images prepared, images in all), where images are prepared before the run."""
     on_step: Callable[[int, Clock], None] | None = None
     """(images seen, the time that training took), after every step."""
     on_log: Callable[[dict[str, float]], None] | None = None

@@ -33,6 +33,7 @@ from vitgan.training.randomness import StepRandomness
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
+from vitgan.training.trackers import tell_images
 
 
 class _Stopped(Exception):
@@ -238,7 +239,7 @@ class Trainer:
             record |= measure_discriminator(state.discriminator, real)
         record |= clock.lap(state.images_seen)
         metrics.append(record)
-        figures = {k: v for k, v in record.items() if k != "images"}
+        figures = {k: v for k, v in record.items() if k not in ("images", "step")}
         self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)
         if hooks.on_log:
             hooks.on_log(record)
@@ -297,7 +298,9 @@ class Trainer:
         self._update_w_mean()
         images = self.state.generator_ema.sample(self.config.sample_count, seed=self.config.seed)
         path = self.run / "samples" / f"{checkpoint_name(self.state.images_seen)}.png"
-        save_image(image_grid(images, enlarge=enlargement(self.model.resolution)), path)
+        grid = image_grid(images, enlarge=enlargement(self.model.resolution))
+        save_image(grid, path)
+        self._tell_trackers(lambda tracker: tell_images(tracker, grid, self.state.images_seen), hooks)
         if hooks.on_samples:
             hooks.on_samples(path)
 

@@ -12,16 +12,15 @@ k-th step and weighs k times as much.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from vitgan.augment import AugmentConfig, augment
 from vitgan.losses import (
     LOSSES,
-    LossName,
     consistency,
     energy_distance,
     finite_difference_penalty,
@@ -39,10 +38,17 @@ from vitgan.schema import Config
 from vitgan.training.randomness import StepRandomness
 
 
+def _known_loss(name: str) -> str:
+    if name not in LOSSES:
+        raise ValueError(f"Input should be one of {', '.join(LOSSES)}")
+    return name
+
+
 class ObjectiveConfig(Config):
     """What G and D minimise. The defaults are the paper's."""
 
-    loss: LossName = "non_saturating"
+    loss: Annotated[str, AfterValidator(_known_loss)] = "non_saturating"
+    """non_saturating, hinge, wasserstein, relativistic, or what an own program added to `vitgan.losses.LOSSES`."""
     diffaugment: bool = True
     """Whether the adversarial terms of G and D see augmented images."""
     bcr_real: float = Field(default=10.0, ge=0)

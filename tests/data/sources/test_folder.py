@@ -320,3 +320,24 @@ def test_every_table_is_read_once_however_many_folders_have_one(tmp_path, monkey
     monkeypatch.setattr(Container, "read_named", lambda self, name: read.append(name) or read_named(self, name))
     assert ImageFolder(tmp_path, "train").label_names == ["c0", "c1", "c2", "c3"]
     assert len(read) == len(set(read)) == 7
+
+
+@pytest.mark.parametrize("file", ["animals.csv", "metadata.jsonl"])
+def test_a_tables_column_of_labels_is_chosen_by_name(tmp_path, file):
+    rows = [{"file_name": f"{number}.png", "Breed": ["pug", "corgi"][number % 2], "age": number} for number in range(4)]
+    for number in range(4):
+        write_image(tmp_path / f"{number}.png", number)
+    if file.endswith("csv"):
+        text = "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)])
+    else:
+        text = "\n".join(map(json.dumps, rows))
+    (tmp_path / file).write_text(text)
+    labels = str(tmp_path / file) if file == "animals.csv" else "auto"
+    source = ImageFolder(tmp_path, labels=labels, label_column="breed")
+    assert source.label_names == ["corgi", "pug"]
+    assert source.labels is not None
+    assert source.labels.tolist() == [1, 0, 1, 0]
+    for kind, column in ((labels, "colour"), ("none", "breed")):
+        with pytest.raises(UserError) as error:
+            ImageFolder(tmp_path, labels=kind, label_column=column)
+        assert error.value.parameter in ("labels", "label_column")

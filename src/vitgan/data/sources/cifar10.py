@@ -4,7 +4,7 @@ import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,10 @@ TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 BATCHES = {"train": TRAIN_BATCHES, "test": ["test_batch"], "all": [*TRAIN_BATCHES, "test_batch"]}
 BATCH_IMAGES = 10_000
 VALUES = 3 * 32 * 32
+EXPECTED = "pass cifar-10-python.tar.gz, cifar-10-binary.tar.gz or their folder"
+
+Batch = tuple[np.ndarray, np.ndarray]
+Parsed = TypeVar("Parsed")
 
 # All that a pickled CIFAR batch (dict, list, bytes, NumPy array) needs; anything else could run code.
 ALLOWED_GLOBALS = {
@@ -57,8 +61,8 @@ class Cifar10(PythonImages):
     labels_from = split_from = "CIFAR-10's own"
 
     def __init__(self, path: str | Path, split: Split = "train") -> None:
-        container = open_container(path, lambda name: _batch_of(name) in BATCHES["all"])
-        batches = {name: _read_batch(container, name) for name in BATCHES[split]}
+        container = open_container(path, lambda name: stem_of(name) in BATCHES["all"])
+        batches = {name: read_part(container, name, _parse, EXPECTED) for name in BATCHES[split]}
         rows = np.concatenate([rows for rows, _ in batches.values()])
         labels = np.concatenate([labels for _, labels in batches.values()])
         images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -69,6 +73,10 @@ class Cifar10(PythonImages):
             for name, (_, labels) in batches.items()
             if len(labels) != BATCH_IMAGES
         ]
+
+
+def _parse(data: bytes, binary: bool) -> Batch:
+    return parse_batch(data, binary, b"labels", 0, 1, len(LABEL_NAMES))
 
 
 def download_cifar10(
@@ -95,33 +103,47 @@ class _DataUnpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAcces
         return super().find_class(module, name)
 
 
-def _batch_of(name: str) -> str:
+def stem_of(name: str) -> str:
+    """ "cifar-10-batches-bin/test_batch.bin" -> "test_batch"."""
     return name.rpartition("/")[2].removesuffix(".bin")
 
 
-def _read_batch(container: Container, batch: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 3072) uint8 images and (n,) labels of one batch file."""
-    name = next((name for name in container.names if _batch_of(name) == batch), None)
+def read_part(container: Container, stem: str, parse: Callable[[bytes, bool], Parsed], expected: str) -> Parsed:
+    """What `parse` makes of a file's bytes, told whether it is of the binary version.
+
+    Raises:
+        UserError: There is no file of this stem, or it is damaged.
+    """
+    name = next((name for name in container.names if stem_of(name) == stem), None)
     if name is None:
-        expected = "pass cifar-10-python.tar.gz, cifar-10-binary.tar.gz or their folder"
-        raise UserError(f"{container.path} has no {batch}: {expected}")
+        raise UserError(f"{container.path} has no {stem}: {expected}")
     # A damaged pickle raises anything.
     with user_error(f"{name} in {container.path} is damaged", Exception, advice="fetch it again"):
-        rows, labels = (_parse_binary if name.endswith(".bin") else _parse_pickle)(container.read_named(name))
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
-        raise UserError(f"{name} in {container.path} has labels outside 0 to 9: it is not CIFAR-10")
-    return rows, labels
+        return parse(container.read_named(name), name.endswith((".bin", ".txt")))
 
 
-def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    batch = load_pickle(data)
-    rows, labels = np.asarray(batch[b"data"]), np.array(batch[b"labels"], np.int64)
+def parse_batch(data: bytes, binary: bool, key: bytes, byte: int, bytes_before: int, classes: int) -> Batch:
+    """(n, 3072) uint8 images and (n,) labels of a batch.
+
+    Args:
+        data: A pickled dictionary, or rows of label bytes and 3,072 pixel bytes.
+        binary: Which of the two.
+        key: Of the labels in the dictionary.
+        byte: Of the label in a row.
+        bytes_before: Label bytes of a row.
+        classes: How many there are.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    if binary:
+        table = np.frombuffer(data, np.uint8).reshape(-1, bytes_before + VALUES)
+        rows, labels = table[:, bytes_before:], table[:, byte]
+    else:
+        batch = load_pickle(data)
+        rows, labels = np.asarray(batch[b"data"]), np.array(batch[key], np.int64)
     if rows.dtype != np.uint8 or rows.shape != (len(labels), VALUES):
         raise ValueError(f"images {rows.dtype} {rows.shape} with {len(labels)} labels")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"it has labels outside 0 to {classes - 1}")
     return rows, labels
-
-
-def _parse_binary(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of one label byte and 3,072 pixel bytes."""
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + VALUES)
-    return rows[:, 1:], rows[:, 0]

@@ -69,6 +69,7 @@ class ImageFolder(FileSource):
             leaves out images that lie in none; "none" ignores labels; else the file of a table, on the disk or inside
             `path`, and images that it does not name are left out.
         follow_links: Follow symbolic links to places outside the folder.
+        label_column: The table's column of labels; None to find it.
 
     Raises:
         UserError: Nothing there, no images, splits of which none is chosen, no labels where they are asked for, or a
@@ -78,9 +79,16 @@ class ImageFolder(FileSource):
     provenance = Provenance("folder")
 
     def __init__(
-        self, path: str | Path, split: str | None = None, labels: str = "auto", follow_links: bool = False
+        self,
+        path: str | Path,
+        split: str | None = None,
+        labels: str = "auto",
+        follow_links: bool = False,
+        label_column: str | None = None,
     ) -> None:
-        path = Path(path)
+        path, self._label_column = Path(path), label_column
+        if label_column is not None and labels in ("folders", "none"):
+            raise UserError(f"labels {labels} has no column: leave out one of the two", "label_column")
         if (path / "dataset.json").is_file() and (path / "images.npy").is_file():
             raise UserError(f"{path} is an image store already: train on it as it is")
 
@@ -134,7 +142,7 @@ class ImageFolder(FileSource):
             folder, _, file = name.rpartition("/")
             if folder not in above:
                 with suppress(UserError):  # damage there is no fault of this split
-                    pairs = read_pairs(self._read_table(name), name, self._largest_table)
+                    pairs = read_pairs(self._read_table(name), name, self._largest_table, self._label_column)
                     others[file] += [value for _, value in pairs or ()]
         found: list[Labels | None] = []
         for name in tables:
@@ -157,7 +165,7 @@ class ImageFolder(FileSource):
             raise UserError(f"there is no table {file} of labels, neither here nor in {self.origin}", "labels")
         decided = self._labels_of_table(data, file, "" if folder == "." else folder, insist=True)
         if decided is None:
-            advice = "call them file_name and label"
+            advice = "call them file_name and label, or name the column of labels"
             raise UserError(f"{file} has no column of image names with one of labels: {advice}", "labels")
         return decided
 
@@ -176,7 +184,7 @@ class ImageFolder(FileSource):
         """
         file = one_line(file)
         with user_error(f"{file} in {self.origin}", UserError, advice=TABLE_ADVICE, parameter="labels"):
-            pairs = read_pairs(data, file, self._largest_table)
+            pairs = read_pairs(data, file, self._largest_table, self._label_column)
             if not pairs:
                 return None if pairs is None else Labels(None, None, f"none: {file} says that there are none")
             decided = labels_of_values([*(value for _, value in pairs), *others], file)

@@ -1,0 +1,55 @@
+"""Which source reads a file or folder, by what is in it."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from vitgan.data.sources.celeba import PARTITION_FILES, CelebA
+from vitgan.data.sources.cifar10 import Cifar10
+from vitgan.data.sources.cifar100 import Cifar100
+from vitgan.data.sources.fashion_mnist import FashionMnist
+from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.sources.hub import SCHEME, fetch_data_set
+from vitgan.data.sources.imagenet import ImageNet
+from vitgan.data.sources.lsun import Lsun
+from vitgan.data.sources.parquet import ParquetImages
+from vitgan.data.sources.source import Source
+from vitgan.errors import UserError
+
+KNOWN: tuple[tuple[Callable[[str], bool], Callable[[Path], Source]], ...] = (
+    (lambda name: name.startswith(("cifar-10-", "data_batch_1")), Cifar10),
+    (lambda name: name.startswith("cifar-100-"), Cifar100),
+    (lambda name: re.fullmatch(r"n\d{8}", name) is not None, ImageNet),
+    (lambda name: name in PARTITION_FILES or name.startswith("img_align_celeba"), CelebA),
+    (lambda name: name == "data.mdb" or name.endswith("_lmdb"), Lsun),
+    (lambda name: "-idx3-ubyte" in name, FashionMnist),
+)
+"""What a name of the folder, or in it, says: data sets whose files are their own."""
+
+
+def guess_source(path: str | Path, split: str | None = None, labels: str = "auto") -> Source:
+    """A data set that is known by its files' names, Parquet files, or else images in a folder, zip or tar.
+
+    Args:
+        path: The file or folder; or "hf://owner/name", a data set on the Hub, which is fetched.
+        split: As `ImageFolder` and `ParquetImages` take it.
+        labels: As `ImageFolder` takes it.
+
+    Raises:
+        UserError: If there are no images, or a known data set is to be read in another way than usual; see the sources.
+    """
+    if str(path).startswith(SCHEME):
+        return ParquetImages(fetch_data_set(str(path)), split)
+    path = Path(path)
+    inside = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
+    names = [path.name, *inside]
+    for is_known, source in KNOWN:
+        if any(map(is_known, names)):
+            found = source(path)
+            if split is not None or labels != "auto":
+                name = found.provenance.name
+                raise UserError(f"{path} is {name}, whose splits and labels are its own: read it as {name}", "split")
+            return found
+    if any(name.endswith(".parquet") for name in names) or (path.is_dir() and any(path.glob("*/*.parquet"))):
+        return ParquetImages(path, split)
+    return ImageFolder(path, split, labels)

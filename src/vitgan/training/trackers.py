@@ -1,0 +1,58 @@
+"""Trackers: programs that show runs to people. accelerate tells them numbers in one way, images each in its own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.tracking import GeneralTracker, TensorBoardTracker
+from PIL.Image import Image
+
+PROJECT = "vitgan"
+SAMPLES = "samples"
+
+
+def make_tracker(name: str, run: Path) -> str | GeneralTracker:
+    """What accelerate takes for a tracker: TensorBoard's files lie in the run, the others have places of their own."""
+    return TensorBoardTracker("tensorboard", run) if name == "tensorboard" else name
+
+
+def tracker_options(run: Path) -> dict[str, dict[str, Any]]:
+    """What each is told at its start, so that it calls the run by its name."""
+    return {
+        "wandb": {"name": run.name, "dir": str(run)},
+        "trackio": {"name": run.name},
+        "mlflow": {"run_name": run.name},
+    }
+
+
+def tell_configuration(tracker: Any, values: dict[str, Any]) -> None:
+    """Tells a tracker the values of a run's configuration by their dotted names."""
+    if tracker.name == "tensorboard":  # accelerate would make a second run of it
+        rows = "\n".join(f"| {name} | {json.dumps(value)} |" for name, value in values.items())
+        tracker.tracker.add_text("config", f"| field | value |\n| --- | --- |\n{rows}")
+        return
+    plain = (bool, int, float, str)
+    tracker.store_init_configuration({n: v if isinstance(v, plain) else json.dumps(v) for n, v in values.items()})
+
+
+def tell_images(tracker: Any, grid: Image, images_seen: int) -> None:
+    """Shows a tracker a sample grid; one that takes no images is not asked."""
+    pixels = np.asarray(grid.convert("RGB"))  # (H, W, 3) uint8
+    match tracker.name:
+        case "tensorboard":
+            tracker.tracker.add_image(SAMPLES, pixels, images_seen, dataformats="HWC")
+        case "wandb" | "swanlab":
+            tracker.log_images({SAMPLES: [pixels]}, step=images_seen)
+        case "aim" | "clearml":
+            tracker.log_images({SAMPLES: pixels}, step=images_seen)
+        case "mlflow":
+            import mlflow  # pyright: ignore[reportMissingImports]
+
+            mlflow.log_image(pixels, key=SAMPLES, step=images_seen)
+        case "trackio":
+            import trackio  # pyright: ignore[reportMissingImports]
+
+            tracker.log({SAMPLES: trackio.Image(pixels)}, step=images_seen)
+        case _:
+            pass

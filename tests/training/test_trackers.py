@@ -1,0 +1,72 @@
+"""What trackers show: the configuration, the metrics and the sample grids, as the run has them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate.tracking import GeneralTracker
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, TENSORS, EventAccumulator
+
+import vitgan
+from tiny import tiny_run
+from vitgan.config import flat
+from vitgan.errors import UserError
+from vitgan.training.log import read_metrics
+from vitgan.training.trackers import tell_configuration, tell_images
+
+
+def colours() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+
+
+def test_tensorboard_shows_the_grids_the_metrics_and_the_configuration(tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run("unused", trackers=("tensorboard",)), tmp_path, data=colours())
+    events = EventAccumulator(str(run / "tensorboard"), {IMAGES: 0, SCALARS: 0, TENSORS: 0}).Reload()
+    grids = sorted((run / "samples").glob("*.png"))
+    shown = events.Images("samples")
+    assert [image.step for image in shown] == [0, 8, 16, 24]
+    for image, grid in zip(shown, grids, strict=True):
+        (tmp_path / "shown.png").write_bytes(image.encoded_image_string)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "shown.png")), np.asarray(Image.open(grid)))
+    records = read_metrics(run / "metrics.jsonl")
+    losses = [(value.step, value.value) for value in events.Scalars("loss/generator")]
+    assert losses == [(record["images"], pytest.approx(record["loss/generator"])) for record in records]
+    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| training.batch_size | 4 |" in text
+    assert [path for path in (run / "tensorboard").iterdir() if path.is_dir()] == []  # one run, not several
+
+
+def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nroom")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.__init__", refuse)
+    with pytest.raises(UserError) as error:
+        vitgan.train(tiny_run("unused", trackers=("tensorboard",)), tmp_path, data=colours())
+    assert error.value.parameter == "training.trackers"
+    assert "\n" not in str(error.value)
+
+
+class Listener(GeneralTracker):
+    """A service that takes what accelerate's interface has."""
+
+    name = "wandb"
+    requires_logging_directory = False
+    tracker = None
+
+    def store_init_configuration(self, values: dict) -> None:
+        self.values = values
+
+    def log(self, values: dict, step: int | None = None, **options: object) -> None: ...
+
+
+def test_other_trackers_get_plain_values_and_one_that_takes_no_images_is_left_in_peace() -> None:
+    listener = Listener()
+    values = dict(flat(tiny_run("unused").model_dump(mode="json")))
+    tell_configuration(listener, values)
+    assert listener.values.keys() == values.keys()
+    assert listener.values["training.batch_size"] == 4
+    assert {type(value) for value in listener.values.values()} <= {bool, int, float, str}
+    listener.name = "dvclive"
+    tell_images(listener, Image.new("L", (4, 4)), 0)
