@@ -106,6 +106,7 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
         (["attention", "MODEL", "--out", "a.png", "--discriminator-out", "a.png"], "discriminator_out"),
         (["mix", "MODEL", "--layers-out", "a"], None),
         (["attention", "MODEL", "--discriminator-out", "d.png"], None),
+        (["attention", "cifar10", "--discriminator-out", "d.png"], None),  # which has one, but no ViT
         (["grow", "MODEL", "--count", "0"], "count"),
         (["interpolate", "MODEL", "--out", "a.avi"], None),
         (["interpolate", "MODEL", "--label", "1"], None),

@@ -284,3 +284,18 @@ def test_names_too_long_for_the_system_are_told_in_one_line(
     assert end.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("reason", ["", "Unable to allocate\n3 TiB"])
+def test_too_little_memory_is_told_in_one_line(
+    reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def allocate(arguments: list[str]) -> None:
+        raise MemoryError(reason)
+
+    monkeypatch.setattr("vitgan.cli.main.dispatch", allocate)
+    monkeypatch.setattr("vitgan.cli.main.make_output_safe", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -112,16 +112,15 @@ def attention(
         seed: The image.
         queries: Patches that attend, numbered row by row from the top left; default five spread over the image.
         out: A picture for the generator; by default attention.png.
-        discriminator_out: Another picture, for the discriminator; MODEL must be a run or checkpoint.
+        discriminator_out: Another picture, for the discriminator of a run, a checkpoint, or a model that carries its own.
     """
     from vitgan.explore.attention import discriminator_attention, generator_attention, load_discriminator
     from vitgan.explore.latents import render, styles_of_seeds
     from vitgan.pretrained.generators import load
-    from vitgan.pretrained.names import find_model
 
     out = chosen_file(out, "attention.png")
     check_different(out=out, discriminator_out=discriminator_out)
-    discriminator = load_discriminator(find_model(model)) if discriminator_out else None
+    discriminator = load_discriminator(model) if discriminator_out else None
     generator = load(model, device)
     styles = generator.styles(styles_of_seeds(generator, [seed], truncation, label))
     maps = [m[0].mean(0) for m in generator_attention(generator, styles)]

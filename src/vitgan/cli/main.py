@@ -72,6 +72,10 @@ def main() -> None:
         reason = one_line(f"{place}{error.strerror or error}")
         print(f"vitgan: {reason}: mend that, or pass another path", file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        reason = f": {' '.join(str(error).split())}" if str(error) else ""
+        print(f"vitgan: the memory does not suffice{reason}; ask for less, or end other programs", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -6,14 +6,11 @@ import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files import read_model
-from vitgan.files.tensors import load_weights
-from vitgan.models.build import ModelConfig, build_discriminator
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.pretrained.names import run_of_checkpoint
-from vitgan.training.checkpoint import latest_checkpoint
+from vitgan.pretrained.generators import load_networks, locate_networks, networks_config
 
 
 @torch.inference_mode()
@@ -39,33 +36,26 @@ def generator_attention(generator: Generator, styles: Tensor) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def discriminator_attention(discriminator: Discriminator, images: Tensor) -> list[Tensor]:
-    """Attention of each block while images (B, C, H, W) are judged: (B, heads, 1 + L, 1 + L), the class token first.
+def discriminator_attention(discriminator: ViTDiscriminator, images: Tensor) -> list[Tensor]:
+    """Attention of each block while images (B, C, H, W) are judged: (B, heads, 1 + L, 1 + L), the class token first."""
+    return discriminator.attention_maps(images)
+
+
+def load_discriminator(name: str | Path) -> ViTDiscriminator:
+    """The discriminator of a run (its newest whole checkpoint), a checkpoint, or a model that carries its networks.
+
+    Returns:
+        It on the CPU, in evaluation mode.
 
     Raises:
-        UserError: If the discriminator has no attention.
+        UserError: If there is none, it is no ViT and so has no attention, or it cannot be loaded.
     """
-    maps = discriminator.attention_maps(images)
-    if not maps:
-        raise UserError("this discriminator has no attention to show: only ViT discriminators do")
-    return maps
-
-
-def load_discriminator(path: Path) -> Discriminator:
-    """The discriminator of a run (its newest whole checkpoint) or of a checkpoint, in evaluation mode.
-
-    Raises:
-        UserError: If there is none: a model folder holds the generator only.
-    """
-    run = run_of_checkpoint(path)
-    checkpoint = latest_checkpoint(path) if run is None else path
-    if checkpoint is None or not (checkpoint / "discriminator.safetensors").is_file():
-        raise UserError(
-            f"{path} has no discriminator: pass a run or a checkpoint, a model folder holds the generator only"
-        )
-    config = read_model((run or path) / "config.json", ModelConfig, "run", ("model",))
+    weights = locate_networks(name)
+    config = networks_config(weights)
     discriminator = build_discriminator(config, device="meta")
-    load_weights(discriminator, checkpoint / "discriminator.safetensors")
+    if not isinstance(discriminator, ViTDiscriminator):
+        raise UserError(f"the discriminator of {name} has no attention to show: only ViT discriminators do")
+    load_networks(weights, build_generator(config.generator_spec(), device="meta"), discriminator)
     return discriminator.eval().requires_grad_(False)
 
 

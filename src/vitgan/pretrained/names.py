@@ -9,8 +9,8 @@ from vitgan.errors import UserError
 from vitgan.files import one_line
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-NETWORKS = "networks.safetensors"
-"""Beside a model's averaged generator: G and D as they were trained, for `init_from`."""
+NETWORKS, NETWORKS_CONFIG = "networks.safetensors", "networks.json"
+"""Beside a model's averaged generator: G and D as they were trained, for `init_from`, and their configuration."""
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
 HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -74,7 +74,7 @@ def fetch(repository: str, revision: str | None = None, endpoint: str | None = N
     )
 
     name = f"{repository}@{revision}" if revision else repository
-    files = [CONFIG, WEIGHTS, *([NETWORKS] if networks else [])]
+    files = [CONFIG, WEIGHTS, *([NETWORKS, NETWORKS_CONFIG] if networks else [])]
     try:
         found = snapshot_download(
             repository, revision=revision, endpoint=endpoint, allow_patterns=files, library_name="vitgan"
