@@ -5,7 +5,7 @@ import torch
 
 from generators import make
 from vitgan.errors import UserError
-from vitgan.explore.interpolate import interpolate
+from vitgan.explore.latents import interpolate
 from vitgan.models.generator import Generator
 
 

@@ -5,8 +5,7 @@ import torch
 
 from generators import make
 from vitgan.errors import UserError
-from vitgan.explore.latents import styles_of_seeds
-from vitgan.explore.mix import crossover, mix, mixed_styles
+from vitgan.explore.latents import crossover, mix, mixed_styles, styles_of_seeds
 from vitgan.models.generator import Generator
 
 

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from vitgan.errors import UserError
-from vitgan.explore.latents import styles_of_seeds
-from vitgan.explore.truncate import truncate
+from vitgan.explore.latents import styles_of_seeds, truncate
 from vitgan.models.generator import Generator
 
 

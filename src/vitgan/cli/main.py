@@ -61,20 +61,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         _run(arguments)
-    except UserError as error:
-        if speaks() or isinstance(error, ProcessError):
-            print(f"vitgan: {error}{_option(error, arguments)}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # of a file that no command expected to fail, e.g. a name too long for the system
-        from vitgan.files import one_line  # which imports numpy: not for a help text
-
-        place = f"{error.filename}: " if error.filename else ""
-        reason = one_line(f"{place}{error.strerror or error}")
-        print(f"vitgan: {reason}: mend that, or pass another path", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError as error:
-        reason = f": {' '.join(str(error).split())}" if str(error) else ""
-        print(f"vitgan: the memory does not suffice{reason}; ask for less, or end other programs", file=sys.stderr)
+    except (UserError, OSError, MemoryError) as error:
+        if speaks() or isinstance(error, ProcessError) or not isinstance(error, UserError):
+            print(f"vitgan: {_line(error, arguments)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
@@ -105,7 +94,7 @@ def dispatch(arguments: list[str]) -> None:
     with stop_on_signal() as received:  # an import that is interrupted says that a library is broken
         from vitgan.cli.parsing import parse
 
-        command = parse(command_tree(words), words, nullable=words[0] == "train")
+        command = parse(command_tree(words), words)
     if received:
         sys.exit(128 + received[0])
     command()
@@ -115,13 +104,13 @@ def command_tree(words: list[str]) -> "Group":
     """All commands, of which only the one that is meant is imported.
 
     Raises:
-        UserError: If there is no such command, or it cannot be done here.
+        UserError: If it cannot be done here.
     """
-    from vitgan.cli.parsing import Group, listed, restore_docstrings
+    from vitgan.cli.parsing import Group, restore_docstrings
 
     name = words[0]
     if name not in COMMANDS:
-        return Group(ABOUT, {name: listed(text) for name, text in COMMANDS.items()})
+        return Group(ABOUT, COMMANDS)
     if name != "train" and one_of_several():
         raise UserError(f"`vitgan {name}` is work for one process: start it without torchrun")
     try:
@@ -131,18 +120,30 @@ def command_tree(words: list[str]) -> "Group":
     module = import_module(f"vitgan.cli.{name}")
     if sys.flags.optimize > 1:
         restore_docstrings()
-    node = module.starts(words[1:]) if name == "train" else module.COMMAND
-    return Group(ABOUT, {name: node})
+    return Group(ABOUT, {name: module.starts(words[1:]) if name == "train" else module.COMMAND})
+
+
+def _line(error: Exception, arguments: list[str]) -> str:
+    """What is said of an error; of one that the library raised on purpose, with the option that sets its parameter."""
+    if isinstance(error, UserError):
+        return f"{error}{_option(error, arguments)}"
+    from vitgan.files import one_line  # which imports numpy: not for a help text
+
+    if isinstance(error, MemoryError):
+        return one_line(f"the memory does not suffice ({error}): ask for less, or end other programs")
+    # Of a file that no command expected to fail, e.g. a name too long for the system.
+    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return one_line(f"{place}{getattr(error, 'strerror', None) or error}: mend that, or pass another path")
 
 
 def _option(error: UserError, arguments: list[str]) -> str:
-    """ " (--batch-size)": how the command calls the parameter that an error names, unless the error says it."""
     if error.parameter is None:
         return ""
-    from vitgan.cli.parsing import find, option
+    from vitgan.cli.parsing import find, flag, option
 
-    name = None
     with suppress(UserError):  # the same again where the tree itself cannot be made
         _, node = find(command_tree(arguments), arguments)
         name = option(node, error.parameter)
-    return f" ({name})" if name and name not in str(error) else ""
+        if name and flag(name) not in str(error):
+            return f" ({flag(name)})"
+    return ""

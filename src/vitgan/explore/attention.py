@@ -1,5 +1,6 @@
 """What each token attends to, in the generator and in the discriminator."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -57,6 +58,31 @@ def load_discriminator(name: str | Path) -> ViTDiscriminator:
         raise UserError(f"the discriminator of {name} has no attention to show: only ViT discriminators do")
     load_networks(weights, build_generator(config.generator_spec(), device="meta"), discriminator)
     return discriminator.eval().requires_grad_(False)
+
+
+def spread_queries(tokens: int) -> tuple[int, ...]:
+    """The middle patch and one in each quarter of a square grid, each once."""
+    side = round(tokens**0.5)
+    low, high = side // 4, side - 1 - side // 4
+    places = [(side // 2, side // 2), (low, low), (low, high), (high, low), (high, high)]
+    return tuple(dict.fromkeys(row * side + column for row, column in places))
+
+
+def attention_rows(image: Tensor, maps: list[Tensor], queries: Sequence[int | None]) -> list[list[Tensor]]:
+    """The image (C, H, W) and what a query attends to in each block, mean over heads: a row for each query.
+
+    Args:
+        image: In [-1, 1].
+        maps: Attention of one image in each block, (1, heads, N, N); tokens before the patches are in no picture.
+        queries: Patches; None is the first token.
+    """
+    means = [attention[0].mean(0) for attention in maps]
+    patches = round(len(means[0]) ** 0.5) ** 2  # a square, and at most one token beside
+    before, colour = len(means[0]) - patches, image.expand(3, -1, -1)
+    return [
+        [colour, *(heat(mean[0 if query is None else query + before, before:], image, query) for mean in means)]
+        for query in queries
+    ]
 
 
 def heat(weights: Tensor, image: Tensor, query: int | None) -> Tensor:
