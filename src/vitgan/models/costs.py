@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitgan.models.build import ModelConfig, build_discriminator, build_generator
+from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
 
 
 @dataclass(frozen=True)
@@ -25,26 +25,24 @@ def model_costs(config: ModelConfig) -> tuple[Costs, Costs]:
     FLOPs are those of matrix products and convolutions, by torch's own counter. Activation bytes are what autograd
     saves in float32; under bf16 autocast it is about half.
     """
-    generator = build_generator(config.generator_spec(), device="meta")
     discriminator = build_discriminator(config, device="meta")
-    batch = 2  # the difference between two and one image leaves out what does not grow with the batch
-    labels = torch.zeros(batch, dtype=torch.long, device="meta") if config.num_classes else None
+    image = config.channels, config.resolution, config.resolution
+    return generator_costs(config.generator_spec()), _costs(discriminator, image, config.num_classes)
 
-    def generate(count: int) -> Tensor:
-        return generator(
-            torch.empty(count, generator.z_dim, device="meta"), labels[:count] if labels is not None else None
-        )
 
-    def judge(count: int) -> Tensor:
-        images = torch.empty(count, config.channels, config.resolution, config.resolution, device="meta")
-        return discriminator(images, labels[:count] if labels is not None else None)
+def generator_costs(spec: GeneratorSpec) -> Costs:
+    """Costs of a generator alone, as `model_costs`."""
+    generator = build_generator(spec, device="meta")
+    return _costs(generator, (generator.z_dim,), spec.num_classes)
 
-    def costs(module: torch.nn.Module, run: Callable[[int], object]) -> Costs:
-        one, two = _measure(run, 1), _measure(run, batch)
-        parameters = sum(p.numel() for p in module.parameters())
-        return Costs(parameters, two[0] - one[0], two[1] - one[1])
 
-    return costs(generator, generate), costs(discriminator, judge)
+def _costs(module: nn.Module, shape: tuple[int, ...], num_classes: int) -> Costs:
+    def run(count: int) -> None:
+        labels = torch.zeros(count, dtype=torch.long, device="meta") if num_classes else None
+        module(torch.empty(count, *shape, device="meta"), labels)
+
+    one, two = _measure(run, 1), _measure(run, 2)  # the difference leaves out what does not grow with the batch
+    return Costs(sum(p.numel() for p in module.parameters()), two[0] - one[0], two[1] - one[1])
 
 
 def _measure(run: Callable[[int], object], count: int) -> tuple[int, int]:
