@@ -1,6 +1,5 @@
 """`vitgan evaluate`: metrics of a generator's images, or any images, against a store."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ import tyro
 from vitgan.cli.arguments import Batch, Device, OutputFile, PictureFile, check_different
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
-from vitgan.files import whole_file
+from vitgan.files import whole_file, write_json
 
 
 def evaluate(
@@ -44,7 +43,7 @@ def evaluate(
         list_protocols: Print the protocols and end.
     """
     if list_protocols:
-        print_protocols()
+        _print_protocols()
         return
     if source is None:
         raise UserError(
@@ -66,55 +65,44 @@ def evaluate(
         progress=progress_bar,
         on_notice=lambda line: print(f"vitgan: {line}", file=sys.stderr),
     )
-    print_result(result)
+    _print_result(result)
     if json is not None:
-        write_result(json, result)
+        with whole_file(json) as temporary:
+            write_json(temporary, result)
 
 
 COMMAND = evaluate
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Writes the result as JSON."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-
-
-def print_result(result: dict[str, Any]) -> None:
-    """Prints the metrics, the protocol they were measured by, and what to know about them."""
+def _print_result(result: dict[str, Any]) -> None:
+    """The metrics, the protocol they were measured by, and what to know about them."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from vitgan.metrics import METRICS
 
     arrows = {"lower": "↓", "higher": "↑", "real": "as real", "": ""}
-    table = Table("metric", "value", "real images", "better")
-    table.title = f"{result['source']} against {result['data']['path']}"
-    table.columns[1].justify = table.columns[2].justify = "right"
+    columns = "metric", Column("value", justify="right"), Column("real images", justify="right"), "better"
+    table = Table(*columns, title=f"{result['source']} against {result['data']['path']}")
     for (name, value), metric in zip(result["metrics"].items(), METRICS.values(), strict=True):
         real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
         table.add_row(name, f"{value:.5g}", real, arrows[metric.better])
-    console = Console()
+    protocol, features, images = result["protocol"], result["features"], result["images"]
+    console = Console(highlight=False)
     console.print(table)
-    protocol = result["protocol"]
-    console.print(f"protocol {protocol['name']}: {protocol['purpose']}", highlight=False)
-    features, images = result["features"], result["images"]
     console.print(
+        f"protocol {protocol['name']}: {protocol['purpose']}\n"
         f"{images['generated']:,} images against {images['reference']:,}; features {features['name']} "
-        f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}",
-        highlight=False,
-    )
-    console.print(
+        f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}\n"
         f"pixels of {images['texture_generated']:,} against {images['texture_reference']:,} images, patches of "
-        f"{result['patch_size']}×{result['patch_size']}",
-        highlight=False,
+        f"{result['patch_size']}×{result['patch_size']}"
     )
     for note in result["notes"]:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
 
 
-def print_protocols() -> None:
-    """Prints every protocol with what it fixes."""
+def _print_protocols() -> None:
+    """Every protocol with what it fixes."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -128,11 +116,10 @@ def print_protocols() -> None:
             f"{'all ' if protocol.exact_store_images else ''}{wanted:,} {protocol.split or ''}" if wanted else "all"
         )
         size = f"{protocol.resolution}²" if protocol.resolution else "any"
-        table.add_row(
-            protocol.name, protocol.features, f"{protocol.generated_images:,}", against.strip(), size, protocol.purpose
-        )
-    console = Console()
+        images = f"{protocol.generated_images:,}"
+        table.add_row(protocol.name, protocol.features, images, against.strip(), size, protocol.purpose)
+    first, *others = [protocol.to_dict() for protocol in PROTOCOLS.values()]
+    common = [f"{name} {value}" for name, value in first.items() if all(other[name] == value for other in others)]
+    console = Console(highlight=False)
     console.print(table)
-    all_fields = [protocol.to_dict() for protocol in PROTOCOLS.values()]
-    common = {name: value for name, value in all_fields[0].items() if all(f[name] == value for f in all_fields)}
-    console.print("common to all: " + ", ".join(f"{name} {value}" for name, value in common.items()), highlight=False)
+    console.print("common to all: " + ", ".join(common))

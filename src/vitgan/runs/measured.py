@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vitgan.devices import find_device
+from vitgan.errors import UserError
 from vitgan.metrics import (
     FeatureExtractor,
     Protocol,
@@ -118,6 +119,10 @@ def choose_extractor(
             f"will be no FID: {how_to_get_weights()}"
         )
         name = "lite0"
+    if inception_weights is not None and name != "inception":
+        raise UserError(
+            f"the features are {name}, which need no Inception weights: leave them out", "inception_weights"
+        )
     return load_extractor(name, device, inception_weights)
 
 
