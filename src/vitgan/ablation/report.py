@@ -11,7 +11,6 @@ from PIL import Image
 from vitgan.ablation.results import Curve, MemberResult, at_budget, collect, common_budget
 from vitgan.ablation.run import Plan
 from vitgan.ablation.suites import Suite
-from vitgan.files.pictures import save_image
 from vitgan.models.costs import model_costs
 
 Rows = dict[str, list[MemberResult]]
@@ -177,7 +176,4 @@ def save_grids(results: Rows, path: Path, shown: int = 5) -> None:
             size = image.width // per_row * min(shown, per_row)
             axis.imshow(np.asarray(image.convert("RGB").crop((0, 0, size, size))), interpolation="nearest")
         axis.set_title(name, fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png")
-    with Image.open(buffer) as image:
-        save_image(image.convert("RGB"), path)
+    figure.savefig(path, dpi=100)

@@ -50,7 +50,7 @@ def evaluate(
             "what shall be evaluated? pass a model, run, folder, zip or .npz, or --list-protocols", "source"
         )
     check_different(json=json, neighbours=neighbours)
-    from vitgan.runs.measured import measure  # torch takes longer than all the rest
+    from vitgan.runs.evaluation import measure  # torch takes longer than all the rest
 
     result = measure(
         source,
