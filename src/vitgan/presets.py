@@ -4,13 +4,14 @@ A docstring says what a row is. A variant is a function of a base, so that it wo
 `vanilla(vitgan("cifar10"))`, and an ablation at CPU size is `vanilla(cifar10_tiny())`.
 """
 
+import difflib
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from vitgan import commands
 from vitgan.commands import PRESET_NAMES
 from vitgan.config import RunConfig, changed
-from vitgan.errors import UserError, nearest
+from vitgan.errors import UserError
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
@@ -292,7 +293,9 @@ def preset(name: str, **changes: object) -> RunConfig:
         UserError: If there is no such preset or field, with the nearest name, or a value does not fit.
     """
     if name not in PRESET_NAMES:
-        raise UserError(f"unknown preset {name!r}: {nearest(name, PRESET_NAMES)}")
+        near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESET_NAMES)}")
     if name in CPU_PRESETS:
         base = CPU_PRESETS[name]()
     else:

@@ -43,7 +43,7 @@ def evaluate(
         list_protocols: Print the protocols and end.
     """
     if list_protocols:
-        _print_protocols()
+        print_protocols()
         return
     if source is None:
         raise UserError(
@@ -65,7 +65,7 @@ def evaluate(
         progress=progress_bar,
         on_notice=lambda line: print(f"vitgan: {line}", file=sys.stderr),
     )
-    _print_result(result)
+    print_result(result)
     if json is not None:
         with whole_file(json) as temporary:
             write_json(temporary, result)
@@ -74,8 +74,8 @@ def evaluate(
 COMMAND = evaluate
 
 
-def _print_result(result: dict[str, Any]) -> None:
-    """The metrics, the protocol they were measured by, and what to know about them."""
+def print_result(result: dict[str, Any]) -> None:
+    """Prints the metrics, the protocol they were measured by, and what to know about them."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -101,25 +101,21 @@ def _print_result(result: dict[str, Any]) -> None:
         console.print(f"note: {note}")
 
 
-def _print_protocols() -> None:
-    """Every protocol with what it fixes."""
-    from rich.console import Console
-    from rich.table import Column, Table
+def print_protocols() -> None:
+    """Prints every protocol with what it fixes: a line of facts, and below it what the protocol is for."""
+    import textwrap
 
     from vitgan.metrics import PROTOCOLS
 
-    name = Column("protocol", no_wrap=True)  # it is there to be typed
-    table = Table(name, "features", "images", "against", "size", "purpose", show_lines=True)
     for protocol in PROTOCOLS.values():
         wanted = protocol.exact_store_images or protocol.reference_images
-        against = (
-            f"{'all ' if protocol.exact_store_images else ''}{wanted:,} {protocol.split or ''}" if wanted else "all"
+        against = f"{wanted:,} {protocol.split or ''}".strip() if wanted else "all"
+        size = f"{protocol.resolution}×{protocol.resolution}" if protocol.resolution else "any size"
+        every = "all " if protocol.exact_store_images else ""
+        print(
+            f"{protocol.name:<19} {protocol.generated_images:,} images against {every}{against}, {size}, {protocol.features}"
         )
-        size = f"{protocol.resolution}²" if protocol.resolution else "any"
-        images = f"{protocol.generated_images:,}"
-        table.add_row(protocol.name, protocol.features, images, against.strip(), size, protocol.purpose)
-    first, *others = [protocol.to_dict() for protocol in PROTOCOLS.values()]
-    common = [f"{name} {value}" for name, value in first.items() if all(other[name] == value for other in others)]
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("common to all: " + ", ".join(common))
+        print(textwrap.fill(protocol.purpose, 79, initial_indent="    ", subsequent_indent="    "))
+    all_fields = [protocol.to_dict() for protocol in PROTOCOLS.values()]
+    common = {name: value for name, value in all_fields[0].items() if all(f[name] == value for f in all_fields)}
+    print(textwrap.fill("common to all: " + ", ".join(f"{name} {value}" for name, value in common.items()), 79))

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.tracking import TensorBoardTracker
 from filelock import FileLock
 
 from vitgan.commands import command
@@ -135,7 +134,7 @@ def _train(
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
         write_json(run / "config.json", config.model_dump(mode="json"))
-    accelerator.init_trackers("vitgan")
+    accelerator.init_trackers("tensorboard")
     hooks = with_evaluation(hooks, config, store, processes, accelerator.device)
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
@@ -218,10 +217,9 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
     precision = choose_precision(config.training.precision, cpu)
     # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
     AcceleratorState._reset_state()
-    # accelerate has one name for all: TensorBoard takes it for a folder in the run, the others for their project.
-    names = config.training.trackers
-    trackers = [TensorBoardTracker("tensorboard", run) if name == "tensorboard" else name for name in names]
-    return Accelerator(cpu=cpu, mixed_precision=precision, log_with=trackers or None, project_dir=str(run))
+    return Accelerator(
+        cpu=cpu, mixed_precision=precision, log_with=[*config.training.trackers] or None, project_dir=str(run)
+    )
 
 
 def restore(trainer: Trainer, run: Path) -> list[str]:
