@@ -147,6 +147,9 @@ def test_networks_come_from_the_hub_when_a_training_starts_from_them(
     generator, discriminator = build_generator(SPEC, seed=7), build_discriminator(MODEL, seed=8)
     assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), generator.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
+    dispatch(["export", "hub", "someone/trained", "--networks", "--out", str(tmp_path / "again")])
+    start_from(str(tmp_path / "again"), *made)
+    assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
     assert load_discriminator("someone/trained").state_dict().keys() == discriminator.state_dict().keys()
     for refused in (start_from, lambda name, *_: load_discriminator(name)):
         with pytest.raises(UserError):

@@ -74,7 +74,7 @@ def hub(
     read = read_metrics(metrics) if metrics else None
     if push:
         check_push(push)
-    weights, _ = locate(model)
+    weights, _ = locate(model, networks=networks)
     made = HubModel.from_pretrained(
         model,
         metrics=read,

@@ -57,21 +57,31 @@ def write_model(generator: Generator, folder: Path, storage: Storage = "float32"
     write_json(folder / CONFIG, generator.spec.model_dump(mode="json"))
 
 
-def write_networks(checkpoint: Path, folder: Path, storage: Storage = "float32") -> None:
-    """Writes a checkpoint's G and D as one file, so that others can go on training from the model (`init_from`).
+def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> None:
+    """Writes G and D as one file, so that others can go on training from the model (`init_from`), and their sizes.
+
+    Args:
+        source: A checkpoint, or a model folder that carries its networks.
+        folder: Where to.
+        storage: See `save`.
 
     Raises:
-        UserError: If the checkpoint has no networks, or they or their configuration cannot be read.
+        UserError: If there are no networks, or they or their configuration cannot be read.
         OSError: If a file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    for network in ("generator", "discriminator"):
-        file = checkpoint / f"{network}.safetensors"
+    carried = (source / WEIGHTS).exists()
+    for network in ("networks",) if carried else ("generator", "discriminator"):
+        file = source / f"{network}.safetensors"
         if not file.exists():
-            raise UserError(f"{checkpoint} has no {file.name}: pass a run or one of its checkpoints")
-        tensors |= {f"{network}.{name}": tensor for name, tensor in read_tensors(file).items()}
+            raise UserError(
+                f"{source} has no {file.name}: pass a run, a checkpoint, or a model that carries its networks"
+            )
+        prefix = "" if carried else f"{network}."
+        tensors |= {f"{prefix}{name}": tensor for name, tensor in read_tensors(file).items()}
+    config = networks_config(source / (WEIGHTS if carried else EMA))
     write_tensors(folder / NETWORKS, _stored(tensors, storage))
-    write_json(folder / NETWORKS_CONFIG, networks_config(checkpoint / EMA).model_dump(mode="json"))
+    write_json(folder / NETWORKS_CONFIG, config.model_dump(mode="json"))
 
 
 def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
