@@ -1,6 +1,7 @@
 """`vitgan COMMAND ...`: from the words of a command line to the end of the process."""
 
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -61,9 +62,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         _run(arguments)
-    except (UserError, OSError, MemoryError) as error:
+    except Exception as error:
+        if (line := _line(error, arguments)) is None:
+            raise
         if speaks() or isinstance(error, ProcessError) or not isinstance(error, UserError):
-            print(f"vitgan: {_line(error, arguments)}", file=sys.stderr)
+            print(f"vitgan: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
@@ -123,17 +126,18 @@ def command_tree(words: list[str]) -> "Group":
     return Group(ABOUT, {name: module.starts(words[1:]) if name == "train" else module.COMMAND})
 
 
-def _line(error: Exception, arguments: list[str]) -> str:
-    """What is said of an error; of one that the library raised on purpose, with the option that sets its parameter."""
+def _line(error: Exception, arguments: list[str]) -> str | None:
+    """What is said of an error that is no fault of the program; of a parameter's, with the option that sets it."""
     if isinstance(error, UserError):
         return f"{error}{_option(error, arguments)}"
     from vitgan.files import one_line  # which imports numpy: not for a help text
 
-    if isinstance(error, MemoryError):
-        return one_line(f"the memory does not suffice ({error}): ask for less, or end other programs")
-    # Of a file that no command expected to fail, e.g. a name too long for the system.
-    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    return one_line(f"{place}{getattr(error, 'strerror', None) or error}: mend that, or pass another path")
+    if isinstance(error, MemoryError) or re.search(r"DefaultCPUAllocator|out of memory", str(error)):
+        return one_line(f"the memory does not suffice ({str(error)[:200]}): ask for less, or end other programs")
+    if isinstance(error, OSError):  # of a file that no command expected to fail, e.g. a name too long for the system
+        place = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{place}{error.strerror or error}: mend that, or pass another path")
+    return None
 
 
 def _option(error: UserError, arguments: list[str]) -> str:
