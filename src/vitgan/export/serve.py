@@ -116,8 +116,13 @@ class Handler(SimpleHTTPRequestHandler):
 
     def _info(self) -> dict[str, object]:
         made = self.generator
-        classes = {"classes": made.num_classes, "class_names": made.class_names}
-        return {"resolution": made.resolution, "channels": made.channels, "z_dim": made.z_dim} | classes
+        return {
+            "resolution": made.resolution,
+            "channels": made.channels,
+            "classes": made.num_classes,
+            "class_names": made.class_names,
+            "z_dim": made.z_dim,
+        }
 
     def _png(self, query: Query) -> bytes:
         labels = None if query.label is None else torch.full((query.count,), self.generator.class_of(query.label))
