@@ -23,7 +23,7 @@ from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import gat_positions, modern, replaced, scaled_levels, summed_levels, with_model
-from vitgan.runs.measured import measure
+from vitgan.runs.evaluation import measure
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.randomness import StepRandomness

@@ -33,7 +33,7 @@ def test_the_hour_is_done_in_pieces_and_leaves_what_can_be_carried(
     tiny = tiny_run("unused", total_kimg=1e6, log_every_kimg=0.02, samples_every_kimg=1e6)
     monkeypatch.setattr("vitgan.presets.preset", lambda name: tiny)
     monkeypatch.setattr("benchmarks.players.preset", lambda name: tiny)
-    monkeypatch.setattr("vitgan.runs.measured.load_extractor", lambda *_: toy_extractor("lite0"))
+    monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda *_: toy_extractor("lite0"))
     monkeypatch.setattr(first_hour_report, "PART_BYTES", 10_000)
     monkeypatch.setattr(first_hour, "OVERHEAD_MINUTES", 1 / 60)
     options = '{"batch_size": 4, "device": "cpu"}'

@@ -1,5 +1,8 @@
 """The one exception that stands for a mistake of the user's, not of the program's."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user can mend: a wrong path, value or file.
@@ -20,3 +23,10 @@ class UserError(Exception):
 
 class ProcessError(UserError):
     """What only one of several processes of a run knows, so that it says it itself."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """ "did you mean 'train'? choose one of data, train": what a message says of a name that is none of these."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}choose one of {', '.join(names)}"

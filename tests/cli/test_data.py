@@ -259,6 +259,27 @@ def test_values_out_of_range_are_one_line_and_leave_nothing(tmp_path, monkeypatc
     assert [p.name for p in tmp_path.iterdir()] == ["images"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parameter"),
+    [
+        ("cifar10 --source in --out store --url http://127.0.0.1/", "url"),
+        ("fashion-mnist --out store --url http://127.0.0.1/", "url"),
+        ("celeba --source hub --out store --partition list.txt", "partition"),
+        ("lsun --source hub --out store --category tower", "category"),
+        ("show in --rows 2", "rows"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, monkeypatch, arguments, parameter):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "train.parquet").write_bytes(b"")
+    with pytest.raises(UserError) as error:
+        main(arguments.split())
+    assert error.value.parameter == parameter
+    assert not (tmp_path / "store").exists()
+
+
 def test_help_names_the_sources(capsys):
     with pytest.raises(SystemExit) as error:
         main(["--help"])

@@ -247,6 +247,7 @@ def test_how_classes_were_drawn_is_said(place: Path) -> None:
         (["folder", "--data", "real", "--protocol", "small.json", "--batch-size", "0"], "batch_size"),
         (["folder", "--data", "real", "--protocol", "small.json", "--features", "vgg"], "features"),
         (["folder", "--data", "real", "--protocol", "small.json", "--feature", "lite0"], "features"),
+        (["folder", "--data", "real", "--protocol", "small.json", "--inception-weights", "w"], "inception_weights"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 
 from generators import make
 from vitgan.cli.explore import COMMAND
-from vitgan.cli.explore_pixels import spread_queries
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
+from vitgan.explore.attention import spread_queries
 from vitgan.pretrained.generators import load, save
 
 WAYS = COMMAND.commands
@@ -53,8 +53,7 @@ def test_a_strip_shows_the_walk_to_its_end(
 ) -> None:
     shown: list[list[int]] = []
     monkeypatch.setattr(
-        "vitgan.explore.sheet.sheet",
-        lambda rows, **titles: (shown.append([len(row) for row in rows]), Image.new("RGB", (8, 8)))[1],
+        "vitgan.cli.explore.save_sheet", lambda path, rows, *_: shown.append([len(row) for row in rows])
     )
     main(["interpolate", model, "--seeds", "0,1", "--steps", "3", loop, "--out", str(tmp_path / "a.png")])
     assert shown == [frames]
@@ -88,6 +87,13 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
         (["zom"], None),
         (["mix", "nowhere"], None),
         (["zoom", "MODEL", "--factors", "0"], "factors"),
+        (["zoom", "MODEL", "--frames", "20"], "frames"),
+        (["zoom", "MODEL", "--centre", "1", "1", "--out", "a.png"], "centre"),
+        (["zoom", "MODEL", "--factors", "2", "--out", "a.gif"], "factors"),
+        (["interpolate", "MODEL", "--size", "64", "--out", "a.png"], "size"),
+        (["interpolate", "MODEL", "--frames-per-second", "9", "--out", "a.png"], "frames_per_second"),
+        (["grow", "MODEL", "--frames-per-second", "9", "--out", "a.png"], "frames_per_second"),
+        (["mix", "MODEL", "--layer", "9"], "layer"),
         (["zoom", "MODEL", "--largest", "nan"], "largest"),
         (["zoom", "MODEL", "--largest", "0"], "largest"),
         (["zoom", "MODEL", "--centre", "nan", "2"], "centre"),
@@ -106,6 +112,7 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
         (["attention", "MODEL", "--out", "a.png", "--discriminator-out", "a.png"], "discriminator_out"),
         (["mix", "MODEL", "--layers-out", "a"], None),
         (["attention", "MODEL", "--discriminator-out", "d.png"], None),
+        (["attention", "cifar10", "--discriminator-out", "d.png"], None),  # which has one, but no ViT
         (["grow", "MODEL", "--count", "0"], "count"),
         (["interpolate", "MODEL", "--out", "a.avi"], None),
         (["interpolate", "MODEL", "--label", "1"], None),

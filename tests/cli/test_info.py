@@ -1,11 +1,16 @@
 """`vitgan info` beyond the list that test_main looks at: a bundled model is said to be trained as its card says."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from vitgan.cli.main import dispatch
 from vitgan.commands import PRESET_NAMES
+from vitgan.errors import UserError
+from vitgan.models.build import GeneratorSpec, build_generator
+from vitgan.models.vit_generator import ViTGeneratorConfig
+from vitgan.pretrained.generators import save
 from vitgan.pretrained.names import bundled_models
 
 
@@ -18,3 +23,19 @@ def test_a_bundled_models_preset_is_its_own(name: str, capsys: pytest.CaptureFix
     assert said is not None
     assert re.findall(r"[Pp]reset `?([\w-]+)", shown) == [said[1]]
     assert "trained with it" not in shown
+
+
+def test_a_generator_is_shown_whatever_discriminators_would_say_of_its_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model folder has no discriminator, whose default has patches of 4."""
+    sizes = ViTGeneratorConfig(patch_size=5, dim=16, depth=1, num_heads=2, z_dim=8, w_dim=8, inr_dim=8)
+    generator = build_generator(GeneratorSpec(resolution=30, generator=sizes))
+    dispatch(["info", str(save(generator, tmp_path / "odd"))])
+    assert f" {sum(p.numel() for p in generator.parameters()):,} parameters" in capsys.readouterr().out
+
+
+def test_a_folder_of_runs_beside_a_name_does_nothing() -> None:
+    with pytest.raises(UserError) as error:
+        dispatch(["info", "cifar10", "--runs", "elsewhere"])
+    assert error.value.parameter == "runs"

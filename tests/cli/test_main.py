@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -304,3 +305,15 @@ def test_names_too_long_for_the_system_are_told_in_one_line(
     assert end.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("allocate", [bytearray, np.empty, torch.empty])
+def test_too_little_memory_is_told_in_one_line(
+    allocate: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vitgan.cli.main.dispatch", lambda arguments: allocate(1 << 55))
+    monkeypatch.setattr("vitgan.cli.main.make_output_safe", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -72,6 +72,7 @@ def test_a_seed_has_one_image_whatever_the_others_are(model: str, tmp_path: Path
         ("--coun 3", "count"),
         ("--batch-size 0", "batch_size"),
         ("--enlarge 0", "enlarge"),
+        ("--enlarge 2 --npz a.npz", "enlarge"),
         ("--enlarge 100000", "enlarge"),
         ("--seed -1", "seed"),
         ("--seed 9223372036854775808", "seed"),

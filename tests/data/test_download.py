@@ -1,4 +1,7 @@
+import errno
 import hashlib
+import http.client
+import ssl
 
 import pytest
 
@@ -73,6 +76,23 @@ def test_missing_files_and_servers_are_one_line(tmp_path, file_server):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
     with pytest.raises(UserError, match="begins with http"):
         download("file:///etc/passwd", CHECKSUM, folder=tmp_path)
+
+
+def test_a_failure_of_the_network_while_it_sends_is_not_the_disks(tmp_path, file_server, monkeypatch):
+    """Those of TLS and of routes are OSErrors as a full disk is, and no ConnectionErrors."""
+    server, read = file_server({"/file.bin": CONTENT}), http.client.HTTPResponse.read
+    failures = [ssl.SSLError(1, "bad record mac"), OSError(errno.ENETUNREACH, "unreachable")]
+
+    def fail(response, *amount):
+        if failures:
+            raise failures.pop()
+        return read(response, *amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", fail)
+    assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
+    failures += [ssl.SSLError(1, "bad record mac")] * 5
+    with refused("source", "bad record mac"):
+        download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path / "other")
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):

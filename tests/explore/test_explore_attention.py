@@ -8,6 +8,7 @@ from vitgan.explore.attention import discriminator_attention, generator_attentio
 from vitgan.explore.latents import styles_of_seeds
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator
+from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import GeneratorBlock
 
 
@@ -41,6 +42,7 @@ def test_a_latent_token_is_left_out() -> None:
 def test_the_class_makes_no_difference_to_a_discriminators_attention() -> None:
     config = ModelConfig(resolution=8, num_classes=3, discriminator=TINY_DISCRIMINATOR)
     discriminator = build_discriminator(config).eval()
+    assert isinstance(discriminator, ViTDiscriminator)
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     logits, maps = discriminator(images, torch.tensor([1, 2]), return_attention=True)
     assert not torch.allclose(logits, discriminator(images, torch.tensor([0, 0])))

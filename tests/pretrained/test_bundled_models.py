@@ -8,8 +8,10 @@ from PIL import Image
 
 import vitgan
 from vitgan.files.pictures import enlargement, image_grid
+from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.pretrained.names import bundled_models
+from vitgan.pretrained.generators import load_networks, locate_networks, networks_config
+from vitgan.pretrained.names import NETWORKS, bundled_models
 
 MODELS = bundled_models()
 MOST_BYTES = 12_000_000
@@ -43,6 +45,17 @@ def test_the_card_is_complete_and_the_model_small(name: str) -> None:
         "Limits:",
     ):
         assert part in card, f"{name}'s card lacks {part!r}"
+
+
+def test_networks_that_are_carried_are_of_the_sizes_beside_them() -> None:
+    carrying = [name for name, folder in MODELS.items() if (folder / NETWORKS).exists()]
+    assert "cifar10" in carrying
+    for name in carrying:
+        weights = locate_networks(name)
+        config = networks_config(weights)
+        generator, discriminator = build_generator(config.generator_spec(), device="meta"), build_discriminator(config)
+        load_networks(weights, generator, discriminator)
+        assert config.generator_spec() == vitgan.load(name).spec
 
 
 def test_the_models_that_documents_name_are_there() -> None:

@@ -1,6 +1,7 @@
 """Names of models: paths, bundled models, the Hub (a loopback one); every mistake in one line."""
 
 import errno
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hub import running_hub
 from tiny import tiny_model
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
+from vitgan.explore.attention import load_discriminator
 from vitgan.files.tensors import write_tensors
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.pretrained import names
@@ -33,8 +35,9 @@ def write_model(folder: Path, seed: int = 3) -> Path:
 def write_trained(folder: Path) -> Path:
     """A model that carries its networks: a G of seed 7 and a D of seed 8."""
     write_model(folder, seed=6)
-    checkpoint = folder.with_name("checkpoint")
-    checkpoint.mkdir()
+    checkpoint = folder.with_name("run") / "checkpoints" / "000000k000"
+    checkpoint.mkdir(parents=True)
+    (folder.with_name("run") / "config.json").write_text(json.dumps({"model": MODEL.model_dump()}))
     write_tensors(checkpoint / "generator.safetensors", build_generator(SPEC, seed=7).state_dict())
     write_tensors(checkpoint / "discriminator.safetensors", build_discriminator(MODEL, seed=8).state_dict())
     write_networks(checkpoint, folder)
@@ -144,8 +147,13 @@ def test_networks_come_from_the_hub_when_a_training_starts_from_them(
     generator, discriminator = build_generator(SPEC, seed=7), build_discriminator(MODEL, seed=8)
     assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), generator.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
-    with pytest.raises(UserError):
-        start_from("someone/shirts", *made)
+    dispatch(["export", "hub", "someone/trained", "--networks", "--out", str(tmp_path / "again")])
+    start_from(str(tmp_path / "again"), *made)
+    assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
+    assert load_discriminator("someone/trained").state_dict().keys() == discriminator.state_dict().keys()
+    for refused in (start_from, lambda name, *_: load_discriminator(name)):
+        with pytest.raises(UserError):
+            refused("someone/shirts", *made)
 
 
 def test_without_a_network_the_cache_serves(hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """One report of an ablation: a Markdown table, the same as CSV, curves and grids as PNG."""
 
 import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,6 @@ from PIL import Image
 from vitgan.ablation.results import Curve, MemberResult, at_budget, collect, common_budget
 from vitgan.ablation.run import Plan
 from vitgan.ablation.suites import Suite
-from vitgan.files.pictures import save_image
 from vitgan.models.costs import model_costs
 
 Rows = dict[str, list[MemberResult]]
@@ -35,22 +34,19 @@ def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
     """Writes report.md, report.csv, curves.png and grids.png into `folder`; returns the Markdown file."""
     results = collect(suite, plan, folder)
     rows = table(results)
-    text = io.StringIO()
-    print(f"# Ablation: {suite.name}\n\n{suite.question}\n", file=text)
-    print(
+    text = [
+        f"# Ablation: {suite.name}\n\n{suite.question}\n",
         f"Each run: {plan.budget}, base {plan.base.preset}, data {plan.base.data}, "
         f"seed{'s' if len(plan.seeds) > 1 else ''} {', '.join(map(str, plan.seeds))}. Metrics by protocol "
         f"{plan.base.protocol}, of the averaged generator; the score at equal images and at equal processor time (CPU "
         f"min, training alone), between evaluations by a straight line; other metrics are those of the runs' ends. "
         f"Several seeds: mean (least to largest).\n\n```\n{command}\n```\n",
-        file=text,
-    )
+    ]
     if rows:
-        print("| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]), file=text)
-        for row in rows:
-            print("| " + " | ".join(row.values()) + " |", file=text)
-    print("\n![Curves](curves.png)\n\n![Images of the same latents](grids.png)", file=text)
-    (folder / "report.md").write_text(text.getvalue(), encoding="utf-8")
+        text += ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+        text += ["| " + " | ".join(row.values()) + " |" for row in rows]
+    text.append("\n![Curves](curves.png)\n\n![Images of the same latents](grids.png)\n")
+    (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
     with (folder / "report.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["row"])
         writer.writeheader()
@@ -120,39 +116,27 @@ def save_curves(results: Rows, path: Path) -> None:
     """Score against images and time; D's gradient norms, logits and attention entropy; a colour for each row."""
     from matplotlib.figure import Figure
 
-    panels: tuple[tuple[str, str, bool, Callable[[MemberResult], Curve]], ...] = (
-        ("score (lower is better)", "thousands of images", True, lambda run: run.score()),
-        ("score (lower is better)", "minutes of the processor", True, lambda run: run.score(in_time=True)),
-        ("D's gradient norm, mean", "thousands of images", True, lambda run: run.curve("gradient_norm/discriminator")),
-        (
-            "D's gradient norm, largest since the last record",
-            "thousands of images",
-            True,
-            lambda run: run.curve("gradient_norm/discriminator_max"),
-        ),
-        ("logit gap, real - fake", "thousands of images", False, MemberResult.logit_gap),
-        (
-            "attention entropy of D's first block (1 = uniform)",
-            "thousands of images",
-            False,
-            lambda run: run.curve("attention_entropy/0"),
-        ),
+    kimg, minutes, score = "thousands of images", "minutes of the processor", "score (lower is better)"
+    norm = "gradient_norm/discriminator"
+    panels: tuple[tuple[str, str, Callable[[MemberResult], Curve]], ...] = (
+        (score, kimg, lambda run: run.score()),
+        (score, minutes, lambda run: run.score(in_time=True)),
+        ("D's gradient norm, mean", kimg, lambda run: run.curve(norm)),
+        ("D's gradient norm, largest since the last record", kimg, lambda run: run.curve(f"{norm}_max")),
+        ("logit gap, real - fake", kimg, MemberResult.logit_gap),
+        ("attention entropy of D's first block (1 = uniform)", kimg, lambda run: run.curve("attention_entropy/0")),
     )
     figure = Figure(figsize=(18, 9), layout="constrained")
     axes = figure.subplots(2, 3).flat
-    for axis, (title, label, logarithmic, curve) in zip(axes, panels, strict=True):
+    for axis, (title, label, curve) in zip(axes, panels, strict=True):
+        style: dict[str, Any] = {"marker": "o" if title == score else None, "markersize": 3, "lw": 1.2}
         for index, (name, runs) in enumerate(results.items()):
             for run in runs:
-                x, y = curve(run)
-                marker = "o" if title.startswith("score") else None
-                axis.plot(
-                    x, y, label=name if run is runs[0] else None, color=f"C{index}", marker=marker, markersize=3, lw=1.2
-                )
+                axis.plot(*curve(run), label=name if run is runs[0] else None, color=f"C{index}", **style)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
-        if logarithmic:
-            axis.set_yscale("log")
+        axis.set_yscale("log" if title == score or "norm" in title else "linear")
     if results:
         figure.axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=100)
@@ -177,7 +161,4 @@ def save_grids(results: Rows, path: Path, shown: int = 5) -> None:
             size = image.width // per_row * min(shown, per_row)
             axis.imshow(np.asarray(image.convert("RGB").crop((0, 0, size, size))), interpolation="nearest")
         axis.set_title(name, fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png")
-    with Image.open(buffer) as image:
-        save_image(image.convert("RGB"), path)
+    figure.savefig(path, dpi=100)

@@ -69,16 +69,14 @@ class MemberResult:
 
 def collect(suite: Suite, plan: Plan, folder: Path) -> dict[str, list[MemberResult]]:
     """The runs that have begun, by row in the suite's order; a row's are in the order of their seeds."""
-    results: dict[str, list[MemberResult]] = {}
-    for row in suite.rows:
-        for member in members(suite, plan):
-            run = run_of_member(folder, member) if member.row == row else None
-            if run is not None:
-                grids = sorted((run / "samples").glob("*.png"))
-                config = read_model(run / "config.json", RunConfig, "run")
-                records = read_metrics(run / "metrics.jsonl")
-                results.setdefault(row, []).append(MemberResult(member, config, records, grids[-1] if grids else None))
-    return results
+    results: dict[str, list[MemberResult]] = {row: [] for row in suite.rows}
+    for member in members(suite, plan):
+        if (run := run_of_member(folder, member)) is not None:
+            grids = sorted((run / "samples").glob("*.png"))
+            config = read_model(run / "config.json", RunConfig, "run")
+            records = read_metrics(run / "metrics.jsonl")
+            results[member.row].append(MemberResult(member, config, records, grids[-1] if grids else None))
+    return {row: runs for row, runs in results.items() if runs}
 
 
 def common_budget(results: dict[str, list[MemberResult]], in_time: bool) -> float | None:

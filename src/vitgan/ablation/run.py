@@ -202,15 +202,10 @@ def minutes_spent(records: list[dict[str, float]]) -> tuple[float, float]:
 
 def with_time_left(config: RunConfig, run: Path) -> RunConfig:
     """The configuration with what a run's log leaves of its minutes."""
-    minutes, cpu_minutes = minutes_spent(read_metrics(run / "metrics.jsonl"))
-
-    def left(budget: float | None, spent: float) -> float | None:
-        return None if budget is None else max(budget - spent, TIMES_AGREE_MINUTES)
-
-    training = config.training
-    training = replaced(
-        training,
-        max_minutes=left(training.max_minutes, minutes),
-        max_cpu_minutes=left(training.max_cpu_minutes, cpu_minutes),
-    )
-    return replaced(config, training=training)
+    spent = zip(("max_minutes", "max_cpu_minutes"), minutes_spent(read_metrics(run / "metrics.jsonl")), strict=True)
+    left = {
+        name: max(budget - minutes, TIMES_AGREE_MINUTES)
+        for name, minutes in spent
+        if (budget := getattr(config.training, name)) is not None
+    }
+    return replaced(config, training=replaced(config.training, **left))

@@ -1,12 +1,11 @@
 """The tables that can be run: each row is a name and a function of the base configuration."""
 
-import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Self
 
 from vitgan.config import RunConfig
-from vitgan.errors import UserError
+from vitgan.errors import UserError, nearest
 from vitgan.models.costs import model_costs
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
@@ -215,7 +214,5 @@ def find_suite(name: str) -> Suite:
         UserError: If there is none, with the nearest name.
     """
     if name not in SUITES:
-        near = difflib.get_close_matches(name, SUITES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"there is no suite {name!r}: {hint}choose one of {', '.join(SUITES)}", "suite")
+        raise UserError(f"there is no suite {name!r}: {nearest(name, SUITES)}", "suite")
     return SUITES[name]

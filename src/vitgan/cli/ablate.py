@@ -1,14 +1,13 @@
 """`vitgan ablate SUITE`: a table of runs that differ in one thing, and its report."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from vitgan.cli.arguments import Positive, Seed
-from vitgan.cli.progress import Remaining, losses
+from vitgan.cli.progress import log_hooks
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.commands import command
 from vitgan.errors import UserError
@@ -59,10 +58,13 @@ def ablate(
     from vitgan.ablation.report import write_report
     from vitgan.ablation.run import Plan, check_place, run_suite
     from vitgan.ablation.suites import find_suite
-    from vitgan.presets import preset
+    from vitgan.presets import preset, replaced
+    from vitgan.training.objective import ObjectiveConfig
 
     table = find_suite(suite)
     rows = table.only(only)
+    start = preset(base)
+    objective = ObjectiveConfig() if paper_objective else start.objective
     plan = Plan(
         suite=suite,
         kimg=kimg,
@@ -70,14 +72,23 @@ def ablate(
         cpu_minutes=cpu_minutes,
         evaluate_every_kimg=evaluate_every_kimg or (20 if kimg is None else kimg / 5),
         seeds=seeds,
-        base=base_config(preset(base), data, protocol, paper_objective),
+        base=replaced(start, data=data or start.data, protocol=protocol, objective=objective),
     )
     folder = out or Path("runs") / f"ablate-{suite}"
     check_place(folder, plan)
     if report_only and not folder.is_dir():
         raise UserError(f"there is no ablation in {folder} to report: pass the folder of one", "out")
     with stop_on_signal() as received:
-        finished = report_only or run_suite(rows, plan, folder, _hooks(received), lambda: bool(received))
+
+        def hooks_for(name: str, config: "RunConfig") -> "Hooks":
+            def say(line: str) -> None:
+                print(f"{name}: {line}", file=sys.stderr)
+
+            hooks = log_hooks(config, say)
+            hooks.on_notice, hooks.should_stop = say, lambda: bool(received)
+            return hooks
+
+        finished = report_only or run_suite(rows, plan, folder, hooks_for, lambda: bool(received))
     made_by = command(*(word for word in sys.argv[1:] if word != "--report-only"))
     print(f"report: {write_report(table, plan, folder, made_by)}")
     if not finished:
@@ -87,32 +98,3 @@ def ablate(
 
 
 COMMAND = ablate
-
-
-def base_config(base: "RunConfig", data: str | None, protocol: str, paper_objective: bool) -> "RunConfig":
-    """The configuration that all rows start from."""
-    from vitgan.presets import replaced
-    from vitgan.training.objective import ObjectiveConfig
-
-    objective = ObjectiveConfig() if paper_objective else base.objective
-    return replaced(base, data=data or base.data, protocol=protocol, objective=objective)
-
-
-def _hooks(received: list[int]) -> "Callable[[str, RunConfig], Hooks]":
-    """Hooks for each run: its log and notices in lines, and an end where a signal asks for it."""
-    from vitgan.training.hooks import Hooks
-
-    def hooks_for(name: str, config: "RunConfig") -> Hooks:
-        remaining = Remaining(config.training)
-
-        def say(line: str) -> None:
-            print(f"{name}: {line}", file=sys.stderr)
-
-        return Hooks(
-            on_step=remaining.update,
-            on_log=lambda record: say(f"{remaining}  {losses(record)}"),
-            on_notice=say,
-            should_stop=lambda: bool(received),
-        )
-
-    return hooks_for

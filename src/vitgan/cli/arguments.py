@@ -3,8 +3,11 @@
 Those that several commands have carry their help, so that no docstring repeats it.
 """
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import AfterValidator, Field
@@ -14,6 +17,10 @@ from vitgan.devices import check_device_name
 from vitgan.errors import UserError
 from vitgan.files import check_file
 from vitgan.files.pictures import check_animation, check_picture
+from vitgan.pretrained.names import find_model
+
+if TYPE_CHECKING:
+    from vitgan.models.generator import Generator
 
 Model = Annotated[
     str,
@@ -73,21 +80,37 @@ Size = Annotated[int, Field(ge=8, le=4096), tyro.conf.arg(help="About how many s
 Device = Annotated[
     str, AfterValidator(check_device_name), tyro.conf.arg(help="Where to compute: auto, cpu, cuda, mps.")
 ]
-OutputFile = Annotated[Path, AfterValidator(lambda path: check_file(path))]
-PictureFile = Annotated[Path, AfterValidator(check_picture)]
-AnimationFile = Annotated[Path, AfterValidator(check_animation)]
-"""A still .png too."""
 
 
-def chosen_file(given: Path | None, usual: str, parameter: str = "out") -> Path:
-    """The file that was asked for, else the usual one, which nobody asked for by name and which therefore replaces nothing.
+class Usual(type(Path())):  # pyright: ignore[reportUntypedBaseClass]
+    """The file that is written where none is named; nobody asked for it, so it replaces nothing."""
+
+
+def check_usual(path: Path, parameter: str = "out") -> Path:
+    """Refuses such a file that is there already, or that cannot be made.
 
     Raises:
-        UserError: If the usual one is there or cannot be made.
+        UserError: If it is.
     """
-    if given is None and Path(usual).exists():
-        raise UserError(f"{usual} is there already: ask for it by name to replace it, or for another name", parameter)
-    return given or check_file(Path(usual))
+    if path.exists():
+        raise UserError(f"{path} is there already: ask for it by name to replace it, or for another name", parameter)
+    return check_file(path)
+
+
+def _output(check: Callable[[Path], object]) -> AfterValidator:
+    def checked(path: Path) -> Path:
+        check_usual(path) if isinstance(path, Usual) else check(path)
+        return path
+
+    return AfterValidator(checked)
+
+
+OutputFile = Annotated[Path, _output(check_file)]
+OnnxFile = Annotated[Path, _output(partial(check_file, ending=".onnx"))]
+TensorFile = Annotated[Path, _output(partial(check_file, ending=".safetensors"))]
+PictureFile = Annotated[Path, _output(check_picture)]
+AnimationFile = Annotated[Path, _output(check_animation)]
+"""A still .png too."""
 
 
 def check_different(**files: Path | None) -> None:
@@ -103,3 +126,27 @@ def check_different(**files: Path | None) -> None:
         other = seen.setdefault(file.resolve(), option)
         if other != option:
             raise UserError(f"{option} and {other} are the same file, {file}: choose another for one of them", option)
+
+
+def check_useless(command: Callable[..., None], where: str, **values: object) -> None:
+    """Refuses options that do nothing where they are given.
+
+    Args:
+        command: Whose options they are.
+        where: Beside what, for the message: "in a still picture".
+        values: Of these options, by their parameters' names.
+
+    Raises:
+        UserError: If one is not its default.
+    """
+    for name, value in values.items():
+        if value != inspect.signature(command).parameters[name].default:
+            raise UserError(f"{name} does nothing {where}: leave it out", name)
+
+
+def open_model(name: str, device: str = "cpu") -> "Generator":
+    """`vitgan.load`, which is not imported, and torch with it, before there is such a model: it takes seconds."""
+    found = find_model(name)
+    from vitgan.pretrained.generators import load
+
+    return load(found, device)

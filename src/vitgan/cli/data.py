@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 from pydantic import Field
 
-from vitgan.cli.arguments import PictureFile, Seed
+from vitgan.cli.arguments import PictureFile, Seed, check_useless
 from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.cli.train import recommended
@@ -136,7 +136,9 @@ def cifar10(
         url: Where to download the Python version from.
         checksum: What the download must have, as md5:HEX or sha256:HEX.
     """
-    if source is None:
+    if source is not None:
+        check_useless(cifar10, "beside --source", url=url, checksum=checksum)
+    else:
         with progress_bar("Downloading", unit="bytes") as on_progress:
             source = cifar10_source.download_cifar10(url, checksum, on_progress)
     if holds_parquet(source):
@@ -163,7 +165,9 @@ def cifar100(
         url: Where to download the Python version from.
         checksum: What the download must have, as md5:HEX or sha256:HEX.
     """
-    if source is None:
+    if source is not None:
+        check_useless(cifar100, "beside --source", url=url, checksum=checksum)
+    else:
         with progress_bar("Downloading", unit="bytes") as on_progress:
             source = cifar100_source.download_cifar100(url, checksum, on_progress)
     if holds_parquet(source):
@@ -191,6 +195,7 @@ def celeba(output: Flat, source: Path, split: celeba_source.Split = "train", par
         partition: list_eval_partition.txt (or .csv), if it is not beside or above the images.
     """
     if holds_parquet(source):
+        check_useless(celeba, "beside Parquet files, whose names say the split", partition=partition)
         _prepare(ParquetImages(source, split, label_column="none", provenance=celeba_source.PROVENANCE), output)
     else:
         _prepare(celeba_source.CelebA(source, split, partition), output)
@@ -205,6 +210,7 @@ def lsun(output: Flat, source: Path, category: str = "bedroom", split: lsun_sour
         split: Which, if the folder holds several (default train).
     """
     if holds_parquet(source):
+        check_useless(lsun, "beside Parquet files, which hold one category", category=category)
         _prepare(ParquetImages(source, split, label_column="none", provenance=lsun_source.PROVENANCE), output)
     else:
         _prepare(lsun_source.Lsun(source, category, split), output)
@@ -245,6 +251,8 @@ def fashion_mnist(
     if source is None and split == "train":
         with progress_bar("Downloading", unit="bytes") as on_progress:
             source = fashion_mnist_source.download_fashion_mnist("train", url, on_progress=on_progress)
+    else:
+        check_useless(fashion_mnist, "where nothing is downloaded", url=url)
     _prepare(fashion_mnist_source.FashionMnist(source, split or "train"), output)
 
 
@@ -265,6 +273,8 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
         columns: Of the grid.
         seed: Of the choice of images.
     """
+    if grid is None:
+        check_useless(show, "without --grid", rows=rows, columns=columns)
     opened = ImageStore.open(store)
     check_picture_size(columns * opened.resolution, rows * opened.resolution, grid)
     _print_description(opened)

@@ -1,6 +1,5 @@
 """`vitgan evaluate`: metrics of a generator's images, or any images, against a store."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ import tyro
 from vitgan.cli.arguments import Batch, Device, OutputFile, PictureFile, check_different
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
-from vitgan.files import whole_file
+from vitgan.files import whole_file, write_json
 
 
 def evaluate(
@@ -51,7 +50,7 @@ def evaluate(
             "what shall be evaluated? pass a model, run, folder, zip or .npz, or --list-protocols", "source"
         )
     check_different(json=json, neighbours=neighbours)
-    from vitgan.runs.measured import measure  # torch takes longer than all the rest
+    from vitgan.runs.evaluation import measure  # torch takes longer than all the rest
 
     result = measure(
         source,
@@ -68,49 +67,38 @@ def evaluate(
     )
     print_result(result)
     if json is not None:
-        write_result(json, result)
+        with whole_file(json) as temporary:
+            write_json(temporary, result)
 
 
 COMMAND = evaluate
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Writes the result as JSON."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-
-
 def print_result(result: dict[str, Any]) -> None:
     """Prints the metrics, the protocol they were measured by, and what to know about them."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from vitgan.metrics import METRICS
 
     arrows = {"lower": "↓", "higher": "↑", "real": "as real", "": ""}
-    table = Table("metric", "value", "real images", "better")
-    table.title = f"{result['source']} against {result['data']['path']}"
-    table.columns[1].justify = table.columns[2].justify = "right"
+    columns = "metric", Column("value", justify="right"), Column("real images", justify="right"), "better"
+    table = Table(*columns, title=f"{result['source']} against {result['data']['path']}")
     for (name, value), metric in zip(result["metrics"].items(), METRICS.values(), strict=True):
         real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
         table.add_row(name, f"{value:.5g}", real, arrows[metric.better])
-    console = Console()
+    protocol, features, images = result["protocol"], result["features"], result["images"]
+    console = Console(highlight=False)
     console.print(table)
-    protocol = result["protocol"]
-    console.print(f"protocol {protocol['name']}: {protocol['purpose']}", highlight=False)
-    features, images = result["features"], result["images"]
     console.print(
+        f"protocol {protocol['name']}: {protocol['purpose']}\n"
         f"{images['generated']:,} images against {images['reference']:,}; features {features['name']} "
-        f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}",
-        highlight=False,
-    )
-    console.print(
+        f"({features['resizing']}); truncation {protocol['truncation']:g}, seed {protocol['seed']}\n"
         f"pixels of {images['texture_generated']:,} against {images['texture_reference']:,} images, patches of "
-        f"{result['patch_size']}×{result['patch_size']}",
-        highlight=False,
+        f"{result['patch_size']}×{result['patch_size']}"
     )
     for note in result["notes"]:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
 
 
 def print_protocols() -> None:

@@ -1,8 +1,421 @@
 """`vitgan explore WAY MODEL`: ways of looking at a trained generator."""
 
-from vitgan.cli.explore_pixels import attention, invert, zoom
-from vitgan.cli.explore_styles import directions, grow, interpolate, mix, truncate
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from vitgan.cli.arguments import (
+    AnimationFile,
+    Count,
+    Device,
+    Frames,
+    FramesPerSecond,
+    Index,
+    Label,
+    Model,
+    PictureFile,
+    Psi,
+    Seed,
+    Seeds,
+    Size,
+    TensorFile,
+    Truncation,
+    Usual,
+    check_different,
+    check_useless,
+    open_model,
+)
 from vitgan.cli.parsing import Group
+from vitgan.cli.progress import progress_bar
+from vitgan.errors import UserError
+from vitgan.explore.sheet import captioned, picture, save_animation, save_sheet
+from vitgan.files import whole_file
+from vitgan.files.pictures import check_animation_size, check_picture_size, enlargement, image_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+Amount = Annotated[float, Field(ge=-100, le=100)]
+Pixel = Annotated[float, Field(ge=0, le=4096)]
+
+
+def interpolate(
+    model: Model,
+    seeds: Seeds = (0, 1, 2, 3),
+    steps: Frames = 30,
+    space: Literal["z", "w"] = "z",
+    way: Literal["spherical", "linear"] = "spherical",
+    loop: bool = True,
+    frames_per_second: FramesPerSecond = 20,
+    size: Size = 256,
+    truncation: Truncation = 1.0,
+    label: Label = None,
+    device: Device = "cpu",
+    out: AnimationFile = Usual("interpolate.gif"),
+) -> None:
+    """A walk through the images of several seeds.
+
+    example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3
+
+    Args:
+        seeds: Images to pass through.
+        steps: Frames from one to the next.
+        space: Walk among latents (z) or styles (w).
+        way: Along arcs or straight lines.
+        loop: Return to the first image.
+        out: A .gif, .webp or .mp4 animation, or a .png strip.
+    """
+    from vitgan.explore import latents
+
+    still = is_still(out)
+    if still:
+        check_useless(interpolate, "in a strip", frames_per_second=frames_per_second, size=size)
+    check_animation_size(len(seeds) * steps, size, size)
+    generator = open_model(model, device)
+    with progress_bar("Interpolating") as on_progress:
+        frames = latents.interpolate(generator, seeds, steps, space, way, loop, truncation, label, on_progress)
+    if still:
+        legs = [list(leg) for leg in frames.split(steps)]
+        if not loop:
+            end = legs.pop()
+            legs[-1] += end
+        titles = [f"seed {a} to {b}" for a, b in zip(seeds, [*seeds[1:], seeds[0]], strict=True)]
+        save_sheet(out, legs, (), titles[: len(legs)])
+    else:
+        save_animation((picture(frame, size) for frame in frames), out, frames_per_second)
+    print(f"{len(frames)} frames: {out}")
+
+
+def is_still(path: Path) -> bool:
+    """Whether a file is a picture that does not move."""
+    return path.suffix.lower() == ".png"
+
+
+def seed_titles(seeds: tuple[int, ...]) -> list[str]:
+    """What stands beside the images of seeds."""
+    return [f"seed {seed}" for seed in seeds]
+
+
+def mix(
+    model: Model,
+    early: Seeds = (0, 1, 2, 3),
+    late: Seeds = (10, 11, 12, 13, 14),
+    layer: Index | None = None,
+    truncation: Truncation = 1.0,
+    label: Label = None,
+    device: Device = "cpu",
+    out: PictureFile = Usual("mix.png"),
+    layers_out: PictureFile | None = None,
+) -> None:
+    """A grid: early layers follow one latent, late layers another.
+
+    example: vitgan explore mix runs/00000-quickstart --early 0 1 --late 10 11
+
+    Args:
+        early: Seeds whose styles the early layers take, a row each.
+        late: Seeds whose styles the late layers take, a column each.
+        layer: First layer that follows the late seeds; default the last.
+        out: The grid.
+        layers_out: Another picture: the first pair mixed at every layer.
+    """
+    from vitgan.explore import latents
+
+    check_different(out=out, layers_out=layers_out)
+    generator = open_model(model, device)
+    before, after = (latents.styles_of_seeds(generator, seeds, truncation, label) for seeds in (early, late))
+    with progress_bar("Mixing") as on_progress:
+        grid = latents.mix(generator, before, after, layer, on_progress)
+    save_sheet(out, grid, ["early \\ late", *seed_titles(late)], ["", *seed_titles(early)])
+    print(f"mixtures: {out}")
+    if layers_out is not None:
+        strip = latents.crossover(generator, before[:1], after[:1])
+        save_sheet(layers_out, [strip], [f"layer {k}" for k in range(len(strip))], [f"seed {late[0]} to {early[0]}"])
+        print(f"the first pair at every layer: {layers_out}")
+
+
+def truncate(
+    model: Model,
+    seeds: Seeds = (0, 1, 2, 3),
+    psis: tuple[Psi, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25),
+    label: Label = None,
+    device: Device = "cpu",
+    out: PictureFile = Usual("truncate.png"),
+) -> None:
+    """Each seed at several psi: 0 is the mean image, 1 the plain one.
+
+    example: vitgan explore truncate runs/00000-quickstart --psis 0 0.5 0.7 1
+
+    Args:
+        seeds: Images, a row each.
+        psis: Values of psi, a column each.
+        out: A picture.
+    """
+    from vitgan.explore import latents
+
+    generator = open_model(model, device)
+    with progress_bar("Truncating") as on_progress:
+        styles = latents.styles_of_seeds(generator, seeds, 1.0, label)
+        grid = latents.truncate(generator, styles, psis, on_progress)
+    save_sheet(out, grid, [f"psi {psi:g}" for psi in psis], seed_titles(seeds))
+    print(f"truncations: {out}")
+
+
+def directions(
+    model: Model,
+    seed: Seed = 0,
+    count: Count = 6,
+    amounts: tuple[Amount, ...] = (-1, -0.5, -0.25, 0, 0.25, 0.5, 1),
+    truncation: Truncation = 1.0,
+    label: Label = None,
+    device: Device = "cpu",
+    out: PictureFile = Usual("directions.png"),
+) -> None:
+    """Directions of largest change, from the modulation weights (SeFa).
+
+    example: vitgan explore directions runs/00000-quickstart --seed 3 --count 6
+
+    Args:
+        seed: The image that is moved.
+        count: Directions, strongest first, a row each.
+        amounts: Steps along them, in units of the styles' spread, a column each.
+        out: A picture.
+    """
+    from vitgan.explore.directions import edit, find_directions
+    from vitgan.explore.latents import styles_of_seeds
+
+    generator = open_model(model, device)
+    found = find_directions(generator, count)
+    with progress_bar("Moving") as on_progress:
+        grid = edit(generator, styles_of_seeds(generator, [seed], truncation, label), found, amounts, on_progress)
+    rows = [f"{k} ({strength:.2g})" for k, strength in enumerate(found.strengths.tolist(), start=1)]
+    save_sheet(out, grid, [f"{amount:+g}" if amount else "plain" for amount in amounts], rows)
+    print(f"{count} directions (strength in brackets): {out}")
+
+
+def zoom(
+    model: Model,
+    seeds: Seeds = (0, 1, 2),
+    factors: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (2, 4, 8),
+    centre: tuple[Pixel, Pixel] | None = None,
+    largest: Annotated[float, Field(ge=1, le=1000)] = 8.0,
+    frames: Frames = 60,
+    size: Size = 256,
+    truncation: Truncation = 1.0,
+    label: Label = None,
+    device: Device = "cpu",
+    out: AnimationFile = Usual("zoom.png"),
+) -> None:
+    """The implicit decoder at denser coordinates, beside bicubic, or as a zoom.
+
+    example: vitgan explore zoom fashion-mnist --seeds 0 1 --factors 2 4 8
+
+    Args:
+        seeds: Images, a row each.
+        factors: Pixels rendered per pixel and axis, a pair of columns each.
+        centre: Where the video zooms to, in pixels x y; default the middle.
+        largest: Magnification of the video at its far end.
+        frames: Of the video.
+        out: A .png of stills beside bicubic, or a .gif, .webp or .mp4 of a smooth zoom into the first seed.
+    """
+    from vitgan.explore import zoom as zooming
+    from vitgan.explore.invert import psnr
+    from vitgan.explore.latents import styles_of_seeds
+
+    still = is_still(out)
+    if still:
+        check_useless(zoom, "in stills", centre=centre, largest=largest, frames=frames, size=size)
+    else:
+        check_useless(zoom, "in a video", factors=factors)
+        check_animation_size(frames, size, size)
+    generator = open_model(model, device)
+    pixels = generator.resolution * max(factors, default=1)
+    check_picture_size(pixels * len(seeds), pixels)
+    styles = generator.styles(styles_of_seeds(generator, seeds, truncation, label))
+    if not still:
+        with progress_bar("Zooming", unit="frames") as on_progress:
+            shown = zooming.zoom_frames(generator, styles[:1], frames, largest, size, centre, on_progress)
+            save_animation((picture(frame[0], size) for frame in shown), out, frames_per_second=20)
+        print(f"{frames} frames: {out}")
+        return
+    plain = zooming.zoom(generator, styles, 1)
+    columns, titles = [plain], ["plain"]
+    for factor in factors:
+        dense = zooming.zoom(generator, styles, factor)
+        columns += [dense, zooming.bicubic(plain, factor)]
+        titles += [f"{factor}x rendered", f"{factor}x bicubic"]
+        similarity = psnr(zooming.average(dense, factor), plain)
+        print(
+            f"factor {factor}: its mean over {factor}×{factor} pixels has PSNR {similarity:.1f} dB to the plain image"
+        )
+    save_sheet(out, zip(*columns, strict=True), titles, seed_titles(seeds), side=generator.resolution * 8)
+    print(f"zooms: {out}")
+
+
+def attention(
+    model: Model,
+    seed: Seed = 0,
+    queries: tuple[Index, ...] = (),
+    truncation: Truncation = 1.0,
+    label: Label = None,
+    device: Device = "cpu",
+    out: PictureFile = Usual("attention.png"),
+    discriminator_out: PictureFile | None = None,
+) -> None:
+    """What patches attend to, mean over heads: in G, and in D.
+
+    example: vitgan explore attention runs/00000-quickstart --seed 3
+
+    Args:
+        seed: The image.
+        queries: Patches that attend, numbered row by row from the top left; default five spread over the image.
+        out: A picture for the generator.
+        discriminator_out: Another picture, for the discriminator of a run, a checkpoint, or a model that carries its own.
+    """
+    from vitgan.explore.attention import (
+        attention_rows,
+        discriminator_attention,
+        generator_attention,
+        load_discriminator,
+        spread_queries,
+    )
+    from vitgan.explore.latents import render, styles_of_seeds
+
+    check_different(out=out, discriminator_out=discriminator_out)
+    discriminator = load_discriminator(model) if discriminator_out else None
+    generator = open_model(model, device)
+    styles = generator.styles(styles_of_seeds(generator, [seed], truncation, label))
+    maps = generator_attention(generator, styles)
+    image = render(generator, styles)
+    patches = maps[0].shape[-1]
+    if max(queries, default=0) >= patches:
+        raise UserError(f"there is no patch {max(queries)}: choose 0 to {patches - 1}", "queries")
+
+    def save(path: Path, maps: "list[Tensor]", queries: "tuple[int | None, ...]") -> None:
+        titles = ["class token" if query is None else f"patch {query}" for query in queries]
+        columns = ["image", *(f"block {k}" for k in range(1, len(maps) + 1))]
+        save_sheet(path, attention_rows(image[0], maps, queries), columns, titles, side=128)
+
+    save(out, maps, queries or spread_queries(patches))
+    print(f"the generator's attention, a column per block: {out}")
+    if discriminator is not None and discriminator_out is not None:
+        judged = discriminator_attention(discriminator.to(image.device), image)
+        save(discriminator_out, judged, (None, *spread_queries(judged[0].shape[-1] - 1)))
+        print(f"the discriminator's, the class token first: {discriminator_out}")
+
+
+def invert(
+    model: Model,
+    photo: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")],
+    space: Literal["w", "w+"] = "w+",
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 300,
+    seed: Seed = 0,
+    perceptual_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.1,
+    device: Device = "cpu",
+    out: PictureFile = Usual("invert.png"),
+    styles_out: TensorFile | None = None,
+) -> None:
+    """Finds the latent of a photo by gradient, with a perceptual loss.
+
+    example: vitgan explore invert runs/00000-quickstart photo.jpg --space w+
+
+    Args:
+        photo: A PNG, JPEG or WebP.
+        space: One style for all layers (w) or one for each (w+).
+        steps: Gradient steps.
+        seed: Of the random starts.
+        perceptual_weight: Weight of the features' term; 0 compares pixels alone.
+        out: A picture, the target beside the result.
+        styles_out: A .safetensors file for the styles that were found.
+    """
+    import torch
+
+    from vitgan.explore.invert import invert as find_styles
+    from vitgan.files.tensors import write_tensors
+
+    generator = open_model(model, device)
+    pixels = read_photo(photo, generator.resolution, generator.channels)
+    target = torch.tensor(pixels).unsqueeze(0).float() / 127.5 - 1
+    features = perceptual_features(generator.w_mean.device) if perceptual_weight else None
+    with progress_bar("Inverting", unit="steps") as on_progress:
+        found = find_styles(
+            generator,
+            target,
+            features,
+            space,
+            steps,
+            perceptual_weight=perceptual_weight,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    save_sheet(out, [[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256)
+    print(f"PSNR {found.psnr:.2f} dB: {out}")
+    if styles_out is not None:
+        with whole_file(styles_out) as temporary:
+            write_tensors(temporary, {"styles": found.styles})
+        print(f"styles (1, layers, w_dim): {styles_out}")
+
+
+def read_photo(photo: Path, resolution: int, channels: int) -> "np.ndarray":
+    """A photo's middle at a model's resolution, (C, H, W) uint8."""
+    from vitgan.data.decode import Framing, decode
+    from vitgan.data.sources.source import UnreadableImage
+
+    try:
+        return decode(photo.read_bytes(), Framing(resolution, channels))[0]
+    except (OSError, UnreadableImage) as error:
+        raise UserError(f"cannot read the photo {photo}: {error}; pass a PNG, JPEG or WebP", "photo") from error
+
+
+def perceptual_features(device: "torch.device") -> "Callable[[Tensor], Tensor]":
+    """EfficientNet-Lite0's pooled features of images in [-1, 1], with gradients."""
+    from vitgan.frozen import weights_file
+    from vitgan.metrics.lite import load_lite
+
+    network = load_lite("lite0", weights_file("lite0")).to(device)
+    return lambda images: network((images.expand(-1, 3, -1, -1) + 1) * 127.5)[0]
+
+
+def grow(
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    count: Annotated[int, Field(ge=1, le=1024)] = 16,
+    seed: Seed = 0,
+    truncation: Truncation = 1.0,
+    frames_per_second: FramesPerSecond = 2,
+    out: AnimationFile = Usual("grow.gif"),
+) -> None:
+    """The training history of fixed latents, from the run's checkpoints.
+
+    example: vitgan explore grow runs/00000-quickstart --count 16
+
+    Args:
+        run: The run's folder.
+        count: Images.
+        seed: Of the latents.
+        out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint.
+    """
+    from vitgan.explore.grow import grow as history
+
+    still = is_still(out)
+    if still:
+        check_useless(grow, "in a still picture", frames_per_second=frames_per_second)
+    with progress_bar("Growing", unit="checkpoints") as on_progress:
+        ages = list(history(run, count, seed, truncation, on_progress))
+    names = [f"{int(age.name.replace('k', '')):,} images" for age in ages]
+    if still:
+        save_sheet(out, [age.images for age in ages], (), names, side=64)
+    else:
+        enlarge = enlargement(ages[0].images.shape[-1])
+        grids = [image_grid(age.images, enlarge=enlarge) for age in ages]
+        frames = [captioned(grid, name) for grid, name in zip(grids, names, strict=True)]
+        save_animation([*frames, *frames[-1:] * 3], out, frames_per_second)  # the end stays a while
+    print(f"{len(ages)} checkpoints: {out}")
+
 
 ABOUT = """Ways of looking at a trained generator.
 
@@ -10,14 +423,5 @@ example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3"""
 
 COMMAND = Group(
     ABOUT,
-    {
-        "interpolate": interpolate,
-        "mix": mix,
-        "truncate": truncate,
-        "directions": directions,
-        "zoom": zoom,
-        "attention": attention,
-        "invert": invert,
-        "grow": grow,
-    },
+    {way.__name__: way for way in (interpolate, mix, truncate, directions, zoom, attention, invert, grow)},
 )

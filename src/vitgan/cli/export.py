@@ -4,15 +4,16 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from vitgan.cli.arguments import Model, OutputFile, chosen_file
+from vitgan.cli.arguments import Model, OnnxFile, Usual, open_model
 from vitgan.cli.parsing import Group
 from vitgan.commands import shell
-from vitgan.files import check_file
 from vitgan.files.folders import check_folder
 
 
 def onnx(
-    model: Model, precision: Literal["float32", "float16", "int8"] = "float32", out: OutputFile | None = None
+    model: Model,
+    precision: Literal["float32", "float16", "int8"] = "float32",
+    out: OnnxFile = Usual("generator.onnx"),
 ) -> None:
     """One ONNX file, checked against PyTorch under onnxruntime.
 
@@ -22,14 +23,12 @@ def onnx(
 
     Args:
         precision: float32; float16 (half the file); int8 (weights of matrix products, quantised dynamically).
-        out: The file; by default generator.onnx.
+        out: The file.
     """
     from vitgan.export.onnx import export_onnx, require_onnx
-    from vitgan.pretrained.generators import load
 
-    out = check_file(chosen_file(out, "generator.onnx"), ending=".onnx")
     require_onnx()
-    generator = load(model)
+    generator = open_model(model)
     print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
     report = export_onnx(generator, out, precision)
     print(f"{precision}, {report.megabytes:.1f} MB: {report.path}")
@@ -75,7 +74,7 @@ def hub(
     read = read_metrics(metrics) if metrics else None
     if push:
         check_push(push)
-    weights, _ = locate(model)
+    weights, _ = locate(model, networks=networks)
     made = HubModel.from_pretrained(
         model,
         metrics=read,
@@ -105,11 +104,10 @@ def web(model: Model, runtime: Path | None = None, title: str = "", out: Path = 
     from vitgan.data.download import cache_folder
     from vitgan.export.onnx import require_onnx
     from vitgan.export.web import WEB_PAGE, export_web, find_runtime
-    from vitgan.pretrained.generators import load
 
     check_folder(out, WEB_PAGE)
     require_onnx()
-    generator = load(model)
+    generator = open_model(model)
     runtime = find_runtime(cache_folder(), runtime)
     print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
     report = export_web(generator, out, runtime, title or Path(model).resolve().name)

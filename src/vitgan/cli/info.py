@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import BaseModel
 
+from vitgan.cli.arguments import check_useless
 from vitgan.cli.progress import losses
 from vitgan.commands import PRESET_NAMES, PRESETS, SIZES, VARIANTS, command
 from vitgan.errors import UserError
@@ -17,6 +18,7 @@ from vitgan.training.log import EVALUATION, read_metrics
 
 if TYPE_CHECKING:
     from vitgan.models.build import GeneratorSpec, ModelConfig
+    from vitgan.models.costs import Costs
 
 
 def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = Path("runs")) -> None:
@@ -34,15 +36,16 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
         runs: Where runs are looked for.
     """
     if name is None:
-        _list_presets()
-        _list_bundled()
-        _list_runs(runs)
+        _list_all(runs)
         return
+    check_useless(info, "beside a name", runs=runs)
     if name in PRESET_NAMES:
+        from vitgan.models.costs import model_costs
         from vitgan.presets import preset, summary
 
         print(f"preset {name}: {summary(name)}")
-        _show_model(preset(name).model)
+        model = preset(name).model
+        _show_networks(model, **dict(zip(("generator", "discriminator"), model_costs(model), strict=True)))
         if name in bundled_models():
             print(f"\nbundled model of the same name ({name}):")
             _show_folder(bundled_models()[name])
@@ -55,41 +58,6 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
 
 
 COMMAND = info
-
-
-def _list_presets() -> None:
-    print("presets (`vitgan info PRESET` shows sizes and costs):")
-    for name, about in (PRESETS | SIZES).items():
-        print(f"  {name:<22} {about}")
-    print(f"and, of each of {', '.join(SIZES)}:")
-    for name, about in VARIANTS.items():
-        print(f"  ...-{name:<18} {about}")
-
-
-def _list_bundled() -> None:
-    models = bundled_models()
-    print("\nbundled models (`vitgan sample MODEL --grid grid.png`):" if models else "\nno bundled models")
-    for name, folder in models.items():
-        images = read_model(folder / CONFIG, Images, "model")
-        print(f"  {name:<14} {images}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB")
-
-
-def _list_runs(folder: Path) -> None:
-    # os.path answers False, where Path raises, to names that are too long.
-    runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
-    if not runs:
-        print(f"\nno runs in {folder}")
-        return
-    print(f"\n{'run':<40} {'kimg':>9}  newest checkpoint")
-    for run in runs:
-        records = read_metrics(run / "metrics.jsonl")
-        images = records[-1]["images"] if records else 0
-        print(f"{run!s:<40} {images / 1000:>9.1f}  {(['none', *_checkpoints(run)])[-1]}")
-
-
-def _checkpoints(run: Path) -> list[str]:
-    """Names, oldest first; whether they are whole shows when they are loaded."""
-    return sorted(p.name for p in (run / "checkpoints").glob("[0-9]*k[0-9]*"))
 
 
 class Images(BaseModel):
@@ -108,8 +76,6 @@ class Length(BaseModel):
     """How long a run is to train."""
 
     total_kimg: float
-    max_minutes: float | None = None
-    max_cpu_minutes: float | None = None
 
 
 class Run(BaseModel):
@@ -129,8 +95,50 @@ class Best(BaseModel):
     score: float
 
 
+def _list_all(folder: Path) -> None:
+    print("presets (`vitgan info PRESET` shows sizes and costs):")
+    for name, about in (PRESETS | SIZES).items():
+        print(f"  {name:<22} {about}")
+    print(f"and, of each of {', '.join(SIZES)}:")
+    for name, about in VARIANTS.items():
+        print(f"  ...-{name:<18} {about}")
+    models = bundled_models()
+    print("\nbundled models (`vitgan sample MODEL --grid grid.png`):" if models else "\nno bundled models")
+    for name, place in models.items():
+        images = read_model(place / CONFIG, Images, "model")
+        print(f"  {name:<14} {images}, {(place / WEIGHTS).stat().st_size / 1e6:.1f} MB")
+    # os.path answers False, where Path raises, to names that are too long.
+    runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
+    print(f"\n{'run':<40} {'kimg':>9}  newest checkpoint" if runs else f"\nno runs in {folder}")
+    for run in runs:
+        records = read_metrics(run / "metrics.jsonl")
+        images = records[-1]["images"] if records else 0
+        print(f"{run!s:<40} {images / 1000:>9.1f}  {(['none', *_checkpoints(run)])[-1]}")
+
+
+def _checkpoints(run: Path) -> list[str]:
+    """Names, oldest first; whether they are whole shows when they are loaded."""
+    return sorted(p.name for p in (run / "checkpoints").glob("[0-9]*k[0-9]*"))
+
+
+def _show_folder(path: Path) -> None:
+    if (path / CONFIG).exists() and not (path / WEIGHTS).exists():
+        _show_run(path)
+        return
+    from vitgan.models.costs import generator_costs
+    from vitgan.pretrained.generators import locate
+
+    weights, spec = locate(path)
+    print(f"model {weights}")
+    card = weights.with_name("README.md")
+    if card.is_file() and weights.name == WEIGHTS:
+        print(f"its card: {card}")
+        if training := re.search(r"^## Training\n\n(.+)$", card.read_text("utf-8", "replace"), re.MULTILINE):
+            print(f"its training: {one_line(training[1])}")
+    _show_networks(spec, generator=generator_costs(spec))
+
+
 def _show_run(path: Path) -> None:
-    """A short table."""
     run = read_model(path / CONFIG, Run, "run")
     records = read_metrics(path / "metrics.jsonl")
     last = {key: value for record in records for key, value in record.items()}
@@ -153,38 +161,8 @@ def _show_run(path: Path) -> None:
         print(f"{name:<16} {one_line(str(value))}")
 
 
-def _show_folder(path: Path) -> None:
-    if (path / CONFIG).exists() and not (path / WEIGHTS).exists():
-        _show_run(path)
-        return
-    from vitgan.pretrained.generators import locate
-
-    weights, spec = locate(path)
-    print(f"model {weights}")
-    card = weights.with_name("README.md")
-    if card.is_file() and weights.name == WEIGHTS:
-        print(f"its card: {card}")
-        if training := re.search(r"^## Training\n\n(.+)$", card.read_text("utf-8", "replace"), re.MULTILINE):
-            print(f"its training: {one_line(training[1])}")
-    _show_generator(spec)
-
-
-def _show_model(config: "ModelConfig") -> None:
-    from vitgan.models.costs import model_costs
-
-    generator, discriminator = model_costs(config)
+def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> None:
     print(f"images         {config.resolution}×{config.resolution}, {config.channels} channel(s)")
-    for name, costs in (("generator", generator), ("discriminator", discriminator)):
-        print(f"{name:<14} {costs.parameters:>12,} parameters, {costs.flops_per_image / 1e9:.3f} GFLOPs per image")
-    print(f"generator      {config.generator.model_dump()}")
-    print(f"discriminator  {config.discriminator.model_dump()}")
-
-
-def _show_generator(spec: "GeneratorSpec") -> None:
-    from vitgan.models.build import ModelConfig
-    from vitgan.models.costs import model_costs
-
-    generator, _ = model_costs(ModelConfig(**spec.model_dump()))
-    print(f"images         {spec.resolution}×{spec.resolution}, {spec.channels} channel(s)")
-    print(f"generator      {generator.parameters:,} parameters, {generator.flops_per_image / 1e9:.3f} GFLOPs per image")
-    print(f"               {spec.generator.model_dump()}")
+    for name, cost in costs.items():
+        print(f"{name:<14} {cost.parameters:>12,} parameters, {cost.flops_per_image / 1e9:.3f} GFLOPs per image")
+        print(f"{'':<14} {getattr(config, name).model_dump()}")

@@ -1,6 +1,7 @@
 """`vitgan COMMAND ...`: from the words of a command line to the end of the process."""
 
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -60,16 +61,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         _run(arguments)
-    except UserError as error:
-        if speaks() or isinstance(error, ProcessError):
-            print(f"vitgan: {error}{_option(error, arguments)}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # of a file that no command expected to fail, e.g. a name too long for the system
-        from vitgan.files import one_line  # which imports numpy: not for a help text
-
-        place = f"{error.filename}: " if error.filename else ""
-        reason = one_line(f"{place}{error.strerror or error}")
-        print(f"vitgan: {reason}: mend that, or pass another path", file=sys.stderr)
+    except Exception as error:
+        if (line := _line(error, arguments)) is None:
+            raise
+        if speaks() or isinstance(error, ProcessError) or not isinstance(error, UserError):
+            print(f"vitgan: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("vitgan: interrupted", file=sys.stderr)
@@ -100,7 +96,7 @@ def dispatch(arguments: list[str]) -> None:
     with stop_on_signal() as received:  # an import that is interrupted says that a library is broken
         from vitgan.cli.parsing import parse
 
-        command = parse(command_tree(words), words, nullable=words[0] == "train")
+        command = parse(command_tree(words), words)
     if received:
         sys.exit(128 + received[0])
     command()
@@ -121,13 +117,13 @@ def command_tree(words: list[str]) -> "Group":
     """All commands, of which only the one that is meant is imported.
 
     Raises:
-        UserError: If there is no such command, or it cannot be done here.
+        UserError: If it cannot be done here.
     """
-    from vitgan.cli.parsing import Group, listed, restore_docstrings
+    from vitgan.cli.parsing import Group, restore_docstrings
 
     name = words[0]
     if name not in COMMANDS:
-        return Group(ABOUT, {name: listed(text) for name, text in COMMANDS.items()})
+        return Group(ABOUT, COMMANDS)
     if name != "train" and one_of_several():
         raise UserError(f"`vitgan {name}` is work for one process: start it without torchrun")
     try:
@@ -137,19 +133,32 @@ def command_tree(words: list[str]) -> "Group":
     module = import_module(f"vitgan.cli.{name}")
     if sys.flags.optimize > 1:
         restore_docstrings()
-    node = module.starts(words[1:]) if name == "train" else module.COMMAND
-    return Group(ABOUT, {name: node})
+    return Group(ABOUT, {name: module.starts(words[1:]) if name == "train" else module.COMMAND})
+
+
+def _line(error: Exception, arguments: list[str]) -> str | None:
+    """What is said of an error that is no fault of the program; of a parameter's, with the option that sets it."""
+    if isinstance(error, UserError):
+        return f"{error}{_option(error, arguments)}"
+    from vitgan.files import one_line  # which imports numpy: not for a help text
+
+    if isinstance(error, MemoryError) or re.search(r"DefaultCPUAllocator|out of memory", str(error)):
+        return one_line(f"the memory does not suffice ({str(error)[:200]}): ask for less, or end other programs")
+    if isinstance(error, OSError):  # of a file that no command expected to fail, e.g. a name too long for the system
+        place = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{place}{error.strerror or error}: mend that, or pass another path")
+    return None
 
 
 def _option(error: UserError, arguments: list[str]) -> str:
-    """ " (--batch-size)": how the command calls the parameter that an error names, unless the error says it."""
     if error.parameter is None:
         return ""
-    from vitgan.cli.parsing import find, option
+    from vitgan.cli.parsing import find, flag, option
 
-    name = None
     with suppress(UserError):  # the same again where the tree itself cannot be made
         words = with_guess(arguments)
         _, node = find(command_tree(words), words)
         name = option(node, error.parameter)
-    return f" ({name})" if name and name not in str(error) else ""
+        if name and flag(name) not in str(error):
+            return f" ({flag(name)})"
+    return ""

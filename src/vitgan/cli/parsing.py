@@ -4,11 +4,10 @@ import ast
 import difflib
 import functools
 import inspect
-import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, get_args, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
 
 import tyro
 from pydantic import BaseModel, ValidationError, validate_call
@@ -16,7 +15,7 @@ from tyro import _errors as events  # its hook for complaints as data, not text,
 from tyro.constructors import MISSING, ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 from tyro.extras import SubcommandApp
 
-from vitgan.errors import UserError
+from vitgan.errors import UserError, nearest
 from vitgan.schema import Config
 
 Command = Callable[..., None]
@@ -27,56 +26,53 @@ class Group(NamedTuple):
 
     Attributes:
         about: The text of its help; the first paragraph stands in the list above it.
-        commands: By name, in the help's order.
+        commands: By name, in the help's order; of one that is listed and not meant, the text is enough.
     """
 
     about: str
-    commands: "dict[str, Group | Command]"
+    commands: "Mapping[str, Group | Command | str]"
 
 
-def listed(about: str) -> Command:
-    """A command that is in a list of commands, and not the one that is meant."""
-
-    def other() -> None: ...
-
-    other.__doc__ = about
-    return other
+Node = Group | Command | str
 
 
-def parse(tree: Group, words: list[str], nullable: bool = False) -> Callable[[], None]:
+def parse(tree: Group, words: list[str]) -> Callable[[], None]:
     """The command that the words ask for, with its arguments, ready to be called; `--help` prints and ends the process.
 
     Args:
         tree: All commands.
         words: What stands behind `vitgan`.
-        nullable: Whether the word None may be given where it is a value.
 
     Raises:
         UserError: If a command or option is unknown (with the nearest one), or a value does not fit.
     """
     path, node = find(tree, words)
+    program, words = " ".join(["vitgan", *path]), words[len(path) :]
+
+    def refuse(reason: str, parameter: str | None = None) -> NoReturn:
+        raise UserError(f"{reason}; see `{program} --help`", parameter)
+
     if isinstance(node, Group):
-        words = words if len(path) < len(words) else [*words, "--help"]
-        if words[len(path)] not in ("-h", "--help"):
-            raise _unknown_command(words[len(path)], path, node)
-
-    def refuse(event: events.ParseErrorEvent) -> None:
-        raise _refusal(event, path, node)
-
-    config = () if nullable else (tyro.conf.DisallowNone,)
+        if words[:1] not in ([], ["-h"], ["--help"]):
+            refuse(f"unknown command {words[0]!r}: {nearest(words[0], node.commands)}")
+        app = SubcommandApp()
+        for name, child in node.commands.items():
+            app.command(name=name, help=" ".join(_about(child).split("\n\n")[0].split()))(lambda: None)
+        return app.cli(prog=program, description=node.about, args=["--help"])
+    assert callable(node)
+    none = () if path[0] == "train" else (tyro.conf.DisallowNone,)  # only there a field may be set to None
+    about = _about(node).split("\n\nArgs:")[0]
     try:
-        with events.on_parse_error(refuse):
-            return _app(tree, words).cli(
-                prog="vitgan", description=tree.about, args=words, config=config, registry=REGISTRY
-            )
+        with events.on_parse_error(lambda event: refuse(*_refusal(event, node))):
+            return tyro.cli(_checked(node), prog=program, description=about, args=words, config=none, registry=REGISTRY)
     except ValidationError as error:
-        raise _out_of_range(error, path, node) from error
+        refuse(*_out_of_range(error, node))
 
 
-def find(tree: Group, words: list[str]) -> "tuple[list[str], Group | Command]":
+def find(tree: Group, words: list[str]) -> tuple[list[str], Node]:
     """The longest beginning of the words that names something in the tree, and what it names."""
     path: list[str] = []
-    node: Group | Command = tree
+    node: Node = tree
     for word in words:
         if not isinstance(node, Group) or word not in node.commands:
             break
@@ -85,21 +81,22 @@ def find(tree: Group, words: list[str]) -> "tuple[list[str], Group | Command]":
     return path, node
 
 
-def option(node: "Group | Command", parameter: str | None) -> str | None:
-    """The option of a command that sets a parameter or field, e.g. "--training.batch-size"; None if it has none."""
-    known = list(parameters(node))
-    parts = (parameter or "").split(".")
-    # A field's whole name begins with its argument's name, and may hold the tag of a union.
-    for length in range(len(parts), 0, -1):
-        for name in map(".".join, itertools.combinations(parts, length)):
-            if name in known:
-                return _flag(name)
-    return None
+def option(node: Node, parameter: str) -> str | None:
+    """The parameter or field of a command that a field's whole name leads to; None if no option sets it.
+
+    The whole name begins with the argument's name, and may hold the tag of a union.
+    """
+
+    def leads_to(name: str) -> bool:
+        parts = iter(parameter.split("."))
+        return all(part in parts for part in name.split("."))
+
+    return max(filter(leads_to, parameters(node)), key=len, default=None)
 
 
-def parameters(node: "Group | Command") -> Iterator[str]:
+def parameters(node: Node) -> Iterator[str]:
     """What a command's options set: parameters, and fields of configurations."""
-    if isinstance(node, Group):
+    if not callable(node):
         return
     for name, parameter in inspect.signature(node).parameters.items():
         kind, *metadata = get_args(parameter.annotation) or (parameter.annotation,)
@@ -119,12 +116,13 @@ def _fields(config: type[BaseModel] | BaseModel, prefix: str = "") -> Iterator[s
             yield prefix + name
 
 
-def _flag(parameter: str) -> str:
+def flag(parameter: str) -> str:
+    """ "--training.batch-size" of "training.batch_size"."""
     return "--" + parameter.replace("_", "-")
 
 
-def _parameter(flag: str) -> str:
-    return flag.lstrip("-").replace("-", "_").lower()
+def _parameter(word: str) -> str:
+    return word.partition("=")[0].lstrip("-").replace("-", "_").lower()
 
 
 REGISTRY = ConstructorRegistry()
@@ -145,18 +143,8 @@ def _config_as_dictionary(info: StructTypeInfo) -> StructConstructorSpec | None:
     return StructConstructorSpec(dict, tuple(fields))
 
 
-def _app(group: Group, words: list[str]) -> SubcommandApp:
-    """tyro's form of a tree. What the words do not lead to is listed by its first paragraph."""
-    app = SubcommandApp()
-    for name, node in group.commands.items():
-        chosen = words[:1] == [name]
-        about = node.about if isinstance(node, Group) else inspect.getdoc(node) or ""
-        shown = about.split("\n\nArgs:")[0] if chosen else " ".join(about.split("\n\n")[0].split())
-        if isinstance(node, Group):
-            app.command(_app(node, words[1:] if chosen else []), name=name, help=shown)
-        else:
-            app.command(name=name, help=shown)(_checked(node))
-    return app
+def _about(node: Node) -> str:
+    return node if isinstance(node, str) else node.about if isinstance(node, Group) else inspect.getdoc(node) or ""
 
 
 def _checked(command: Command) -> Callable[..., Callable[[], None]]:
@@ -171,19 +159,19 @@ def _checked(command: Command) -> Callable[..., Callable[[], None]]:
     return validate_call(remember)
 
 
-def _refusal(event: Any, path: list[str], node: "Group | Command") -> UserError:
-    """What is wrong with the words, in one line."""
+def _refusal(event: Any, node: Node) -> tuple[str, str | None]:
+    """What is wrong with the words, and the parameter."""
     argument = getattr(event, "argument", None)
     name = _argument_name(argument) if argument else ""
     match event:
         case events.UnrecognizedArgs():
-            return _unknown_option(event.tokens[0], path, node)
+            return _unknown_option(event.tokens[0], node)
         case events.InvalidChoice():
             reason = f"{name} must be one of {', '.join(event.choices)}, but is {event.value!r}"
         case events.BadValue():
             reason = f"{name} needs a value"
         case events.MissingArgs() if event.unrecognized_tokens:
-            return _unknown_option(event.unrecognized_tokens[0], path, node)
+            return _unknown_option(event.unrecognized_tokens[0], node)
         case events.MissingArgs():
             name, *others = [_argument_name(missing.arg) for missing in event.missing_arguments]
             reason = f"missing: {', '.join([name, *others])}"
@@ -192,43 +180,28 @@ def _refusal(event: Any, path: list[str], node: "Group | Command") -> UserError:
             reason = f"{name} must be {expected}: {event.message.partition(chr(10))[0]}"
         case _:
             reason = f"these words cannot be read ({type(event).__name__})"
-    return UserError(f"{reason}; {_see(path)}", _parameter(name))
+    return reason, _parameter(name)
 
 
 def _argument_name(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
 
 
-def _out_of_range(error: ValidationError, path: list[str], node: "Group | Command") -> UserError:
-    """What pydantic says of the first value that does not fit."""
+def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
+    """What pydantic says of the first value that does not fit, and the parameter."""
     first = error.errors(include_url=False)[0]
     name = option(node, ".".join(part for part in first["loc"] if isinstance(part, str)))
     reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    shown = f"{name} {reason}, but is {first['input']!r}" if name else reason
-    return UserError(f"{shown}; {_see(path)}", _parameter(name) if name else None)
+    return (f"{flag(name)} {reason}, but is {first['input']!r}" if name else reason), name
 
 
-def _unknown_command(word: str, path: list[str], node: Group) -> UserError:
-    names = ", ".join(node.commands)
-    if word.startswith("-"):
-        return UserError(f"`{' '.join(['vitgan', *path])}` needs one of {names} before {word!r}; {_see(path)}")
-    near = difflib.get_close_matches(word, node.commands, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"unknown command {word!r}: {hint}choose one of {names}; {_see(path)}")
-
-
-def _unknown_option(word: str, path: list[str], node: "Group | Command") -> UserError:
-    known = list(parameters(node))
-    name = word.split("=")[0].lstrip("-").replace("-", "_")
+def _unknown_option(word: str, node: Node) -> tuple[str, str | None]:
+    known, name = list(parameters(node)), _parameter(word)
     same = [parameter for parameter in known if parameter.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
     near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"perhaps you meant {' or '.join(map(_flag, near[:2]))}; " if near else ""
+    hint = f": perhaps you meant {' or '.join(map(flag, near[:2]))}" if near else ""
     kind = "option" if word.startswith("-") else "argument"
-    return UserError(f"unknown {kind} {word!r}: {hint}{_see(path)}", near[0] if near else None)
-
-
-def _see(path: list[str]) -> str:
-    return f"see `{' '.join(['vitgan', *path, '--help'])}`"
+    return f"unknown {kind} {word!r}{hint}", near[0] if near else None
 
 
 def restore_docstrings() -> None:

@@ -6,23 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vitgan.runs.processes import speaks
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
-
     from vitgan.config import RunConfig
     from vitgan.training.clock import Clock
     from vitgan.training.config import TrainingConfig
     from vitgan.training.hooks import Hooks
-
-    class Bar(Progress):
-        """What `_bar` makes."""
-
-        below: str
-
 
 OnProgress = Callable[[int, int], None]
 
@@ -55,10 +47,12 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[OnProgress]:
     if not draws_bars():
         yield _log_lines(title, unit)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     rate = TextColumn(f"{{task.fields[rate]}} {unit}/s")
-    with _bar(TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()) as progress:
+    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=30) as progress:
         task = progress.add_task(title, total=None, rate="…")
 
         def on_progress(done: int, total: int) -> None:
@@ -66,6 +60,22 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[OnProgress]:
             progress.update(task, completed=done, total=total, rate=f"{speed:,.0f}" if speed else "…")
 
         yield on_progress
+
+
+def _log_lines(title: str, unit: str) -> OnProgress:
+    start = last = time.monotonic()
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LOG_INTERVAL_SECONDS and done < total:
+            return
+        last = now
+        rate = done / max(now - start, 1e-9)
+        left = duration((total - done) / rate if rate else 0.0)
+        print(f"{title}: {done:,}/{total:,} {unit}, {rate:,.0f}/s, {left} left", file=sys.stderr)
+
+    return on_progress
 
 
 class Remaining:
@@ -104,6 +114,18 @@ class Remaining:
         return f"{self.share:4.0%}  {left:<15}  {counts}"
 
 
+def log_hooks(config: "RunConfig", say: Callable[[str], None]) -> "Hooks":
+    """Hooks that say a line about a run whenever it writes its log."""
+    from vitgan.training.hooks import Hooks
+
+    remaining = Remaining(config.training)
+    return Hooks(
+        on_prepare=_log_lines("Preparing", "images"),
+        on_step=remaining.update,
+        on_log=lambda record: say(f"{remaining}  {losses(record)}"),
+    )
+
+
 @contextmanager
 def training_display(config: "RunConfig") -> "Iterator[Hooks]":
     """Hooks that show a run's progress on standard error; silent on all processes but the first."""
@@ -112,18 +134,19 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
     if not speaks():
         yield Hooks()
         return
-    remaining = Remaining(config.training)
     if not draws_bars():
-
-        def on_log(record: dict[str, float]) -> None:
-            print(f"{remaining}  {losses(record)}", file=sys.stderr)
-
-        yield Hooks(on_prepare=_log_lines("Preparing", "images"), on_step=remaining.update, on_log=on_log)
+        yield log_hooks(config, lambda line: print(line, file=sys.stderr))
         return
-    from rich.progress import BarColumn, TextColumn
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
 
-    with _bar(BarColumn(bar_width=16), TextColumn("{task.description}")) as progress:
-        task = progress.add_task("", total=1.0)
+    remaining, below = Remaining(config.training), Text(no_wrap=True, overflow="ellipsis")
+    console = Console(stderr=True)
+    progress = Progress(BarColumn(bar_width=16), TextColumn("{task.description}"), console=console)
+    task = progress.add_task("", total=1.0)
+    with Live(Group(progress, below), console=console):
 
         def on_prepare(done: int, total: int) -> None:
             progress.update(task, completed=done / total, description=f"{done:,}/{total:,} images prepared")
@@ -133,10 +156,10 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
             progress.update(task, completed=remaining.share, description=str(remaining))
 
         def on_log(record: dict[str, float]) -> None:
-            progress.below = losses(record)
+            below.plain = losses(record)
 
         def on_samples(path: Path) -> None:
-            progress.console.print(f"images: {path}")
+            console.print(f"images: {path}")
 
         yield Hooks(on_prepare=on_prepare, on_step=on_step, on_log=on_log, on_samples=on_samples)
 
@@ -151,37 +174,3 @@ def duration(seconds: float) -> str:
 def losses(record: dict[str, float]) -> str:
     """ "D loss 0.69  G loss 0.71 ..."."""
     return "  ".join(f"{short} {record[name]:.3g}" for name, short in LOGGED.items() if name in record)
-
-
-def _bar(*columns: "ProgressColumn") -> "Bar":
-    from rich.console import Console, RenderableType
-    from rich.progress import Progress
-    from rich.text import Text
-
-    class WithLine(Progress):
-        """A bar with a line below, which is cut where the terminal ends."""
-
-        below = ""
-
-        def get_renderables(self) -> Iterator[RenderableType]:
-            yield from super().get_renderables()
-            if self.below:
-                yield Text(self.below, no_wrap=True, overflow="ellipsis")
-
-    return cast("Bar", WithLine(*columns, console=Console(stderr=True), speed_estimate_period=30))
-
-
-def _log_lines(title: str, unit: str) -> OnProgress:
-    start = last = time.monotonic()
-
-    def on_progress(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < LOG_INTERVAL_SECONDS and done < total:
-            return
-        last = now
-        rate = done / max(now - start, 1e-9)
-        left = (total - done) / rate if rate else 0.0
-        print(f"{title}: {done:,}/{total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left", file=sys.stderr)
-
-    return on_progress

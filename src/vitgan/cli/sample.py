@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from vitgan.cli.arguments import (
@@ -16,13 +17,16 @@ from vitgan.cli.arguments import (
     Seed,
     Seeds,
     check_different,
-    chosen_file,
+    check_useless,
+    check_usual,
+    open_model,
 )
 from vitgan.cli.progress import progress_bar
+from vitgan.devices import choose_precision
 from vitgan.errors import UserError
 from vitgan.files import whole_file
 from vitgan.files.folders import check_folder, new_folder
-from vitgan.pretrained.names import find_model
+from vitgan.files.pictures import check_picture_size, enlargement, grid_shape, image_grid, save_image, to_array, to_pil
 
 IMAGE_SET = "set of images"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
@@ -70,26 +74,13 @@ def sample(
         check_seeds(seeds, count, seed)
     count = len(seeds) if seeds is not None else count or 64
     if grid is None and folder is None and npz is None:
-        grid = chosen_file(None, "samples.png", "grid")
+        grid = check_usual(Path("samples.png"), "grid")
+    if grid is None:
+        check_useless(sample, "without a grid", enlarge=enlarge)
     check_outputs(grid, folder, npz)
-    found = find_model(model)
-    # Imported when the arguments are known to be right: torch takes longer than all the rest.
-    import numpy as np
+    generator = open_model(model, device)
     import torch
 
-    from vitgan.devices import choose_precision
-    from vitgan.files.pictures import (
-        check_picture_size,
-        enlargement,
-        grid_shape,
-        image_grid,
-        save_image,
-        to_array,
-        to_pil,
-    )
-    from vitgan.pretrained.generators import load
-
-    generator = load(found, device)
     labels = None if label is None else torch.full((count,), generator.class_of(label))
     enlarge = enlarge or enlargement(generator.resolution)
     if grid is not None:
@@ -128,11 +119,7 @@ COMMAND = sample
 
 
 def check_seeds(seeds: tuple[int, ...], count: int | None, seed: int | None) -> None:
-    """Refuses seeds that are given twice, or beside `--count` and `--seed`.
-
-    Raises:
-        UserError: If they are.
-    """
+    """Refuses seeds that are given twice, or beside `--count` and `--seed`."""
     if count is not None or seed is not None:
         raise UserError("--seeds says how many images there are, and which: leave out --count and --seed", "seeds")
     if len(set(seeds)) < len(seeds):
@@ -140,15 +127,9 @@ def check_seeds(seeds: tuple[int, ...], count: int | None, seed: int | None) -> 
 
 
 def check_outputs(grid: Path | None, folder: Path | None, npz: Path | None) -> None:
-    """Refuses places that are named twice, or that cannot be written or replaced.
-
-    Raises:
-        UserError: If one of them is.
-    """
+    """Refuses places that are named twice, or that cannot be written or replaced."""
     check_different(grid=grid, npz=npz)
     if folder is not None:
         if any(folder.absolute() in file.absolute().parents for file in (grid, npz) if file is not None):
-            raise UserError(
-                "--grid or --npz lies in --folder, which holds single images only: choose another place", "folder"
-            )
+            raise UserError("a file lies in --folder, which holds single images only: choose another place", "folder")
         check_folder(folder, IMAGE_SET)

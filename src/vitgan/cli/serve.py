@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vitgan.cli.arguments import Model
+from vitgan.cli.arguments import Model, check_useless, open_model
 
 
 def serve(
@@ -32,11 +32,12 @@ def serve(
     from vitgan.export.onnx import require_onnx
     from vitgan.export.serve import make_server
     from vitgan.export.web import export_web, find_runtime
-    from vitgan.pretrained.generators import load
 
     if page:
         require_onnx()
-    generator = load(model)
+    else:
+        check_useless(serve, "without the page", runtime=runtime)
+    generator = open_model(model)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # else the page's folder would stay
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "web" if page else None

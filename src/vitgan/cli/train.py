@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import Field
 
-from vitgan.cli.parsing import Group, listed
+from vitgan.cli.parsing import Group
 from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.commands import PRESETS, RECOMMENDED, SIZES, VARIANTS, command
@@ -58,7 +58,7 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
         return Group(ABOUT, {words[0]: from_preset(words)})
     if value_of("--config", words) is not None:
         return from_file(words)
-    return Group(ABOUT, {name: listed(about) for name, about in (PRESETS | SIZES).items()})
+    return Group(ABOUT, PRESETS | SIZES)
 
 
 def value_of(option: str, words: list[str]) -> str | None:

@@ -97,11 +97,18 @@ def _fetch_rest(url: str, part: Path, report: Progress) -> bool:
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else 0
         with part.open("ab" if done else "wb") as file:
-            while block := response.read(BLOCK_BYTES):
+            while block := _read(response):
                 file.write(block)
                 done += len(block)
                 report(done, total)
     return total in (0, done)
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(BLOCK_BYTES)
+    except OSError as error:  # of TLS, of a network that is gone: not of the disk that it is written to
+        raise ConnectionError(str(error) or type(error).__name__) from error
 
 
 def _size(file: Path) -> int:

@@ -1,19 +1,17 @@
 """What each token attends to, in the generator and in the discriminator."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files import read_model
-from vitgan.files.tensors import load_weights
-from vitgan.models.build import ModelConfig, build_discriminator
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.pretrained.names import run_of_checkpoint
-from vitgan.training.checkpoint import latest_checkpoint
+from vitgan.pretrained.generators import load_networks, locate_networks, networks_config
 
 
 @torch.inference_mode()
@@ -39,34 +37,52 @@ def generator_attention(generator: Generator, styles: Tensor) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def discriminator_attention(discriminator: Discriminator, images: Tensor) -> list[Tensor]:
-    """Attention of each block while images (B, C, H, W) are judged: (B, heads, 1 + L, 1 + L), the class token first.
+def discriminator_attention(discriminator: ViTDiscriminator, images: Tensor) -> list[Tensor]:
+    """Attention of each block while images (B, C, H, W) are judged: (B, heads, 1 + L, 1 + L), the class token first."""
+    return discriminator.attention_maps(images)
+
+
+def load_discriminator(name: str | Path) -> ViTDiscriminator:
+    """The discriminator of a run (its newest whole checkpoint), a checkpoint, or a model that carries its networks.
+
+    Returns:
+        It on the CPU, in evaluation mode.
 
     Raises:
-        UserError: If the discriminator has no attention.
+        UserError: If there is none, it is no ViT and so has no attention, or it cannot be loaded.
     """
-    maps = discriminator.attention_maps(images)
-    if not maps:
-        raise UserError("this discriminator has no attention to show: only ViT discriminators do")
-    return maps
-
-
-def load_discriminator(path: Path) -> Discriminator:
-    """The discriminator of a run (its newest whole checkpoint) or of a checkpoint, in evaluation mode.
-
-    Raises:
-        UserError: If there is none: a model folder holds the generator only.
-    """
-    run = run_of_checkpoint(path)
-    checkpoint = latest_checkpoint(path) if run is None else path
-    if checkpoint is None or not (checkpoint / "discriminator.safetensors").is_file():
-        raise UserError(
-            f"{path} has no discriminator: pass a run or a checkpoint, a model folder holds the generator only"
-        )
-    config = read_model((run or path) / "config.json", ModelConfig, "run", ("model",))
+    weights = locate_networks(name)
+    config = networks_config(weights)
     discriminator = build_discriminator(config, device="meta")
-    load_weights(discriminator, checkpoint / "discriminator.safetensors")
+    if not isinstance(discriminator, ViTDiscriminator):
+        raise UserError(f"the discriminator of {name} has no attention to show: only ViT discriminators do")
+    load_networks(weights, build_generator(config.generator_spec(), device="meta"), discriminator)
     return discriminator.eval().requires_grad_(False)
+
+
+def spread_queries(tokens: int) -> tuple[int, ...]:
+    """The middle patch and one in each quarter of a square grid, each once."""
+    side = round(tokens**0.5)
+    low, high = side // 4, side - 1 - side // 4
+    places = [(side // 2, side // 2), (low, low), (low, high), (high, low), (high, high)]
+    return tuple(dict.fromkeys(row * side + column for row, column in places))
+
+
+def attention_rows(image: Tensor, maps: list[Tensor], queries: Sequence[int | None]) -> list[list[Tensor]]:
+    """The image (C, H, W) and what a query attends to in each block, mean over heads: a row for each query.
+
+    Args:
+        image: In [-1, 1].
+        maps: Attention of one image in each block, (1, heads, N, N); tokens before the patches are in no picture.
+        queries: Patches; None is the first token.
+    """
+    means = [attention[0].mean(0) for attention in maps]
+    patches = round(len(means[0]) ** 0.5) ** 2  # a square, and at most one token beside
+    before, colour = len(means[0]) - patches, image.expand(3, -1, -1)
+    return [
+        [colour, *(heat(mean[0 if query is None else query + before, before:], image, query) for mean in means)]
+        for query in queries
+    ]
 
 
 def heat(weights: Tensor, image: Tensor, query: int | None) -> Tensor:

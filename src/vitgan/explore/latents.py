@@ -1,10 +1,12 @@
-"""From seeds to latents and styles, as `vitgan sample` draws them, and ways between two points."""
+"""From seeds to latents, styles and images: walks, mixtures and truncation."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vitgan.errors import UserError
 from vitgan.models.generator import Generator, latents_of_seeds
 
 OnProgress = Callable[[int, int], None]
@@ -25,7 +27,7 @@ def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str
 def styles_of_seeds(
     generator: Generator, seeds: Sequence[int], truncation: float = 1.0, label: int | str | None = None
 ) -> Tensor:
-    """w (K, w_dim) of the seeds' latents, pulled towards the mean style by `truncation`."""
+    """w (K, w_dim) of the seeds' latents, as `vitgan sample` draws them, pulled towards the mean style by `truncation`."""
     z = latents_of_seeds(seeds, generator.z_dim).to(generator.w_mean.device)
     w = generator.mapping(z, labels_of_seeds(generator, seeds, label))
     return generator.styles(w, truncation)[:, 0]
@@ -40,6 +42,127 @@ def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None 
         if on_progress:
             on_progress(min(start + batch_size, len(styles)), len(styles))
     return torch.cat(images)
+
+
+@torch.inference_mode()
+def truncate(generator: Generator, w: Tensor, psis: Sequence[float], on_progress: OnProgress | None = None) -> Tensor:
+    """Each style w (B, w_dim) at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
+
+    Returns:
+        (B, psis, C, H, W), float32 in [-1, 1].
+
+    Raises:
+        UserError: If there is no psi.
+    """
+    if not psis:
+        raise UserError("no psi was given: pass at least one", "psis")
+    styles = torch.stack([generator.styles(w, psi) for psi in psis], dim=1).flatten(0, 1)
+    return render(generator, styles, on_progress).unflatten(0, (len(w), len(psis)))
+
+
+def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) -> Tensor:
+    """Styles that follow `early` before `layer` and `late` from there on.
+
+    Args:
+        generator: The model.
+        early: w (B, w_dim).
+        late: w (B, w_dim).
+        layer: 0 is all `late`, `generator.num_styles` all `early`.
+
+    Returns:
+        (B, num_styles, w_dim).
+
+    Raises:
+        UserError: If the layer is out of range or the generator takes w in one place only.
+    """
+    if generator.num_styles < 2:
+        raise UserError("this generator takes the latent in one place only: there are no layers to mix")
+    if not 0 <= layer <= generator.num_styles:
+        raise UserError(f"layer {layer} is out of range: choose 0 to {generator.num_styles}", "layer")
+    first = torch.arange(generator.num_styles, device=early.device) < layer
+    return torch.where(first[None, :, None], early.unsqueeze(1), late.unsqueeze(1))
+
+
+@torch.inference_mode()
+def mix(
+    generator: Generator, early: Tensor, late: Tensor, layer: int | None = None, on_progress: OnProgress | None = None
+) -> Tensor:
+    """All mixtures of two lists of styles at one layer.
+
+    Args:
+        generator: The model.
+        early: w (E, w_dim), from `styles_of_seeds`: what the layers before `layer` take.
+        late: w (L, w_dim): what the others take.
+        layer: See `mixed_styles`; None is the last.
+        on_progress: Called with (images done, images in all).
+
+    Returns:
+        (1 + E, 1 + L, C, H, W), float32 in [-1, 1]: the pure images of `late` in row 0, those of `early` in column 0,
+        mixtures inside. The corner (0, 0) is white.
+    """
+    layer = generator.num_styles - 1 if layer is None else layer
+    rows, columns = len(early), len(late)
+    mixtures = mixed_styles(generator, early.repeat_interleave(columns, 0), late.repeat(rows, 1), layer)
+    styles = torch.cat([generator.styles(early), generator.styles(late), mixtures])
+    images = render(generator, styles, on_progress)
+    grid = images.new_ones(rows + 1, columns + 1, *images.shape[1:])
+    grid[1:, 0], grid[0, 1:] = images[:rows], images[rows : rows + columns]
+    grid[1:, 1:] = images[rows + columns :].unflatten(0, (rows, columns))
+    return grid
+
+
+@torch.inference_mode()
+def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
+    """One pair of w (1, w_dim) mixed at every layer: (num_styles + 1, C, H, W), from all `late` to all `early`."""
+    layers = range(generator.num_styles + 1)
+    return render(generator, torch.cat([mixed_styles(generator, early, late, layer) for layer in layers]))
+
+
+@torch.inference_mode()
+def interpolate(
+    generator: Generator,
+    seeds: Sequence[int],
+    steps: int = 30,
+    space: Literal["z", "w"] = "z",
+    way: Literal["spherical", "linear"] = "spherical",
+    loop: bool = True,
+    truncation: float = 1.0,
+    label: int | str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Tensor:
+    """Frames of a walk through the images of several seeds.
+
+    Args:
+        generator: The model.
+        seeds: The images to pass through, two or more.
+        steps: Frames from one to the next.
+        space: Walk among latents z, in one class, or among styles w (evener changes).
+        way: Along arcs or straight lines; in w, arcs are drawn around the mean style.
+        loop: Return to the first.
+        truncation: psi of the truncation trick.
+        label: Class of a conditional model; default the first seed's in z, each seed's own in w.
+        on_progress: Called with (frames done, frames in all).
+
+    Returns:
+        (frames, C, H, W), float32 in [-1, 1]; frame k · steps is the image of the k-th seed.
+
+    Raises:
+        UserError: If there are fewer than two seeds or no steps.
+    """
+    if len(seeds) < 2:
+        raise UserError("an interpolation needs at least two seeds", "seeds")
+    if steps < 1:
+        raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
+    join = slerp if way == "spherical" else lerp
+    mean = generator.w_mean
+    z = latents_of_seeds(seeds, generator.z_dim).to(mean.device)
+    if space == "z":
+        z = walk(z, steps, join, loop)
+        w = generator.mapping(z, labels_of_seeds(generator, [seeds[0]] * len(z), label))
+    else:
+        points = generator.mapping(z, labels_of_seeds(generator, seeds, label)) - mean
+        w = walk(points, steps, join, loop) + mean
+    return render(generator, generator.styles(w, truncation), on_progress)
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

@@ -1,30 +1,33 @@
 """Pictures for people: grids with captions, and animations."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.files.pictures import check_animation, check_picture_size, to_array
+from vitgan.files.pictures import check_animation, check_picture_size, save_image, to_array
+
+if TYPE_CHECKING:  # not imported to check a command's arguments
+    from torch import Tensor
 
 CELL, GAP, TEXT = 96, 4, 13
 
 
-def picture(image: Tensor | np.ndarray, side: int = CELL) -> Image.Image:
-    """(C, H, W) in [-1, 1], or (H, W, C) uint8, as RGB, pixels repeated until it is about `side` wide."""
-    array = to_array(image.unsqueeze(0))[0] if isinstance(image, Tensor) else image
+def picture(image: "Tensor", side: int = CELL) -> Image.Image:
+    """(C, H, W) in [-1, 1] as RGB, pixels repeated until it is about `side` wide."""
+    array = to_array(image.unsqueeze(0))[0]
     array = array.repeat(3, axis=2) if array.shape[2] == 1 else array
     enlarge = max(1, round(side / array.shape[1]))
     return Image.fromarray(np.ascontiguousarray(array.repeat(enlarge, axis=0).repeat(enlarge, axis=1)))
 
 
 def sheet(
-    rows: Sequence[Sequence[Tensor]],
+    rows: "Iterable[Iterable[Tensor]]",
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
     side: int = CELL,
@@ -57,6 +60,15 @@ def sheet(
         for column, cell in enumerate(row):
             canvas.paste(cell, (left + GAP + column * (width + GAP), y))
     return canvas
+
+
+def save_sheet(path: Path, rows: "Iterable[Iterable[Tensor]]", *titles: Sequence[str], side: int = CELL) -> None:
+    """Writes a `sheet` as a picture.
+
+    Raises:
+        UserError: If it is too large, or cannot be written.
+    """
+    save_image(sheet(rows, *titles, side=side), path)
 
 
 def captioned(image: Image.Image, text: str) -> Image.Image:
@@ -95,8 +107,6 @@ def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second:
 
 
 def _write_mp4(pictures: list[Image.Image], path: Path, frames_per_second: float) -> None:
-    from fractions import Fraction
-
     import av
 
     # H.264 in the colour format that players expect has even sides.

@@ -7,22 +7,45 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import Self
+from urllib.parse import parse_qsl, urlsplit
 
 import torch
+from pydantic import Field, ValidationError
 
 from vitgan.errors import UserError
 from vitgan.files.pictures import image_grid
 from vitgan.models.generator import Generator
+from vitgan.schema import Config
 
 HOST = "127.0.0.1"
-LARGEST_COUNT = 64
-LARGEST_ENLARGEMENT = 16
-SEED_LIMIT = 2**32
 
 
-class BadRequest(Exception):
-    """A query that cannot be answered; the text goes back to the asker."""
+class Query(Config):
+    """What can be asked of /api/image.png."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    count: int = Field(default=1, ge=1, le=64)
+    truncation: float = Field(default=1.0, ge=0, le=2)
+    label: str | None = None
+    """A class's name or index; by default each seed has its own."""
+    enlarge: int = Field(default=1, ge=1, le=16)
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The query of an address.
+
+        Raises:
+            UserError: If it names something else or twice, or a value is out of bounds.
+        """
+        pairs = parse_qsl(text, keep_blank_values=True)
+        if len(dict(pairs)) < len(pairs):
+            raise UserError("a parameter is given twice")
+        try:
+            return cls.model_validate(dict(pairs))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise UserError(f"{first['loc'][0]}: {first['msg']}") from error
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -30,7 +53,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     GET /api/info -> JSON: resolution, channels, classes, class_names, z_dim.
     GET /api/image.png?seed=0&count=1&truncation=1&label=cat&enlarge=1 -> PNG: the image of a seed, or a grid of so many
-    from that seed on. The label is a class's name or index; by default each seed has its own.
+    from that seed on; see `Query`.
 
     Paths are resolved inside the folder by `SimpleHTTPRequestHandler`; folders are not listed.
     """
@@ -55,14 +78,14 @@ class Handler(SimpleHTTPRequestHandler):
         address = urlsplit(self.path)
         try:
             if address.path == "/api/info":
-                self._answer("application/json", json.dumps(describe(self.generator)).encode())
+                self._answer("application/json", json.dumps(self._info()).encode())
             elif address.path == "/api/image.png":
-                self._answer("image/png", self._png(parse_qs(address.query, keep_blank_values=True)))
+                self._answer("image/png", self._png(Query.read(address.query)))
             elif self.folder is None:
                 self.send_error(HTTPStatus.NOT_FOUND, "no page is served: see /api/info")
             else:
                 super().do_GET()
-        except (BadRequest, UserError) as error:
+        except UserError as error:
             self.send_error(HTTPStatus.BAD_REQUEST, ascii(str(error))[1:-1])  # a status line is Latin-1
 
     def do_HEAD(self) -> None:
@@ -91,53 +114,24 @@ class Handler(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _png(self, query: dict[str, list[str]]) -> bytes:
-        unknown = query.keys() - {"seed", "count", "truncation", "label", "enlarge"}
-        if unknown:
-            raise BadRequest(f"unknown parameter {min(unknown)!r}")
-        count = int(number(query, "count", 1, 1, LARGEST_COUNT, whole=True))
-        seed = int(number(query, "seed", 0, 0, SEED_LIMIT - 1, whole=True))
-        truncation = number(query, "truncation", 1, 0, 2)
-        enlarge = int(number(query, "enlarge", 1, 1, LARGEST_ENLARGEMENT, whole=True))
-        labels = None
-        if "label" in query:
-            if len(query["label"]) > 1:
-                raise BadRequest("label must be one class")
-            labels = torch.full((count,), self.generator.class_of(query["label"][0]))
+    def _info(self) -> dict[str, object]:
+        made = self.generator
+        return {
+            "resolution": made.resolution,
+            "channels": made.channels,
+            "classes": made.num_classes,
+            "class_names": made.class_names,
+            "z_dim": made.z_dim,
+        }
+
+    def _png(self, query: Query) -> bytes:
+        labels = None if query.label is None else torch.full((query.count,), self.generator.class_of(query.label))
+        seeds = range(query.seed, query.seed + query.count)
         with self.lock:
-            images = list(self.generator.of_seeds(range(seed, seed + count), truncation, labels))
+            images = list(self.generator.of_seeds(seeds, query.truncation, labels))
         file = io.BytesIO()
-        image_grid(torch.cat(images), enlarge=enlarge).save(file, "PNG")
+        image_grid(torch.cat(images), enlarge=query.enlarge).save(file, "PNG")
         return file.getvalue()
-
-
-def number(
-    query: dict[str, list[str]], name: str, default: float, least: float, most: float, whole: bool = False
-) -> float:
-    """A number of a query within bounds.
-
-    Raises:
-        BadRequest: If it is none, is out of range, or was given twice.
-    """
-    values = query.get(name, [str(default)])
-    try:
-        value = int(values[0]) if whole else float(values[0])
-    except ValueError:
-        value = float("nan")
-    if len(values) != 1 or not least <= value <= most:
-        raise BadRequest(f"{name} must be one {'whole number' if whole else 'number'} from {least} to {most}")
-    return value
-
-
-def describe(generator: Generator) -> dict[str, object]:
-    """What /api/info answers."""
-    return {
-        "resolution": generator.resolution,
-        "channels": generator.channels,
-        "classes": generator.num_classes,
-        "class_names": generator.class_names,
-        "z_dim": generator.z_dim,
-    }
 
 
 def make_server(generator: Generator, folder: Path | None, port: int) -> ThreadingHTTPServer:

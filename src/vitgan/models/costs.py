@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitgan.models.build import ModelConfig, build_discriminator, build_generator
+from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -25,28 +27,38 @@ def model_costs(config: ModelConfig) -> tuple[Costs, Costs]:
     FLOPs are those of matrix products and convolutions, by torch's own counter. Activation bytes are what autograd
     saves in float32; under bf16 autocast it is about half.
     """
-    generator = build_generator(config.generator_spec(), device="meta")
     discriminator = build_discriminator(config, device="meta")
-    batch = 2  # the difference between two and one image leaves out what does not grow with the batch
-    labels = torch.zeros(batch, dtype=torch.long, device="meta") if config.num_classes else None
+    levels = config.num_levels
 
-    def generate(count: int) -> Tensor:
+    def judge(count: int, labels: Tensor | None) -> object:
+        shape = (count, config.channels, config.resolution, config.resolution)
+        images = torch.empty(shape, device="meta")
+        return discriminator(images if levels == 1 else images.unsqueeze(1).expand(-1, levels, -1, -1, -1), labels)
+
+    return generator_costs(config.generator_spec()), _costs(discriminator, judge)
+
+
+def generator_costs(spec: GeneratorSpec) -> Costs:
+    """Costs of a generator alone, as `model_costs`; of all levels that D is shown."""
+    generator = build_generator(spec, device="meta")
+
+    def generate(count: int, labels: Tensor | None) -> object:
         z = torch.empty(count, generator.z_dim, device="meta")
-        return generator.levels(generator.styles(generator.mapping(z, labels[:count] if labels is not None else None)))
+        return generator.levels(generator.styles(generator.mapping(z, labels)))
 
-    def judge(count: int) -> Tensor:
-        images = torch.empty(count, config.channels, config.resolution, config.resolution, device="meta")
-        return discriminator(generator.levels_of(images), labels[:count] if labels is not None else None)
-
-    def costs(module: torch.nn.Module, run: Callable[[int], object]) -> Costs:
-        one, two = _measure(run, 1), _measure(run, batch)
-        parameters = sum(p.numel() for p in module.parameters())
-        return Costs(parameters, two[0] - one[0], two[1] - one[1])
-
-    return costs(generator, generate), costs(discriminator, judge)
+    return _costs(generator, generate)
 
 
-def _measure(run: Callable[[int], object], count: int) -> tuple[int, int]:
+def _costs(network: Generator | Discriminator, run: Callable[[int, Tensor | None], object]) -> Costs:
+    def of(count: int) -> tuple[int, int]:
+        labels = torch.zeros(count, dtype=torch.long, device="meta") if network.num_classes else None
+        return _measure(lambda: run(count, labels))
+
+    one, two = of(1), of(2)  # the difference leaves out what does not grow with the batch
+    return Costs(sum(p.numel() for p in network.parameters()), two[0] - one[0], two[1] - one[1])
+
+
+def _measure(run: Callable[[], object]) -> tuple[int, int]:
     saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -56,5 +68,5 @@ def _measure(run: Callable[[int], object], count: int) -> tuple[int, int]:
 
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        run(count)
+        run()
     return counter.get_total_flops(), sum(storage.nbytes() for storage in saved.values())

@@ -17,12 +17,13 @@ from vitgan.files.folders import new_folder
 from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
-from vitgan.pretrained.names import CONFIG, NETWORKS, WEIGHTS, find_model, run_of_checkpoint
+from vitgan.pretrained.names import CONFIG, NETWORKS, NETWORKS_CONFIG, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
 
 Storage = Literal["float32", "float16"]
 MODEL_FOLDER = "model folder"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
+EMA = "generator_ema.safetensors"
 SMALL = 4096
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
@@ -56,20 +57,31 @@ def write_model(generator: Generator, folder: Path, storage: Storage = "float32"
     write_json(folder / CONFIG, generator.spec.model_dump(mode="json"))
 
 
-def write_networks(checkpoint: Path, folder: Path, storage: Storage = "float32") -> None:
-    """Writes a checkpoint's G and D as one file, so that others can go on training from the model (`init_from`).
+def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> None:
+    """Writes G and D as one file, so that others can go on training from the model (`init_from`), and their sizes.
+
+    Args:
+        source: A checkpoint, or a model folder that carries its networks.
+        folder: Where to.
+        storage: See `save`.
 
     Raises:
-        UserError: If the checkpoint has no networks, or they cannot be read.
-        OSError: If the file cannot be written.
+        UserError: If there are no networks, or they or their configuration cannot be read.
+        OSError: If a file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    for network in ("generator", "discriminator"):
-        file = checkpoint / f"{network}.safetensors"
+    carried = (source / WEIGHTS).exists()
+    for network in ("networks",) if carried else ("generator", "discriminator"):
+        file = source / f"{network}.safetensors"
         if not file.exists():
-            raise UserError(f"{checkpoint} has no {file.name}: pass a run or one of its checkpoints")
-        tensors |= {f"{network}.{name}": tensor for name, tensor in read_tensors(file).items()}
+            raise UserError(
+                f"{source} has no {file.name}: pass a run, a checkpoint, or a model that carries its networks"
+            )
+        prefix = "" if carried else f"{network}."
+        tensors |= {f"{prefix}{name}": tensor for name, tensor in read_tensors(file).items()}
+    config = networks_config(source / (WEIGHTS if carried else EMA))
     write_tensors(folder / NETWORKS, _stored(tensors, storage))
+    write_json(folder / NETWORKS_CONFIG, config.model_dump(mode="json"))
 
 
 def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -117,20 +129,51 @@ def start_from(name: str, generator: nn.Module, discriminator: nn.Module, genera
     Raises:
         UserError: If there is no such model, it has the averaged generator alone, or its networks are of other sizes.
     """
-    weights, _ = locate(name, networks=True)
-    folder = weights.parent
-    networks = {"generator": generator, "discriminator": discriminator}
-    if weights.name == WEIGHTS and not (folder / NETWORKS).exists():
-        raise UserError(
-            f"{name} has the averaged generator alone, and training needs a discriminator: start from a run, or from a "
-            "model exported with `vitgan export hub --networks`"
-        )
+    weights = locate_networks(name)
     load_weights(generator_ema, weights)
+    load_networks(weights, generator, discriminator)
+
+
+def locate_networks(name: str | Path) -> Path:
+    """As `locate`, the weights file of the averaged generator, with G and D beside it.
+
+    Raises:
+        UserError: If `name` is no model, or has the averaged generator alone.
+    """
+    weights, _ = locate(name, networks=True)
+    if weights.name == WEIGHTS and not weights.with_name(NETWORKS).exists():
+        raise UserError(
+            f"{name} has the averaged generator alone, and no discriminator: give a run, a checkpoint, or a model exported "
+            "with `vitgan export hub --networks`"
+        )
+    return weights
+
+
+def load_networks(weights: Path, generator: nn.Module, discriminator: nn.Module) -> None:
+    """Fills G and D from beside a weights file of `locate_networks`.
+
+    Raises:
+        UserError: If they cannot be read, or are of other sizes.
+    """
+    networks = {"generator": generator, "discriminator": discriminator}
     if weights.name == WEIGHTS:
-        load_weights(nn.ModuleDict(networks), folder / NETWORKS)
+        load_weights(nn.ModuleDict(networks), weights.with_name(NETWORKS))
     else:
         for network, module in networks.items():
-            load_weights(module, folder / f"{network}.safetensors")
+            load_weights(module, weights.with_name(f"{network}.safetensors"))
+
+
+def networks_config(weights: Path) -> ModelConfig:
+    """The sizes of the G and D beside a weights file of `locate_networks`.
+
+    Raises:
+        UserError: If they cannot be read, or are beyond what is loaded unasked.
+    """
+    run = None if weights.name == WEIGHTS else run_of_checkpoint(weights.parent)
+    file, keys = (weights.with_name(NETWORKS_CONFIG), ()) if run is None else (run / CONFIG, ("model",))
+    config = read_model(file, ModelConfig, "model with its networks" if run is None else "run", keys)
+    check_sizes(config, file)
+    return config
 
 
 def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
@@ -170,19 +213,9 @@ def locate(name: str | Path, networks: bool = False) -> tuple[Path, GeneratorSpe
             for newest in reversed(checkpoints(path)):
                 verify_checkpoint(newest)  # says what is wrong with it
             raise UserError(f"the run {path} has no whole checkpoint yet: let it train until its first one")
-        return checkpoint / "generator_ema.safetensors", spec_of_run(path)
-    if (run := run_of_checkpoint(path)) is not None:
+    elif run_of_checkpoint(path) is not None:
         verify_checkpoint(path)
-        return path / "generator_ema.safetensors", spec_of_run(run)
-    raise UserError(f"{path} is no model: expected {WEIGHTS} and {CONFIG}, or a run's checkpoints folder, in it")
-
-
-def spec_of_run(run: Path) -> GeneratorSpec:
-    """The generator that a run trains.
-
-    Raises:
-        UserError: If the run's configuration cannot be read, or its sizes are beyond what is loaded unasked.
-    """
-    config = read_model(run / CONFIG, ModelConfig, "run", ("model",))
-    check_sizes(config, run / CONFIG)
-    return config.generator_spec()
+        checkpoint = path
+    else:
+        raise UserError(f"{path} is no model: expected {WEIGHTS} and {CONFIG}, or a run's checkpoints folder, in it")
+    return checkpoint / EMA, networks_config(checkpoint / EMA).generator_spec()

@@ -33,7 +33,7 @@ class HubModel(ModelHubMixin):
         trained: Sentences for the card on how the model was trained; default none.
         about: Sentences for the card on what the model shows and cannot do; default none.
         storage: Of the weights, see `vitgan.save`.
-        networks_of: A checkpoint whose G and D, as they were trained, go along (`write_networks`).
+        networks_of: A folder whose G and D, as they were trained, go along (`write_networks`).
     """
 
     generator: Generator

@@ -9,8 +9,8 @@ from vitgan.errors import UserError
 from vitgan.files import one_line
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-NETWORKS = "networks.safetensors"
-"""Beside a model's averaged generator: G and D as they were trained, for `init_from`."""
+NETWORKS, NETWORKS_CONFIG = "networks.safetensors", "networks.json"
+"""Beside a model's averaged generator: G and D as they were trained, for `init_from`, and their configuration."""
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
 HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -63,43 +63,30 @@ def fetch(repository: str, revision: str | None = None, endpoint: str | None = N
         UserError: If there is no such repository or revision, it may not be read, it is no model, or neither the Hub
             nor the cache can give it.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     name = f"{repository}@{revision}" if revision else repository
-    files = [CONFIG, WEIGHTS, *([NETWORKS] if networks else [])]
+    files = [CONFIG, WEIGHTS, *([NETWORKS, NETWORKS_CONFIG] if networks else [])]
     try:
         found = snapshot_download(
             repository, revision=revision, endpoint=endpoint, allow_patterns=files, library_name="vitgan"
         )
-    except GatedRepoError as error:
-        reason = "its authors grant access on request: ask for it on the Hub, then log in with `hf auth login`"
-        raise UserError(f"the Hub's {name} cannot be read: {reason}") from error
-    except RevisionNotFoundError as error:
-        raise UserError(f"the Hub's {repository} has no revision {revision or 'main'}: choose another") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"there is no model or run at {name}, and the Hub has no repository of that name that you may read "
-            f"(private ones need `hf auth login`); bundled models: {', '.join(bundled_models()) or 'none'}"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise UserError(
-            f"there is no model or run at {name}, and the Hub cannot be asked for it (no network, or HF_HUB_OFFLINE): "
-            f"check the path, or try again with a network; bundled models: {', '.join(bundled_models()) or 'none'}"
-        ) from error
-    except HfHubHTTPError as error:
-        reason = one_line(str(error).strip().split("\n")[0], 200)
-        raise UserError(f"the Hub does not give {name}: {reason}; try again later") from error
     except Exception as error:  # whatever a network or a full disk does to the Hub's client
-        reason = one_line(f"{type(error).__name__}: {error}".split("\n")[0], 200)
-        raise UserError(f"cannot fetch {name} from the Hub: {reason}; try again") from error
+        match error:
+            case errors.GatedRepoError():
+                reason = "its authors grant access on request: ask for it there, then log in with `hf auth login`"
+            case errors.RevisionNotFoundError():
+                reason = f"it has no revision {revision or 'main'}"
+            case errors.RepositoryNotFoundError() | errors.HFValidationError():
+                reason = "the Hub has no repository of that name that you may read (private ones: `hf auth login`)"
+            case errors.LocalEntryNotFoundError():
+                reason = "the Hub cannot be asked for it (no network, or HF_HUB_OFFLINE)"
+            case _:
+                reason = one_line(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
+        names = ", ".join(bundled_models()) or "none"
+        raise UserError(
+            f"cannot fetch {name} from the Hub: {reason}; nor is there such a path, or a bundled model ({names})"
+        ) from error
     folder = Path(found)
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
     if missing:

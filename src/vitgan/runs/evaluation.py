@@ -1,18 +1,105 @@
-"""Metrics of a run while it trains: a named protocol on the averaged generator, against the run's own images."""
+"""Measures a model, a store, a folder, an archive or an array of images by a named protocol; also a run while it trains."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
+from vitgan.devices import find_device
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
-from vitgan.metrics import Protocol, evaluate, find_protocol, load_extractor, reference_statistics
+from vitgan.metrics import (
+    FeatureExtractor,
+    Protocol,
+    ReferenceStatistics,
+    evaluate,
+    find_protocol,
+    load_extractor,
+    reference_statistics,
+)
 from vitgan.metrics.image_sources import ArrayImages
+from vitgan.metrics.inception import find_weights, how_to_get_weights
+from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
+from vitgan.runs.sources import find_source, open_reference, open_source
 from vitgan.training.hooks import Evaluation
+
+CACHE_FOLDER = "evaluation"
+SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
+
+OnProgress = Callable[[int, int], None]
+Progress = Callable[[str], AbstractContextManager[OnProgress]]
+
+
+def measure(
+    source: str | Path,
+    data: str | None = None,
+    protocol: str = "quick-5k",
+    *,
+    features: str = "auto",
+    inception_weights: Path | None = None,
+    neighbours: Path | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    cache: bool = True,
+    progress: Progress = lambda title: nullcontext(lambda done, total: None),
+    on_notice: Callable[[str], object] = lambda line: None,
+) -> dict[str, Any]:
+    """Measures images by a protocol.
+
+    Args:
+        source: What is measured: a run, checkpoint or model folder, a bundled model's name or a Hub repository
+            user/name; a store; a folder, zip or tar of image files; or an array of images in a file .npz.
+        data: The store it is measured against; default for a run: its own data.
+        protocol: Name of a protocol, or a .json file with the fields of one.
+        features: "inception", "lite0" or "lite2"; "auto" takes the protocol's, or lite0 where Inception's weights are
+            missing.
+        inception_weights: File with the weights of the 2015 Inception network.
+        neighbours: File for a picture of generated images beside their nearest real ones.
+        device: Where to compute.
+        batch_size: Images that go through the networks at once; default: what is fast on the device.
+        cache: Keep the reference's statistics in the store's folder `evaluation` and use those found there.
+        progress: Title -> context with a callable `(done, total)`.
+        on_notice: Told what is done otherwise than the protocol says, before the work.
+
+    Returns:
+        What `vitgan.metrics.compare` returns, and the names of the two sides.
+
+    Raises:
+        UserError: If the two sides, the protocol and the features do not fit each other, or cannot be read.
+    """
+    found = find_source(source)
+    rules = find_protocol(protocol)
+    store = open_reference(data, found)
+    rules.check_store(len(store), store.resolution, store.description.split)
+    place = str(find_device(device))
+    measured = open_source(found, rules, store, place, batch_size)
+    extractor = _choose_extractor(rules, features, inception_weights, place, on_notice)
+    if batch_size is not None:
+        extractor = dataclasses.replace(extractor, batch_size=batch_size)
+    rules = dataclasses.replace(rules, features=extractor.name.partition("-")[0])
+
+    with progress("Reference") as on_progress:
+        reference = _reference(store, rules, extractor, cache, on_progress)
+    shown: list[Tensor] = []
+    images = _remember_first(measured.images, shown)
+    with progress("Evaluating") as on_progress:
+        result = evaluate(images, reference, rules, extractor, patch_size=measured.patch_size, on_progress=on_progress)
+    result["notes"] += measured.notes
+    result |= {"source": str(source), "data": {"path": str(store.path), "sha256": store.description.sha256}}
+    if neighbours is not None:
+        indices = rules.choose(len(store), rules.reference_images)
+        with progress("Neighbours") as on_progress:
+            result["neighbours"] = _show_neighbours(neighbours, shown, store, indices, extractor, on_progress)
+    return result
 
 
 def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
@@ -35,29 +122,88 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
 
 
 def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device) -> Callable[[Generator], Evaluation]:
-    """A function that measures a generator by the run's protocol.
+    """A function that measures a generator by the run's protocol, against the run's own images.
 
     The reference's statistics are computed here, once, and cached beside the store. Neither this nor an evaluation uses
     or changes any global random state.
 
     Raises:
-        UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
+        UserError: See `check_evaluation`.
     """
     protocol = check_evaluation(config, store)
     extractor = load_extractor(protocol.features, device=device)
-    reference = reference_statistics(
-        ArrayImages(store.images).batches,
-        len(store),
-        store.description.sha256,
-        protocol,
-        extractor,
-        cache=store.path / "evaluation",
-    )
+    reference = _reference(store, protocol, extractor)
 
-    def measure(generator: Generator) -> Evaluation:
+    def measured(generator: Generator) -> Evaluation:
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
         result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
         chosen = result["score"]
         return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
 
-    return measure
+    return measured
+
+
+def _reference(
+    store: ImageStore,
+    protocol: Protocol,
+    extractor: FeatureExtractor,
+    cache: bool = True,
+    on_progress: OnProgress | None = None,
+) -> ReferenceStatistics:
+    kept = store.path / CACHE_FOLDER if cache else None
+    batches, digest = ArrayImages(store.images).batches, store.description.sha256
+    return reference_statistics(batches, len(store), digest, protocol, extractor, cache=kept, on_progress=on_progress)
+
+
+def _choose_extractor(
+    protocol: Protocol,
+    features: str,
+    inception_weights: Path | None,
+    device: str,
+    on_notice: Callable[[str], object],
+) -> FeatureExtractor:
+    """The extractor asked for, else the protocol's, else lite0 with a line that says why."""
+    name = protocol.features if features == "auto" else features
+    if name == "inception" and features == "auto" and find_weights(inception_weights) is None:
+        on_notice(
+            f"the Inception weights of protocol {protocol.name} are not here, so lite0 takes their place, and there "
+            f"will be no FID: {how_to_get_weights()}"
+        )
+        name = "lite0"
+    if inception_weights is not None and name != "inception":
+        raise UserError(
+            f"the features are {name}, which need no Inception weights: leave them out", "inception_weights"
+        )
+    return load_extractor(name, device, inception_weights)
+
+
+def _remember_first(batches: Iterable[Tensor], shown: list[Tensor]) -> Iterator[Tensor]:
+    """Passes batches on and puts their first images into `shown`."""
+    for batch in batches:
+        shown.extend(batch[: SHOWN_ROWS - len(shown)])
+        yield batch
+
+
+def _show_neighbours(
+    path: Path,
+    shown: list[Tensor],
+    store: ImageStore,
+    indices: np.ndarray,
+    extractor: FeatureExtractor,
+    on_progress: OnProgress,
+) -> list[dict[str, Any]]:
+    """Writes the picture of nearest real images; returns their indices in the store, and distances."""
+    generated = torch.stack(shown)
+    found = nearest_images(
+        generated,
+        ArrayImages(store.images).batches(indices),
+        extractor,
+        neighbours=SHOWN_NEIGHBOURS,
+        real_count=len(indices),
+        on_progress=on_progress,
+    )
+    save_neighbours(path, generated, found)
+    return [
+        {"store_indices": indices[positions].tolist(), "distances": distances.tolist()}
+        for positions, distances in zip(found.positions.numpy(), found.distances, strict=True)
+    ]
