@@ -76,7 +76,7 @@ class Plan:
 
     def jobs(self, results: Results) -> Iterator[Job]:
         """All of them in order; how a piece runs depends on what was measured before."""
-        yield Job("tests", "cuda_tests", {}, 4)
+        yield Job("tests", "cuda_tests", {}, 7)
         for preset in self.presets:
             for mode in self.modes:
                 arguments = {"preset": preset, "options": MODES[mode] | json.loads(self.training)}
