@@ -130,7 +130,7 @@ def _meeting_place(started: Launch) -> dict[str, Any]:
             "torchrun's --max-restarts on several machines leaves new processes waiting for dead ones, unless "
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is in its environment and --rdzv_backend is c10d: set both"
         )
-    from torch.distributed import PrefixStore, TCPStore
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), started.processes, is_master=False)
     store = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)

@@ -87,8 +87,8 @@ def train(
     if data is not None:
         start, notify = settings, hooks.notify
         settings = on_main_process(processes, lambda: with_images(start, data, Path(out) / "data", notify))
-    places = (Path(place) if place is not None else None for place in (resume, folder))
-    return _train_settings(settings, Path(out), *places, hooks, processes)
+    resumed, own = (Path(place) if place is not None else None for place in (resume, folder))
+    return _train_settings(settings, Path(out), resumed, own, hooks, processes)
 
 
 def _train_settings(

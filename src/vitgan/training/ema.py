@@ -32,4 +32,4 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     current: list[Tensor] = [p.data for p in module.parameters()]
     torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
     if buffers := [*average.buffers()]:
-        torch._foreach_copy_(buffers, [*module.buffers()])
+        torch._foreach_copy_(buffers, [*module.buffers()])  # pyright: ignore[reportPrivateImportUsage]
