@@ -102,8 +102,8 @@ def scaling() -> Table:
     table.remarks.append(
         "A step sends the gradients of G and of D once, in float32, after each backward pass, so that nothing of it is "
         f"hidden. Rates are data sheets' ({UTILISATION:.0%} of the products', all of the links'). On one machine sending "
-        "takes 3% at most with 128 images on each GPU, and 22% of `cifar10` with 16. Over several machines give each GPU its "
-        "own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest preset take "
+        "takes 3% at most with 128 images on each GPU, and 22% of `cifar10` with 16. Over several machines give each GPU "
+        "its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest preset take "
         "1.1 GB."
     )
     return table

@@ -32,8 +32,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def records(run: Path) -> list[dict[str, float]]:
-    """The log, without attention entropies: they are of the first images of the main process's share."""
-    found = content(run)["metrics.jsonl"]
+    """The log, without evaluations, and without attention entropies, which are of the main process's first images."""
+    found = [record for record in content(run)["metrics.jsonl"] if "loss/generator" in record]
     return [{k: v for k, v in record.items() if not k.startswith("attention_entropy")} for record in found]
 
 
