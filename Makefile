@@ -34,6 +34,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 torture: $(INSTALLED)
+	$(BIN)/python -m pytest -m long
 	PYTHONPATH=tests $(BIN)/python -m reliability.torture --kills 200 --kills-of-two 12 --kills-of-preparation 40 \
 		--stops 60 --starts 20 --terminals 3000 --damages 5000
 

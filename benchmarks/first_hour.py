@@ -26,7 +26,7 @@ from benchmarks.table import say
 from benchmarks.timing import MatrixProducts, Work, in_turns, seconds_of
 from vitgan.devices import computes_bf16
 from vitgan.files import write_json
-from vitgan.runs.measured import measure
+from vitgan.runs.evaluation import measure
 from vitgan.runs.memory import lacks_memory
 from vitgan.runs.train import train
 from vitgan.training.log import read_metrics
@@ -76,7 +76,7 @@ class Plan:
 
     def jobs(self, results: Results) -> Iterator[Job]:
         """All of them in order; how a piece runs depends on what was measured before."""
-        yield Job("tests", "cuda_tests", {}, 4)
+        yield Job("tests", "cuda_tests", {}, 7)
         for preset in self.presets:
             for mode in self.modes:
                 arguments = {"preset": preset, "options": MODES[mode] | json.loads(self.training)}

@@ -44,8 +44,8 @@ def test_the_hour_is_done_in_pieces_and_leaves_what_can_be_carried(
 
     assert work_through(plan, 0, in_this_process) == "tests"
     left, calls = "", 0
-    while left is not None:  # so much time that one job fits, and seldom two
-        left, calls = work_through(plan, 4.01, in_this_process), calls + 1
+    while left is not None:  # so much time that the longest job just fits
+        left, calls = work_through(plan, 7.01, in_this_process), calls + 1
         assert calls < 9
 
     carry = tmp_path / "out" / "carry"

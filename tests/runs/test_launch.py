@@ -3,7 +3,7 @@
 import pytest
 
 from vitgan.errors import UserError
-from vitgan.runs.processes import MPI_SIZES, NAMES, Launch, launch, one_of_several, speaks
+from vitgan.runs.processes import MPI_SIZES, NAMES, Launch, join_processes, launch, one_of_several, speaks
 
 WHOLE = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
@@ -51,6 +51,13 @@ def test_nonsense_is_told(monkeypatch: pytest.MonkeyPatch, nonsense: dict[str, s
     set_environment(monkeypatch, WHOLE | nonsense)
     with pytest.raises(UserError, match=next(iter(nonsense))):
         launch()
+
+
+def test_restarts_on_several_machines_that_would_hang_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    elastic = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}
+    set_environment(monkeypatch, WHOLE | elastic)
+    with pytest.raises(UserError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        join_processes("cpu")
 
 
 @pytest.mark.parametrize("name", MPI_SIZES)

@@ -4,7 +4,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import Field
@@ -41,6 +41,8 @@ OPTIONS = """Args:
     resume: The run's folder.
     config: File .json or .yaml with fields of the configuration, all as in a run's config.json or some; options come first.
     out: Folder in which a new run folder is made.
+    folder: The run's own folder, in place of a numbered one: begin there, or go on with what is there, so that the
+        same command may be started again.
     dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
     profile_steps: Say where the time of so many steps goes, after a warm-up, and write a Chrome trace into the run.
 """
@@ -99,10 +101,11 @@ def started(words: list[str], base: "RunConfig | None") -> Callable[..., None]:
         settings: Annotated[RunConfig, *OVERRIDABLE] = start,
         config: Path | None = None,
         out: Path = Path("runs"),
+        folder: Path | None = None,
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
-        run(settings, out, None, dry_run, profile_steps)
+        carry_out(settings, dry_run, profile_steps, out=out, folder=folder)
 
     return new
 
@@ -144,14 +147,14 @@ def resumed(folder: str) -> Callable[..., None]:
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
-        run(config, resume.parent, resume, dry_run, profile_steps)
+        carry_out(config, dry_run, profile_steps, resume=resume)
 
     go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
     return go_on
 
 
-def run(config: "RunConfig", out: Path, resume: Path | None, dry_run: bool, profile_steps: int) -> None:
-    """Trains, until the end or until a signal asks for it.
+def carry_out(config: "RunConfig", dry_run: bool, profile_steps: int, **places: Any) -> None:
+    """Trains, until the end or until a signal asks for it; `places` are arguments of `vitgan.train`.
 
     Raises:
         UserError: If the run, the data or the folders do not fit.
@@ -168,14 +171,14 @@ def run(config: "RunConfig", out: Path, resume: Path | None, dry_run: bool, prof
             hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr)
             hooks.profile_steps = profile_steps
             hooks.on_profile = lambda path, table: print(f"{table}\nprofile: {path}", file=sys.stderr)
-            folder = train(config, out, resume, hooks)
+            run = train(config, hooks=hooks, **places)
         if received:
-            print(f"stopped and saved; go on with: {command('train', '--resume', folder)}")
+            print(f"stopped and saved; go on with: {command('train', '--resume', run)}")
             sys.exit(128 + received[0])
-        print(f"trained: {folder}")
-        if grids := sorted((folder / "samples").glob("*.png")):
+        print(f"trained: {run}")
+        if grids := sorted((run / "samples").glob("*.png")):
             print(f"images:  {grids[-1]}")
-        print(f"more:    {command('sample', folder, '--count', 64, '--grid', 'grid.png')}")
+        print(f"more:    {command('sample', run, '--count', 64, '--grid', 'grid.png')}")
 
 
 def _asked(received: list[int]) -> Callable[[], bool]:

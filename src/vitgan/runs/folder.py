@@ -38,6 +38,22 @@ def new_run(out: Path, config: RunConfig) -> Path:
     return run
 
 
+def begin_run(run: Path, config: RunConfig) -> Path:
+    """Makes the folder `run` for a new run; one that was killed before its first step is begun again.
+
+    Raises:
+        UserError: If the folder holds something else, or cannot be written.
+    """
+    try:
+        if run.is_dir() and {path.name for path in run.iterdir()} - {"config.json", LOCK}:
+            raise UserError(f"the folder {run} holds files and is no run: choose another, or an empty one", "folder")
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "config.json", config.model_dump(mode="json"))
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {run}: {error.strerror}; choose another", "folder") from error
+    return run
+
+
 def lock_run(run: Path) -> FileLock:
     """Keeps other processes from writing to the run until it is released; the system frees it when this process ends.
 

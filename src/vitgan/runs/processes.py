@@ -6,7 +6,7 @@ What torchrun says in the environment is read before torch is imported.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vitgan.errors import ProcessError, UserError
 
@@ -101,7 +101,7 @@ def join_processes(device: str) -> "PartialState":
                 "training.device",
             )
     try:
-        processes = PartialState(cpu=cpu)
+        processes = PartialState(cpu=cpu, **_meeting_place(started))
     except (RuntimeError, ValueError) as error:
         raise ProcessError(
             f"the processes do not meet: {one_line(str(error), 200)}; start them with torchrun"
@@ -113,6 +113,28 @@ def join_processes(device: str) -> "PartialState":
             "training.device",
         )
     return processes
+
+
+def _meeting_place(started: Launch) -> dict[str, Any]:
+    """Where processes meet that torchrun may start anew: away from what the dead ones left in its store.
+
+    torchrun keeps one store for all attempts, in which a new process finds the addresses of dead ones, and waits for them.
+
+    Raises:
+        UserError: If there are several machines, whose torchruns count attempts each for itself.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or os.environ.get("TORCHELASTIC_MAX_RESTARTS") == "0":
+        return {}
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "torchrun's --max-restarts on several machines leaves new processes waiting for dead ones, unless "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is in its environment and --rdzv_backend is c10d: set both"
+        )
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), started.processes, is_master=False)
+    store = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    return {"store": store, "rank": started.rank, "world_size": started.processes}
 
 
 def on_every_process(processes: "PartialState", action: Callable[[], Result]) -> Result:

@@ -26,6 +26,7 @@ from vitgan.presets import preset
 from vitgan.pretrained.generators import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
+    begin_run,
     check_resumable,
     data_of_run,
     lock_run,
@@ -54,6 +55,7 @@ def train(
     hooks: Hooks | None = None,
     *,
     data: Any = None,
+    folder: str | Path | None = None,
 ) -> Path:
     """Trains a GAN.
 
@@ -71,6 +73,8 @@ def train(
             tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), a data set of torch's
             or Hugging Face's, or a `Source` (`vitgan.data.sources.source`). They are cropped and resized to the model's
             resolution and kept in `out`/data; the model's channels become theirs.
+        folder: The run's own folder, in place of a new one in `out`: begin there, or resume what is there. The same call may
+            so be made again by whatever starts a job anew.
 
     Returns:
         The run folder.
@@ -87,11 +91,16 @@ def train(
     if data is not None:
         start, place, notify, progress = settings, Path(out) / "data", hooks.notify, hooks.on_prepare
         settings = on_main_process(processes, lambda: with_images(start, data, place, notify, progress))
-    return _train_settings(settings, Path(out), Path(resume) if resume is not None else None, hooks, processes)
+    resumed, own = (Path(place) if place is not None else None for place in (resume, folder))
+    return _train_settings(settings, Path(out), resumed, own, hooks, processes)
 
 
-def _train_settings(config: RunConfig, out: Path, resume: Path | None, hooks: Hooks, processes: PartialState) -> Path:
+def _train_settings(
+    config: RunConfig, out: Path, resume: Path | None, own: Path | None, hooks: Hooks, processes: PartialState
+) -> Path:
     """Refuses what cannot be done before a run is made; see `train`."""
+    if own is not None and on_main_process(processes, lambda: (own / DATA_RECORD).exists()):
+        resume = own
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_classes_of(store, config)
     if config.evaluate_every_kimg is not None:
@@ -106,7 +115,7 @@ def _train_settings(config: RunConfig, out: Path, resume: Path | None, hooks: Ho
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
-    run = on_main_process(processes, lambda: resume or new_run(out, config))
+    run = on_main_process(processes, lambda: resume or (begin_run(own, config) if own else new_run(out, config)))
     with _errors_in_one_line(run, config, processes), _locked(run, processes):
         _train(run, config, store, resume is not None, hooks, processes)
     return run

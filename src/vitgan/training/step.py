@@ -86,7 +86,7 @@ class GanStep:
         averages = copy_buffers(self.objective)
         parts, suspicion = self._gradients(loss, batch)
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        suspicion = self._average_over_processes(gradients, suspicion)
+        parts, suspicion = self._average_over_processes(gradients, parts, suspicion)
         norm = torch.nn.utils.get_total_norm(gradients)
         bad = self.guard.verdict(norm, suspicion)
         if self.config.gradient_clip is not None:
@@ -114,18 +114,20 @@ class GanStep:
             return seen[0], suspicion
         return {name: torch.stack([parts[name] for parts in seen]).mean() for name in seen[0]}, suspicion
 
-    def _average_over_processes(self, gradients: list[Tensor], suspicion: Tensor) -> Tensor:
-        """Averages the gradients in place; returns the mean suspicion ()."""
+    def _average_over_processes(self, gradients: list[Tensor], parts: Parts, suspicion: Tensor) -> tuple[Parts, Tensor]:
+        """Averages the gradients in place; returns the means of the parts and of the suspicion ()."""
         if self.accelerator.num_processes == 1:
-            return suspicion
+            return parts, suspicion
         # One flat tensor, not DistributedDataParallel: that allows one forward pass per backward pass, and a GAN's
-        # discriminator has several. The guard's suspicion travels with it.
-        flat = self.accelerator.reduce(torch.cat([*(g.flatten() for g in gradients), suspicion.view(1)]), "mean")
+        # discriminator has several. What the log and the guard need travels with it.
+        said = torch.stack([value.to(gradients[0].dtype) for value in (*parts.values(), suspicion)])
+        flat = self.accelerator.reduce(torch.cat([*(g.flatten() for g in gradients), said]), "mean")
         assert isinstance(flat, Tensor)
-        *averages, suspicion = flat.split([*(g.numel() for g in gradients), 1])
+        *averages, said = flat.split([*(g.numel() for g in gradients), len(said)])
         for gradient, average in zip(gradients, averages, strict=True):
             gradient.copy_(average.view_as(gradient))
-        return suspicion.view(())
+        *means, suspicion = said.unbind()
+        return dict(zip(parts, means, strict=True)), suspicion
 
     def _set_learning_rates(self) -> None:
         config = self.config
