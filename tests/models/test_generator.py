@@ -211,3 +211,24 @@ def test_a_generator_that_has_diverged_makes_no_black_images() -> None:
         next(generator.parameters()).fill_(torch.nan)
     with pytest.raises(UserError, match="finite"):
         generator.sample(2)
+
+
+def test_a_grid_has_a_column_for_each_of_a_few_classes() -> None:
+    def grid(class_counts: tuple[int, ...] | None, count: int) -> tuple[int, int | None]:
+        generator = make("vit", num_classes=len(class_counts or ()))
+        generator.class_counts = class_counts
+        shown, columns = generator.grid(count)
+        labels = generator.labels(shown)
+        if columns is not None and labels is not None:
+            rows = labels.view(-1, columns)
+            assert (rows == rows[:1]).all()
+            assert len(set(rows[0].tolist())) == columns
+        return shown, columns
+
+    assert grid((5,) * 10, 64) == (60, 10)
+    assert grid((5, 0, 5, 5, 5), 9) == (8, 4)  # a class without images has no column
+    assert grid((5,) * 10, 9) == (9, None)  # not one row
+    assert grid((5,) * 3, 64) == (64, None)
+    assert grid((5,) * 30, 64) == (64, None)
+    assert grid((50, 5, 5, 5), 64) == (64, None)  # not in turn
+    assert grid(None, 64) == (64, None)

@@ -21,10 +21,11 @@ MOST_BYTES = 12_000_000
 def test_the_cards_grid_is_what_the_model_draws(name: str) -> None:
     generator = vitgan.load(name)
     assert isinstance(generator, ViTGenerator)
-    images = generator.sample(64, seed=0)
+    count, columns = generator.grid(64)
+    images = generator.sample(count, seed=0)
     assert images.isfinite().all()
     assert images.std(dim=0).mean() > 0.1  # images differ from one another
-    drawn = np.asarray(image_grid(images, enlarge=enlargement(generator.resolution)), dtype=int)
+    drawn = np.asarray(image_grid(images, columns, enlargement(generator.resolution)), dtype=int)
     shown = np.asarray(Image.open(MODELS[name] / "samples.png"), dtype=int)
     assert drawn.shape == shown.shape
     assert np.abs(drawn - shown).max() <= 2  # of 255: rounding on another processor

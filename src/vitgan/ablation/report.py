@@ -11,6 +11,7 @@ from PIL import Image
 from vitgan.ablation.results import Curve, MemberResult, at_budget, collect, common_budget
 from vitgan.ablation.run import Plan
 from vitgan.ablation.suites import Suite
+from vitgan.files.pictures import enlargement
 from vitgan.models.costs import model_costs
 
 Rows = dict[str, list[MemberResult]]
@@ -157,8 +158,8 @@ def save_grids(results: Rows, path: Path, shown: int = 5) -> None:
         axis.axis("off")
     for axis, (name, result, grid) in zip(axes.flat, grids, strict=False):
         with Image.open(grid) as image:
-            per_row = int(np.ceil(np.sqrt(result.config.training.sample_count)))
-            size = image.width // per_row * min(shown, per_row)
+            side = result.config.model.resolution * enlargement(result.config.model.resolution)
+            size = min(shown * side, image.width, image.height)
             axis.imshow(np.asarray(image.convert("RGB").crop((0, 0, size, size))), interpolation="nearest")
         axis.set_title(name, fontsize=10)
     figure.savefig(path, dpi=100)

@@ -72,20 +72,21 @@ def sample(
     """
     if seeds is not None:
         check_seeds(seeds, count, seed)
-    count = len(seeds) if seeds is not None else count or 64
     if grid is None and folder is None and npz is None:
         grid = check_usual(Path("samples.png"), "grid")
     if grid is None:
         check_useless(sample, "without a grid", enlarge=enlarge)
     check_outputs(grid, folder, npz)
+    count = len(seeds) if seeds is not None else count or 64
     generator = open_model(model, device)
+    columns = generator.grid(count)[1] if seeds is None and label is None else None
     import torch
 
     labels = None if label is None else torch.full((count,), generator.class_of(label))
     enlarge = enlarge or enlargement(generator.resolution)
     if grid is not None:
-        rows, columns = grid_shape(count)
-        check_picture_size(columns * generator.resolution * enlarge, rows * generator.resolution * enlarge, grid)
+        rows, across = grid_shape(count, columns)
+        check_picture_size(across * generator.resolution * enlarge, rows * generator.resolution * enlarge, grid)
     kind = generator.w_mean.device.type
     bf16 = choose_precision(precision, cpu=kind == "cpu") == "bf16"
     batches, done = [], 0
@@ -101,7 +102,7 @@ def sample(
             on_progress(done, count)
     images = np.concatenate(batches)
     if grid is not None:
-        save_image(image_grid(images, enlarge=enlarge), grid)
+        save_image(image_grid(images, columns, enlarge), grid)
         print(f"grid of {count} images: {grid}")
     if folder is not None:
         names = [f"{i:06d}" for i in range(count)] if seeds is None else [f"seed{s:04d}" for s in seeds]

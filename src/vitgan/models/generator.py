@@ -152,6 +152,18 @@ class Generator(nn.Module, ABC):
             return None
         return classes_in_turn(count, self.class_counts or (1,) * self.num_classes).to(self.w_mean.device)
 
+    def grid(self, count: int) -> tuple[int, int | None]:
+        """How many of `count` samples to show in a picture, and its columns (None: near a square).
+
+        Where 4 to 20 classes come in turn each has a column of its own, and the last row is whole.
+        """
+        labels, in_turn, known = self.labels(count), self.classes_of_seeds(range(count)), self.known_classes
+        if labels is None or in_turn is None or not torch.equal(labels, in_turn):
+            return count, None
+        if not 4 <= len(known) <= min(count, 20):
+            return count, None
+        return count - count % len(known), len(known)
+
     @torch.no_grad()
     def update_w_mean(self) -> None:
         """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
@@ -342,7 +354,8 @@ class Generator(nn.Module, ABC):
         from vitgan.files.pictures import enlargement, image_grid
 
         file = io.BytesIO()
-        image_grid(self.sample(SHOWN_IMAGES), enlarge=enlargement(self.resolution)).save(file, "PNG")
+        count, columns = self.grid(SHOWN_IMAGES)
+        image_grid(self.sample(count), columns, enlargement(self.resolution)).save(file, "PNG")
         return file.getvalue()
 
 

@@ -91,14 +91,17 @@ class HubModel(ModelHubMixin):
         write_model(self.generator, save_directory, self.storage)
         if self.networks_of is not None:
             write_networks(self.networks_of, save_directory, self.storage)
-        stored = load(save_directory).sample(SAMPLES)  # what others will get, in the stored precision
-        save_image(image_grid(stored, enlarge=enlargement(self.generator.resolution)), save_directory / "samples.png")
+        stored = load(save_directory)  # what others will get, in the stored precision
+        count, columns = stored.grid(SAMPLES)
+        grid = image_grid(stored.sample(count), columns, enlargement(stored.resolution))
+        save_image(grid, save_directory / "samples.png")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card: what the model is, its metrics with their protocol, and how to use it."""
         spec, generator = self.generator.spec, self.generator.spec.generator
         size = f"{spec.resolution}×{spec.resolution}"
         name = self.name or "path/to/this/folder"
+        samples, _ = self.generator.grid(SAMPLES)
         return ModelCard.from_template(
             card_data=self._card_data(),
             template_path=str(TEMPLATE),
@@ -113,7 +116,8 @@ class HubModel(ModelHubMixin):
             trained=self.trained,
             name=json.dumps(name, ensure_ascii=False),
             shape=(SAMPLES, spec.channels, spec.resolution, spec.resolution),
-            command=command("sample", name, "--count", SAMPLES, "--grid", "grid.png"),
+            samples=samples,
+            command=command("sample", name, "--count", samples, "--grid", "grid.png"),
             sizes=", ".join(f"{key} {value}" for key, value in generator.model_dump().items() if key != "kind"),
         )
 

@@ -61,7 +61,7 @@ class TrainingConfig(Config):
     instruments: bool = True
     """Measure spectral norms and attention entropies of D with every log record."""
     sample_count: int = Field(default=64, ge=1, le=10_000)
-    """Images in a sample grid."""
+    """Images in a sample grid, at most: where there is a column for each class, rows are whole."""
     on_divergence: Literal["stop", "skip", "rollback"] = "stop"
     """After an update whose loss or gradient is not finite, or whose logits are past the bound (it is never applied):
     end the run, go on with the next batch, or go back to the last checkpoint with lower learning rates."""

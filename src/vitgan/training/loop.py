@@ -296,9 +296,10 @@ class Trainer:
 
     def _write_samples(self, hooks: Hooks) -> None:
         self._update_w_mean()
-        images = self.state.generator_ema.sample(self.config.sample_count, seed=self.config.seed)
+        count, columns = self.state.generator_ema.grid(self.config.sample_count)
+        images = self.state.generator_ema.sample(count, seed=self.config.seed)
         path = self.run / "samples" / f"{checkpoint_name(self.state.images_seen)}.png"
-        grid = image_grid(images, enlarge=enlargement(self.model.resolution))
+        grid = image_grid(images, columns, enlargement(self.model.resolution))
         save_image(grid, path)
         self._tell_trackers(lambda tracker: tell_images(tracker, grid, self.state.images_seen), hooks)
         if hooks.on_samples:
