@@ -26,7 +26,7 @@ VARIANTS = {
     "stylegan2": "StyleGAN2, G and D",
     "authors-schedule": "ViTGAN's G, StyleGAN2's D, the authors' schedule",
     "modern": "our transformer recipe after GAT and R3GAN",
-    "gat": "GAT's recipe on pixels, class-conditional: rotary positions, images of four levels",
+    "gat": "GAT on pixels: classes, rotary, four levels",
     "projected": "our modern G against Projected GAN's D",
 }
 """What can follow the name of one of the paper's sizes, e.g. cifar10-vanilla."""

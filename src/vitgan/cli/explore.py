@@ -213,7 +213,7 @@ def zoom(
 ) -> None:
     """The implicit decoder at denser coordinates, beside bicubic, or as a zoom.
 
-    example: vitgan explore zoom fashion-mnist --seeds 0 1 --factors 2 4 8
+    example: vitgan explore zoom emoji --seeds 0 1 --factors 2 4 8
 
     Args:
         seeds: Images, a row each.
