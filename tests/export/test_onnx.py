@@ -77,7 +77,9 @@ def test_trained_models_are_themselves_in_float16(tmp_path: Path, name: str) -> 
     if labels is not None:
         inputs["labels"] = labels.numpy()
     made = open_session(path).run(None, inputs)[0]
-    assert (torch.from_numpy(made) - generator(z, labels)).abs().max() < 0.03
+    difference = (torch.from_numpy(made) - generator(z, labels)).abs()
+    assert difference.max() < 0.1
+    assert difference.mean() < 0.002
 
 
 @needs_onnx
