@@ -42,8 +42,10 @@ def quickstart() -> RunConfig:
                     mapping_layers=2,
                     pixel_mapping="shuffle",
                     inr_dim=48,
+                    latent_tokens=True,
                 ),
                 discriminator=ViTDiscriminatorConfig(dim=96, depth=2, num_heads=3, fine_detail=2.0),
+                conditional=True,
             ),
         )
     )
@@ -52,9 +54,10 @@ def quickstart() -> RunConfig:
         total_kimg=45,
         max_minutes=5.5,
         learning_rate=0.002,
+        lr_decay=0.15,
         samples_every_kimg=5,
         checkpoint_every_kimg=15,
-        ema_half_life_images=2_000,
+        ema_half_life_images=3_000,
     )
     # Garments lie in the middle of a black frame: shifts and cut-out squares show up in what G learns.
     augmentation = replaced(base.augment, translation=0.0, cutout=0.0)

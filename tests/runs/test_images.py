@@ -141,7 +141,7 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("vitgan.runs.train._train", lambda run, config, *_: seen.append(config))
     vitgan.train("quickstart", tmp_path, data=pixels())
     (config,) = seen
-    expected = vitgan.preset("quickstart", **{"model.channels": 3})
+    expected = vitgan.preset("quickstart", **{"model.channels": 3, "model.conditional": False})  # they have no labels
     assert config == expected.model_copy(update={"data": config.data})
 
 
