@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.cli.train import recommended
 from vitgan.commands import command
+from vitgan.data.download import download
 from vitgan.data.overview import class_counts, store_grid, value_histogram
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
@@ -120,6 +122,15 @@ def folder(
     _prepare(ImageFolder(source, split, labels, follow_links, label_column), output)
 
 
+def source_or_download(command: Callable[..., None], source: Path | None, url: str, checksum: str) -> Path:
+    """What the user has, else what is fetched; refuses an address beside a source."""
+    if source is not None:
+        check_useless(command, "beside --source", url=url, checksum=checksum)
+        return source
+    with progress_bar("Downloading", unit="bytes") as on_progress:
+        return download(url, checksum, on_progress=on_progress)
+
+
 def cifar10(
     output: Flat,
     source: Path | None = None,
@@ -136,11 +147,7 @@ def cifar10(
         url: Where to download the Python version from.
         checksum: What the download must have, as md5:HEX or sha256:HEX.
     """
-    if source is not None:
-        check_useless(cifar10, "beside --source", url=url, checksum=checksum)
-    else:
-        with progress_bar("Downloading", unit="bytes") as on_progress:
-            source = cifar10_source.download_cifar10(url, checksum, on_progress)
+    source = source_or_download(cifar10, source, url, checksum)
     if holds_parquet(source):
         _prepare(ParquetImages(source, split, provenance=cifar10_source.PROVENANCE), output)
     else:
@@ -165,11 +172,7 @@ def cifar100(
         url: Where to download the Python version from.
         checksum: What the download must have, as md5:HEX or sha256:HEX.
     """
-    if source is not None:
-        check_useless(cifar100, "beside --source", url=url, checksum=checksum)
-    else:
-        with progress_bar("Downloading", unit="bytes") as on_progress:
-            source = cifar100_source.download_cifar100(url, checksum, on_progress)
+    source = source_or_download(cifar100, source, url, checksum)
     if holds_parquet(source):
         _prepare(ParquetImages(source, split, None, f"{labels}_label", cifar100_source.PROVENANCE), output)
     else:

@@ -166,6 +166,8 @@ def _pairs_of_json(content: Any, column: str | None) -> list[Pair] | None:
         raise ValueError('expected {"labels": [["a.png", 0], ["b.png", 1], ...]} or null in place of the list')
     if all(isinstance(entry, dict) for entry in entries):
         return _pairs_of_records(entries, column)
+    if column is not None:
+        raise ValueError(f"it has no columns, so none called {column}")
     return list(_pairs.validate_python(entries))
 
 

@@ -7,8 +7,10 @@ import tarfile
 import numpy as np
 import pytest
 
+from vitgan.cli.main import dispatch
 from vitgan.data.prepare import prepare
-from vitgan.data.sources.cifar10 import BATCHES, LABEL_NAMES, Cifar10, download_cifar10, load_pickle
+from vitgan.data.sources.cifar10 import BATCHES, LABEL_NAMES, Cifar10, load_pickle
+from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 
 ROWS = 7
@@ -129,11 +131,14 @@ def test_downloaded_once_and_checked(tmp_path, file_server):
     tarball = write_tarball(tmp_path / "cifar-10-python.tar.gz", python_batches())
     server = file_server({"/cifar-10-python.tar.gz": tarball.read_bytes()})
     checksum = "md5:" + hashlib.md5(tarball.read_bytes()).hexdigest()
-    for _ in range(2):
-        assert len(Cifar10(download_cifar10(f"{server.url}/cifar-10-python.tar.gz", checksum))) == 5 * ROWS
+    words = ["data", "cifar10", "--url", f"{server.url}/cifar-10-python.tar.gz", "--split", "test", "--out"]
+    for number in range(2):
+        dispatch([*words, str(tmp_path / f"store{number}"), "--checksum", checksum])
+        assert len(ImageStore.open(tmp_path / f"store{number}")) == ROWS
     assert len(server.requests) == 1
     with pytest.raises(UserError, match="not the expected file"):
-        download_cifar10(f"{server.url}/cifar-10-python.tar.gz")
+        dispatch([*words, str(tmp_path / "other")])  # the checksum of the data set itself
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("make", [python_batches, binary_batches])

@@ -1,5 +1,6 @@
 """CIFAR-100 in both formats of its home page, made here: the images, both kinds of labels, and damage."""
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -93,3 +94,13 @@ def test_the_command_and_the_guess_read_it(tmp_path: Path, capsys: pytest.Captur
     dispatch(["data", "cifar100", *words])
     assert ImageStore.open(tmp_path / "store").description.label_names == NAMES["coarse"]
     capsys.readouterr()
+
+
+def test_it_is_downloaded_and_checked(tmp_path: Path, file_server) -> None:
+    tarball = write_tarball(tmp_path / "cifar-100-python.tar.gz", python_files())
+    server = file_server({"/cifar-100-python.tar.gz": tarball.read_bytes()})
+    words = ["data", "cifar100", "--url", f"{server.url}/cifar-100-python.tar.gz", "--out", str(tmp_path / "store")]
+    with pytest.raises(UserError, match="not the expected file"):
+        dispatch(words)  # the checksum of the data set itself
+    dispatch([*words, "--checksum", "md5:" + hashlib.md5(tarball.read_bytes()).hexdigest()])
+    assert len(ImageStore.open(tmp_path / "store")) == ROWS

@@ -341,3 +341,15 @@ def test_a_tables_column_of_labels_is_chosen_by_name(tmp_path, file):
         with pytest.raises(UserError) as error:
             ImageFolder(tmp_path, labels=kind, label_column=column)
         assert error.value.parameter in ("labels", "label_column")
+
+
+@pytest.mark.parametrize("table", [{"0.png": 0, "1.png": 1}, {"labels": [["0.png", 0], ["1.png", 1]]}])
+def test_a_column_of_a_table_without_columns_is_refused(tmp_path, table):
+    for number in range(2):
+        write_image(tmp_path / f"{number}.png", number)
+    (tmp_path / "labels.json").write_text(json.dumps(table))
+    file = str(tmp_path / "labels.json")
+    assert ImageFolder(tmp_path, labels=file).labels is not None
+    with pytest.raises(UserError) as error:
+        ImageFolder(tmp_path, labels=file, label_column="breed")
+    assert error.value.parameter in ("labels", "label_column")

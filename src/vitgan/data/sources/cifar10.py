@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from vitgan.data.download import download
 from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.objects import PythonImages
 from vitgan.data.sources.source import Provenance
@@ -77,13 +76,6 @@ class Cifar10(PythonImages):
 
 def _parse(data: bytes, binary: bool) -> Batch:
     return parse_batch(data, binary, b"labels", 0, 1, len(LABEL_NAMES))
-
-
-def download_cifar10(
-    url: str = URL, checksum: str = CHECKSUM, on_progress: Callable[[int, int], None] | None = None
-) -> Path:
-    """Fetches the Python version (163 MiB) into the cache, once; see `download`."""
-    return download(url, checksum, on_progress=on_progress)
 
 
 def load_pickle(data: bytes) -> Any:

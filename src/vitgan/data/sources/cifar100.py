@@ -1,12 +1,10 @@
 """CIFAR-100: 60,000 colour pictures of 32×32 in 100 classes, or 20 coarser ones, in the formats of its home page."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from vitgan.data.download import download
 from vitgan.data.sources.cifar10 import Batch, load_pickle, parse_batch, read_part, stem_of
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.objects import PythonImages
@@ -65,10 +63,3 @@ class Cifar100(PythonImages):
         super().__init__((images, np.concatenate([part for _, part in batches])), container.files())
         self.origin, self.split = str(path), split
         self.refused = container.refused
-
-
-def download_cifar100(
-    url: str = URL, checksum: str = CHECKSUM, on_progress: Callable[[int, int], None] | None = None
-) -> Path:
-    """Fetches the Python version (161 MiB) into the cache, once; see `download`."""
-    return download(url, checksum, on_progress=on_progress)
