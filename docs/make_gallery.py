@@ -44,7 +44,7 @@ class Picture(NamedTuple):
 
 
 OF_EACH_MODEL = (
-    Picture("Samples", "samples.png", "sample {model} --count 36 --grid {out}", "36 images of seed 0."),
+    Picture("Samples", "samples.png", "sample {model} --count 30 --grid {out}", "30 images of seed 0."),
     Picture(
         "Interpolate",
         "interpolate.webp",

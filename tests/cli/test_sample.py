@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generators import KINDS
+from generators import KINDS, make
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
@@ -140,3 +140,11 @@ def test_a_picture_that_nobody_named_replaces_none(model: str, tmp_path: Path, m
     assert Path("samples.png").read_bytes() == first
     main([model, "--count", "4", "--grid", "samples.png"])
     assert Path("samples.png").read_bytes() != first
+
+
+@pytest.mark.parametrize(("num_classes", "words", "expected"), [(10, [], 60), (10, ["--count", "64"], 64), (0, [], 64)])
+def test_how_many_images_there_are_unless_somebody_says(tmp_path: Path, num_classes: int, words, expected: int) -> None:
+    model = save(make("vit", num_classes=num_classes), tmp_path / "model")
+    main([str(model), *words, "--npz", str(tmp_path / "images.npz")])
+    with np.load(tmp_path / "images.npz") as arrays:
+        assert len(arrays["images"]) == expected

@@ -39,7 +39,7 @@ ABOUT = f"""Train, study and use GANs made of Vision Transformers.
 examples:
   vitgan train quickstart
   vitgan train {RECOMMENDED} --data my_photos
-  vitgan sample runs/00000-quickstart --count 64 --grid grid.png"""
+  vitgan sample runs/00000-quickstart --grid grid.png"""
 
 
 RUNS = ("train", "ablate")

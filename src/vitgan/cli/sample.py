@@ -30,6 +30,7 @@ from vitgan.files.pictures import check_picture_size, enlargement, grid_shape, i
 
 IMAGE_SET = "set of images"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
+USUAL_COUNT = 64
 
 
 def sample(
@@ -55,7 +56,7 @@ def sample(
       vitgan sample runs/00000-quickstart --count 64 --seed 0 --truncation 0.7
 
     Args:
-        count: How many images; by default 64.
+        count: How many images; by default 64, or whole rows of a grid with a column for each class (60 of ten classes).
         seed: Of all of them, by default 0: same seed, same images.
         seeds: One image for each seed, whatever the others are, in place of --count and --seed.
         label: Class of all images, by name or index, for a conditional model; by default every class in turn, as often
@@ -77,9 +78,15 @@ def sample(
     if grid is None:
         check_useless(sample, "without a grid", enlarge=enlarge)
     check_outputs(grid, folder, npz)
-    count = len(seeds) if seeds is not None else count or 64
     generator = open_model(model, device)
-    columns = generator.grid(count)[1] if seeds is None and label is None else None
+    columns = None
+    if seeds is not None:
+        count = len(seeds)
+    elif label is None:
+        whole, columns = generator.grid(count or USUAL_COUNT)
+        count = count or whole
+    else:
+        count = count or USUAL_COUNT
     import torch
 
     labels = None if label is None else torch.full((count,), generator.class_of(label))

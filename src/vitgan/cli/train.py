@@ -178,7 +178,7 @@ def carry_out(config: "RunConfig", dry_run: bool, profile_steps: int, **places: 
         print(f"trained: {run}")
         if grids := sorted((run / "samples").glob("*.png")):
             print(f"images:  {grids[-1]}")
-        print(f"more:    {command('sample', run, '--count', 64, '--grid', 'grid.png')}")
+        print(f"more:    {command('sample', run, '--grid', 'grid.png')}")
 
 
 def _asked(received: list[int]) -> Callable[[], bool]:
