@@ -172,7 +172,7 @@ def test_images_as_people_use_them(channels: int) -> None:
     assert [image.mode for image in images] == [{1: "L", 3: "RGB"}[channels]] * 2
     assert all(image.tobytes() == array.tobytes() for image, array in zip(images, arrays, strict=True))
     shown = Image.open(io.BytesIO(generator._repr_png_()))
-    assert shown.size == (4 * 64, 4 * 64)
+    assert shown.size == (5 * 64, 4 * 64)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

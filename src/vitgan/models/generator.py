@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # not imported to train
 W_MEAN_SAMPLES = 10_000
 SHOWN_NAMES = 20
 """Names of classes in a message."""
-SHOWN_IMAGES = 16
+SHOWN_IMAGES = 20
 """Images that a notebook shows of a generator."""
 
 LARGEST_BATCH = 256
