@@ -231,16 +231,16 @@ class Trainer:
 
     def _log(self, metrics: MetricsFile | None, clock: Clock, real: Tensor, hooks: Hooks) -> None:
         state = self.state
-        figures = state.statistics.collect()
+        values = state.statistics.collect()
         if metrics is None:
             return
-        record = {"images": state.images_seen, "step": state.step, **figures}
+        record = {"images": state.images_seen, "step": state.step, **values}
         if self.config.instruments:
             record |= measure_discriminator(state.discriminator, real)
         record |= clock.lap(state.images_seen)
         metrics.append(record)
-        figures = {k: v for k, v in record.items() if k not in ("images", "step")}
-        self._tell_trackers(lambda tracker: tracker.log(figures, step=state.images_seen), hooks)
+        shown = {k: v for k, v in record.items() if k not in ("images", "step")}
+        self._tell_trackers(lambda tracker: tracker.log(shown, step=state.images_seen), hooks)
         if hooks.on_log:
             hooks.on_log(record)
 
@@ -284,7 +284,7 @@ class Trainer:
         self._tell_trackers(lambda tracker: tracker.log(scores, step=state.images_seen), hooks)
 
     def _tell_trackers(self, tell: Callable[[GeneralTracker], None], hooks: Hooks) -> None:
-        """One that fails is told nothing more: no service ends a run, and metrics.jsonl has all figures."""
+        """One that fails is told nothing more: no service ends a run, and metrics.jsonl has all of it."""
         trackers = self.accelerator.trackers
         for tracker in [*trackers]:
             try:
