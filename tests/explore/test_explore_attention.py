@@ -4,7 +4,7 @@ import torch
 from generators import make
 from tiny import TINY_DISCRIMINATOR
 from vitgan.errors import UserError
-from vitgan.explore.attention import discriminator_attention, generator_attention, heat
+from vitgan.explore.attention import generator_attention, heat
 from vitgan.explore.latents import styles_of_seeds
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator
@@ -46,7 +46,7 @@ def test_the_class_makes_no_difference_to_a_discriminators_attention() -> None:
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     logits, maps = discriminator(images, torch.tensor([1, 2]), return_attention=True)
     assert not torch.allclose(logits, discriminator(images, torch.tensor([0, 0])))
-    for found, expected in zip(discriminator_attention(discriminator, images), maps, strict=True):
+    for found, expected in zip(discriminator.attention_maps(images), maps, strict=True):
         torch.testing.assert_close(found, expected)
 
 

@@ -11,7 +11,7 @@ from tiny import newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.explore.attention import discriminator_attention, load_discriminator
+from vitgan.explore.attention import load_discriminator
 from vitgan.explore.grow import grow
 from vitgan.training.checkpoint import checkpoints
 
@@ -46,7 +46,7 @@ def test_no_checkpoints(tmp_path: Path) -> None:
 def test_the_discriminators_attention(run: Path, tmp_path: Path) -> None:
     images = vitgan.load(run).sample(2)
     for path in (run, newest(run)):
-        maps = discriminator_attention(load_discriminator(path), images)
+        maps = load_discriminator(path).attention_maps(images)
         assert [m.shape for m in maps] == [(2, 2, 5, 5)]  # 2×2 patches and the class token
         torch.testing.assert_close(maps[0].sum(-1), torch.ones(2, 2, 5))
     model = vitgan.save(vitgan.load(run), tmp_path / "model")

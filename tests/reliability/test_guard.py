@@ -11,25 +11,16 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import vitgan
-from tiny import newest, tiny_run, write_images
+from tiny import newest, tiny_run
 from vitgan.config import RunConfig
-from vitgan.data.prepare import prepare
-from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.training.checkpoint import CheckpointManifest, verify_checkpoint
-from vitgan.training.guard import MOST_ROLLBACKS, MOST_SKIPPED_IN_A_ROW, Guard
+from vitgan.training.guard import MOST_ROLLBACKS, POLICY, Guard
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import Objective
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.statistics import Statistics
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
-    return str(folder / "store")
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, player: str, when: Callable[[int], bool], value: float = torch.nan) -> None:
@@ -99,16 +90,18 @@ def events(run: Path) -> list[dict]:
 
 def test_stop_tells_the_batch_and_the_instruments(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "discriminator", lambda step: step == 3)
-    with pytest.raises(UserError, match=r"step 3 diverged \(.*loss/discriminator nan.*seed 0\).*--training") as caught:
+    with pytest.raises(UserError) as caught:
         vitgan.train(tiny_run(store), tmp_path)
+    assert caught.value.parameter == POLICY
     assert "\n" not in str(caught.value)
+    assert "loss/discriminator nan" in str(caught.value)
     run = tmp_path / "00000-store"
     (event,) = events(run)
     assert event["batch_seed"] == [0, 3]
     assert any(name.startswith("spectral_norm/") for name in event["instruments"])
     assert any(name.startswith("attention_entropy/") for name in event["instruments"])
     assert newest(run).name == "000000k008"
-    with pytest.raises(UserError, match="step 3 diverged"):  # the same again: and told once
+    with pytest.raises(UserError):  # the same again: and told once
         vitgan.train(tiny_run(store), resume=run)
     assert len(events(run)) == 1
     vitgan.train(tiny_run(store, on_divergence="skip"), resume=run)  # the way out that the message names
@@ -131,9 +124,11 @@ def test_skip_goes_on_and_the_log_holds_no_nan(store: str, tmp_path: Path, monke
 
 def test_skipping_without_end_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "discriminator", lambda step: step >= 1)
-    config = tiny_run(store, on_divergence="skip", total_kimg=10, checkpoint_every_kimg=10)
-    with pytest.raises(UserError, match=f"so did the {MOST_SKIPPED_IN_A_ROW} last ones"):
-        vitgan.train(config, tmp_path)
+    monkeypatch.setattr("vitgan.training.guard.MOST_SKIPPED_IN_A_ROW", 5)
+    with pytest.raises(UserError) as caught:
+        vitgan.train(tiny_run(store, on_divergence="skip", total_kimg=10, checkpoint_every_kimg=10), tmp_path)
+    assert caught.value.parameter == POLICY
+    assert len(events(tmp_path / "00000-store")) == 5
 
 
 def manifest(run: Path) -> CheckpointManifest:
@@ -160,16 +155,18 @@ def test_rollback_lowers_the_rate_and_a_resume_keeps_it(
 
 def test_rollback_that_does_not_help_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "discriminator", lambda step: step == 3)
-    with pytest.raises(UserError, match=f"going back {MOST_ROLLBACKS} times"):
+    with pytest.raises(UserError) as caught:
         vitgan.train(tiny_run(store, on_divergence="rollback"), tmp_path)
+    assert caught.value.parameter == "training.learning_rate"
     run = tmp_path / "00000-store"
     assert [event["rollbacks"] for event in events(run)] == list(range(MOST_ROLLBACKS + 1))
 
 
 def test_a_learning_rate_beyond_all_bounds_is_noticed(store: str, tmp_path: Path) -> None:
     """Nothing is injected here: the weights of a run at this rate overflow by themselves."""
-    with pytest.raises(UserError, match="diverged"):
+    with pytest.raises(UserError) as caught:
         vitgan.train(tiny_run(store, learning_rate=1e18), tmp_path)
+    assert caught.value.parameter == POLICY
 
 
 def test_statistics_leave_out_what_is_not_finite_and_survive_a_checkpoint() -> None:

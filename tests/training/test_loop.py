@@ -34,6 +34,9 @@ def images(count: int = 4) -> torch.Tensor:
 
 def test_step_moves_both_players_and_reports_finite_figures(tmp_path: Path) -> None:
     one = trainer(tiny_run("unused"), tmp_path)
+    average = one.state.generator_ema
+    assert not average.training
+    assert not any(p.requires_grad for p in average.parameters())
     before = {n: p.clone() for m in (one.state.generator, one.state.discriminator) for n, p in m.named_parameters()}
     parts = one.step(images(), None, StepRandomness(0, 0))
     after = {n: p for m in (one.state.generator, one.state.discriminator) for n, p in m.named_parameters()}

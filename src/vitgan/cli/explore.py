@@ -223,6 +223,8 @@ def zoom(
         frames: Of the video.
         out: A .png of stills beside bicubic, or a .gif, .webp or .mp4 of a smooth zoom into the first seed.
     """
+    from torch.nn.functional import avg_pool2d
+
     from vitgan.explore import zoom as zooming
     from vitgan.explore.invert import psnr
     from vitgan.explore.latents import styles_of_seeds
@@ -249,7 +251,7 @@ def zoom(
         dense = zooming.zoom(generator, styles, factor)
         columns += [dense, zooming.bicubic(plain, factor)]
         titles += [f"{factor}x rendered", f"{factor}x bicubic"]
-        similarity = psnr(zooming.average(dense, factor), plain)
+        similarity = psnr(avg_pool2d(dense, factor), plain)
         print(
             f"factor {factor}: its mean over {factor}×{factor} pixels has PSNR {similarity:.1f} dB to the plain image"
         )
@@ -279,7 +281,6 @@ def attention(
     """
     from vitgan.explore.attention import (
         attention_rows,
-        discriminator_attention,
         generator_attention,
         load_discriminator,
         spread_queries,
@@ -304,7 +305,7 @@ def attention(
     save(out, maps, queries or spread_queries(patches))
     print(f"the generator's attention, a column per block: {out}")
     if discriminator is not None and discriminator_out is not None:
-        judged = discriminator_attention(discriminator.to(image.device), image)
+        judged = discriminator.to(image.device).attention_maps(image)
         save(discriminator_out, judged, (None, *spread_queries(judged[0].shape[-1] - 1)))
         print(f"the discriminator's, the class token first: {discriminator_out}")
 

@@ -119,7 +119,7 @@ def command_tree(words: list[str]) -> "Group":
     Raises:
         UserError: If it cannot be done here.
     """
-    from vitgan.cli.parsing import Group, restore_docstrings
+    from vitgan.cli.parsing import Group
 
     name = words[0]
     if name not in COMMANDS:
@@ -131,8 +131,6 @@ def command_tree(words: list[str]) -> "Group":
     except OSError as error:
         raise UserError(f"the working directory is gone ({error.strerror}): change to another") from error
     module = import_module(f"vitgan.cli.{name}")
-    if sys.flags.optimize > 1:
-        restore_docstrings()
     return Group(ABOUT, {name: module.starts(words[1:]) if name == "train" else module.COMMAND})
 
 

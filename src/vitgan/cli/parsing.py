@@ -1,11 +1,9 @@
 """The tree of commands: annotated functions, read by tyro, checked by pydantic, and each complaint in one line."""
 
-import ast
 import difflib
 import functools
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
 
@@ -202,13 +200,3 @@ def _unknown_option(word: str, node: Node) -> tuple[str, str | None]:
     hint = f": perhaps you meant {' or '.join(map(flag, near[:2]))}" if near else ""
     kind = "option" if word.startswith("-") else "argument"
     return f"unknown {kind} {word!r}{hint}", near[0] if near else None
-
-
-def restore_docstrings() -> None:
-    """Reads docstrings from the sources of what is imported of the package: they are the help, and `python -OO` has none."""
-    for name, module in [*sys.modules.items()]:
-        if name.startswith("vitgan."):
-            tree = ast.parse(inspect.getsource(module))
-            for node in tree.body:
-                if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    vars(module)[node.name].__doc__ = ast.get_docstring(node)

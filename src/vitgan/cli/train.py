@@ -57,9 +57,13 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     if (folder := value_of("--resume", words)) is not None:
         return resumed(folder)
     if words and not words[0].startswith("-"):
-        return Group(ABOUT, {words[0]: from_preset(words)})
+        from vitgan.presets import preset, summary
+
+        base = preset(words[0])
+        about = textwrap.fill(summary(words[0]), 78, subsequent_indent="  ")
+        return Group(ABOUT, {words[0]: started(words, base, about)})
     if value_of("--config", words) is not None:
-        return from_file(words)
+        return started(words, None, "Trains from a configuration file.")
     return Group(ABOUT, PRESETS | SIZES)
 
 
@@ -71,23 +75,7 @@ def value_of(option: str, words: list[str]) -> str | None:
     return None
 
 
-def from_preset(words: list[str]) -> Callable[..., None]:
-    """The command that trains from a preset, with the kinds of networks that the words ask for."""
-    from vitgan.presets import preset, summary
-
-    new = started(words, preset(words[0]))
-    new.__doc__ = f"{textwrap.fill(summary(words[0]), 78, subsequent_indent='  ')}\n\n{OPTIONS}"
-    return new
-
-
-def from_file(words: list[str]) -> Callable[..., None]:
-    """The command that trains from a configuration file alone."""
-    new = started(words, None)
-    new.__doc__ = f"Trains from a configuration file.\n\n{OPTIONS}"
-    return new
-
-
-def started(words: list[str], base: "RunConfig | None") -> Callable[..., None]:
+def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[..., None]:
     """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
     from vitgan import presets
     from vitgan.config import RunConfig
@@ -107,6 +95,7 @@ def started(words: list[str], base: "RunConfig | None") -> Callable[..., None]:
     ) -> None:
         carry_out(settings, dry_run, profile_steps, out=out, folder=folder)
 
+    new.__doc__ = f"{about}\n\n{OPTIONS}"
     return new
 
 

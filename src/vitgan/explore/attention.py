@@ -36,12 +36,6 @@ def generator_attention(generator: Generator, styles: Tensor) -> list[Tensor]:
     return [weights[..., -length:, -length:] for weights in maps]
 
 
-@torch.inference_mode()
-def discriminator_attention(discriminator: ViTDiscriminator, images: Tensor) -> list[Tensor]:
-    """Attention of each block while images (B, C, H, W) are judged: (B, heads, 1 + L, 1 + L), the class token first."""
-    return discriminator.attention_maps(images)
-
-
 def load_discriminator(name: str | Path) -> ViTDiscriminator:
     """The discriminator of a run (its newest whole checkpoint), a checkpoint, or a model that carries its networks.
 

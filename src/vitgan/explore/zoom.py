@@ -52,11 +52,6 @@ def bicubic(images: Tensor, factor: int) -> Tensor:
     return F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
-def average(images: Tensor, factor: int) -> Tensor:
-    """Mean of factor×factor pixels: (B, C, factor · H, factor · W) -> (B, C, H, W)."""
-    return F.avg_pool2d(images, factor)
-
-
 @torch.inference_mode()
 def render_window(generator: Generator, styles: Tensor, centre: tuple[float, float], width: float, size: int) -> Tensor:
     """Renders a square window of one image at any scale.

@@ -1,17 +1,7 @@
 """Exponential moving average of the generator's weights, with a half-life counted in images."""
 
-import copy
-from typing import TypeVar
-
 import torch
 from torch import Tensor, nn
-
-Module = TypeVar("Module", bound=nn.Module)
-
-
-def averaged_copy(module: Module) -> Module:
-    """A frozen copy in evaluation mode, to be moved by `update_average`."""
-    return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 def average_decay(batch_size: int, images_seen: int, half_life_images: float, warmup: float) -> float:

@@ -25,6 +25,7 @@ STEPS_BETWEEN_LOOKS = 16
 
 MOST_SKIPPED_IN_A_ROW = 100
 MOST_ROLLBACKS = 6
+POLICY = "training.on_divergence"
 
 METRICS: tuple[str, ...] = (
     "loss/discriminator",
@@ -145,13 +146,15 @@ def goes_back(divergence: Divergence, state: TrainingState, config: TrainingConf
     where = divergence.describe(config.seed)
     resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
     if config.on_divergence == "stop":
-        raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip")
+        raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip", POLICY)
     if config.on_divergence == "skip":
         if divergence.in_a_row >= MOST_SKIPPED_IN_A_ROW:
-            raise UserError(f"{where}, and so did the {divergence.in_a_row} last ones: go back with {resume} rollback`")
+            reason = f"{where}, and so did the {divergence.in_a_row} last ones"
+            raise UserError(f"{reason}: go back with {resume} rollback`", POLICY)
         return False
     if state.rollbacks >= MOST_ROLLBACKS:
-        raise UserError(f"{where}, and going back {MOST_ROLLBACKS} times to lower learning rates did not help")
+        reason = f"{where}, and going back {MOST_ROLLBACKS} times to lower learning rates did not help"
+        raise UserError(f"{reason}: begin with a lower rate", "training.learning_rate")
     return True
 
 

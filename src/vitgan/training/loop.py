@@ -1,5 +1,6 @@
 """The training loop: runs the two phases of each step, counts images, and writes what the run leaves behind."""
 
+import copy
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +23,6 @@ from vitgan.training.blocks import checkpoint_activations, compile_blocks, repea
 from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
 from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
-from vitgan.training.ema import averaged_copy
 from vitgan.training.guard import Divergence, Guard, goes_back, record_divergence
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure_discriminator
@@ -67,7 +67,7 @@ class Trainer:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
                     module.kernel = "explicit"  # the fused kernel has no second derivative
-        generator_ema = averaged_copy(generator)
+        generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
         blocks = repeated_blocks(generator, discriminator)
         if self.config.checkpoint_activations:
             checkpoint_activations(blocks)

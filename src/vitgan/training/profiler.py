@@ -1,4 +1,4 @@
-"""What the time of some steps goes to: a trace for the browser, and a short table.
+"""What the time of some steps goes to: a trace for the browser, and torch's table of what took the most.
 
 The profiler is driven by the hook `on_step`, so that a run without it has nothing of it.
 """
@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from vitgan.errors import UserError
@@ -43,7 +42,8 @@ def profiled(hooks: Hooks, run: Path, device: torch.device) -> Iterator[Hooks]:
         except OSError as error:
             raise UserError(f"cannot write the profile {path}: {error.strerror or error}") from error
         if hooks.on_profile:
-            hooks.on_profile(path, summary(done, device.type, steps))
+            order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+            hooks.on_profile(path, done.key_averages().table(order, row_limit=ROWS, max_name_column_width=40))
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # it would tell the terminal when it begins
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
@@ -68,31 +68,3 @@ def profiled(hooks: Hooks, run: Path, device: torch.device) -> Iterator[Hooks]:
         profiler.stop()
     if left:
         hooks.notify(f"the run ended before its profile: that needs {WAIT + WARMUP + steps} steps")
-
-
-def summary(done: profile, device: str, steps: int) -> str:
-    """What took the most time: on a CPU by operator, on a GPU by kernel. The shares of all rows make 100%."""
-    events = done.key_averages()
-    wall = sum(event.cpu_time_total for event in events if event.key.startswith("ProfilerStep")) / steps
-    if device == "cuda":
-        found = [
-            (event.key, event.self_device_time_total / steps, event.count / steps)
-            for event in events
-            if event.device_type == DeviceType.CUDA and not event.is_user_annotation
-        ]
-    else:
-        found = [
-            (event.key, event.self_cpu_time_total / steps, event.count / steps)
-            for event in events
-            if not event.is_user_annotation
-        ]
-    found.sort(key=lambda row: -row[1])
-    total = sum(time for _, time, _ in found)
-    others = found[ROWS:]
-    rows = [*found[:ROWS], (f"{len(others)} others", sum(row[1] for row in others), sum(row[2] for row in others))]
-    lines = [f"{'share':>6} {'ms a step':>10} {'calls':>7}  {'kernel' if device == 'cuda' else 'operator'}"]
-    lines += [
-        f"{time / max(total, 1e-9):>6.1%} {time / 1000:>10.3f} {calls:>7.0f}  {name[:60]}" for name, time, calls in rows
-    ]
-    busy = f", {total / max(wall, 1e-9):.0%} of it" if device == "cuda" else ""
-    return "\n".join([f"{steps} steps of {wall / 1000:.1f} ms; the rows add up to {total / 1000:.1f} ms{busy}", *lines])
