@@ -35,6 +35,7 @@ bench: $(INSTALLED)
 
 torture: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
+	VITGAN_FUZZ_ROUNDS=20 $(BIN)/python -m pytest tests/reliability/test_strangers.py --timeout 2400
 	PYTHONPATH=tests $(BIN)/python -m reliability.torture --kills 200 --kills-of-two 12 --kills-of-preparation 40 \
 		--stops 60 --starts 20 --terminals 3000 --damages 5000
 

@@ -7,6 +7,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tiny import write_images
+from vitgan.data.prepare import prepare
+from vitgan.data.sources.folder import ImageFolder
 from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
@@ -23,3 +26,11 @@ def tiny_model() -> ModelConfig:
         ),
         discriminator=ViTDiscriminatorConfig(dim=8, depth=2, num_heads=2, mlp_ratio=2, patch_size=4),
     )
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The store of twelve colour images of 8×8 that many train on; nobody changes it."""
+    folder = tmp_path_factory.mktemp("data")
+    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")

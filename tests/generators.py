@@ -32,8 +32,15 @@ KINDS = {
 }
 
 
-def make(kind: str, num_classes: int = 0) -> Generator:
-    generator = build_generator(GeneratorSpec(resolution=16, num_classes=num_classes, generator=KINDS[kind]), seed=1)
+def make(kind: str, num_classes: int = 0, **changes: Any) -> Generator:
+    config = KINDS[kind].model_copy(update=changes)
+    generator = build_generator(GeneratorSpec(resolution=16, num_classes=num_classes, generator=config), seed=1)
     generator.requires_grad_(False).eval()
     generator.update_w_mean()
     return generator
+
+
+def make_shallow(kind: str, num_classes: int = 0) -> Generator:
+    """With as few layers as can be: graphs are traced in seconds for each."""
+    depth = {"depth": getattr(KINDS[kind], "num_levels", 1)} if kind != "stylegan2" else {}
+    return make(kind, num_classes, mapping_layers=1, **depth)

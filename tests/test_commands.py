@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import json
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +13,9 @@ from vitgan import presets
 from vitgan.cli.main import dispatch
 from vitgan.cli.train import recommended
 from vitgan.commands import PRESET_NAMES, PRESETS, SIZES, VARIANTS, command
+from vitgan.config import RunConfig
 from vitgan.presets import cifar10_tiny_projected, preset, summary
+from vitgan.runs.train import check_networks
 
 AWKWARD = ["my store", "it's", "$HOME", "a;b", "*", "", "-x", "ü"]
 
@@ -45,12 +46,15 @@ def test_no_command_is_printed_without_quoting() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_recommended_command_is_a_run_that_can_be_made(
-    resolution: int, channels: int, labelled: bool, capsys: pytest.CaptureFixture[str]
+    resolution: int, channels: int, labelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    described: list[RunConfig] = []
+    monkeypatch.setattr("vitgan.cli.train.describe", described.append)  # which counts FLOPs
     dispatch(["train", *recommended(resolution, channels, labelled), "--dry-run"])
-    model = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]["model"]
-    assert model["resolution"] == resolution
-    assert labelled or not model["conditional"]
+    (config,) = described
+    assert config.model.resolution == resolution
+    assert labelled or not config.model.conditional
+    check_networks(config, starts=True)
 
 
 def test_the_best_measured_preset_is_recommended_for_small_images() -> None:

@@ -10,6 +10,7 @@ from vitgan.config import RunConfig
 from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
+from vitgan.presets import replaced
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.config import TrainingConfig
 
@@ -24,6 +25,17 @@ def tiny_model(channels: Literal[1, 3] = 3, resolution: int = 8) -> ModelConfig:
     return ModelConfig(
         resolution=resolution, channels=channels, generator=TINY_GENERATOR, discriminator=TINY_DISCRIMINATOR
     )
+
+
+def few_blocks(model: ModelConfig) -> ModelConfig:
+    """The model with two blocks in each ViT, or one for each level: more are the same again."""
+    networks = {"generator": model.generator, "discriminator": model.discriminator}
+    shorter = {
+        name: replaced(network, depth=max(2, getattr(network, "num_levels", 1)))
+        for name, network in networks.items()
+        if network.kind == "vit"
+    }
+    return replaced(model, **shorter)
 
 
 def tiny_run(data: str, **training: object) -> RunConfig:

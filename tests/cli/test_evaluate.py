@@ -12,6 +12,7 @@ from PIL import Image
 
 import vitgan
 from tiny import TINY_GENERATOR, newest, tiny_run
+from toy_features import toy_extractor
 from vitgan.cli.main import dispatch
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
@@ -70,6 +71,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture
+def toy_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that cost nothing, for what does not depend on them."""
+    monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda name, *_, **__: toy_extractor(name))
+
+
 def measured(place: Path, source: str, *options: str) -> dict[str, Any]:
     file = place / f"{source}.result.json"
     common = ["--data", str(place / "real"), "--protocol", str(place / "small.json"), "--json", str(file)]
@@ -109,6 +116,7 @@ def test_files_are_decoded_as_the_store_of_them_was(tmp_path: Path, channels: in
     assert np.array_equal(torch.cat(list(images.batches(np.arange(len(images))))).numpy(), store.images)
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path: Path) -> None:
     awkward_files(tmp_path / "in")
     prepare(
@@ -145,6 +153,7 @@ def test_a_folder_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(list((place / "real" / "evaluation").iterdir())) == 1
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
     state = torch.get_rng_state()
     picture = place / "neighbours.png"
@@ -156,6 +165,7 @@ def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_a_store_against_itself_is_at_no_distance(place: Path) -> None:
     protocol = json.loads((place / "small.json").read_text()) | {"name": "itself", "reference_images": COUNT}
     (place / "itself.json").write_text(json.dumps(protocol))
@@ -216,6 +226,7 @@ def test_a_run_is_measured_against_its_own_images_from_any_folder(
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_how_classes_were_drawn_is_said(place: Path) -> None:
     spec = GeneratorSpec(resolution=8, num_classes=3, class_counts=(30, 9, 1), generator=TINY_GENERATOR)
     save(build_generator(spec, seed=0), place / "uneven")

@@ -3,11 +3,8 @@
 import contextlib
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -17,21 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tiny import TINY_OVERRIDES, write_images
+from tiny import TINY_OVERRIDES
 from vitgan.cli.main import COMMANDS, dispatch, main
 from vitgan.errors import UserError
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 
 TRAIN = ["train", "cifar10-tiny", *TINY_OVERRIDES]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    images = write_images(folder / "images")
-    dispatch(["data", "folder", "--source", str(images), "--resolution", "8", "--out", str(folder / "store")])
-    return str(folder / "store")
 
 
 @pytest.fixture(scope="module")
@@ -140,25 +129,6 @@ def test_dry_run_prints_and_makes_nothing(store: str, tmp_path: Path, capsys: py
     assert not (tmp_path / "runs").exists()
 
 
-def test_interrupt_saves_and_says_how_to_go_on(store: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vitgan", *TRAIN, "--training.total-kimg", "1000", "--data", store]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*command, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        run = tmp_path / "00000-cifar10-tiny"
-        while not (run / "metrics.jsonl").exists():
-            assert process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"vitgan train --resume {run}" in output
-    images = max(int(p.name.replace("k", "")) for p in (run / "checkpoints").iterdir())
-    dispatch(["train", "--resume", str(run), "--training.total-kimg", str((images + 4) / 1000)])
-    assert max(int(p.name.replace("k", "")) for p in (run / "checkpoints").iterdir()) == images + 4
-
-
 def refused(*arguments: object) -> UserError:
     with pytest.raises(UserError) as caught:
         dispatch([str(argument) for argument in arguments])
@@ -182,8 +152,8 @@ def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> No
         refused(*TRAIN, "--data", store, "--out", tmp_path, "--model.generator.patch-size", 3)
     )
     assert "no image store at" in str(refused("train", "cifar10", "--data", tmp_path / "none"))
-    assert "the model expects 3 of 32×32" in str(refused("train", "cifar10", "--data", store))
-    assert "the model expects 1 of 8×8" in str(refused(*TRAIN, "--data", store, "--model.channels", 1))
+    assert refused("train", "cifar10", "--data", store).parameter == "model.resolution"
+    assert refused(*TRAIN, "--data", store, "--model.channels", 1).parameter == "model.channels"
     assert "there is no run at" in str(refused("train", "--resume", tmp_path / "none"))
     assert refused("train", "--resume", run, "--model.generator.dim", 32).parameter == "model.generator.dim"
     assert "there is no model or run" in str(refused("sample", tmp_path / "none"))
@@ -199,7 +169,7 @@ def test_run_without_a_checkpoint_cannot_resume(store: str, run: Path, tmp_path:
 def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert "cannot make a run folder" in str(refused(*TRAIN, "--data", store, "--out", file / "runs"))
+    assert refused(*TRAIN, "--data", store, "--out", file / "runs").parameter == "out"
     assert "cannot write the image" in str(refused("sample", run, "--count", 1, "--grid", file / "grid.png"))
     assert "cannot write the image" in str(refused("sample", run, "--count", 1, "--grid", tmp_path / "g.xyz"))
 
@@ -271,18 +241,22 @@ def test_help_is_readable_in_80_columns(
         assert any(f"vitgan {' '.join(words)} " in line for line in lines)  # an example
 
 
-@pytest.mark.parametrize(
-    "words",
-    [*((name, "--help") for name in COMMANDS), ("--help",), ("explore", "zoom", "--help"), ("info",), ("info", "RUN")],
-)
-def test_what_only_tells_does_not_import_torch(words: tuple[str, ...], run: Path) -> None:
-    words = tuple(str(run) if word == "RUN" else word for word in words)
-    code = (
-        f"import sys, contextlib; from vitgan.cli.main import dispatch\n"
-        f"with contextlib.suppress(SystemExit): dispatch({[*words]})\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+TELLING = [*([name, "--help"] for name in COMMANDS), ["--help"], ["explore", "zoom", "--help"], ["info"]]
+
+
+def test_what_only_tells_does_not_import_torch(run: Path) -> None:
+    code = f"""
+import contextlib, sys
+from vitgan.cli.main import dispatch
+
+for words in {[*TELLING, ["info", str(run)]]}:
+    with contextlib.suppress(SystemExit):
+        dispatch(words)
+    if "torch" in sys.modules:
+        sys.exit(f"torch is imported by {{words}}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

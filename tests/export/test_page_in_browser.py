@@ -43,7 +43,7 @@ def fetched_runtime() -> Path:
 @pytest.fixture(scope="module")
 def generator() -> Generator:
     """Conditional, with an implicit decoder, and latents long enough to be PyTorch's in the browser."""
-    config = ViTGeneratorConfig(**{**VIT, "z_dim": 24})
+    config = ViTGeneratorConfig(**{**VIT, "z_dim": 24, "depth": 1, "mapping_layers": 1})
     made = build_generator(
         GeneratorSpec(resolution=16, num_classes=3, class_names=("ant", "bat", "cat"), generator=config), seed=2
     )

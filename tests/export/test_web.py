@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from generators import make
+from generators import make, make_shallow
 from vitgan.errors import UserError
 from vitgan.export import web
 from vitgan.export.onnx import open_session
@@ -43,7 +43,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("kind", ["vit", "stylegan2", "summed", "scaled"])
 def test_the_pages_models_make_pytorchs_images(tmp_path: Path, runtime: Path, kind: str) -> None:
     classes = 3 if kind == "vit" else 0
-    generator = make(kind, classes)
+    generator = make_shallow(kind, classes)
     report = export_web(generator, tmp_path / "page", runtime, title="Shirts")
     assert report.largest_difference < 1e-4
     said = json.loads((report.folder / "model.json").read_text())

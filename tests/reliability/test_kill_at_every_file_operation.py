@@ -13,9 +13,7 @@ import pytest
 
 import vitgan
 from reliability.torture import content
-from tiny import newest, tiny_run, write_images
-from vitgan.data.prepare import prepare
-from vitgan.data.sources.folder import ImageFolder
+from tiny import newest, tiny_run
 from vitgan.presets import replaced
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint
 
@@ -60,9 +58,8 @@ def reaper() -> Reaper:
     return Reaper()
 
 
-def test_a_sound_checkpoint_is_there_at_every_moment(tmp_path: Path, reaper: Reaper) -> None:
-    prepare(ImageFolder(write_images(tmp_path / "images")), tmp_path / "store", resolution=8, workers=0)
-    config = tiny_run(str(tmp_path / "store"), keep_checkpoints=1, total_kimg=0.012, samples_every_kimg=10)
+def test_a_sound_checkpoint_is_there_at_every_moment(store: str, tmp_path: Path, reaper: Reaper) -> None:
+    config = tiny_run(store, keep_checkpoints=1, total_kimg=0.012, samples_every_kimg=10)
     begun = vitgan.train(replaced(config, training=replaced(config.training, total_kimg=0.008)), tmp_path / "begun")
     expected = content(vitgan.train(config, resume=shutil.copytree(begun, tmp_path / "whole" / begun.name)))
     dies_at, died = 1, True

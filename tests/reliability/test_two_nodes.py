@@ -14,21 +14,12 @@ import vitgan
 from reliability.children import ENVIRONMENT, Children, Job
 from reliability.test_two_processes import free_port
 from reliability.torture import content
-from tiny import TINY_OVERRIDES, newest, tiny_run, write_images
-from vitgan.data.prepare import prepare
-from vitgan.data.sources.folder import ImageFolder
+from tiny import TINY_OVERRIDES, newest, tiny_run
 from vitgan.errors import UserError
 from vitgan.runs.folder import config_of_run
 
 ROUNDING = 1e-3
 """A parameter without a gradient but rounding's moves by the learning rate, 1e-4, in either direction."""
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
-    return str(folder / "store")
 
 
 def records(run: Path) -> list[dict[str, float]]:

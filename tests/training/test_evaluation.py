@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import vitgan
 from reliability.torture import content
 from tiny import newest, tiny_run, write_images
+from toy_features import toy_extractor
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
@@ -61,7 +62,10 @@ def test_features_that_train_d_do_not_judge(store: str, protocol: str, tmp_path:
     assert any("lite0" in note for note in notes_on_features(run))
 
 
-def test_run_with_evaluations_equals_one_without(store: str, protocol: str, tmp_path: Path) -> None:
+def test_run_with_evaluations_equals_one_without(
+    store: str, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda name, *_, **__: toy_extractor(name))
     plain = tiny_run(store)
     measured = plain.model_copy(update={"evaluate_every_kimg": 0.012, "protocol": protocol})
     expected, run = vitgan.train(plain, tmp_path / "plain"), vitgan.train(measured, tmp_path / "measured")

@@ -20,13 +20,6 @@ from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Hooks
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
-    return str(folder / "store")
-
-
 def stop_after(steps: int) -> Hooks:
     counted = iter(range(1, 1_000_000))
     return Hooks(should_stop=lambda: next(counted) >= steps)

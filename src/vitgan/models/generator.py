@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Literal, Self, cast, overload
 
 import torch
@@ -167,7 +168,7 @@ class Generator(nn.Module, ABC):
     @torch.no_grad()
     def update_w_mean(self) -> None:
         """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
-        z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(self.w_mean.device)
+        z = _latents_of_mean(self.z_dim, torch.get_default_dtype()).to(self.w_mean.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
     def class_of(self, name: str | int) -> int:
@@ -364,6 +365,12 @@ def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
     return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
+
+
+@cache
+def _latents_of_mean(z_dim: int, dtype: torch.dtype) -> Tensor:
+    """Always the same in torch's default type: they are drawn once, which takes longer than mapping them."""
+    return draw_latents(W_MEAN_SAMPLES, z_dim, seed=0)
 
 
 def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
