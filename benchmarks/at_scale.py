@@ -73,9 +73,9 @@ def measure() -> Table:
     for name in ("cifar10", *(f"cifar10-{variant}" for variant in VARIANTS), "celeba64", "lsun128", "lsun256"):
         table.add(*row(name))
     table.remarks.append(
-        "`lsun64` takes what `celeba64` takes. `--dry-run` shows parameters, FLOPs and memory of any preset. The hours are a "
-        "lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update per real image; a "
-        "multiply-add is two."
+        "`lsun64` takes what `celeba64` takes. `--dry-run` shows parameters, FLOPs and memory of any preset. The hours are "
+        "a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update per real image; "
+        "a multiply-add is two."
     )
     return table
 
