@@ -23,7 +23,7 @@ UTILISATION = 0.25
 
 LINKS = {8: 450e9, 64: 50e9}
 """Bytes a second that a GPU sends: H100s of one machine by NVLink, of several by 400 Gbit/s each; from data sheets."""
-GPU_COUNTS = (1, 8, 64)
+GPU_COUNTS = (8, 64)
 SCALED = ("cifar10", "lsun256")
 
 INTRODUCTION = f"""# The paper's rows on GPUs
@@ -99,9 +99,8 @@ def published() -> str:
 
 
 def scaling() -> Table:
-    """Computation and communication of a step on 1 to 64 H100s, the batch of 128 shared or 128 images on each."""
-    columns = ("preset", "GPUs", "MB sent by each", "ms for it", "ms to compute, 128 on each", "sending", "128 shared")
-    table = Table("A step on several H100s", (*columns, "sending"))
+    """How much of a step is communication, with 128 images on each GPU and with 128 shared."""
+    table = Table("A step on several H100s", ("preset", "GPUs", "sending, 128 on each", "sending, 128 shared"))
     for name in SCALED:
         config = preset(name)
         generator, discriminator = model_costs(config.model)
@@ -110,13 +109,12 @@ def scaling() -> Table:
         for count in GPU_COUNTS:
             sent = 2 * (count - 1) / count * gradients  # of a ring's all-reduce
             seconds = sent / next(rate for most, rate in LINKS.items() if count <= most)
-            row = f"`{name}`", str(count), f"{sent / 1e6:.0f}", f"{seconds * 1e3:.2f}"
-            times = (compute, compute / count)
-            table.add(*row, *(cell for t in times for cell in (f"{t * 1e3:.1f}", f"{seconds / (seconds + t):.0%}")))
+            shares = (f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count))
+            table.add(f"`{name}`", str(count), *shares)
     table.remarks.append(
-        "A step sends the gradients of G and of D once, in float32, after the backward pass. Over several machines give "
-        "each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest "
-        "preset take 1.1 GB."
+        "Share of the step's time. A step sends the gradients of G and of D once, in float32, after the backward pass. Over "
+        "several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and "
+        "average of the largest preset take 1.1 GB."
     )
     return table
 
