@@ -14,7 +14,7 @@ from benchmarks.table import Table
 from vitgan.config import RunConfig
 from vitgan.models.costs import model_costs
 from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
-from vitgan.presets import VARIANTS, gat, preset, replaced
+from vitgan.presets import gat, preset, replaced
 
 GPUS = {"A100": 312e12, "H100": 989e12}
 """Dense bf16 FLOPs a second, from the vendor's data sheets."""
@@ -25,6 +25,7 @@ LINKS = {8: 450e9, 64: 50e9}
 """Bytes a second that a GPU sends: H100s of one machine by NVLink, of several by 400 Gbit/s each; from data sheets."""
 GPU_COUNTS = (8, 64)
 SCALED = ("cifar10", "lsun256")
+ROWS = ("cifar10", "cifar10-stylegan2", "cifar10-gat", "cifar10-projected", "celeba64", "lsun128", "lsun256")
 
 INTRODUCTION = f"""# The paper's rows on GPUs
 
@@ -67,10 +68,10 @@ def row(name: str) -> tuple[str, ...]:
 
 
 def measure() -> Table:
-    """The paper's sizes, and the variants of the smallest."""
+    """The paper's sizes, and some variants of the smallest."""
     columns = ("preset", "M parameters, G + D", "GFLOPs an image", *(f"hours, 1 {gpu}" for gpu in GPUS))
     table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs"))
-    for name in ("cifar10", *(f"cifar10-{variant}" for variant in VARIANTS), "celeba64", "lsun128", "lsun256"):
+    for name in ROWS:
         table.add(*row(name))
     table.remarks.append(
         "`lsun64` takes what `celeba64` takes. `--dry-run` shows parameters, FLOPs and memory of any preset. The hours are "
