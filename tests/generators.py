@@ -40,7 +40,7 @@ def make(kind: str, num_classes: int = 0, **changes: Any) -> Generator:
     return generator
 
 
-def make_shallow(kind: str, num_classes: int = 0) -> Generator:
+def make_shallow(kind: str, num_classes: int = 0, **changes: Any) -> Generator:
     """With as few layers as can be: graphs are traced in seconds for each."""
     depth = {"depth": getattr(KINDS[kind], "num_levels", 1)} if kind != "stylegan2" else {}
-    return make(kind, num_classes, mapping_layers=1, **depth)
+    return make(kind, num_classes, mapping_layers=1, **depth, **changes)

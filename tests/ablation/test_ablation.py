@@ -1,6 +1,7 @@
 """An ablation trains its rows, goes on where it was stopped, and reports what its runs logged."""
 
 import csv
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,8 @@ from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.models.costs import model_costs
+from vitgan.models.build import ModelConfig
+from vitgan.models.costs import Costs, model_costs
 from vitgan.presets import cifar10_tiny, modern, replaced, stylegan2, stylegan2d, with_model
 from vitgan.runs.train import check_networks
 from vitgan.training.hooks import Hooks
@@ -54,6 +56,17 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def _toy_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that cost nothing: metrics have tests of their own."""
     monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda name, *_, **__: toy_extractor(name))
+
+
+@functools.cache
+def costs_of(model: str) -> tuple[Costs, Costs]:
+    return model_costs(ModelConfig.model_validate_json(model))
+
+
+@pytest.fixture(autouse=True)
+def _costs_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rows differ in other things than networks."""
+    monkeypatch.setattr("vitgan.ablation.suites.model_costs", lambda model: costs_of(model.model_dump_json()))
 
 
 def test_rows_are_trained_stopped_resumed_and_reported(plan: Plan, tmp_path: Path) -> None:
