@@ -12,7 +12,7 @@ from vitgan.errors import UserError
 from vitgan.files.pictures import check_picture_size, enlargement, grid_shape
 from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
-from vitgan.schema import Config
+from vitgan.schema import Config, first_problem
 from vitgan.training.config import TrainingConfig
 from vitgan.training.objective import ObjectiveConfig
 
@@ -232,10 +232,8 @@ def _validated(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it must")
-        raise UserError(f"{field} does not fit: {reason}, but is {first['input']!r}", field) from error
+        field, reason = first_problem(error)
+        raise UserError(f"{field} {reason}", field) from error
 
 
 def _no_field(name: str, known: list[str]) -> UserError:

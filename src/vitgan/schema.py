@@ -1,6 +1,6 @@
 """The base of every configuration: immutable, and closed to names it does not know."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Config(BaseModel):
@@ -12,3 +12,11 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """The first value that does not fit: its dotted place, and "must be greater than 0, but is -1"."""
+    first = error.errors(include_url=False)[0]
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    found = "" if first["type"] == "missing" else f", but is {first['input']!r}"
+    return ".".join(map(str, first["loc"])), reason + found

@@ -14,7 +14,7 @@ from tyro.constructors import MISSING, ConstructorRegistry, StructConstructorSpe
 from tyro.extras import SubcommandApp
 
 from vitgan.errors import UserError, nearest
-from vitgan.schema import Config
+from vitgan.schema import Config, first_problem
 
 Command = Callable[..., None]
 
@@ -187,10 +187,9 @@ def _argument_name(argument: Any) -> str:
 
 def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
     """What pydantic says of the first value that does not fit, and the parameter."""
-    first = error.errors(include_url=False)[0]
-    name = option(node, ".".join(part for part in first["loc"] if isinstance(part, str)))
-    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    return (f"{flag(name)} {reason}, but is {first['input']!r}" if name else reason), name
+    place, reason = first_problem(error)
+    name = option(node, place)
+    return (f"{flag(name)} {reason}" if name else reason), name
 
 
 def _unknown_option(word: str, node: Node) -> tuple[str, str | None]:

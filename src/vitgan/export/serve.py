@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from vitgan.errors import UserError
 from vitgan.files.pictures import image_grid
 from vitgan.models.generator import Generator
-from vitgan.schema import Config
+from vitgan.schema import Config, first_problem
 
 HOST = "127.0.0.1"
 
@@ -44,8 +44,7 @@ class Query(Config):
         try:
             return cls.model_validate(dict(pairs))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise UserError(f"{first['loc'][0]}: {first['msg']}") from error
+            raise UserError(" ".join(first_problem(error))) from error
 
 
 class Handler(SimpleHTTPRequestHandler):

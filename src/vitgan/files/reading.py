@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vitgan.errors import UserError
+from vitgan.schema import first_problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -140,9 +141,9 @@ def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] 
         with user_error(str(path), UserError):  # of a configuration whose parts contradict each other
             return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in (*keys, *first["loc"])) or "file"
-        raise UserError(one_line(f"{path} does not describe a {what}: {place}: {first['msg']}")) from error
+        place, reason = first_problem(error)
+        place = ".".join(filter(None, (*keys, place))) or "file"
+        raise UserError(one_line(f"{path} does not describe a {what}: {place} {reason}")) from error
     except (KeyError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(one_line(f"{path} does not describe a {what}: {error!r}")) from error
 
