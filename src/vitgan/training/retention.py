@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the newest few, and the best; what a killed process left goes."""
+"""Which checkpoints of a run stay: the newest few and the best. What a killed process left is removed."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Trackers: programs that show runs to people. accelerate tells them numbers in one way, images each in its own."""
+"""Trackers: programs that show runs to people. accelerate has one way to log numbers; each tracker logs images its own way."""
 
 import json
 from pathlib import Path
