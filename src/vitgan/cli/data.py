@@ -296,7 +296,7 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
 
 
 COMMAND = Group(
-    "Prepares images for training: reads any source and writes a store (one folder that training reads).",
+    "Prepares images for training: any source becomes a store, which training reads.",
     {
         "auto": auto,
         "folder": folder,

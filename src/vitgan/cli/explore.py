@@ -211,7 +211,7 @@ def zoom(
     device: Device = "cpu",
     out: AnimationFile = Usual("zoom.png"),
 ) -> None:
-    """Draws more pixels than the model was trained for (implicit decoder only), beside bicubic enlargement.
+    """Draws an image at more pixels, beside bicubic (implicit decoders only).
 
     example: vitgan explore zoom emoji --seeds 0 1 --factors 2 4 8
 

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
 
-`vitgan train PRESET --help` lists all options: every field of the configuration
-is one. [choice] marks what the paper does not state.
-`--model.discriminator.kind` takes another D: vit, stylegan2 or projected.
+`vitgan train PRESET --help` lists every field of the configuration.
+[choice] marks there what the paper does not state.
 
 examples:
   vitgan train quickstart

@@ -1,7 +1,7 @@
 """Checkpoints: whole or absent.
 
-A checkpoint is a folder. It is written under a temporary name, and renamed when it is whole. `state.json` is written last. It
-holds the counters, and a digest of the tensors of every other file: loading finds damage, and takes an older checkpoint.
+A checkpoint is a folder. It is written under a temporary name, and renamed when it is whole. `state.json` is written last.
+It holds the counters, and a digest of the tensors of every other file: loading finds damage, and takes an older checkpoint.
 Folders whose names start with a dot are what a killed process was writing or removing.
 """
 

@@ -1,4 +1,4 @@
-"""Trackers: programs that show runs to people. accelerate has one way to log numbers; each tracker logs images its own way."""
+"""Trackers: programs that show runs to people. accelerate logs numbers; images are logged in each tracker's own way."""
 
 import json
 from pathlib import Path
