@@ -51,8 +51,8 @@ class Hooks:
     """One line about something that the run survived (a damaged checkpoint, a skipped update, a rollback), or about an
     evaluation."""
     should_stop: Callable[[], bool] | None = None
-    """Called after every step on every process. If any returns True, a checkpoint is saved and the run ends. In an evaluation
-    it is called whenever the generator is: if it returns True, the resume makes the evaluation."""
+    """Called after every step on every process. If any returns True, a checkpoint is saved and the run ends. In an
+    evaluation it is called whenever the generator is: if it returns True, the resume makes the evaluation."""
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""
     evaluate_every_kimg: float = float("inf")
