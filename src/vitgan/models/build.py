@@ -45,8 +45,8 @@ class ImageSpec(Config):
 
     resolution: int = Field(default=32, ge=4)
     """Height and width of the images in pixels."""
-    channels: Literal[1, 3] = 3
-    """1 (grey) or 3 (RGB)."""
+    channels: int = Field(default=3, ge=1, le=128)
+    """1 (grey) or 3 (RGB); on a latent store as many as the VAE's latents have."""
     num_classes: int = Field(default=0, ge=0)
     """Number of classes of a conditional model; 0 is unconditional."""
     class_counts: tuple[Annotated[int, Field(ge=0, le=1 << 53)], ...] | None = None
