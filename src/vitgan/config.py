@@ -49,6 +49,7 @@ class RunConfig(Config):
         self._check_augmentation()
         self._check_averages()
         self._check_energy()
+        self._check_alignment()
         self._check_levels()
         self._check_grid()
         self.check_share(self.training.batch_size)
@@ -141,6 +142,26 @@ class RunConfig(Config):
                 f"energy compares frozen features, and a discriminator of kind {kind} has none: leave it out, or begin from "
                 "a preset with -projected",
                 "objective.energy",
+            )
+
+    def _check_alignment(self) -> None:
+        features = getattr(self.model.discriminator, "alignment_features", None)
+        if self.objective.alignment and features is None:
+            raise UserError(
+                "alignment compares D's tokens with a frozen network, and D has none: leave it out, or set "
+                "discriminator.alignment_features, for example to lite2, of a discriminator of kind vit",
+                "model.discriminator.alignment_features",
+            )
+        if features is not None and not self.objective.alignment:
+            raise UserError(
+                f"nothing is aligned with {features}: set objective.alignment too, for example to 0.5",
+                "objective.alignment",
+            )
+        if features is not None and self.model.channels not in (1, 3):
+            raise UserError(
+                f"{features} sees images of 1 or 3 channels, and these have {self.model.channels}: leave out "
+                "objective.alignment and discriminator.alignment_features",
+                "model.discriminator.alignment_features",
             )
 
     def _check_levels(self) -> None:

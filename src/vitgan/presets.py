@@ -199,6 +199,12 @@ def scaled_levels(base: RunConfig) -> RunConfig:
     return with_model(base, replaced(base.model.generator, levels="scaled"), objective=objective)
 
 
+def aligned(base: RunConfig) -> RunConfig:
+    """D's tokens aligned with a frozen EfficientNet-Lite, an option of GAT's [choice: network, block and weight]."""
+    discriminator = replaced(base.model.discriminator, alignment_features="lite2")
+    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, alignment=0.5))
+
+
 def gat(base: RunConfig) -> RunConfig:
     """GAT's recipe as far as our options go, class-conditional, on pixels; docs/paper_map.md lists what differs."""
     base = summed_levels(gat_positions(modern(base)))

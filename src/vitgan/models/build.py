@@ -89,6 +89,17 @@ class ModelConfig(ImageSpec):
             self.num_levels > 1 and isinstance(self.generator, ViTGeneratorConfig) and self.generator.levels == "scaled"
         )
 
+    @property
+    def frozen_features(self) -> str | None:
+        """The frozen network that D looks through, or is aligned with."""
+        match self.discriminator:
+            case ProjectedDiscriminatorConfig():
+                return self.discriminator.features
+            case ViTDiscriminatorConfig():
+                return self.discriminator.alignment_features
+            case _:
+                return None
+
     def generator_spec(self) -> GeneratorSpec:
         """The generator's part."""
         return GeneratorSpec(**{name: getattr(self, name) for name in GeneratorSpec.model_fields})

@@ -28,7 +28,6 @@ from vitgan.metrics.image_sources import ArrayImages
 from vitgan.metrics.inception import find_weights, how_to_get_weights
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
-from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.runs.sources import find_source, open_reference, open_source
 from vitgan.training.hooks import Evaluation
 
@@ -110,12 +109,12 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
     """
     protocol = find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
-    discriminator = config.model.discriminator
-    if isinstance(discriminator, ProjectedDiscriminatorConfig) and discriminator.features == protocol.features:
+    if config.model.frozen_features == protocol.features:
+        name = "features" if config.model.discriminator.kind == "projected" else "alignment_features"
         raise UserError(
             f"protocol {protocol.name} judges by the features of {protocol.features}, which D is trained on: choose "
             "another protocol, or other features for D",
-            "model.discriminator.features",
+            f"model.discriminator.{name}",
         )
     load_extractor(protocol.features)
     return protocol

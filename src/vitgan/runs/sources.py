@@ -18,7 +18,6 @@ from vitgan.metrics import Protocol
 from vitgan.metrics.evaluate import PATCH_SIZE
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
 from vitgan.models.generator import Generator
-from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, open_data
@@ -120,10 +119,9 @@ def notes_on_features(path: Path) -> list[str]:
     run = run_of_checkpoint(path) or path
     if not (run / "checkpoints").is_dir():
         return []
-    discriminator = config_of_run(run).model.discriminator
-    if not isinstance(discriminator, ProjectedDiscriminatorConfig):
+    name = config_of_run(run).model.frozen_features
+    if name is None:
         return []
-    name = discriminator.features
     return [
         f"D was trained on the features of {name}: metrics by {name} flatter the run, others of ImageNet's a little"
     ]
