@@ -161,7 +161,8 @@ def truncate(
     generator = open_model(model, device)
     with progress_bar("Truncating") as on_progress:
         styles = latents.styles_of_seeds(generator, seeds, 1.0, label)
-        grid = latents.truncate(generator, styles, psis, on_progress)
+        labels = latents.labels_of_seeds(generator, seeds, label)
+        grid = latents.truncate(generator, styles, psis, on_progress, labels)
     save_sheet(out, grid, [f"psi {psi:g}" for psi in psis], seed_titles(seeds))
     print(f"truncations: {out}")
 

@@ -80,6 +80,8 @@ def export_onnx(generator: Generator, path: Path, precision: Precision = "float3
             than `BOUNDS` allows the precision; what was at `path` before is then still there.
     """
     inputs = example_inputs(generator, 2)
+    if generator.num_classes:
+        generator.class_means()  # before tracing, which would write down how they are computed
     with whole_file(path) as temporary, tempfile.TemporaryDirectory() as place:
         made = Path(place) / path.name
         write_graph(generator, inputs, made, outputs=["images"], fixed=("truncation",))

@@ -61,7 +61,7 @@ class MappingGraph(nn.Module):
 
     def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, z_dim), truncation (1,), labels (B,) -> w (B, w_dim)."""
-        return self.generator.styles(self.generator.mapping(z, labels), truncation)[:, 0]
+        return self.generator.styles(self.generator.mapping(z, labels), truncation, labels)[:, 0]
 
 
 class SynthesisGraph(nn.Module):

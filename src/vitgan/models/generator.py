@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # not imported to train
     from vitgan.models.build import GeneratorSpec
 
 W_MEAN_SAMPLES = 10_000
+CLASS_MEAN_SAMPLES = 200
+"""Latents of a class at least; GAT's running mean of a class, which keeps 0.995, has about as many."""
 SHOWN_NAMES = 20
 """Names of classes in a message."""
 SHOWN_IMAGES = 20
@@ -77,6 +79,7 @@ class Generator(nn.Module, ABC):
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
         self.z_dim, self.w_dim, self.num_styles = z_dim, w_dim, num_styles
         self.register_buffer("w_mean", torch.empty(w_dim))
+        self._class_means: Tensor | None = None
         Generator.reset_parameters(self)
 
     def reset_parameters(self) -> None:
@@ -106,14 +109,35 @@ class Generator(nn.Module, ABC):
         """Real images (B, C, H, W) as `levels` has fakes."""
         return images
 
-    def styles(self, w: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
+    def styles(self, w: Tensor, truncation: float | Tensor = 1.0, labels: Tensor | None = None) -> Tensor:
         """One style for all places: w (B, w_dim) -> (B, num_styles, w_dim), pulled towards the mean by `truncation`.
 
-        A tensor (1,) or (B, 1) in its place is an input of an exported graph.
+        A tensor (1,) or (B, 1) in its place is an input of an exported graph. With `labels` (B,) the mean is that of each
+        image's class: towards that of all, images would leave their class.
         """
         if isinstance(truncation, Tensor) or truncation != 1.0:
-            w = self.w_mean.lerp(w.to(self.w_mean.dtype), truncation)
+            mean = self.w_mean if labels is None else self.class_means()[labels]
+            w = mean.lerp(w.to(mean.dtype), truncation)
         return w.unsqueeze(1).expand(-1, self.num_styles, -1)
+
+    def class_means(self) -> Tensor:
+        """Mean style of each class (num_classes, w_dim) over latents of a fixed seed, computed when first asked for.
+
+        It is no part of a checkpoint: unlike GAT's running means it is a function of the weights, those of the average too.
+        """
+        means = self._class_means
+        if means is None or (means.device, means.dtype) != (self.w_mean.device, self.w_mean.dtype):
+            count = max(W_MEAN_SAMPLES // self.num_classes, CLASS_MEAN_SAMPLES)
+            with torch.inference_mode(False), torch.no_grad():
+                z = draw_latents(count, self.z_dim, seed=0).to(self.w_mean)
+                labels = torch.arange(self.num_classes, device=z.device)
+                of_class = [self.mapping(z, label.expand(count)).float().mean(dim=0) for label in labels]
+                self._class_means = means = torch.stack(of_class).to(self.w_mean.dtype)
+        return means
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._class_means = None
+        return super().load_state_dict(*args, **kwargs)
 
     def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
         """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
@@ -121,10 +145,10 @@ class Generator(nn.Module, ABC):
         Args:
             z: Latents, standard normal.
             labels: Class indices (B,), for conditional models only.
-            truncation: psi of the truncation trick in w: 1 is the plain model, 0 its mean image; see `styles`.
+            truncation: psi of the truncation trick in w: 1 is the plain model, 0 the mean image; see `styles`.
         """
         with self._own_precision():
-            return self.synthesis(self.styles(self.mapping(z, labels), truncation))
+            return self.synthesis(self.styles(self.mapping(z, labels), truncation, labels))
 
     def _own_precision(self) -> AbstractContextManager:
         """A model in bfloat16 computes in it as training does: what needs float32 is float32."""
@@ -167,6 +191,7 @@ class Generator(nn.Module, ABC):
     @torch.no_grad()
     def update_w_mean(self) -> None:
         """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
+        self._class_means = None
         z = draw_latents(W_MEAN_SAMPLES, self.z_dim, seed=0).to(self.w_mean.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
