@@ -51,6 +51,7 @@ class RunConfig(Config):
         self._check_energy()
         self._check_alignment()
         self._check_levels()
+        self._check_latents()
         self._check_grid()
         self.check_share(self.training.batch_size)
         return self
@@ -172,9 +173,29 @@ class RunConfig(Config):
                 "objective.level_consistency",
             )
 
+    def _check_latents(self) -> None:
+        if self.model.vae is None:
+            return
+        if self.training.horizontal_flip:
+            raise UserError(
+                "horizontal_flip mirrors pixels, and the latent of a mirror image is no mirrored latent: set it to False, "
+                "and encode the store with flips",
+                "training.horizontal_flip",
+            )
+        if self.objective.out_of_range:
+            raise UserError(
+                "out_of_range holds pixels in [-1, 1], and latents have no bounds: leave it out",
+                "objective.out_of_range",
+            )
+        if self.model.discriminator.kind == "projected":
+            raise UserError(
+                "a discriminator of kind projected looks at frozen features of pixels, and these are latents: choose vit",
+                "model.discriminator.kind",
+            )
+
     def _check_grid(self) -> None:
         rows, columns = grid_shape(self.training.sample_count)
-        side = self.model.resolution * enlargement(self.model.resolution)
+        side = self.model.image_size * enlargement(self.model.image_size)
         try:
             check_picture_size(columns * side, rows * side)
         except UserError as error:

@@ -123,7 +123,7 @@ def test_a_spec_is_the_generators_part_and_survives_json(model) -> None:
     [
         ({"resolution": 0}, "resolution"),
         ({"channels": 0}, "channels"),
-        ({"channels": 4}, "channels"),
+        ({"channels": 129}, "channels"),
         ({"num_classes": -1}, "num_classes"),
         ({"generator": {"kind": "vit", "dim": 0}}, "generator.vit.dim"),
         ({"discriminator": {"kind": "stylegan2", "dim": 8}}, "discriminator.stylegan2.dim"),

@@ -217,16 +217,19 @@ def describe(config: "RunConfig") -> str:
     return "\n".join(rows)
 
 
-def recommended(resolution: int, channels: int, labelled: bool) -> list[str]:
-    """The words behind `vitgan train` for images of a size: the best preset measured on a CPU, and what it must be told."""
+def recommended(resolution: int, channels: int, labelled: bool, latents: bool = False) -> list[str]:
+    """The words behind `vitgan train` for images of a size, or latents: a preset, and what it must be told."""
     from vitgan.models.vit_generator import ViTGeneratorConfig
     from vitgan.presets import preset
 
     # Convolutions onto pixels need patches that are a power of two, so an even size.
-    name = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
+    of_pixels = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
+    name = "cifar10-tiny-modern" if latents else of_pixels  # frozen features see pixels
     model = preset(name).model
     assert isinstance(model.generator, ViTGeneratorConfig)
     words = [name]
+    if latents:
+        words += ["--model.channels", str(channels), "--training.no-horizontal-flip"]
     if resolution != model.resolution:
         words += ["--model.resolution", str(resolution)]
         patch = min(_patch_sizes(resolution, model.generator), key=lambda side: abs(side - resolution / 8))

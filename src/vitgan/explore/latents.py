@@ -38,7 +38,7 @@ def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None 
     """Images (B, C, H, W), float32 clipped to [-1, 1], of styles (B, num_styles, w_dim), a batch at a time."""
     images, batch_size = [], generator.fast_batch()
     for start in range(0, len(styles), batch_size):
-        images.append(generator.synthesis(styles[start : start + batch_size]).float().clamp(-1, 1))
+        images.append(generator.to_images(generator.synthesis(styles[start : start + batch_size])).clamp(-1, 1))
         if on_progress:
             on_progress(min(start + batch_size, len(styles)), len(styles))
     return torch.cat(images)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
+from vitgan.vae.coding import decode
+from vitgan.vae.spec import VaeSpec
 
 if TYPE_CHECKING:  # not imported to train
     from PIL import Image
@@ -50,8 +52,9 @@ class Generator(nn.Module, ABC):
     """Base of the generators.
 
     Attributes:
-        resolution: Height and width of the images in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        resolution: Height and width of what it makes in pixels.
+        channels: 1 (grey) or 3 (RGB); those of latents.
+        vae: What makes images of its latents (`to_images`); None for a model that makes images itself.
         num_classes: Number of classes of a conditional model, 0 for an unconditional one.
         class_counts: How many images of each class it was trained on: the shares in which classes are drawn. None for a
             model that does not know, which draws all equally often, and for an unconditional one.
@@ -70,6 +73,7 @@ class Generator(nn.Module, ABC):
     class_counts: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
     patch_size: int = 4
+    vae: VaeSpec | None = None
     num_levels: int = 1
 
     def __init__(
@@ -92,11 +96,40 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
-        """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+        """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; or latents, see `to_images`.
 
         `noise` draws the per-pixel noise of generators that have one (StyleGAN2); None takes their fixed noise, so
         that the image is a function of w alone.
         """
+
+    def to_images(self, made: Tensor) -> Tensor:
+        """What `synthesis` and `forward` make -> images (B, C, H, W), float32, nominally in [-1, 1]; differentiable.
+
+        Whatever shows or judges images goes through here. Latents are decoded by the model's VAE.
+
+        Raises:
+            UserError: If they are latents, and their VAE is unknown or not there.
+        """
+        if self.vae is not None:
+            return decode(self.vae, made)
+        if self.channels not in (1, 3):
+            raise UserError(f"the model makes {self.channels} channels and names no VAE: train it on a latent store")
+        return made.float()
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.resolution * self.image_factor
+
+    @property
+    def image_channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.vae.channels if self.vae else self.channels
+
+    @property
+    def image_factor(self) -> int:
+        """Pixels of an image for each that the model makes, along an axis."""
+        return self.vae.factor if self.vae else 1
 
     def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         """w (B, num_styles, w_dim) -> what D is shown: images (B, C, H, W), or all levels (B, N, C, H, W) if there are more.
@@ -140,7 +173,7 @@ class Generator(nn.Module, ABC):
         return super().load_state_dict(*args, **kwargs)
 
     def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
-        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; or latents, see `to_images`.
 
         Args:
             z: Latents, standard normal.
@@ -293,7 +326,7 @@ class Generator(nn.Module, ABC):
         for start in range(0, len(latents), batch_size):
             z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
-            images = self(z, y, truncation).float()
+            images = self.to_images(self(z, y, truncation))
             if not images.isfinite().all():  # as bytes they would be black, and be measured
                 raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
             yield images.clamp(-1, 1)
@@ -380,7 +413,7 @@ class Generator(nn.Module, ABC):
 
         file = io.BytesIO()
         count, columns = self.grid(SHOWN_IMAGES)
-        image_grid(self.sample(count), columns, enlargement(self.resolution)).save(file, "PNG")
+        image_grid(self.sample(count), columns, enlargement(self.image_size)).save(file, "PNG")
         return file.getvalue()
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vitgan.config import RunConfig
+from vitgan.data.encode import pixels_of
 from vitgan.data.store import ImageStore
 from vitgan.devices import find_device
 from vitgan.errors import UserError
@@ -107,7 +108,7 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
     Raises:
         UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
     """
-    protocol = find_protocol(config.protocol)
+    store, protocol = pixels_of(store), find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
     if config.model.frozen_features == protocol.features:
         name = "features" if config.model.discriminator.kind == "projected" else "alignment_features"
@@ -129,13 +130,19 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
     Raises:
         UserError: See `check_evaluation`.
     """
-    protocol = check_evaluation(config, store)
+    protocol, store = check_evaluation(config, store), pixels_of(store)
     extractor = load_extractor(protocol.features, device=device)
     reference = _reference(store, protocol, extractor)
 
     def measured(generator: Generator) -> Evaluation:
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
-        result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
+        result = evaluate(
+            map(to_uint8, images),
+            reference,
+            protocol,
+            extractor,
+            patch_size=generator.patch_size * generator.image_factor,
+        )
         chosen = result["score"]
         return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
 
