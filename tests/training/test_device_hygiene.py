@@ -48,6 +48,7 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
         "cifar10-stylegan2d",
         "cifar10-stylegan2",
         "celeba64",
+        "imagenet256-gat-s",
     )
 }
 CONFIGS |= {
@@ -118,7 +119,8 @@ def trainer_on_meta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
         AcceleratorState._reset_state()
         accelerator = Accelerator(cpu=True, mixed_precision="no")
         accelerator.state.device = META  # pyright: ignore[reportAttributeAccessIssue]
-        model = replaced(config.model, num_classes=10) if config.model.conditional else config.model
+        classes = config.model.num_classes or 10
+        model = replaced(config.model, num_classes=classes) if config.model.conditional else config.model
         training = replaced(config.training, batch_size=BATCH, trackers=(), horizontal_flip=True)
         return Trainer(model, config.objective, config.augment, training, accelerator, tmp_path)
 
