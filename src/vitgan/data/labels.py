@@ -4,8 +4,7 @@ Where it is in doubt whether folders or values are classes, nothing is taken: th
 """
 
 import re
-from collections import defaultdict
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
