@@ -25,6 +25,10 @@ CHANNELS = {"lite0": (24, 40, 112, 320), "lite2": (24, 48, 120, 352)}
 ROOT_MEAN_SQUARES = (8.0, 8.0, 7.0, 3.0)
 """Of the maps of CIFAR-10's images enlarged to 64×64, about the same for both networks."""
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1]: how DINOv2's images are normalised."""
+
 
 class FrozenFeatures(nn.Module, ABC):
     """A network that nobody trains. Its weights are no parameters, and no part of a checkpoint.
@@ -65,7 +69,7 @@ class FrozenFeatures(nn.Module, ABC):
 
 
 def load_frozen(name: str, input_size: int) -> FrozenFeatures:
-    """The frozen network of that name, "lite0" or "lite2".
+    """The frozen network of that name, "lite0" or "lite2", or the DINOv2 in that folder.
 
     Raises:
         UserError: If there is none, it cannot be had, or cannot see images of this size.
@@ -74,7 +78,12 @@ def load_frozen(name: str, input_size: int) -> FrozenFeatures:
         if input_size % 32:
             raise UserError(f"{name} sees images of a multiple of 32 pixels, not {input_size}", "alignment_size")
         return LiteFeatures(name, input_size)
-    raise UserError(f"there is no frozen network {name}: choose lite0 or lite2", "alignment_features")
+    if (Path(name) / "config.json").is_file():
+        return DinoFeatures(name, input_size)
+    raise UserError(
+        f"there is no frozen network {name}: choose lite0, lite2, or a folder with a DINOv2 as transformers saves it",
+        "alignment_features",
+    )
 
 
 class LiteFeatures(FrozenFeatures):
@@ -104,6 +113,44 @@ class LiteFeatures(FrozenFeatures):
             if index in self.last_blocks:
                 maps.append(x / ROOT_MEAN_SQUARES[len(maps)])
         return maps
+
+
+class DinoFeatures(FrozenFeatures):
+    """The patch tokens of a DINOv2 (Oquab et al. 2023), with or without registers, as one map."""
+
+    def __init__(self, folder: str, input_size: int) -> None:
+        super().__init__(input_size)
+        try:
+            from transformers import AutoModel
+        except ImportError as error:
+            raise UserError(
+                "a DINOv2 needs the package transformers: pip install 'vitgan[dino]'", "alignment_features"
+            ) from error
+        try:
+            with torch.device("cpu"):  # whatever the default is: they are read, not made
+                network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        except Exception as error:  # its files may be anything
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"{folder} is no model that transformers can load: {reason}", "alignment_features"
+            ) from error
+        if not network.config.model_type.startswith("dinov2"):
+            raise UserError(f"{folder} holds a {network.config.model_type}, not a DINOv2", "alignment_features")
+        patch_size = network.config.patch_size
+        if input_size % patch_size:
+            raise UserError(
+                f"{folder} sees images of a multiple of {patch_size} pixels, not {input_size}", "alignment_size"
+            )
+        self.side = input_size // patch_size
+        self.channels = (network.config.hidden_size,)
+        self.network = self.own(network)
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = ((self.resized(images) + 1) / 2 - self.mean) / self.deviation
+        tokens = self.network(x).last_hidden_state[:, -(self.side**2) :]  # (B, L, C), normalised by the network itself
+        return [tokens.transpose(1, 2).unflatten(2, (self.side, self.side))]
 
 
 def weights_file(name: str) -> Path:

@@ -115,16 +115,21 @@ def test_a_frozen_network_stays_as_it_is_for_evaluation() -> None:
     assert not frozen.state_dict()
 
 
+ALIGNMENT = {"objective.alignment": 1.0}
+LITE = {"model.discriminator.alignment_features": "lite2"}
+
+
 @pytest.mark.parametrize(
-    ("changes", "parameter"),
+    ("name", "changes", "parameter"),
     [
-        ({"objective.alignment": 1.0}, "model.discriminator.alignment_features"),
-        ({"model.discriminator.alignment_features": "lite2"}, "objective.alignment"),
+        ("cifar10-tiny", ALIGNMENT, "model.discriminator.alignment_features"),
+        ("cifar10-tiny", LITE, "objective.alignment"),
+        ("imagenet256-gat-s", ALIGNMENT | LITE, "model.discriminator.alignment_features"),  # latents
     ],
 )
-def test_half_an_alignment_is_refused(changes: dict[str, object], parameter: str) -> None:
+def test_half_an_alignment_is_refused(name: str, changes: dict[str, object], parameter: str) -> None:
     with pytest.raises(UserError) as caught:
-        preset("cifar10-tiny", **changes)
+        preset(name, **changes)
     assert caught.value.parameter == parameter
 
 
@@ -141,3 +146,44 @@ def test_what_cannot_be_aligned_is_refused(changes: dict[str, object], parameter
     with pytest.raises(UserError) as caught:
         build_discriminator(replaced(base, discriminator=replaced(base.discriminator, **changes)))
     assert caught.value.parameter == parameter
+
+
+@pytest.fixture
+def dino(tmp_path) -> Any:
+    """A small DINOv2 of random weights, as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Dinov2Config(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, image_size=28)
+    network = transformers.Dinov2Model(config).eval()
+    network.save_pretrained(tmp_path / "dino")
+    return network
+
+
+def test_a_dinov2_gives_its_patch_tokens(dino, tmp_path) -> None:
+    frozen = load_frozen(str(tmp_path / "dino"), 28)
+    images = normal(2, 3, 16, 16).float().clamp(-1, 1)
+    large = torch.nn.functional.interpolate((images + 1) / 2, size=(28, 28), mode="bilinear")
+    mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    with torch.no_grad():
+        tokens = dino((large - mean) / deviation).last_hidden_state  # (2, 1 + 4, 12): of patches of 14 pixels
+    (found,) = frozen(images)
+    assert found.shape == (2, 12, 2, 2)
+    torch.testing.assert_close(found[:, :, 1, 0], tokens[:, 3], rtol=1e-4, atol=1e-4)
+    assert not list(frozen.parameters())
+    assert not frozen.state_dict()
+    with pytest.raises(UserError) as caught:
+        load_frozen(str(tmp_path / "dino"), 32)
+    assert caught.value.parameter == "alignment_size"
+    (tmp_path / "dino" / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError) as caught:
+        load_frozen(str(tmp_path / "dino"), 28)
+    assert caught.value.parameter == "alignment_features"
+
+
+def test_d_is_aligned_with_a_dinov2(dino, tmp_path) -> None:
+    base = cifar10_tiny().model
+    changes = {"alignment_features": str(tmp_path / "dino"), "alignment_size": 28}
+    model = replaced(base, discriminator=replaced(base.discriminator, **changes))
+    tokens, frozen = build_discriminator(model).aligned(normal(2, 3, 32, 32).float())
+    assert tokens.shape == frozen.shape == (2, 64, 12)
+    assert build_discriminator(model, device="meta").aligned(torch.empty(2, 3, 32, 32, device="meta"))[0].is_meta
