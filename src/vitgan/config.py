@@ -1,7 +1,7 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -202,6 +202,64 @@ class RunConfig(Config):
             raise UserError(f"the grid of sample_count images: {error}", "training.sample_count") from error
 
 
+def among(*values: object) -> Callable[[object], bool]:
+    """Whether a value is one of these."""
+    return lambda value: value in values
+
+
+BCR_OR_DIFFAUGMENT = {"objective.diffaugment": bool, "objective.bcr_real": bool, "objective.bcr_fake": bool}
+R1_OR_R2 = {"objective.r1_gamma": bool, "objective.r2_gamma": bool}
+
+NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
+    "model.generator.gate_bias": {"model.generator.gated": bool},
+    "model.generator.position_frequency": {"model.generator.positions": among("sine")},
+    "model.generator.pixel_frequency": {"model.generator.pixel_mapping": among("inr")},
+    "model.generator.inr_dim": {"model.generator.pixel_mapping": among("inr", "conv", "shuffle")},
+    "model.generator.levels": {"model.generator.num_levels": lambda count: count > 1},
+    "model.generator.modulation_init": {"model.generator.latent_mapping": among("sln")},
+    "model.generator.modulation_silu": {
+        "model.generator.latent_mapping": among("sln"),
+        "model.generator.pixel_mapping": among("conv"),
+    },
+    "model.discriminator.position_frequency": {"model.discriminator.positions": among("sine")},
+    "model.discriminator.alignment_block": {"model.discriminator.alignment_features": bool},
+    "model.discriminator.alignment_size": {"model.discriminator.alignment_features": bool},
+    "objective.penalty": R1_OR_R2,
+    "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
+    "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},
+    "objective.lecam_decay": {"objective.lecam": bool},
+    "objective.path_length_interval": {"objective.path_length": bool},
+    "objective.style_mixing": {"model.generator.latent_mapping": among("sln")},
+    "training.rollback_rate": {"training.on_divergence": among("rollback")},
+    **{f"augment.{name}": BCR_OR_DIFFAUGMENT for name in AugmentConfig.model_fields},
+}
+"""Fields that do something only beside certain values of others: of one of them, where there are several."""
+
+
+def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
+    """Refuses fields that somebody set and that do nothing beside the others. What a preset leaves behind is no fault.
+
+    Args:
+        config: A whole configuration.
+        fields: Dotted names of what was set.
+
+    Raises:
+        UserError: Naming the field, and what keeps it from doing anything.
+    """
+    values = dict(flat(config.model_dump()))
+    for field in fields:
+        others = {name: works for name, works in NEEDS.get(field, {}).items() if name in values}
+        if others and not any(works(values[name]) for name, works in others.items()):
+            reasons = " and ".join(f"{name} is {values[name]}" for name in others)
+            raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
+
+
+def differences(config: RunConfig, base: RunConfig) -> list[str]:
+    """Dotted names of the fields whose values are not the base's."""
+    before = dict(flat(base.model_dump()))
+    return [name for name, value in flat(config.model_dump()) if before.get(name) != value]
+
+
 def check_trackers(names: tuple[str, ...]) -> None:
     """Refuses trackers that cannot be used here.
 
@@ -227,7 +285,7 @@ def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
     """A copy with other values at dotted names, validated; see `vitgan.preset`.
 
     Raises:
-        UserError: If there is no such field, with the nearest names, or a value does not fit.
+        UserError: If there is no such field, with the nearest names, or a value does not fit or does nothing.
     """
     values = config.model_dump()
     for name, value in changes.items():
@@ -238,7 +296,9 @@ def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
         if not isinstance(section, dict) or last not in section or isinstance(value, dict):
             raise _no_field(name, [field for field, _ in flat(values)])
         section[last] = value
-    return _validated(values)
+    new = _validated(values)
+    check_effect(new, changes)
+    return new
 
 
 def merged(config: RunConfig, tree: Any) -> RunConfig:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from vitgan import commands
 from vitgan.commands import PRESET_NAMES
-from vitgan.config import RunConfig, changed, merged
+from vitgan.config import RunConfig, changed, check_effect, flat, merged
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_tree
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
@@ -409,7 +409,10 @@ def from_file(path: str | Path, base: RunConfig | None = None) -> RunConfig:
         named = tree.get("preset", "custom") if isinstance(tree, dict) else "custom"
         if base is None and named not in ("custom", *PRESET_NAMES) and {*RunConfig.model_fields} > {*tree}:
             preset(named)  # says what is wrong with it
-        return merged(base or (preset(named) if named in PRESET_NAMES else RunConfig()), tree)
+        new = merged(base or (preset(named) if named in PRESET_NAMES else RunConfig()), tree)
+        if {*RunConfig.model_fields} > {*tree}:  # a run's own file has all fields, whether or not somebody set them
+            check_effect(new, dict(flat(tree)))
+        return new
     except UserError as error:
         raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
 

@@ -90,7 +90,7 @@ def from_file(words: list[str]) -> Callable[..., None]:
 def started(words: list[str], base: "RunConfig | None") -> Callable[..., None]:
     """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
     from vitgan import presets
-    from vitgan.config import RunConfig
+    from vitgan.config import RunConfig, check_effect, differences
 
     file = value_of("--config", words)
     start = base if file is None else presets.from_file(file, base)
@@ -105,6 +105,7 @@ def started(words: list[str], base: "RunConfig | None") -> Callable[..., None]:
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
+        check_effect(settings, differences(settings, start))
         carry_out(settings, dry_run, profile_steps, out=out, folder=folder)
 
     return new
@@ -136,7 +137,7 @@ def with_kinds(start: "RunConfig", words: list[str]) -> "RunConfig":
 
 def resumed(folder: str) -> Callable[..., None]:
     """The command that goes on with a run."""
-    from vitgan.config import RunConfig
+    from vitgan.config import RunConfig, check_effect, differences
     from vitgan.runs.folder import config_of_run
 
     start = config_of_run(Path(folder))
@@ -147,6 +148,7 @@ def resumed(folder: str) -> Callable[..., None]:
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
+        check_effect(config, differences(config, start))
         carry_out(config, dry_run, profile_steps, resume=resume)
 
     go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
