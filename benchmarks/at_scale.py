@@ -11,7 +11,7 @@ from benchmarks.flops import step_flops
 from benchmarks.table import Table
 from vitgan.config import RunConfig
 from vitgan.models.costs import generator_costs, model_costs
-from vitgan.presets import OWN_PRESETS, PAPER_SIZES, VARIANTS, preset
+from vitgan.presets import OWN_PRESETS, preset
 
 GPUS = {"A100": 312e12, "H100": 989e12}
 """Dense bf16 FLOPs a second, from the vendor's data sheets."""
@@ -20,32 +20,27 @@ UTILISATION = 0.25
 
 LINKS = {8: 450e9, 64: 50e9}
 """Bytes a second that a GPU sends: H100s of one machine by NVLink, of several by 400 Gbit/s each; from data sheets."""
-GPU_COUNTS = (1, 2, 4, 8, 16, 32, 64)
-IMAGENET = [name for name in OWN_PRESETS if name.startswith("imagenet256")]
-SCALED = ("cifar10", "lsun128", "lsun256")
+GPU_COUNTS = (8, 64)
+SCALED = ("cifar10", "lsun256")
+ROWS = ("cifar10", "cifar10-stylegan2", "cifar10-gat", "cifar10-projected", "celeba64", "lsun128", "lsun256")
+IMAGENET = tuple(name for name in OWN_PRESETS if name.startswith("imagenet256"))
 
 INTRODUCTION = f"""# The paper's rows on GPUs
 
-**Not yet run.** Nothing on this page is a result. It says which commands make the paper's rows, and what they should take.
-The first hour on a GPU is prepared, and tested on a CPU: `python -m benchmarks.first_hour --data data/cifar10`, called until
-all is done, 9 minutes each time, makes what shall be docs/results/gpu.md.
-
-| what | how it is known |
-| --- | --- |
-| FLOPs, activations | counted by torch |
-| share of the peak rate | {UTILISATION:.0%}, assumed |
-| length | 25 million images, our choice: the paper states none that we know of; `imagenet256`: GAT-XL's and CAT-M's epochs |
+**Not yet run.** Nothing on this page is a result. It tells how to make the paper's rows, and what they should take.
+FLOPs and activations are counted by torch. We assume that a GPU reaches {UTILISATION:.0%} of its peak rate.
+25 million images is our choice; `imagenet256` has GAT-XL's and CAT-M's epochs.
 
 ```bash
-vitgan data cifar10 --out data/cifar10                                  # the other data sets: docs/data.md
+vitgan data cifar10 --out data/cifar10
+vitgan train cifar10 --training.total-kimg 200                          # first: what is the real rate?
 vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU
-torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight; the batch of 128 is shared
-torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m vitgan train lsun128
+torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight share the batch of 128
 vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the metrics that papers report
 ```
 
-`--training.total-kimg 200` shows the real rate before anything long is started. Where memory is short:
-[large batches in small memory](../training.md#large-batches-in-small-memory).
+`python -m benchmarks.first_hour --data data/cifar10` makes a page of results in the first hour of a GPU. Call it until it is
+done, 9 minutes each time. It is tested on a CPU. [Training](../training.md) tells about less memory and more machines.
 """
 
 
@@ -71,46 +66,44 @@ def row(name: str) -> tuple[str, ...]:
 
 
 def measure() -> Table:
-    """All paper-sized presets."""
+    """The paper's sizes, and some variants of the smallest."""
     columns = ("preset", "M parameters, G + D", "GFLOPs an image", *(f"hours, 1 {gpu}" for gpu in GPUS))
     table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs"))
-    for size in (size for size in PAPER_SIZES if size != "lsun64"):
-        for name in (size, *(f"{size}-{variant}" for variant in VARIANTS)):
-            table.add(*row(name))
-    for name in IMAGENET:
+    for name in ROWS + IMAGENET:
         table.add(*row(name))
     table.remarks.append(
-        "`lsun64` and its variants take what `celeba64` takes. The hours are a lower bound: at 32×32 small kernels keep no "
-        "large GPU busy, and eight GPUs take an eighth at best. GFLOPs are of one D and one G update per real image (a "
-        "multiply-add is two). Memory leaves out the allocator's reserve. `imagenet256` presets train on latents, GAT "
-        "for 60 epochs and CAT for 40; the VAE, which encodes once and decodes samples, is left out."
+        "`lsun64` takes what `celeba64` takes. `--dry-run` shows parameters, FLOPs and memory of any preset. The hours are "
+        "a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update per real image; "
+        "a multiply-add is two. `imagenet256` is 60 epochs of GAT, 40 of CAT, on latents; their VAE is left out."
     )
     return table
 
 
 def published() -> Table:
-    """G alone, beside models whose counts others publish."""
-    table = Table("GAT and CAT: G against its published size", ("model", "published", "ours", "how"))
-    dit = "28 blocks, 1152 wide, 16 heads: DiT-XL's, which fit; GAT's are not known to us"
-    cat = "20 blocks, 896 wide, 14 heads: the parameters fit, the FLOPs are 13% more; CAT's sizes are not known to us"
-    for model, size, name, how in (
-        ("GAT-XL/2", "602 M, 119 GFLOPs", "imagenet256-gat-xl", dit),
-        ("CAT-M/2", "261 M, 46 GFLOPs", "imagenet256-cat-m", cat),
-    ):
-        costs = generator_costs(preset(name).model.generator_spec())
-        table.add(model, size, f"{costs.parameters / 1e6:.0f} M, {costs.flops_per_image / 2e9:.1f} GFLOPs", how)
-    table.add("CAT-H/2", "960 M, 167 GFLOPs", "-", "no preset")
+    """G beside models whose counts others publish."""
+    table = Table("GAT and CAT: G's size", ("model", "published", "preset", "counted"))
+    models = {
+        "GAT-XL/2": ("602 M, 119 GFLOPs", "imagenet256-gat-xl"),
+        "CAT-M/2": ("261 M, 46 GFLOPs", "imagenet256-cat-m"),
+        "CAT-H/2": ("960 M, 167 GFLOPs", None),
+    }
+    for model, (size, name) in models.items():
+        counted = "-"
+        if name:
+            costs = generator_costs(preset(name).model.generator_spec())
+            counted = f"{costs.parameters / 1e6:.0f} M, {costs.flops_per_image / 2e9:.1f} GFLOPs"
+        table.add(model, size, f"`{name}`" if name else "none", counted)
     table.remarks.append(
-        "A multiply-add is one here, as there. CAT publishes fewer FLOPs a parameter than any width and depth of GAT's G "
-        "has on 256 tokens: perhaps its first stages have fewer tokens. In ours every block has all of them."
+        "A multiply-add is one here. Widths and depths of both are not known to us. DiT-XL's fit GAT-XL. For CAT-M we took "
+        "some that fit its parameters; ours then needs 13% more FLOPs. CAT has fewer FLOPs a parameter than any such G whose "
+        "blocks all have 256 tokens: perhaps its first stages have fewer."
     )
     return table
 
 
 def scaling() -> Table:
-    """Computation and communication of a step on 1 to 64 H100s, the batch of 128 shared or 128 images on each."""
-    columns = ("preset", "GPUs", "MB sent by each", "ms for it", "ms to compute, 128 on each", "sending", "128 shared")
-    table = Table("A step on several H100s", (*columns, "sending"))
+    """How much of a step is communication, with 128 images on each GPU and with 128 shared."""
+    table = Table("A step on several H100s", ("preset", "GPUs", "sending, 128 on each", "sending, 128 shared"))
     for name in SCALED:
         config = preset(name)
         generator, discriminator = model_costs(config.model)
@@ -119,15 +112,12 @@ def scaling() -> Table:
         for count in GPU_COUNTS:
             sent = 2 * (count - 1) / count * gradients  # of a ring's all-reduce
             seconds = sent / next(rate for most, rate in LINKS.items() if count <= most)
-            row = f"`{name}`", str(count), f"{sent / 1e6:.0f}", f"{seconds * 1e3:.2f}"
-            times = (compute, compute / count)
-            table.add(*row, *(cell for t in times for cell in (f"{t * 1e3:.1f}", f"{seconds / (seconds + t):.0%}")))
+            shares = (f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count))
+            table.add(f"`{name}`", str(count), *shares)
     table.remarks.append(
-        "A step sends the gradients of G and of D once, in float32, after each backward pass, so that nothing of it is "
-        f"hidden. Rates are data sheets' ({UTILISATION:.0%} of the products', all of the links'). On one machine sending "
-        "takes 3% at most with 128 images on each GPU, and 22% of `cifar10` with 16. Over several machines give each GPU "
-        "its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest preset take "
-        "1.1 GB."
+        "Share of the step's time. A step sends the gradients of G and of D once, in float32, after the backward pass. Over "
+        "several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and "
+        "average of the largest preset, `imagenet256-gat-xl`, take WEIGHTS GB, of the largest on pixels 1.1 GB."
     )
     return table
 

@@ -124,16 +124,20 @@ class DinoFeatures(FrozenFeatures):
             from transformers import AutoModel
         except ImportError as error:
             raise UserError(
-                "a DINOv2 needs the package transformers: pip install 'vitgan[dino]'", "alignment_features"
+                "a DINOv2 needs the package transformers: pip install 'vitgan[transformers]'", "alignment_features"
             ) from error
         try:
             with torch.device("cpu"):  # whatever the default is: they are read, not made
-                network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+                network, report = AutoModel.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                )
         except Exception as error:  # its files may be anything
             reason = str(error).strip().split("\n")[0]
             raise UserError(
                 f"{folder} is no model that transformers can load: {reason}", "alignment_features"
             ) from error
+        if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):  # random numbers instead
+            raise UserError(f"{folder} is not whole: it has no {missing[0]}", "alignment_features")
         if not network.config.model_type.startswith("dinov2"):
             raise UserError(f"{folder} holds a {network.config.model_type}, not a DINOv2", "alignment_features")
         patch_size = network.config.patch_size

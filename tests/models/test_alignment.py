@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import vitgan.models.vit_discriminator
@@ -174,10 +175,13 @@ def test_a_dinov2_gives_its_patch_tokens(dino, tmp_path) -> None:
     with pytest.raises(UserError) as caught:
         load_frozen(str(tmp_path / "dino"), 32)
     assert caught.value.parameter == "alignment_size"
-    (tmp_path / "dino" / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(UserError) as caught:
-        load_frozen(str(tmp_path / "dino"), 28)
-    assert caught.value.parameter == "alignment_features"
+    weights = {name: tensor for name, tensor in dino.state_dict().items() if not name.endswith("cls_token")}
+    save_file(weights, tmp_path / "dino" / "model.safetensors")
+    for _ in range(2):  # one tensor is missing; then all is damaged
+        with pytest.raises(UserError) as caught:
+            load_frozen(str(tmp_path / "dino"), 28)
+        assert caught.value.parameter == "alignment_features"
+        (tmp_path / "dino" / "model.safetensors").write_bytes(b"x")
 
 
 def test_d_is_aligned_with_a_dinov2(dino, tmp_path) -> None:
