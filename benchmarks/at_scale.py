@@ -95,7 +95,7 @@ def published() -> Table:
         table.add(model, size, f"`{name}`" if name else "none", counted)
     table.remarks.append(
         "A multiply-add is one here. Widths and depths of both are not known to us. DiT-XL's fit GAT-XL. For CAT-M we took "
-        "some that fit its parameters; ours then needs 13% more FLOPs. CAT has fewer FLOPs a parameter than any such G whose "
+        "some that fit its parameters; ours then needs 13% more FLOPs. CAT has fewer FLOPs a parameter than a G whose "
         "blocks all have 256 tokens: perhaps its first stages have fewer."
     )
     return table
