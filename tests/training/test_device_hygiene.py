@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from tiny import tiny_run
 from vitgan.config import RunConfig
 from vitgan.layers.attention import FUSED_FROM_TOKENS
-from vitgan.presets import both_vits, preset, replaced, with_model
+from vitgan.presets import aligned, both_vits, preset, replaced, with_model
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
@@ -53,6 +53,7 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
 }
 CONFIGS |= {
     "rotary": lambda: both_vits(positions="sincos", rotary=True)(preset("cifar10-tiny-modern")),
+    "aligned": lambda: aligned(preset("cifar10-tiny-modern")),
     "summed": lambda: with_levels(preset("cifar10-tiny"), "summed"),
     "scaled": lambda: with_levels(preset("cifar10-tiny"), "scaled"),
     "every-term": lambda: with_model(preset("cifar10-tiny"), objective=ObjectiveConfig(**EVERYTHING)),  # pyright: ignore[reportArgumentType]
