@@ -80,6 +80,12 @@ def test_resume_is_exact(place: SimpleNamespace, tmp_path: Path) -> None:
     assert grids[0] == grids[1]
 
 
+def test_the_command_line_goes_on_with_a_run(place: SimpleNamespace, tmp_path: Path) -> None:
+    run = shutil.copytree(place.run, tmp_path / "run")
+    dispatch(["train", "--resume", str(run), "--training.total-kimg", "0.032", "--evaluate-every-kimg", "None"])
+    assert newest(run).name == "000000k032"
+
+
 def test_samples_are_decoded_latents(place: SimpleNamespace, tmp_path: Path) -> None:
     generator = vitgan.load(place.run)
     assert (generator.image_size, generator.image_channels) == (SIDE, 3)
