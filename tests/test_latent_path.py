@@ -32,6 +32,7 @@ from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import replaced
 from vitgan.runs.folder import config_of_run
 from vitgan.training.hooks import Hooks
+from vitgan.vae import coding
 from vitgan.vae.coding import VAE_VARIABLE, load_decoder
 
 COUNT, SIDE = 24, 16
@@ -78,6 +79,12 @@ def test_resume_is_exact(place: SimpleNamespace, tmp_path: Path) -> None:
         assert all(torch.equal(tensor, second[name]) for name, tensor in first.items()), file.name
     grids = [sorted((place_ / "samples").glob("*.png"))[-1].read_bytes() for place_ in (place.run, run)]
     assert grids[0] == grids[1]
+
+
+def test_the_command_line_goes_on_with_a_run(place: SimpleNamespace, tmp_path: Path) -> None:
+    run = shutil.copytree(place.run, tmp_path / "run")
+    dispatch(["train", "--resume", str(run), "--training.total-kimg", "0.032", "--evaluate-every-kimg", "None"])
+    assert newest(run).name == "000000k032"
 
 
 def test_samples_are_decoded_latents(place: SimpleNamespace, tmp_path: Path) -> None:
@@ -198,7 +205,7 @@ def test_what_makes_no_sense_in_latents_is_refused_before_a_run(
 def test_a_run_whose_vae_is_gone_or_another_makes_nothing(
     place: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_decoder.cache_clear()
+    coding._decoder.cache_clear()
     monkeypatch.setenv(VAE_VARIABLE, str(write_vae(tmp_path / "other", seed=1)))
     with pytest.raises(UserError):
         vitgan.train(place.config, tmp_path / "runs")

@@ -38,7 +38,7 @@ def encoded(place: Path, out: Path, **options: Any) -> ImageStore:
 def test_a_latent_store_holds_scaled_means_with_the_labels(place: Path, tmp_path: Path) -> None:
     store, pixels = encoded(place, tmp_path / "latents"), ImageStore.open(place / "pixels")
     network, spec = coding.open_vae(str(place / "vae"))
-    expected = coding.encode(network, spec, np.asarray(pixels.images)).astype(np.float16)
+    expected = coding.encode(network, spec, np.array(pixels.images)).astype(np.float16)
     np.testing.assert_array_equal(store.images, expected)
     np.testing.assert_array_equal(store.labels, pixels.labels)  # pyright: ignore[reportArgumentType]
     said = store.description

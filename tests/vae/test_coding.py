@@ -55,7 +55,7 @@ def test_images_do_not_depend_on_how_many_are_decoded_at_once(folder: Path, monk
 
 def test_a_gradient_goes_through_a_decoder_that_was_loaded_to_sample(folder: Path) -> None:
     _, spec = open_vae(str(folder))
-    load_decoder.cache_clear()
+    coding._decoder.cache_clear()
     with torch.inference_mode():
         decode(spec, torch.zeros(1, 4, 8, 8))
     latents = torch.zeros(1, 4, 8, 8, requires_grad=True)
@@ -66,7 +66,7 @@ def test_a_gradient_goes_through_a_decoder_that_was_loaded_to_sample(folder: Pat
 
 
 def test_loading_draws_nothing(folder: Path) -> None:
-    load_decoder.cache_clear()
+    coding._decoder.cache_clear()
     before = torch.random.get_rng_state()
     load_decoder(open_vae(str(folder))[1])
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -77,7 +77,7 @@ def test_another_vae_is_refused_and_the_same_one_taken_from_elsewhere(
 ) -> None:
     _, spec = open_vae(str(folder))
     moved = spec.model_copy(update={"name": str(tmp_path / "gone")})
-    load_decoder.cache_clear()
+    coding._decoder.cache_clear()
     with pytest.raises(UserError):
         load_decoder(moved)
     monkeypatch.setenv(coding.VAE_VARIABLE, str(write_vae(tmp_path / "other", seed=1)))

@@ -86,12 +86,12 @@ def encode_store(
             mirrored = places >= len(store)
             pixels = store.read(places % len(store))
             pixels[mirrored] = pixels[mirrored, :, :, ::-1]
-            latents = coding.encode(network, spec, pixels).astype(LATENTS)
-            if not np.isfinite(latents).all():
+            latents = coding.encode(network, spec, pixels)
+            if not (np.abs(latents) <= np.finfo(LATENTS).max).all():  # which a NaN is not either
                 raise UserError(
                     f"latents of {vae} are too large for float16: choose another VAE, or mend its scale", "vae"
                 )
-            writer.append(latents, None if store.labels is None else store.labels[places % len(store)])
+            writer.append(latents.astype(LATENTS), None if store.labels is None else store.labels[places % len(store)])
             if on_progress:
                 on_progress(writer.count, count)
         copies = "mirror images as second copies" if flips else "no flips"

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,7 @@ def _train_settings(
         resume = own
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_vae_of(store, with_classes_of(store, config))
-    if config.model.vae is not None:  # before a run is made
-        on_main_process(processes, partial(load_decoder, config.model.vae))
+    on_main_process(processes, lambda: check_vae(config, processes.device))
     if config.evaluate_every_kimg is not None:
         from vitgan.runs.evaluation import check_evaluation
 
@@ -287,6 +285,16 @@ def with_vae_of(store: ImageStore, config: RunConfig) -> RunConfig:
     # Pydantic's own copies are not validated.
     model = ModelConfig.model_validate(dict(config.model) | {"vae": store.vae})
     return RunConfig.model_validate(dict(config) | {"model": model})
+
+
+def check_vae(config: RunConfig, device: torch.device) -> None:
+    """Loads what makes images of the model's latents, where there are some.
+
+    Raises:
+        UserError: If it is not there, or another one.
+    """
+    if config.model.vae is not None:
+        load_decoder(config.model.vae, str(device))
 
 
 def with_evaluation(

@@ -102,13 +102,18 @@ def decode(spec: VaeSpec, latents: Tensor) -> Tensor:
         return torch.cat([decoder(part) for part in parts])
 
 
-@lru_cache(maxsize=2)
 def load_decoder(spec: VaeSpec, device: str = "cpu") -> Decoder:
     """The decoder of the very VAE that is described.
 
     Raises:
         UserError: If it cannot be opened, or what is found is another.
     """
+    return _decoder(spec.model_dump_json(), device)
+
+
+@lru_cache(maxsize=2)
+def _decoder(described: str, device: str) -> Decoder:
+    spec = VaeSpec.model_validate_json(described)
     with torch.inference_mode(False):
         return Decoder(_open_same(spec), spec).to(device)
 
