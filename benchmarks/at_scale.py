@@ -117,7 +117,7 @@ def scaling() -> Table:
     table.remarks.append(
         "Share of the step's time. A step sends the gradients of G and of D once, in float32, after the backward pass. Over "
         "several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and "
-        "average of the largest preset, `imagenet256-gat-xl`, take WEIGHTS GB, of the largest on pixels 1.1 GB."
+        "average of the largest preset, `imagenet256-gat-xl`, take 19 GB, of the largest on pixels 1.1 GB."
     )
     return table
 
