@@ -118,6 +118,9 @@ class LiteFeatures(FrozenFeatures):
 class DinoFeatures(FrozenFeatures):
     """The patch tokens of a DINOv2 (Oquab et al. 2023), with or without registers, as one map."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, folder: str, input_size: int) -> None:
         super().__init__(input_size)
         try:
