@@ -39,10 +39,12 @@ class Passes:
     """What ||∇_x D(x)||² adds to `train_discriminator`: one backward to the images, itself differentiated."""
     path_length: int
     """G's path length: forward, backward to the styles, itself differentiated to the weights."""
+    align: int
+    """The frozen network, D's first blocks forward, and backward to their weights."""
 
 
-def passes(model: ModelConfig, exact: bool = False, path_length: bool = False) -> Passes:
-    """Counts each kind of pass; those that differentiate twice only if asked for."""
+def passes(model: ModelConfig, exact: bool = False, path_length: bool = False, alignment: bool = False) -> Passes:
+    """Counts each kind of pass; the last three only if asked for."""
     generator = build_generator(model.generator_spec(), device="meta")
     discriminator = build_discriminator(model, device="meta")
     shape = (model.channels, model.resolution, model.resolution)
@@ -68,6 +70,9 @@ def passes(model: ModelConfig, exact: bool = False, path_length: bool = False) -
         w = generator.styles(generator.mapping(torch.empty(count, generator.z_dim, device="meta")))
         _slope(generator.synthesis(w), w).square().sum().backward()
 
+    def align(count: int) -> None:
+        discriminator.aligned(generator.levels_of(torch.empty(count, *shape, device="meta")))[0].sum().backward()
+
     training = _per_image(lambda count: judge(count)[0].sum().backward(), discriminator)
     return Passes(
         generate=_per_image(torch.no_grad()(generate), generator),
@@ -77,6 +82,7 @@ def passes(model: ModelConfig, exact: bool = False, path_length: bool = False) -
         judge_fake=_per_image(judge_fake, discriminator),
         penalize=_per_image(penalized, discriminator) - training if exact else 0,
         path_length=_per_image(lengths, generator) if path_length else 0,
+        align=_per_image(align, discriminator) if alignment else 0,
     )
 
 
@@ -85,9 +91,9 @@ def step_flops(config: RunConfig) -> float:
     settings = config.objective
     period = settings.penalty_interval
     watched = images_judged(config, steps=period)
-    one = passes(config.model, watched.penalized > 0, settings.path_length > 0)
+    one = passes(config.model, watched.penalized > 0, settings.path_length > 0, settings.alignment > 0)
     total = one.generate + (watched.judged * one.train_discriminator + watched.penalized * one.penalize) / period
-    total += one.train_generator + one.judge_fake
+    total += one.train_generator + one.judge_fake + one.align
     if LOSSES[settings.loss].generator_sees_real:
         total += one.judge
     if settings.path_length:
@@ -107,17 +113,19 @@ class WatchedDiscriminator(Discriminator):
         self.penalized += len(images) * images.requires_grad
         return images.square().flatten(1).sum(dim=1)
 
+    def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images, images
+
 
 def images_judged(config: RunConfig, steps: int) -> WatchedDiscriminator:
     """What D sees in its updates of so many steps, with a batch of one image."""
     model = config.model
     objective, watched = Objective(config.objective, config.augment), WatchedDiscriminator(model)
-    generator = build_generator(model.generator_spec())
-    real, labels = torch.zeros(1, model.channels, model.resolution, model.resolution), None
-    if model.num_classes:
-        labels = torch.zeros(1, dtype=torch.long)
+    generator = build_generator(model.generator_spec(), device="meta")
+    real, labels = torch.zeros(1, model.channels, model.resolution, model.resolution, device="meta"), _labels(model, 1)
     for step in range(steps):
-        objective.discriminator_loss(generator, watched, Batch(real, labels, StepRandomness(0, step), step, step))
+        randomness = StepRandomness(0, step, device=torch.device("meta"))
+        objective.discriminator_loss(generator, watched, Batch(real, labels, randomness, step, step))
     return watched
 
 

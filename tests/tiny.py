@@ -1,9 +1,10 @@
 """Configurations small enough for a test to train, and images for them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from vitgan.config import RunConfig
@@ -20,7 +21,7 @@ TINY_GENERATOR = ViTGeneratorConfig(
 TINY_DISCRIMINATOR = ViTDiscriminatorConfig(dim=16, depth=1, num_heads=2, mlp_ratio=2)
 
 
-def tiny_model(channels: Literal[1, 3] = 3, resolution: int = 8) -> ModelConfig:
+def tiny_model(channels: int = 3, resolution: int = 8) -> ModelConfig:
     """Both players in the paper's form, a few thousand parameters."""
     return ModelConfig(
         resolution=resolution, channels=channels, generator=TINY_GENERATOR, discriminator=TINY_DISCRIMINATOR
@@ -78,4 +79,22 @@ def write_images(folder: Path, count: int = 12, size: int = 10, seed: int = 0) -
     for index in range(count):
         pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def write_vae(folder: Path, seed: int = 0, blocks: int = 2, **config: Any) -> Path:
+    """An AutoencoderKL of 4 channels as diffusers writes it, random weights: two pixels a latent with two blocks."""
+    from diffusers import AutoencoderKL
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = AutoencoderKL(
+            block_out_channels=(8,) * blocks,
+            down_block_types=("DownEncoderBlock2D",) * blocks,
+            up_block_types=("UpDecoderBlock2D",) * blocks,
+            layers_per_block=1,
+            norm_num_groups=4,
+            **{"latent_channels": 4, "scaling_factor": 0.5, "shift_factor": 0.1} | config,
+        )
+    network.save_pretrained(folder)
     return folder

@@ -10,6 +10,10 @@ PRESETS = {
     "cifar10-tiny": "a small ViTGAN for CIFAR-10 at its real size: hours on a CPU",
     "cifar10-tiny-modern": "the same sizes with later ideas: the best measured here on a CPU without ImageNet",
     "cifar10-tiny-projected": "D looks at features of an ImageNet network: the fastest way to images that people can name",
+    "imagenet256-gat-s": "GAT on latents of ImageNet at 256×256, 384 wide; for GPUs, not yet run",
+    "imagenet256-gat-b": "the same, 768 wide; not yet run",
+    "imagenet256-gat-xl": "the same, 1152 wide, of GAT-XL/2's parameters and FLOPs (FID 2.18 there); not yet run",
+    "imagenet256-cat-m": "CAT's levels on the same latents, of CAT-M/2's parameters (FID 1.93 there); not yet run",
 }
 """The presets of our own, for help texts: `vitgan.presets` takes longer to import."""
 SIZES = {

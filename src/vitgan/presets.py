@@ -6,12 +6,13 @@ A docstring says what a row is. A variant is a function of a base, so that it wo
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vitgan import commands
 from vitgan.commands import PRESET_NAMES
-from vitgan.config import RunConfig, changed, merged
+from vitgan.config import RunConfig, changed, check_effect, flat, merged
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_tree
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
@@ -199,8 +200,19 @@ def scaled_levels(base: RunConfig) -> RunConfig:
     return with_model(base, replaced(base.model.generator, levels="scaled"), objective=objective)
 
 
+def aligned(base: RunConfig) -> RunConfig:
+    """D's tokens aligned with a frozen EfficientNet-Lite, an option of GAT's [choice: network, block and weight]."""
+    discriminator = replaced(base.model.discriminator, alignment_features="lite2")
+    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, alignment=0.5))
+
+
+def cat(base: RunConfig) -> RunConfig:
+    """CAT's images of each level at its own resolution, in GAT's recipe [choice: CAT's own is not public]."""
+    return scaled_levels(gat(base))
+
+
 def gat(base: RunConfig) -> RunConfig:
-    """GAT's recipe as far as our options go, class-conditional, on pixels; docs/paper_map.md lists what differs."""
+    """GAT's recipe as far as our options go, class-conditional; docs/paper_map.md lists what differs."""
     base = summed_levels(gat_positions(modern(base)))
     generator = replaced(
         base.model.generator,
@@ -291,6 +303,29 @@ MODERN_STEPS: dict[str, Callable[[RunConfig], RunConfig]] = {
 """What makes up `-modern`, in order; `vitgan ablate modern` measures the steps one on top of the other."""
 
 
+def imagenet256(
+    recipe: Callable[[RunConfig], RunConfig], dim: int, depth: int, num_heads: int, epochs: int
+) -> RunConfig:
+    """A pair of such ViTs on 32×32×4 latents of ImageNet at 256×256, patches of 2: all but the recipe [choice] of size."""
+    sizes = {"dim": dim, "depth": depth, "num_heads": num_heads, "patch_size": 2}
+    base = RunConfig(
+        data="data/imagenet256-latents",
+        model=ModelConfig(
+            resolution=32,
+            channels=4,
+            num_classes=1000,
+            generator=ViTGeneratorConfig.model_validate(sizes | {"z_dim": dim, "w_dim": dim}),
+            discriminator=ViTDiscriminatorConfig.model_validate(sizes),
+        ),
+    )
+    base = recipe(base)
+    return replaced(base, training=replaced(base.training, total_kimg=round(epochs * IMAGENET_KIMG)))
+
+
+IMAGENET_KIMG = 1281.167
+"""Training images of ImageNet, in thousands."""
+
+
 class PaperSize(NamedTuple):
     """One column of the paper's table of sizes."""
 
@@ -319,11 +354,17 @@ VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "projected": projected,
 }
 
-CPU_PRESETS: dict[str, Callable[[], RunConfig]] = {
+OWN_PRESETS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": quickstart,
     "cifar10-tiny": cifar10_tiny,
     "cifar10-tiny-modern": cifar10_tiny_modern,
     "cifar10-tiny-projected": cifar10_tiny_projected,
+    # DiT's sizes, which for XL give GAT's published counts; CAT-M's width and depth give its parameters, see
+    # docs/results/at-scale.md. 60 and 40 epochs are GAT-XL's and CAT-M's.
+    "imagenet256-gat-s": partial(imagenet256, gat, dim=384, depth=12, num_heads=6, epochs=60),
+    "imagenet256-gat-b": partial(imagenet256, gat, dim=768, depth=12, num_heads=12, epochs=60),
+    "imagenet256-gat-xl": partial(imagenet256, gat, dim=1152, depth=28, num_heads=16, epochs=60),
+    "imagenet256-cat-m": partial(imagenet256, cat, dim=896, depth=20, num_heads=14, epochs=40),
 }
 
 
@@ -343,8 +384,8 @@ def preset(name: str, **changes: object) -> RunConfig:
         near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESET_NAMES)}")
-    if name in CPU_PRESETS:
-        base = CPU_PRESETS[name]()
+    if name in OWN_PRESETS:
+        base = OWN_PRESETS[name]()
     else:
         dataset, _, variant = name.partition("-")
         base = VARIANTS[variant](vitgan(dataset)) if variant else vitgan(dataset)
@@ -368,7 +409,10 @@ def from_file(path: str | Path, base: RunConfig | None = None) -> RunConfig:
         named = tree.get("preset", "custom") if isinstance(tree, dict) else "custom"
         if base is None and named not in ("custom", *PRESET_NAMES) and {*RunConfig.model_fields} > {*tree}:
             preset(named)  # says what is wrong with it
-        return merged(base or (preset(named) if named in PRESET_NAMES else RunConfig()), tree)
+        new = merged(base or (preset(named) if named in PRESET_NAMES else RunConfig()), tree)
+        if {*RunConfig.model_fields} > {*tree}:  # a run's own file has all fields, whether or not somebody set them
+            check_effect(new, dict(flat(tree)))
+        return new
     except UserError as error:
         raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
 

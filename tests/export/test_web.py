@@ -60,7 +60,7 @@ def test_the_pages_models_make_pytorchs_images(tmp_path: Path, runtime: Path, ki
     if kind in ("vit", "scaled"):
         zoomed = open_session(report.folder / "zoom.onnx").run(None, {"tokens": made[1]})[0]
         assert zoomed.shape == (1, 3, 16 * ZOOM, 16 * ZOOM)
-        styles = generator.styles(generator.mapping(torch.from_numpy(inputs["z"]), labels), 0.7)
+        styles = generator.styles(generator.mapping(torch.from_numpy(inputs["z"]), labels), 0.7, labels)
         torch.testing.assert_close(torch.from_numpy(zoomed), generator.synthesis(styles, zoom=ZOOM), atol=1e-4, rtol=0)  # pyright: ignore[reportCallIssue]
     else:
         assert said["zoom"] == page_description(make("summed"), "")["zoom"] == 1

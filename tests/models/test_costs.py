@@ -3,13 +3,12 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from reference.draws import normal
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
-from vitgan.models.costs import model_costs
+from vitgan.models.costs import generator_costs, model_costs
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
-from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
+from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.presets import preset, replaced
 
 
@@ -52,16 +51,15 @@ def test_parameters_equal_those_of_the_built_models(tiny_model, num_classes: int
 
 def test_gats_largest_generator_is_counted_as_published() -> None:
     """602 million parameters and 119 GFLOPs, a multiply-add being one there. Its sizes are DiT-XL's, which fit both."""
-    sizes = {"dim": 1152, "w_dim": 1152, "z_dim": 1152, "depth": 28, "num_heads": 16, "patch_size": 2}
-    base = preset("cifar10-gat")
-    config = replaced(base.model.generator, num_levels=4, **sizes)
-    assert isinstance(config, ViTGeneratorConfig)
-    with torch.device("meta"):
-        generator = ViTGenerator(config, resolution=32, channels=4, num_classes=1000)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        generator(torch.empty(1, 1152, device="meta"), torch.zeros(1, dtype=torch.long, device="meta"))
-    assert sum(p.numel() for p in generator.parameters()) == pytest.approx(602e6, rel=0.03)
-    assert counter.get_total_flops() / 2 == pytest.approx(119e9, rel=0.03)
+    costs = generator_costs(preset("imagenet256-gat-xl").model.generator_spec())
+    assert costs.parameters == pytest.approx(602e6, rel=0.03)
+    assert costs.flops_per_image / 2 == pytest.approx(119e9, rel=0.03)
+
+
+def test_cats_middle_generator_has_as_many_parameters_as_published() -> None:
+    assert generator_costs(preset("imagenet256-cat-m").model.generator_spec()).parameters == pytest.approx(
+        261e6, rel=0.03
+    )
 
 
 def test_levels_cost_their_heads(tiny_model) -> None:

@@ -119,6 +119,34 @@ def test_everything_that_is_drawn_has_the_shares_of_the_training_images(kind: st
     assert (generator.w_mean - mean).abs().max() < 0.05 * spread
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_truncation_pulls_an_image_to_the_mean_of_its_class(kind: str) -> None:
+    spec = GeneratorSpec(resolution=16, num_classes=3, class_counts=(90, 9, 1), generator=KINDS[kind])
+    generator = build_generator(spec, seed=1).eval().requires_grad_(False)
+    z = draw_latents(W_MEAN_SAMPLES // 3, generator.z_dim, seed=0)
+    means = torch.stack([generator.mapping(z, torch.full((len(z),), label)).mean(dim=0) for label in range(3)])
+    torch.testing.assert_close(generator.class_means(), means, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(means[0], means[1], atol=1e-3)
+
+    labels = torch.tensor([2, 0, 1, 2])
+    expected = generator.synthesis(generator.styles(means[labels])).clamp(-1, 1)
+    found = generator.sample(4, 5, truncation=0, labels=labels)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    w = generator.mapping(draw_latents(4, generator.z_dim, seed=5), labels)
+    half = generator.styles(w, 0.5, labels)[:, 0]
+    torch.testing.assert_close(half, (w + means[labels]) / 2, rtol=1e-4, atol=1e-5)
+
+    # Other weights have other means.
+    other = build_generator(spec, seed=2).requires_grad_(False)
+    assert not torch.allclose(other.class_means(), means, atol=1e-3)
+    other.load_state_dict(generator.state_dict())
+    torch.testing.assert_close(other.class_means(), means, rtol=1e-4, atol=1e-5)
+    for parameter in other.parameters():
+        parameter.mul_(2)
+    other.update_w_mean()
+    assert not torch.allclose(other.class_means(), means, atol=1e-3)
+
+
 @pytest.mark.parametrize("counts", [(1, 2), (0, 0, 0), (1, -1, 3), (1, 2, 1 << 60)])
 def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
     with pytest.raises(ValidationError, match="class_counts"):

@@ -7,15 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitgan.frozen import weights_file
+from vitgan.frozen import CHANNELS, LAST_BLOCKS, ROOT_MEAN_SQUARES, LiteFeatures, weights_file
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.projected_discriminator import (
-    CHANNELS,
-    LAST_BLOCKS,
-    ROOT_MEAN_SQUARES,
     FixedMixing,
-    FrozenFeatures,
     ProjectedDiscriminator,
     ProjectedDiscriminatorConfig,
 )
@@ -47,7 +43,7 @@ def test_maps_are_those_of_the_package(name: str) -> None:
     x = images(2)
     with torch.no_grad():
         reference.extract_features(F.interpolate(x, size=(64, 64), mode="bilinear"))
-        maps = FrozenFeatures(name, 64)(x)  # pyright: ignore[reportArgumentType]
+        maps = LiteFeatures(name, 64)(x)  # pyright: ignore[reportArgumentType]
     assert [m.shape[1] for m in maps] == list(CHANNELS[name])
     assert [m.shape[2] for m in maps] == [16, 8, 4, 2]
     for ours, theirs, scale in zip(maps, seen, ROOT_MEAN_SQUARES, strict=True):
@@ -114,7 +110,7 @@ def test_the_gradient_reaches_the_images_and_is_that_of_float64() -> None:
     assert x.grad is not None
     wide = discriminator.double()
     y = x.detach().double().requires_grad_()
-    wide.features.forward = lambda images: wide.features._maps(  # not rounded to float32
+    wide.features.forward = lambda images: wide.features.maps(  # not rounded to float32
         F.interpolate(images, size=(64, 64), mode="bilinear", align_corners=False)
     )
     wide(y).mean().backward()

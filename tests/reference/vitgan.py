@@ -347,8 +347,11 @@ def discriminator(
     labels: Tensor | None = None,
     position_kind: str = "sine",
     rotary: bool = False,
+    after: int | None = None,
 ) -> Tensor:
     """Logits (B,) of the discriminator, one image at a time; the state dict tells the variant.
+
+    With `after`, the tokens (B, 1 + L, dim) after so many blocks.
 
     `initial` are the weights at initialisation: with improved spectral normalisation each layer keeps the largest
     singular value that it had there.
@@ -388,12 +391,48 @@ def discriminator(
             x = plain_norm(p, f"{block}.norm2", h)
             x = mlp(lambda name, x, block=block: linear(f"{block}.mlp.{name}", x), p, block, x)
             h = h + x * p.get(f"{block}.scale2", one)
+            if i + 1 == after:
+                break
+        if after is not None:
+            logits.append(h)
+            continue
         y = plain_norm(p, "norm", h[:1])
         logit = linear("head", y)[0, 0]
         if labels is not None:
             logit = logit + (weight("class_embedding")[labels[n]] * y[0]).sum()
         logits.append(logit)
     return torch.stack(logits)
+
+
+def resized(x: Tensor, size: int) -> Tensor:
+    """A map (C, H, W) at size×size, each side a power of 2 times the other: means of blocks, or between four neighbours."""
+    side = x.shape[1]
+    result = x.new_zeros(len(x), size, size)
+    for i in range(size):
+        for j in range(size):
+            if size <= side:
+                k = side // size
+                result[:, i, j] = x[:, i * k : (i + 1) * k, j * k : (j + 1) * k].mean(dim=(1, 2))
+                continue
+            row, column = ((n + 0.5) * side / size - 0.5 for n in (i, j))
+            for y in (math.floor(row), math.floor(row) + 1):
+                for z in (math.floor(column), math.floor(column) + 1):
+                    weight = (1 - abs(row - y)) * (1 - abs(column - z))
+                    result[:, i, j] += weight * x[:, min(max(y, 0), side - 1), min(max(z, 0), side - 1)]
+    return result
+
+
+def alignment(p: Parameters, tokens: Tensor, maps: list[Tensor]) -> Tensor:
+    """mean (1 - cos) between p(h) = W_2 silu(W_1 h + b_1) + b_2 and all maps at the tokens' places: tokens (B, L, dim)."""
+    size, terms = math.isqrt(tokens.shape[1]), []
+    for n, image in enumerate(tokens):
+        target = torch.cat([resized(x[n], size) for x in maps])  # (F, size, size)
+        for i, h in enumerate(image):
+            hidden = equalized(p, "alignment.hidden", h)
+            given = equalized(p, "alignment.out", hidden / (1 + torch.exp(-hidden)))
+            wanted = target[:, i // size, i % size]
+            terms.append(1 - (given @ wanted) / torch.sqrt((given @ given) * (wanted @ wanted)))
+    return torch.stack(terms).mean()
 
 
 def mng_noise(normals: Tensor) -> Tensor:

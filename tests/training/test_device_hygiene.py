@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from tiny import few_blocks, tiny_run
 from vitgan.config import RunConfig
 from vitgan.layers.attention import FUSED_FROM_TOKENS
-from vitgan.presets import both_vits, preset, replaced, with_model
+from vitgan.presets import aligned, both_vits, preset, replaced, with_model
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
@@ -48,10 +48,12 @@ CONFIGS: dict[str, Callable[[], RunConfig]] = {
         "cifar10-stylegan2d",
         "cifar10-stylegan2",
         "celeba64",
+        "imagenet256-gat-s",
     )
 }
 CONFIGS |= {
     "rotary": lambda: both_vits(positions="sincos", rotary=True)(preset("cifar10-tiny-modern")),
+    "aligned": lambda: aligned(preset("cifar10-tiny-modern")),
     "summed": lambda: with_levels(preset("cifar10-tiny"), "summed"),
     "scaled": lambda: with_levels(preset("cifar10-tiny"), "scaled"),
     "every-term": lambda: with_model(preset("cifar10-tiny"), objective=ObjectiveConfig(**EVERYTHING)),  # pyright: ignore[reportArgumentType]
@@ -119,7 +121,7 @@ def trainer_on_meta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
         accelerator = Accelerator(cpu=True, mixed_precision="no")
         accelerator.state.device = META  # pyright: ignore[reportAttributeAccessIssue]
         model = few_blocks(config.model)
-        model = replaced(model, num_classes=10) if model.conditional else model
+        model = replaced(model, num_classes=config.model.num_classes or 10) if model.conditional else model
         training = replaced(config.training, batch_size=BATCH, trackers=(), horizontal_flip=True)
         return Trainer(model, config.objective, config.augment, training, accelerator, tmp_path)
 

@@ -10,11 +10,13 @@ import vitgan
 from reliability.torture import content
 from tiny import newest, tiny_run, write_images
 from toy_features import toy_extractor
+from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
+from vitgan.presets import replaced, with_model
 from vitgan.runs.sources import notes_on_features
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.clock import Clock
@@ -49,14 +51,21 @@ def protocol(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_features_that_train_d_do_not_judge(store: str, protocol: str, tmp_path: Path) -> None:
-    plain = tiny_run(store)
-    discriminator = ProjectedDiscriminatorConfig(features="lite0", input_size=32, width=4)
-    model = plain.model.model_copy(update={"discriminator": discriminator})
-    config = plain.model_copy(update={"model": model, "evaluate_every_kimg": 0.012, "protocol": protocol})
+def looking_through(base: RunConfig) -> RunConfig:
+    return with_model(base, discriminator=ProjectedDiscriminatorConfig(features="lite0", input_size=32, width=4))
+
+
+def aligned_with(base: RunConfig) -> RunConfig:
+    discriminator = replaced(base.model.discriminator, alignment_features="lite0", alignment_size=32)
+    return with_model(base, discriminator=discriminator, objective=replaced(base.objective, alignment=0.5))
+
+
+@pytest.mark.parametrize(("use", "field"), [(looking_through, "features"), (aligned_with, "alignment_features")])
+def test_features_that_train_d_do_not_judge(store: str, protocol: str, tmp_path: Path, use, field: str) -> None:
+    config = use(tiny_run(store)).model_copy(update={"evaluate_every_kimg": 0.012, "protocol": protocol})
     with pytest.raises(UserError) as caught:
         vitgan.train(config, tmp_path / "runs")
-    assert caught.value.parameter == "model.discriminator.features"
+    assert caught.value.parameter == f"model.discriminator.{field}"
     assert not (tmp_path / "runs").exists()
     run = vitgan.train(config.model_copy(update={"evaluate_every_kimg": None}), tmp_path / "runs")
     assert any("lite0" in note for note in notes_on_features(run))

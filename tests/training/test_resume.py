@@ -15,7 +15,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
-from vitgan.presets import replaced, with_model
+from vitgan.presets import aligned, replaced, with_model
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Hooks
 
@@ -52,7 +52,7 @@ def of_levels(config: RunConfig) -> RunConfig:
     return replaced(with_model(config, generator), training=replaced(config.training, gradient_clip=0.5))
 
 
-@pytest.mark.parametrize("recipe", [of_the_paper, with_first_order_penalty, on_frozen_features, of_levels])
+@pytest.mark.parametrize("recipe", [of_the_paper, with_first_order_penalty, on_frozen_features, of_levels, aligned])
 def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callable[[RunConfig], RunConfig]) -> None:
     config = recipe(tiny_run(store, horizontal_flip=True, lr_warmup_images=10))
     whole = vitgan.train(config, tmp_path / "whole")

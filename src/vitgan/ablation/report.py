@@ -158,7 +158,7 @@ def save_grids(results: Rows, path: Path, shown: int = 5) -> None:
         axis.axis("off")
     for axis, (name, result, grid) in zip(axes.flat, grids, strict=False):
         with Image.open(grid) as image:
-            side = result.config.model.resolution * enlargement(result.config.model.resolution)
+            side = result.config.model.image_size * enlargement(result.config.model.image_size)
             size = min(shown * side, image.width, image.height)
             axis.imshow(np.asarray(image.convert("RGB").crop((0, 0, size, size))), interpolation="nearest")
         axis.set_title(name, fontsize=10)

@@ -13,6 +13,7 @@ from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.presets import (
     FAST_OBJECTIVE,
     MODERN_STEPS,
+    aligned,
     gat_positions,
     modern,
     projected,
@@ -141,6 +142,12 @@ def stylegan2_of_equal_flops(base: RunConfig) -> RunConfig:
     return equal_flops(stylegan2(base), base)
 
 
+def heads(base: RunConfig) -> RunConfig:
+    """Small heads on frozen features in place of D, of the base's classes or none."""
+    config = with_projected_discriminator(base)
+    return replaced(config, model=replaced(config.model, conditional=base.model.conditional))
+
+
 def bcr(weight: float, diffaugment: bool = False) -> ObjectiveConfig:
     """The paper's loss with bCR, with or without DiffAugment."""
     return ObjectiveConfig(bcr_real=weight, bcr_fake=weight, diffaugment=diffaugment)
@@ -194,13 +201,16 @@ SUITES = {
         ),
         Suite(
             "modern",
-            "What does each later idea (GAT, R3GAN) add to ViTGAN, one on top of the other; then GAT's levels, or CAT's?",
+            "What does each later idea (GAT, R3GAN) add to ViTGAN, one on the other; then levels, or frozen features?",
             {"vitgan": unchanged}
             | {f"+{name}": modern_row(n) for n, name in enumerate(MODERN_STEPS, start=1)}
             | {
                 "+positions": lambda base: gat_positions(modern(base)),
                 "+summed-levels": lambda base: summed_levels(gat_positions(modern(base))),
                 "+scaled-levels": lambda base: scaled_levels(gat_positions(modern(base))),
+                # D looks at what a frozen network sees; then it is nothing else.
+                "+alignment": lambda base: aligned(gat_positions(modern(base))),
+                "+heads": lambda base: heads(gat_positions(modern(base))),
             },
         ),
     )

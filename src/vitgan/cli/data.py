@@ -10,13 +10,14 @@ import numpy as np
 import tyro
 from pydantic import Field
 
-from vitgan.cli.arguments import PictureFile, Seed, check_useless
+from vitgan.cli.arguments import Device, PictureFile, Seed, check_useless
 from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.cli.train import recommended
 from vitgan.commands import command
 from vitgan.data.download import download
-from vitgan.data.overview import class_counts, store_grid, value_histogram
+from vitgan.data.encode import encode_store
+from vitgan.data.overview import channel_moments, class_counts, store_grid, value_histogram
 from vitgan.data.prepare import plan, prepare
 from vitgan.data.sources import celeba as celeba_source
 from vitgan.data.sources import cifar10 as cifar10_source
@@ -261,6 +262,45 @@ def fashion_mnist(
     _prepare(fashion_mnist_source.FashionMnist(source, split or "train"), output)
 
 
+def encode(
+    store: Store,
+    vae: str,
+    out: Path,
+    flips: bool = False,
+    device: Device = "auto",
+    overwrite: bool = False,
+) -> None:
+    """A store of images -> a store of their latents, by a frozen VAE of diffusers.
+
+    example: vitgan data encode data/mine --vae stabilityai/sd-vae-ft-mse --out data/mine-latents
+
+    Args:
+        vae: An AutoencoderKL: its folder, or a Hub repository user/name, a subfolder behind it.
+        out: Folder of the latent store to be.
+        flips: Also encode all mirror images, behind the others: latents cannot be flipped.
+        overwrite: Replace a store that is there already.
+    """
+    from vitgan.devices import find_device
+
+    try:
+        with progress_bar("Encoding", unit="images") as on_progress:
+            made = encode_store(
+                ImageStore.open(store),
+                vae,
+                out,
+                flips=flips,
+                device=str(find_device(device)),
+                overwrite=overwrite,
+                on_progress=on_progress,
+                on_notice=_notice,
+            )
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was")
+        raise
+    _print_description(made)
+    _print_next(made)
+
+
 def verify(store: Store) -> None:
     """Compares every byte of a store with its checksums."""
     opened = ImageStore.open(store)
@@ -281,12 +321,16 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
     if grid is None:
         check_useless(show, "without --grid", rows=rows, columns=columns)
     opened = ImageStore.open(store)
-    check_picture_size(columns * opened.resolution, rows * opened.resolution, grid)
+    check_picture_size(columns * opened.image_size, rows * opened.image_size, grid)
     _print_description(opened)
     if opened.description.labels_from:
         print(f"  split: {opened.description.split or 'none'} ({opened.description.split_from})")
         print(f"  labels: {opened.description.labels_from}")
-    _print_histogram(opened, seed)
+    if opened.vae is None:
+        _print_histogram(opened, seed)
+    else:
+        for channel, (mean, deviation) in enumerate(channel_moments(opened, seed)):
+            print(f"  channel {channel}: mean {mean:.2f}, standard deviation {deviation:.2f}")
     for name, count in class_counts(opened):
         print(f"  {name}: {count:,} images")
     if grid:
@@ -307,6 +351,7 @@ COMMAND = Group(
         "lsun": lsun,
         "parquet": parquet,
         "fashion-mnist": fashion_mnist,
+        "encode": encode,
         "verify": verify,
         "show": show,
     },
@@ -332,13 +377,22 @@ def _prepare(source: Source, output: Output) -> None:
                 workers=output.workers,
                 overwrite=output.overwrite,
                 on_progress=on_progress,
-                on_notice=lambda line: print(f"vitgan: {line}", file=sys.stderr, flush=True),
+                on_notice=_notice,
             )
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it was")
         raise
     _print_description(store)
-    preset, *sizes = recommended(store.resolution, store.channels, store.labels is not None)
+    _print_next(store)
+
+
+def _notice(line: str) -> None:
+    print(f"vitgan: {line}", file=sys.stderr, flush=True)
+
+
+def _print_next(store: ImageStore) -> None:
+    """How to train on a store."""
+    preset, *sizes = recommended(store.resolution, store.channels, store.labels is not None, store.vae is not None)
     print(f"next: {command('train', preset, '--data', store.path, *sizes)}")
 
 
@@ -359,11 +413,11 @@ def _print_labels(source: Source) -> None:
 def _print_description(store: ImageStore) -> None:
     description = store.description
     size = sum(file.stat().st_size for file in store.path.iterdir())
-    kind = "grey" if store.channels == 1 else "RGB"
+    what = f"{'grey' if store.channels == 1 else 'RGB'} images of {store.resolution}×{store.resolution}"
+    if store.vae is not None:
+        what = f"latents of {store.channels}×{store.resolution}×{store.resolution} by {store.vae.name}"
     classes = f", {store.label_count} classes" if store.labels is not None else ""
-    print(
-        f"{store.path}: {len(store):,} {kind} images of {store.resolution}×{store.resolution}{classes}, {size:,} bytes"
-    )
+    print(f"{store.path}: {len(store):,} {what}{classes}, {size:,} bytes")
     for treatment, count in description.converted.items():
         print(f"  {treatment}: {count:,}")
     if description.duplicate_count:

@@ -8,7 +8,13 @@ import sys
 from vitgan import __version__
 
 PACKAGES = ("torch", "numpy", "accelerate", "pydantic", "tyro", "pillow", "safetensors", "huggingface_hub")
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "video": ("av",), "lsun": ("lmdb",), "parquet": ("pyarrow",)}
+EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "video": ("av",),
+    "lsun": ("lmdb",),
+    "parquet": ("pyarrow",),
+    "latent": ("diffusers",),
+}
 
 
 def env() -> None:

@@ -161,7 +161,8 @@ def truncate(
     generator = open_model(model, device)
     with progress_bar("Truncating") as on_progress:
         styles = latents.styles_of_seeds(generator, seeds, 1.0, label)
-        grid = latents.truncate(generator, styles, psis, on_progress)
+        labels = latents.labels_of_seeds(generator, seeds, label)
+        grid = latents.truncate(generator, styles, psis, on_progress, labels)
     save_sheet(out, grid, [f"psi {psi:g}" for psi in psis], seed_titles(seeds))
     print(f"truncations: {out}")
 
@@ -236,7 +237,7 @@ def zoom(
         check_useless(zoom, "in a video", factors=factors)
         check_animation_size(frames, size, size)
     generator = open_model(model, device)
-    pixels = generator.resolution * max(factors, default=1)
+    pixels = generator.image_size * max(factors, default=1)
     check_picture_size(pixels * len(seeds), pixels)
     styles = generator.styles(styles_of_seeds(generator, seeds, truncation, label))
     if not still:
@@ -255,7 +256,7 @@ def zoom(
         print(
             f"factor {factor}: its mean over {factor}×{factor} pixels has PSNR {similarity:.1f} dB to the plain image"
         )
-    save_sheet(out, zip(*columns, strict=True), titles, seed_titles(seeds), side=generator.resolution * 8)
+    save_sheet(out, zip(*columns, strict=True), titles, seed_titles(seeds), side=generator.image_size * 8)
     print(f"zooms: {out}")
 
 
@@ -305,7 +306,8 @@ def attention(
     save(out, maps, queries or spread_queries(patches))
     print(f"the generator's attention, a column per block: {out}")
     if discriminator is not None and discriminator_out is not None:
-        judged = discriminator.to(image.device).attention_maps(image)
+        made = image if generator.vae is None else generator.synthesis(styles)  # D judges latents where G makes them
+        judged = discriminator.to(image.device).attention_maps(made)
         save(discriminator_out, judged, (None, *spread_queries(judged[0].shape[-1] - 1)))
         print(f"the discriminator's, the class token first: {discriminator_out}")
 
@@ -340,7 +342,7 @@ def invert(
     from vitgan.files.tensors import write_tensors
 
     generator = open_model(model, device)
-    pixels = read_photo(photo, generator.resolution, generator.channels)
+    pixels = read_photo(photo, generator.image_size, generator.image_channels)
     target = torch.tensor(pixels).unsqueeze(0).float() / 127.5 - 1
     features = perceptual_features(generator.w_mean.device) if perceptual_weight else None
     with progress_bar("Inverting", unit="steps") as on_progress:

@@ -66,10 +66,14 @@ class Images(BaseModel):
     resolution: int
     channels: int
     num_classes: int = 0
+    vae: dict[str, object] | None = None
 
     def __str__(self) -> str:
         classes = f", {self.num_classes} classes" if self.num_classes else ""
-        return f"{self.resolution}×{self.resolution} {'grey' if self.channels == 1 else 'RGB'}{classes}"
+        kind = "grey" if self.channels == 1 else "RGB"
+        if self.vae is not None:
+            kind = f"latents of {self.channels} channels"
+        return f"{self.resolution}×{self.resolution} {kind}{classes}"
 
 
 class Length(BaseModel):
@@ -162,7 +166,8 @@ def _show_run(path: Path) -> None:
 
 
 def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> None:
-    print(f"images         {config.resolution}×{config.resolution}, {config.channels} channel(s)")
+    of = f" in latents, {config.image_size}×{config.image_size} when decoded" if config.vae else ""
+    print(f"images         {config.resolution}×{config.resolution}, {config.channels} channel(s){of}")
     for name, cost in costs.items():
         print(f"{name:<14} {cost.parameters:>12,} parameters, {cost.flops_per_image / 1e9:.3f} GFLOPs per image")
         print(f"{'':<14} {getattr(config, name).model_dump()}")

@@ -90,10 +90,10 @@ def sample(
     import torch
 
     labels = None if label is None else torch.full((count,), generator.class_of(label))
-    enlarge = enlarge or enlargement(generator.resolution)
+    enlarge = enlarge or enlargement(generator.image_size)
     if grid is not None:
         rows, across = grid_shape(count, columns)
-        check_picture_size(across * generator.resolution * enlarge, rows * generator.resolution * enlarge, grid)
+        check_picture_size(across * generator.image_size * enlarge, rows * generator.image_size * enlarge, grid)
     kind = generator.w_mean.device.type
     bf16 = choose_precision(precision, cpu=kind == "cpu") == "bf16"
     batches, done = [], 0

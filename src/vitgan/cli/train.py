@@ -80,7 +80,7 @@ def value_of(option: str, words: list[str]) -> str | None:
 def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[..., None]:
     """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
     from vitgan import presets
-    from vitgan.config import RunConfig
+    from vitgan.config import RunConfig, check_effect, differences
 
     file = value_of("--config", words)
     start = base if file is None else presets.from_file(file, base)
@@ -95,6 +95,7 @@ def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
+        check_effect(settings, differences(settings, start))
         carry_out(settings, dry_run, profile_steps, out=out, folder=folder)
 
     new.__doc__ = f"{about}\n\n{OPTIONS}"
@@ -127,7 +128,7 @@ def with_kinds(start: "RunConfig", words: list[str]) -> "RunConfig":
 
 def resumed(folder: str) -> Callable[..., None]:
     """The command that goes on with a run."""
-    from vitgan.config import RunConfig
+    from vitgan.config import RunConfig, check_effect, differences
     from vitgan.runs.folder import config_of_run
 
     start = config_of_run(Path(folder))
@@ -138,6 +139,7 @@ def resumed(folder: str) -> Callable[..., None]:
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
+        check_effect(config, differences(config, start))
         carry_out(config, dry_run, profile_steps, resume=resume)
 
     go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
@@ -208,16 +210,19 @@ def describe(config: "RunConfig") -> str:
     return "\n".join(rows)
 
 
-def recommended(resolution: int, channels: int, labelled: bool) -> list[str]:
-    """The words behind `vitgan train` for images of a size: the best preset measured on a CPU, and what it must be told."""
+def recommended(resolution: int, channels: int, labelled: bool, latents: bool = False) -> list[str]:
+    """The words behind `vitgan train` for images of a size, or latents: a preset, and what it must be told."""
     from vitgan.models.vit_generator import ViTGeneratorConfig
     from vitgan.presets import preset
 
     # Convolutions onto pixels need patches that are a power of two, so an even size.
-    name = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
+    of_pixels = "quickstart" if channels == 1 else "cifar10-tiny-modern" if resolution % 2 else RECOMMENDED
+    name = "cifar10-tiny-modern" if latents else of_pixels  # frozen features see pixels
     model = preset(name).model
     assert isinstance(model.generator, ViTGeneratorConfig)
     words = [name]
+    if latents:
+        words += ["--model.channels", str(channels), "--training.no-horizontal-flip"]
     if resolution != model.resolution:
         words += ["--model.resolution", str(resolution)]
         patch = min(_patch_sizes(resolution, model.generator), key=lambda side: abs(side - resolution / 8))

@@ -4,7 +4,7 @@ Where it is in doubt whether folders or values are classes, nothing is taken: th
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -214,7 +214,9 @@ def _labels_of_numbers(
         if present.isdisjoint(range(len(names))):
             return Labels(None, None, f"none: {source} has no label for any image")
         found = [NO_LABEL if value is None else min(max(value, -(1 << 63)), (1 << 63) - 1) for value in plain]
-        return Labels(found, [escaped(name) for name in names], source)
+        shared = Counter(names)  # ImageNet has two kinds of crane
+        own = [name if shared[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
+        return Labels(found, [escaped(name) for name in own], source)
     if min(present) < 0:
         raise UserError(f"the label {min(present)} is negative")
     limit = LARGEST_LABEL if insist else min(max(LEAST_NUMBER_LIMIT, len(plain)), LARGEST_LABEL)

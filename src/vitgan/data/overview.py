@@ -28,8 +28,12 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
             chosen = generator.choice(members, min(columns, len(members)), replace=False)
             places += [(row * columns + column, index) for column, index in enumerate(chosen.tolist())]
         rows = min(rows, len(np.unique(store.labels)))
-    tiles = np.zeros((rows * columns, store.resolution, store.resolution, store.channels), np.uint8)
     images = store.read(np.array([index for _, index in places]))
+    if store.vae is not None:
+        from vitgan.vae.coding import decode_bytes  # imports torch
+
+        images = decode_bytes(store.vae, images)
+    tiles = np.zeros((rows * columns, store.image_size, store.image_size, images.shape[1]), np.uint8)
     tiles[[place for place, _ in places]] = images.transpose(0, 2, 3, 1)
     return image_grid(tiles, columns)
 
@@ -47,6 +51,13 @@ def value_histogram(store: ImageStore, seed: int = 0) -> np.ndarray:
             for channel, values in enumerate(store.read(indices).transpose(1, 0, 2, 3)):
                 counts[channel] += np.bincount(values.reshape(-1), minlength=256)
     return counts
+
+
+def channel_moments(store: ImageStore, seed: int = 0) -> list[tuple[float, float]]:
+    """(mean, standard deviation) of each channel, over at most 1,000 random latents."""
+    chosen = np.random.default_rng(seed).choice(len(store), min(SAMPLED_IMAGES // 10, len(store)), replace=False)
+    channels = store.read(np.sort(chosen)).astype(np.float32).transpose(1, 0, 2, 3)
+    return [(float(values.mean()), float(values.std())) for values in channels]
 
 
 def class_counts(store: ImageStore) -> list[tuple[str, int]]:

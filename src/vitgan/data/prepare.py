@@ -117,7 +117,7 @@ def prepare(
     refuse_existing(destination, overwrite)
     if strict:
         _refuse_first(source.origin, source.refused)
-    _require_room(destination, planned.bytes)
+    require_room(destination, planned.bytes)
     with StoreWriter(
         destination,
         resolution=planned.framing.resolution,
@@ -147,7 +147,7 @@ def prepare(
         )
 
 
-def _require_room(destination: Path, needed: int) -> None:
+def require_room(destination: Path, needed: int) -> None:
     """Raises a UserError unless `needed` more bytes fit beside `destination`, counting what is written already."""
     partial = partial_folder(destination)
     written = sum(file.lstat().st_size for file in partial.iterdir()) if partial.is_dir() else 0

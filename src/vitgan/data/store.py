@@ -1,6 +1,6 @@
 """The image store: one memory-mapped uint8 array and its description.
 
-DIR/images.npy     (N, C, H, W) uint8, plain NumPy format
+DIR/images.npy     (N, C, H, W) uint8, plain NumPy format; of a latent store float16
 DIR/labels.npy     (N,) int64, only where the source has labels
 DIR/dataset.json   DatasetDescription
 """
@@ -13,15 +13,17 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field
+import numpy.typing as npt
+from pydantic import AfterValidator, Field, model_validator
 
 from vitgan.data.labels import LARGEST_LABEL
 from vitgan.errors import UserError
 from vitgan.files.reading import escaped, read_array, read_model, user_error
 from vitgan.schema import Config
+from vitgan.vae.spec import VaeSpec
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"
 BLOCK_BYTES = 1 << 22
@@ -50,7 +52,7 @@ class DatasetDescription(Config):
         split: Which part of the data set, where it has parts.
         split_from: Where that comes from, in words.
         resolution: Height and width in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grey) or 3 (RGB); those of latents.
         count: Number of images.
         framing: Crop, padding and resizing rule in words.
         background: Colour that transparent images were composited on, "#rrggbb".
@@ -64,6 +66,8 @@ class DatasetDescription(Config):
         duplicates: The first of them as (index of the first copy, index of this one).
         licence: Terms of the data, in words.
         url: Where the data comes from.
+        vae: What encoded the images, if they are latents (`vitgan.data.encode`); `origin` is then the store of the images.
+        pixels_sha256: That store's `sha256`.
     """
 
     format_version: Literal[1] = 1
@@ -72,7 +76,7 @@ class DatasetDescription(Config):
     split: Line | None = None
     split_from: Line = ""
     resolution: Annotated[int, Field(gt=0, le=4096)]
-    channels: Literal[1, 3]
+    channels: Annotated[int, Field(ge=1, le=128)]
     count: Annotated[int, Field(gt=0)]
     framing: Line = ""
     background: Line = "#ffffff"
@@ -87,6 +91,21 @@ class DatasetDescription(Config):
     duplicates: list[tuple[Count, Count]] = Field(default_factory=list)
     licence: Line = ""
     url: Line = ""
+    vae: VaeSpec | None = None
+    pixels_sha256: Digest | None = None
+
+    @model_validator(mode="after")
+    def _channels_of_images_or_latents(self) -> Self:
+        if (self.vae is None) != (self.pixels_sha256 is None):
+            raise ValueError("vae and pixels_sha256 go together")
+        if self.channels not in ((1, 3) if self.vae is None else (len(self.vae.scale),)):
+            raise ValueError(f"{self.channels} channels are neither grey nor RGB, nor the VAE's")
+        return self
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the images: uint8, or of latents float16."""
+        return np.dtype(np.uint8 if self.vae is None else "<f2")
 
     @classmethod
     def read(cls, store: Path) -> "DatasetDescription":
@@ -113,7 +132,7 @@ class ImageStore:
     Attributes:
         path: The store's folder.
         description: What it holds.
-        images: (N, C, H, W) uint8 memory map.
+        images: (N, C, H, W) uint8 memory map; of latents float16.
         labels: (N,) int64 array, or None.
     """
 
@@ -138,7 +157,7 @@ class ImageStore:
         description = DatasetDescription.read(path)
         count, size = description.count, description.resolution
         with user_error(f"{path} is no sound store", UserError, advice="prepare it again"):
-            images = read_array(path / IMAGES, np.uint8, (count, description.channels, size, size))
+            images = read_array(path / IMAGES, description.dtype, (count, description.channels, size, size))
             labels = np.array(read_array(path / LABELS, np.int64, (count,))) if description.labels_sha256 else None
             if labels is None and (path / LABELS).exists():
                 raise UserError(f"{path} has {LABELS}, of which {DESCRIPTION} knows nothing")
@@ -159,8 +178,18 @@ class ImageStore:
 
     @property
     def channels(self) -> int:
-        """1 (grey) or 3 (RGB)."""
+        """1 (grey) or 3 (RGB); those of latents."""
         return self.description.channels
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels, those that latents are decoded to."""
+        return self.resolution * (self.vae.factor if self.vae else 1)
+
+    @property
+    def vae(self) -> VaeSpec | None:
+        """What encoded the images, if they are latents."""
+        return self.description.vae
 
     @property
     def label_count(self) -> int:
@@ -179,15 +208,15 @@ class ImageStore:
             indices: (n,) positions.
 
         Returns:
-            (n, C, H, W) uint8, a new array.
+            (n, C, H, W), a new array of the type of `images`.
 
         Raises:
             UserError: The file was cut off since the store was opened, or cannot be read.
         """
         if self._is_mapped:
             return self._array.take(indices, axis=0)
-        images = np.empty((len(indices), *self.images.shape[1:]), np.uint8)
-        rows = images.reshape(len(indices), -1)
+        images = np.empty((len(indices), *self.images.shape[1:]), self.images.dtype)
+        rows = images.view(np.uint8).reshape(len(indices), -1)
         starts = (self.images.offset + indices.astype(np.int64) * rows.shape[1]).tolist()
         for start in starts:
             self._advise(start, rows.shape[1], "POSIX_FADV_WILLNEED")
@@ -210,7 +239,7 @@ class ImageStore:
         Raises:
             UserError: The images are not what was prepared, or cannot be read.
         """
-        image_bytes, digest, done = self.channels * self.resolution**2, hashlib.sha256(), 0
+        image_bytes, digest, done = self.images.nbytes // len(self), hashlib.sha256(), 0
         with user_error(f"cannot read {self.path / IMAGES}", OSError), (self.path / IMAGES).open("rb") as file:
             file.seek(self.images.offset)
             while block := file.read(BLOCK_BYTES):
@@ -222,17 +251,17 @@ class ImageStore:
             raise UserError(f"the images of {self.path} were altered (SHA-256 differs): prepare the store again")
 
 
-def store_bytes(count: int, channels: int, resolution: int, labelled: bool) -> int:
+def store_bytes(count: int, channels: int, resolution: int, labelled: bool, dtype: npt.DTypeLike = np.uint8) -> int:
     """Size of `images.npy` and `labels.npy` together."""
-    header = len(images_header(count, channels, resolution))
-    return header + count * channels * resolution**2 + (header + count * 8 if labelled else 0)
+    header, values = len(images_header(count, channels, resolution)), count * channels * resolution**2
+    return header + values * np.dtype(dtype).itemsize + (header + count * 8 if labelled else 0)
 
 
-def images_header(count: int, channels: int, resolution: int) -> bytes:
+def images_header(count: int, channels: int, resolution: int, dtype: npt.DTypeLike = np.uint8) -> bytes:
     """What `images.npy` begins with: NumPy's own header, of the same length for any count."""
     buffer = io.BytesIO()
-    shape = (count, channels, resolution, resolution)
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, channels, resolution, resolution)}
+    np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,7 +66,8 @@ class StoreWriter:
     Args:
         path: The store's folder to be.
         resolution: Height and width in pixels.
-        channels: 1 or 3.
+        channels: 1 or 3, or a VAE's.
+        dtype: Of the images: uint8, or float16 for latents.
         labelled: Whether images come with labels.
         overwrite: Replace a store that is already there.
         fingerprint: Of source and settings; what a killed writer with an equal one left is taken up, as far as it is sound.
@@ -85,6 +87,7 @@ class StoreWriter:
         *,
         resolution: int,
         channels: int,
+        dtype: npt.DTypeLike = np.uint8,
         labelled: bool = False,
         overwrite: bool = False,
         fingerprint: str = "",
@@ -96,7 +99,7 @@ class StoreWriter:
         self._converted: Counter[str] = Counter()
         self._digests, self._labels = bytearray(), bytearray()
         self._sha256 = hashlib.sha256()
-        self._shape = (channels, resolution, resolution)
+        self._shape, self._dtype = (channels, resolution, resolution), np.dtype(dtype)
         self._is_finished = False
         self._partial = partial_folder(self.path)
         refuse_existing(self.path, overwrite)
@@ -116,6 +119,10 @@ class StoreWriter:
         """Images of the source that were dealt with: written or skipped."""
         return self.count + self.skipped_count
 
+    @property
+    def _image_bytes(self) -> int:
+        return int(np.prod(self._shape)) * self._dtype.itemsize
+
     def append(
         self,
         images: np.ndarray,
@@ -127,7 +134,7 @@ class StoreWriter:
         """Adds images at the end; they survive a kill of this process.
 
         Args:
-            images: (n, C, H, W) uint8.
+            images: (n, C, H, W), of the store's type.
             labels: (n,) integers; required if the store is labelled, else left out.
             digests: `image_digests(images)`, if the caller has them already.
             skipped: (name, reason) of images that were read with these and are of no use.
@@ -136,8 +143,8 @@ class StoreWriter:
         Raises:
             UserError: The disk is full or broken, or a label is out of range.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
-            raise ValueError(f"expected uint8 (n, *{self._shape})")
+        if images.dtype != self._dtype or images.shape[1:] != self._shape:
+            raise ValueError(f"expected {self._dtype} (n, *{self._shape})")
         if (labels is not None) != self.labelled or (labels is not None and len(labels) != len(images)):
             raise ValueError("expected one label for each image of a labelled store, and none otherwise")
         if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
@@ -170,7 +177,7 @@ class StoreWriter:
             raise UserError(f"no image to write into {self.path}")
         with self._writing():
             self._images.seek(0)
-            self._images.write(images_header(self.count, *self._shape[:2]))
+            self._images.write(images_header(self.count, *self._shape[:2], self._dtype))
             self._images.flush()
             self._close_files()
             self._describe(refused, **description)
@@ -193,7 +200,7 @@ class StoreWriter:
         duplicates = find_duplicates(np.frombuffer(self._digests, np.uint64))
         DatasetDescription(
             resolution=self._shape[1],
-            channels=self._shape[0],  # pyright: ignore[reportArgumentType]
+            channels=self._shape[0],
             count=self.count,
             sha256=self._sha256.hexdigest(),
             skipped=[*skipped, *self.skipped][:LISTED_SKIPPED],
@@ -236,7 +243,7 @@ class StoreWriter:
         """Opens the files behind what a killed writer left, as far as nothing speaks against it."""
         is_left = any((self._partial / name).exists() for name in (IMAGES, JOURNAL))
         self._images, self._journal = self._open(IMAGES), self._open(JOURNAL)
-        header, first = images_header(0, *self._shape[:2]), _signed(json.dumps(fingerprint))
+        header, first = images_header(0, *self._shape[:2], self._dtype), _signed(json.dumps(fingerprint))
         self._images.write(header)
         sound, why = 0, "it was altered, or ended before anything was safe"
         if self._journal.readline(LONGEST_LINE) == first and fingerprint:
@@ -245,7 +252,7 @@ class StoreWriter:
                 sound = self._journal.tell()
         elif self._journal.tell():
             why = "the source or an option is another now, or it was altered"
-        self._images.seek(len(header) + self.count * int(np.prod(self._shape)))
+        self._images.seek(len(header) + self.count * self._image_bytes)
         self._journal.seek(sound)
         for file in (self._images, self._journal):
             file.truncate()
@@ -271,11 +278,14 @@ class StoreWriter:
             return False
         with suppress(ValidationError):  # of a line that somebody else signed
             part = _Part.model_validate_json(text)
-            count, size = len(part.digests), len(part.digests) * int(np.prod(self._shape))
+            count, size = len(part.digests), len(part.digests) * self._image_bytes
             left = os.fstat(self._images.fileno()).st_size - self._images.tell()
             if size <= left and (len(part.labels) == count if part.labels is not None else not self.labelled):
                 data = self._images.read(size)
-                if image_digests(np.frombuffer(data, np.uint8).reshape(count, *self._shape)).tolist() == part.digests:
+                if (
+                    image_digests(np.frombuffer(data, self._dtype).reshape(count, *self._shape)).tolist()
+                    == part.digests
+                ):
                     self._count_in(part, data)
                     return True
         return False
@@ -314,7 +324,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def image_digests(images: np.ndarray) -> np.ndarray:
-    """(n, C, H, W) uint8 images -> (n,) uint64, equal for equal images and (but for chance 2^-64) only for those."""
+    """(n, C, H, W) images -> (n,) uint64, equal for equal images and (but for chance 2^-64) only for those."""
     digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
     return np.frombuffer(b"".join(digests), np.uint64)
 

@@ -65,7 +65,7 @@ def invert(
     Raises:
         UserError: If the target has another size.
     """
-    expected = (1, generator.channels, generator.resolution, generator.resolution)
+    expected = (1, generator.image_channels, generator.image_size, generator.image_size)
     if tuple(target.shape) != expected:
         raise UserError(
             f"the picture has the shape {tuple(target.shape)}, the model makes {expected}: bring it to that"
@@ -82,7 +82,7 @@ def invert(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, best_loss = moved.detach().clone(), float("inf")
     for step in range(steps):
-        image = generator.synthesis((start + moved * scale).expand(-1, generator.num_styles, -1))
+        image = generator.to_images(generator.synthesis((start + moved * scale).expand(-1, generator.num_styles, -1)))
         loss = F.mse_loss(image, target)
         if features is not None and wanted is not None:
             loss = loss + perceptual_weight * (features(image) - wanted).square().sum() / wanted.square().sum()
@@ -96,7 +96,7 @@ def invert(
             on_progress(step + 1, steps)
     with torch.no_grad():
         styles = (start + best * scale).expand(-1, generator.num_styles, -1)
-        image = generator.synthesis(styles).float().clamp(-1, 1)
+        image = generator.to_images(generator.synthesis(styles)).clamp(-1, 1)
     return Inversion(styles, image, psnr(image, target))
 
 
@@ -105,5 +105,6 @@ def _nearest_start(generator: Generator, target: Tensor, seed: int) -> Tensor:
     """(1, 1, w_dim): the style, of 256 random ones and the mean, whose image has the smallest squared error."""
     z = draw_latents(STARTS, generator.z_dim, seed).to(target.device)
     w = torch.cat([generator.w_mean.unsqueeze(0), generator.mapping(z, generator.labels(STARTS))])
-    errors = [(generator.synthesis(generator.styles(part)) - target).square().mean((1, 2, 3)) for part in w.split(32)]
+    images = (generator.to_images(generator.synthesis(generator.styles(part))) for part in w.split(32))
+    errors = [(image - target).square().mean((1, 2, 3)) for image in images]
     return w[torch.cat(errors).argmin()].view(1, 1, -1)

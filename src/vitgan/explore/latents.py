@@ -29,8 +29,8 @@ def styles_of_seeds(
 ) -> Tensor:
     """w (K, w_dim) of the seeds' latents, as `vitgan sample` draws them, pulled towards the mean style by `truncation`."""
     z = latents_of_seeds(seeds, generator.z_dim).to(generator.w_mean.device)
-    w = generator.mapping(z, labels_of_seeds(generator, seeds, label))
-    return generator.styles(w, truncation)[:, 0]
+    labels = labels_of_seeds(generator, seeds, label)
+    return generator.styles(generator.mapping(z, labels), truncation, labels)[:, 0]
 
 
 @torch.inference_mode()
@@ -38,15 +38,28 @@ def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None 
     """Images (B, C, H, W), float32 clipped to [-1, 1], of styles (B, num_styles, w_dim), a batch at a time."""
     images, batch_size = [], generator.fast_batch()
     for start in range(0, len(styles), batch_size):
-        images.append(generator.synthesis(styles[start : start + batch_size]).float().clamp(-1, 1))
+        images.append(generator.to_images(generator.synthesis(styles[start : start + batch_size])).clamp(-1, 1))
         if on_progress:
             on_progress(min(start + batch_size, len(styles)), len(styles))
     return torch.cat(images)
 
 
 @torch.inference_mode()
-def truncate(generator: Generator, w: Tensor, psis: Sequence[float], on_progress: OnProgress | None = None) -> Tensor:
+def truncate(
+    generator: Generator,
+    w: Tensor,
+    psis: Sequence[float],
+    on_progress: OnProgress | None = None,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Each style w (B, w_dim) at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
+
+    Args:
+        generator: The model.
+        w: Styles.
+        psis: Of the truncation trick.
+        on_progress: Called with (images done, images in all).
+        labels: (B,) int64, the styles' classes: the mean image is then that of the class.
 
     Returns:
         (B, psis, C, H, W), float32 in [-1, 1].
@@ -56,7 +69,7 @@ def truncate(generator: Generator, w: Tensor, psis: Sequence[float], on_progress
     """
     if not psis:
         raise UserError("no psi was given: pass at least one", "psis")
-    styles = torch.stack([generator.styles(w, psi) for psi in psis], dim=1).flatten(0, 1)
+    styles = torch.stack([generator.styles(w, psi, labels) for psi in psis], dim=1).flatten(0, 1)
     return render(generator, styles, on_progress).unflatten(0, (len(w), len(psis)))
 
 
@@ -158,11 +171,12 @@ def interpolate(
     z = latents_of_seeds(seeds, generator.z_dim).to(mean.device)
     if space == "z":
         z = walk(z, steps, join, loop)
-        w = generator.mapping(z, labels_of_seeds(generator, [seeds[0]] * len(z), label))
+        labels = labels_of_seeds(generator, [seeds[0]] * len(z), label)
+        styles = generator.styles(generator.mapping(z, labels), truncation, labels)
     else:
-        points = generator.mapping(z, labels_of_seeds(generator, seeds, label)) - mean
-        w = walk(points, steps, join, loop) + mean
-    return render(generator, generator.styles(w, truncation), on_progress)
+        points = styles_of_seeds(generator, seeds, truncation, label) - mean
+        styles = generator.styles(walk(points, steps, join, loop) + mean)
+    return render(generator, styles, on_progress)
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

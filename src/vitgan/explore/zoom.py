@@ -22,6 +22,8 @@ def implicit_generator(generator: Generator) -> tuple[ViTGenerator, ImplicitPatc
         UserError: If it is not.
     """
     decoder = generator.continuous_decoder if isinstance(generator, ViTGenerator) else None
+    if generator.vae is not None:
+        raise UserError("this generator cannot zoom: it makes latents, and its VAE decodes them at one size")
     if not isinstance(generator, ViTGenerator) or decoder is None:
         raise UserError(
             "this generator cannot zoom: only ViT generators with pixel_mapping inr are continuous, without summed levels"

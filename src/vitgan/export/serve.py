@@ -116,8 +116,8 @@ class Handler(SimpleHTTPRequestHandler):
     def _info(self) -> dict[str, object]:
         made = self.generator
         return {
-            "resolution": made.resolution,
-            "channels": made.channels,
+            "resolution": made.image_size,
+            "channels": made.image_channels,
             "classes": made.num_classes,
             "class_names": made.class_names,
             "z_dim": made.z_dim,

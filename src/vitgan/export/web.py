@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.export.onnx import check_difference, example_inputs, open_session, write_graph
+from vitgan.export.onnx import check_difference, example_inputs, images_decoder, open_session, write_graph
 from vitgan.files import sha256, write_json
 from vitgan.files.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
@@ -36,6 +36,8 @@ WEB_PAGE = "web page"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
 ZOOM = 4
 NPM_SECONDS = 300
+LARGEST_DECODER = 64 << 20
+"""Bytes of a VAE's decoder. Stable Diffusion's has 198 MB, and would take one thread of a browser a minute an image."""
 
 
 class WebReport(NamedTuple):
@@ -61,21 +63,25 @@ class MappingGraph(nn.Module):
 
     def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, z_dim), truncation (1,), labels (B,) -> w (B, w_dim)."""
-        return self.generator.styles(self.generator.mapping(z, labels), truncation)[:, 0]
+        return self.generator.styles(self.generator.mapping(z, labels), truncation, labels)[:, 0]
 
 
 class SynthesisGraph(nn.Module):
-    """Styles -> images, and where the page can zoom the tokens that `ZoomGraph` renders again: no weight is stored twice."""
+    """Styles -> images, decoded by a VAE where G makes latents.
+
+    Where the page can zoom also the tokens that `ZoomGraph` renders again: no weight is stored twice.
+    """
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
+        self.to_images = images_decoder(generator)
 
     def forward(self, w: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """w (B, num_styles, w_dim) -> images (B, C, H, W), with an implicit decoder also tokens (B, L, dim)."""
         decoder = _decoder(self.generator)
         if decoder is None:
-            return self.generator.synthesis(w)
+            return self.to_images(self.generator.synthesis(w))
         assert isinstance(self.generator, ViTGenerator)
         tokens, _ = self.generator.tokens(w)
         return decoder(tokens), tokens
@@ -125,8 +131,8 @@ def page_description(generator: Generator, title: str) -> dict[str, object]:
     classes = list(generator.class_names or map(str, range(generator.num_classes)))
     return {
         "title": title,
-        "resolution": generator.resolution,
-        "channels": generator.channels,
+        "resolution": generator.image_size,
+        "channels": generator.image_channels,
         "classNames": classes,
         "classesInTurn": generator.known_classes if classes else [],
         "zDim": generator.z_dim,
@@ -143,19 +149,21 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
     Returns:
         (values,): absolute differences of the images from PyTorch's.
     """
-    decoder = _decoder(generator)
+    decoder, graph = _decoder(generator), SynthesisGraph(generator)
+    _check_size(graph.to_images)
     inputs = example_inputs(generator, 2, truncation=0.7)
     w = MappingGraph(generator)(**inputs)
     write_graph(MappingGraph(generator), inputs, folder / "mapping.onnx", ["w"], fixed=("truncation",))
     styles = {"w": w.unsqueeze(1).repeat(1, generator.num_styles, 1)}
     outputs = ["images", "tokens"] if decoder else ["images"]
-    write_graph(SynthesisGraph(generator), styles, folder / "synthesis.onnx", outputs)
+    write_graph(graph, styles, folder / "synthesis.onnx", outputs)
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     made_w = open_session(folder / "mapping.onnx").run(None, arrays)[0]
     made = open_session(folder / "synthesis.onnx").run(
         None, {"w": made_w[:, None].repeat(generator.num_styles, axis=1)}
     )
-    differences = (torch.from_numpy(made[0]) - generator.synthesis(styles["w"])).abs().flatten()
+    expected = generator.to_images(generator.synthesis(styles["w"]))
+    differences = (torch.from_numpy(made[0]) - expected).abs().flatten()
     if decoder is None:
         return differences
     tokens = {"tokens": torch.from_numpy(made[1])}
@@ -166,7 +174,17 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
 
 
 def _decoder(generator: Generator) -> ImplicitPatchDecoder | None:
-    return generator.continuous_decoder if isinstance(generator, ViTGenerator) else None
+    is_zoomable = isinstance(generator, ViTGenerator) and generator.vae is None
+    return generator.continuous_decoder if is_zoomable else None
+
+
+def _check_size(decoder: nn.Module) -> None:
+    size = 4 * sum(parameter.numel() for parameter in decoder.parameters())
+    if size > LARGEST_DECODER:
+        raise UserError(
+            f"the page cannot hold the VAE's decoder: its weights have {size / 1e6:,.0f} MB, and "
+            f"{LARGEST_DECODER / 1e6:,.0f} MB are what a browser takes: use `vitgan export onnx`"
+        )
 
 
 def find_runtime(cache: Path, given: Path | None = None) -> Path:

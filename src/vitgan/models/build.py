@@ -17,6 +17,7 @@ from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2Gener
 from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
 from vitgan.schema import Config
+from vitgan.vae.spec import VaeSpec
 
 CUSTOM_NETWORKS: dict[str, Callable[..., Generator | Discriminator]] = {}
 """Own networks by name: subclasses of `Generator` or `Discriminator`, built as `network(resolution, channels, num_classes,
@@ -45,14 +46,32 @@ class ImageSpec(Config):
 
     resolution: int = Field(default=32, ge=4)
     """Height and width of the images in pixels."""
-    channels: Literal[1, 3] = 3
-    """1 (grey) or 3 (RGB)."""
+    channels: int = Field(default=3, ge=1, le=128)
+    """1 (grey) or 3 (RGB); on a latent store as many as the VAE's latents have."""
     num_classes: int = Field(default=0, ge=0)
     """Number of classes of a conditional model; 0 is unconditional."""
     class_counts: tuple[Annotated[int, Field(ge=0, le=1 << 53)], ...] | None = None
     """Training images of each class, in whose shares a conditional model draws classes; taken from the images."""
     class_names: tuple[Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")], ...] | None = None
     """What the classes are called; taken from the images."""
+    vae: VaeSpec | None = None
+    """The VAE that makes images of what the model makes, latents; taken from the images."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels, those that latents are decoded to."""
+        return self.resolution * (self.vae.factor if self.vae else 1)
+
+    @property
+    def image_channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.vae.channels if self.vae else self.channels
+
+    @model_validator(mode="after")
+    def _channels_of_the_vae(self) -> Self:
+        if self.vae is not None and {len(self.vae.shift), len(self.vae.scale)} != {self.channels}:
+            raise ValueError(f"vae must have a shift and a scale for each of {self.channels} channels")
+        return self
 
     @model_validator(mode="after")
     def _one_count_and_name_a_class(self) -> Self:
@@ -89,6 +108,17 @@ class ModelConfig(ImageSpec):
             self.num_levels > 1 and isinstance(self.generator, ViTGeneratorConfig) and self.generator.levels == "scaled"
         )
 
+    @property
+    def frozen_features(self) -> str | None:
+        """The frozen network that D looks through, or is aligned with."""
+        match self.discriminator:
+            case ProjectedDiscriminatorConfig():
+                return self.discriminator.features
+            case ViTDiscriminatorConfig():
+                return self.discriminator.alignment_features
+            case _:
+                return None
+
     def generator_spec(self) -> GeneratorSpec:
         """The generator's part."""
         return GeneratorSpec(**{name: getattr(self, name) for name in GeneratorSpec.model_fields})
@@ -110,7 +140,7 @@ def build_generator(spec: GeneratorSpec, seed: int = 0, device: str = "cpu") -> 
                 generator = StyleGAN2Generator(spec.generator, spec.resolution, spec.channels, spec.num_classes)
             case CustomConfig():
                 generator = _build_custom(Generator, spec.generator, spec)
-    generator.class_counts, generator.class_names = spec.class_counts, spec.class_names
+    generator.class_counts, generator.class_names, generator.vae = spec.class_counts, spec.class_names, spec.vae
     generator.spec = spec
     return generator
 

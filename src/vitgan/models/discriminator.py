@@ -37,6 +37,11 @@ class Discriminator(nn.Module, ABC):
                 without attention has none.
         """
 
+    def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `objective.alignment` compares, of images as `forward` takes them: some of D's features and a frozen
+        network's, (B, L, F) each."""
+        raise NotImplementedError
+
     def attention_maps(self, images: Tensor) -> list[Tensor]:
         """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each. Classes make no difference.
 

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
+from vitgan.vae.coding import decode
+from vitgan.vae.spec import VaeSpec
 
 if TYPE_CHECKING:  # not imported to train
     from PIL import Image
@@ -20,6 +22,8 @@ if TYPE_CHECKING:  # not imported to train
     from vitgan.models.build import GeneratorSpec
 
 W_MEAN_SAMPLES = 10_000
+CLASS_MEAN_SAMPLES = 200
+"""Latents of a class at least; GAT's running mean of a class, which keeps 0.995, has about as many."""
 SHOWN_NAMES = 20
 """Names of classes in a message."""
 SHOWN_IMAGES = 20
@@ -49,8 +53,9 @@ class Generator(nn.Module, ABC):
     """Base of the generators.
 
     Attributes:
-        resolution: Height and width of the images in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        resolution: Height and width of what it makes in pixels.
+        channels: 1 (grey) or 3 (RGB); those of latents.
+        vae: What makes images of its latents (`to_images`); None for a model that makes images itself.
         num_classes: Number of classes of a conditional model, 0 for an unconditional one.
         class_counts: How many images of each class it was trained on: the shares in which classes are drawn. None for a
             model that does not know, which draws all equally often, and for an unconditional one.
@@ -69,6 +74,7 @@ class Generator(nn.Module, ABC):
     class_counts: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
     patch_size: int = 4
+    vae: VaeSpec | None = None
     num_levels: int = 1
 
     def __init__(
@@ -78,6 +84,7 @@ class Generator(nn.Module, ABC):
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
         self.z_dim, self.w_dim, self.num_styles = z_dim, w_dim, num_styles
         self.register_buffer("w_mean", torch.empty(w_dim))
+        self._class_means: Tensor | None = None
         Generator.reset_parameters(self)
 
     def reset_parameters(self) -> None:
@@ -90,11 +97,40 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
-        """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+        """w (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; or latents, see `to_images`.
 
         `noise` draws the per-pixel noise of generators that have one (StyleGAN2); None takes their fixed noise, so
         that the image is a function of w alone.
         """
+
+    def to_images(self, made: Tensor) -> Tensor:
+        """What `synthesis` and `forward` make -> images (B, C, H, W), float32, nominally in [-1, 1]; differentiable.
+
+        Whatever shows or judges images goes through here. Latents are decoded by the model's VAE.
+
+        Raises:
+            UserError: If they are latents, and their VAE is unknown or not there.
+        """
+        if self.vae is not None:
+            return decode(self.vae, made)
+        if self.channels not in (1, 3):
+            raise UserError(f"the model makes {self.channels} channels and names no VAE: train it on a latent store")
+        return made.float()
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.resolution * self.image_factor
+
+    @property
+    def image_channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.vae.channels if self.vae else self.channels
+
+    @property
+    def image_factor(self) -> int:
+        """Pixels of an image for each that the model makes, along an axis."""
+        return self.vae.factor if self.vae else 1
 
     def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         """w (B, num_styles, w_dim) -> what D is shown: images (B, C, H, W), or all levels (B, N, C, H, W) if there are more.
@@ -107,25 +143,46 @@ class Generator(nn.Module, ABC):
         """Real images (B, C, H, W) as `levels` has fakes."""
         return images
 
-    def styles(self, w: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
+    def styles(self, w: Tensor, truncation: float | Tensor = 1.0, labels: Tensor | None = None) -> Tensor:
         """One style for all places: w (B, w_dim) -> (B, num_styles, w_dim), pulled towards the mean by `truncation`.
 
-        A tensor (1,) or (B, 1) in its place is an input of an exported graph.
+        A tensor (1,) or (B, 1) in its place is an input of an exported graph. With `labels` (B,) the mean is that of each
+        image's class: towards that of all, images would leave their class.
         """
         if isinstance(truncation, Tensor) or truncation != 1.0:
-            w = self.w_mean.lerp(w.to(self.w_mean.dtype), truncation)
+            mean = self.w_mean if labels is None else self.class_means()[labels]
+            w = mean.lerp(w.to(mean.dtype), truncation)
         return w.unsqueeze(1).expand(-1, self.num_styles, -1)
 
+    def class_means(self) -> Tensor:
+        """Mean style of each class (num_classes, w_dim) over latents of a fixed seed, computed when first asked for.
+
+        It is no part of a checkpoint: unlike GAT's running means it is a function of the weights, those of the average too.
+        """
+        means = self._class_means
+        if means is None or (means.device, means.dtype) != (self.w_mean.device, self.w_mean.dtype):
+            count = max(W_MEAN_SAMPLES // self.num_classes, CLASS_MEAN_SAMPLES)
+            with torch.inference_mode(False), torch.no_grad():
+                z = draw_latents(count, self.z_dim, seed=0).to(self.w_mean)
+                labels = torch.arange(self.num_classes, device=z.device)
+                of_class = [self.mapping(z, label.expand(count)).float().mean(dim=0) for label in labels]
+                self._class_means = means = torch.stack(of_class).to(self.w_mean.dtype)
+        return means
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._class_means = None
+        return super().load_state_dict(*args, **kwargs)
+
     def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
-        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1].
+        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; or latents, see `to_images`.
 
         Args:
             z: Latents, standard normal.
             labels: Class indices (B,), for conditional models only.
-            truncation: psi of the truncation trick in w: 1 is the plain model, 0 its mean image; see `styles`.
+            truncation: psi of the truncation trick in w: 1 is the plain model, 0 the mean image; see `styles`.
         """
         with self._own_precision():
-            return self.synthesis(self.styles(self.mapping(z, labels), truncation))
+            return self.synthesis(self.styles(self.mapping(z, labels), truncation, labels))
 
     def _own_precision(self) -> AbstractContextManager:
         """A model in bfloat16 computes in it as training does: what needs float32 is float32."""
@@ -168,6 +225,7 @@ class Generator(nn.Module, ABC):
     @torch.no_grad()
     def update_w_mean(self) -> None:
         """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
+        self._class_means = None
         z = _latents_of_mean(self.z_dim, torch.get_default_dtype()).to(self.w_mean.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
@@ -269,7 +327,7 @@ class Generator(nn.Module, ABC):
         for start in range(0, len(latents), batch_size):
             z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
-            images = self(z, y, truncation).float()
+            images = self.to_images(self(z, y, truncation))
             if not images.isfinite().all():  # as bytes they would be black, and be measured
                 raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
             yield images.clamp(-1, 1)
@@ -356,7 +414,7 @@ class Generator(nn.Module, ABC):
 
         file = io.BytesIO()
         count, columns = self.grid(SHOWN_IMAGES)
-        image_grid(self.sample(count), columns, enlargement(self.resolution)).save(file, "PNG")
+        image_grid(self.sample(count), columns, enlargement(self.image_size)).save(file, "PNG")
         return file.getvalue()
 
 

@@ -10,14 +10,14 @@ Different from the paper: no batch normalisation (it ties the images of a batch 
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitgan.frozen import LiteName, load_efficientnet
+from vitgan.frozen import LiteFeatures, LiteName
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, normal_
 from vitgan.layers.precision import full_precision
 from vitgan.models.discriminator import Discriminator
@@ -25,11 +25,6 @@ from vitgan.schema import Config
 
 GRID = 4
 """Logits of a scale: GRID × GRID."""
-LAST_BLOCKS = {"lite0": (2, 4, 10, 15), "lite2": (3, 6, 14, 20)}
-"""The network's last block at strides 4, 8, 16 and 32."""
-CHANNELS = {"lite0": (24, 40, 112, 320), "lite2": (24, 48, 120, 352)}
-ROOT_MEAN_SQUARES = (8.0, 8.0, 7.0, 3.0)
-"""Of the maps of CIFAR-10's images enlarged to 64×64, about the same for both networks."""
 TORCH_GAIN = math.sqrt(1 / 3)
 """Initial weights as large as torch's own: a spectral norm leaves only their rate of change depend on it."""
 
@@ -44,48 +39,6 @@ class ProjectedDiscriminatorConfig(Config):
     """Height and width in pixels to which images are resized before the network sees them."""
     width: int = Field(default=64, ge=1)
     """Channels of the mixed maps and of the trained layers."""
-
-
-class FrozenFeatures(nn.Module):
-    """An EfficientNet-Lite that nobody trains. Its weights are no parameters, and no part of a checkpoint."""
-
-    def __init__(self, name: LiteName, input_size: int) -> None:
-        super().__init__()
-        self.input_size, self.last_blocks = input_size, LAST_BLOCKS[name]
-        network = load_efficientnet(name, input_size)
-        del network._conv_head, network._fc
-        _parameters_to_buffers(network)
-        self.network = network.to(torch.get_default_device())
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) in [-1, 1] -> maps at strides 4, 8, 16 and 32 of the resized image, of about unit mean square."""
-        size = (self.input_size, self.input_size)
-        x = images.float().expand(-1, 3, -1, -1)
-        x = F.interpolate(
-            x, size=size, mode="bilinear", align_corners=False, antialias=self.input_size < images.shape[2]
-        )
-        x = x.contiguous(memory_format=torch.channels_last)
-        # Backward through a depthwise convolution takes a CPU 1.7 times as long in bf16 as in float32.
-        if images.requires_grad and images.device.type == "cpu":
-            with full_precision(x):
-                return self._maps(x)
-        return self._maps(x)
-
-    def _maps(self, x: Tensor) -> list[Tensor]:
-        network: Any = self.network
-        x, maps = network._swish(network._bn0(network._conv_stem(x))), []
-        for index, block in enumerate(network._blocks):
-            x = block(x)
-            if index in self.last_blocks:
-                maps.append(x / ROOT_MEAN_SQUARES[len(maps)])
-        return maps
-
-
-def _parameters_to_buffers(module: nn.Module) -> None:
-    for part in module.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
-            delattr(part, name)
-            part.register_buffer(name, parameter.detach(), persistent=False)
 
 
 class FixedMixing(nn.Module):
@@ -154,8 +107,8 @@ class ProjectedDiscriminator(Discriminator):
         """
         super().__init__(resolution, channels, num_classes)
         self.config = config
-        self.features = FrozenFeatures(config.features, config.input_size)
-        self.mixing = FixedMixing(CHANNELS[config.features], config.width)
+        self.features = LiteFeatures(config.features, config.input_size)
+        self.mixing = FixedMixing(self.features.channels, config.width)
         sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
         self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
 

@@ -44,3 +44,7 @@ class ScaledDiscriminator(Discriminator):
             level, maps = answer if return_attention else (answer, maps)
             logits.append(level)
         return (torch.stack(logits, dim=1), maps) if return_attention else torch.stack(logits, dim=1)
+
+    def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the last level."""
+        return self.network.aligned(images[:, -1])

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.frozen import load_frozen
 from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionKind, SelfAttention
 from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.mlp import Mlp, MlpKind
@@ -15,6 +16,7 @@ from vitgan.layers.patches import OverlappingPatchEmbedding, fine_detail
 from vitgan.layers.positions import grid_positions, position_features
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
+from vitgan.models.alignment import Alignment
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.vit_generator import check_mlp, check_vit_sizes
 from vitgan.schema import Config
@@ -68,6 +70,13 @@ class ViTDiscriminatorConfig(Config):
     """Factor of the initial weights of query, key and value; GAT's is 0.707 (Xavier's for the three together)."""
     class_token_init: float = Field(default=1.0, gt=0)
     """Standard deviation of the class token's initial values; GAT's is 0.02."""
+    alignment_features: str | None = None
+    """The frozen network that `objective.alignment` brings some tokens near: lite2 (ImageNet's EfficientNet-Lite), lite0,
+    which is left to the metrics, or a folder with a DINOv2 as transformers saves it."""
+    alignment_block: int | None = Field(default=None, ge=1)
+    """Tokens after this block, the first being 1; None is half of them [choice]."""
+    alignment_size: int = Field(default=64, ge=1)
+    """Height and width in pixels to which images are resized before the frozen network sees them."""
     attention_kernel: AttentionKernel = "auto"
     """Explicit products, torch's fused kernel, or auto: the faster one for the number of tokens."""
 
@@ -130,7 +139,7 @@ class ViTDiscriminator(Discriminator):
 
         Raises:
             UserError: If the patch does not divide the resolution, the heads the width, the overlap exceeds the patch,
-                the MLP has no width, or positions do not fit the width.
+                the MLP has no width, positions do not fit the width, or the frozen network or its block cannot be had.
         """
         check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
         check_mlp("discriminator", config.dim, config.mlp_ratio, config.mlp)
@@ -138,6 +147,12 @@ class ViTDiscriminator(Discriminator):
             raise UserError(
                 f"discriminator.overlap {config.overlap} is more than the patch size {config.patch_size}: "
                 f"choose 0 to {config.patch_size}"
+            )
+        if (config.alignment_block or 1) > config.depth:
+            raise UserError(
+                f"discriminator.alignment_block {config.alignment_block} is more than discriminator.depth {config.depth}: "
+                f"choose 1 to {config.depth}",
+                "model.discriminator.alignment_block",
             )
         super().__init__(resolution, channels, num_classes)
         self.config = config
@@ -167,6 +182,10 @@ class ViTDiscriminator(Discriminator):
             if num_classes
             else None
         )
+        self.alignment = None
+        if config.alignment_features is not None:
+            frozen = load_frozen(config.alignment_features, config.alignment_size)
+            self.alignment = Alignment(frozen, dim, self.grid_size, equalized)
 
     def reset_parameters(self) -> None:
         normal_(self.class_token, self.config.class_token_init)
@@ -201,3 +220,10 @@ class ViTDiscriminator(Discriminator):
                     raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
                 logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
         return (logits, maps) if return_attention else logits
+
+    def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.alignment is not None
+        h = self.tokens(images)  #                                          (B, 1 + L, dim)
+        for block in self.blocks[: self.config.alignment_block or (len(self.blocks) + 1) // 2]:
+            h, _ = block(h)  #                                              (B, 1 + L, dim)
+        return self.alignment(h[:, 1:], images[:, -1] if images.ndim == 5 else images)  # (B, L, F) twice

@@ -5,7 +5,7 @@ stranger can run no code, name no other file, and ask for no more memory than `v
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,12 @@ from vitgan.files.folders import new_folder
 from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
-from vitgan.pretrained.names import CONFIG, NETWORKS, NETWORKS_CONFIG, WEIGHTS, find_model, run_of_checkpoint
+from vitgan.pretrained.names import CONFIG, NETWORKS, NETWORKS_CONFIG, VAE, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
+from vitgan.vae.coding import save_copy
 
 Storage = Literal["float32", "float16"]
+Spec = TypeVar("Spec", GeneratorSpec, ModelConfig)
 MODEL_FOLDER = "model folder"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
 EMA = "generator_ema.safetensors"
@@ -54,7 +56,10 @@ def write_model(generator: Generator, folder: Path, storage: Storage = "float32"
     """
     generator.update_w_mean()
     write_tensors(folder / WEIGHTS, _stored(generator.state_dict(), storage))
-    write_json(folder / CONFIG, generator.spec.model_dump(mode="json"))
+    spec = generator.spec
+    if spec.vae is not None and save_copy(spec.vae, folder / VAE):
+        spec = _with_vae_at(spec, VAE)
+    write_json(folder / CONFIG, spec.model_dump(mode="json"))
 
 
 def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> None:
@@ -81,7 +86,12 @@ def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> 
         tensors |= {f"{prefix}{name}": tensor for name, tensor in read_tensors(file).items()}
     config = networks_config(source / (WEIGHTS if carried else EMA))
     write_tensors(folder / NETWORKS, _stored(tensors, storage))
+    config = _with_vae_at(config, VAE) if (folder / VAE).is_dir() else config
     write_json(folder / NETWORKS_CONFIG, config.model_dump(mode="json"))
+
+
+def _with_vae_at(spec: Spec, place: str) -> Spec:
+    return spec.model_copy(update={"vae": spec.vae and spec.vae.model_copy(update={"name": place})})
 
 
 def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
@@ -206,7 +216,7 @@ def locate(name: str | Path, networks: bool = False) -> tuple[Path, GeneratorSpe
     if (path / WEIGHTS).exists():
         spec = read_model(path / CONFIG, GeneratorSpec, "model")
         check_sizes(spec, path / CONFIG)
-        return path / WEIGHTS, spec
+        return path / WEIGHTS, _with_vae_at(spec, str(path / VAE)) if (path / VAE).is_dir() else spec
     if (path / "checkpoints").is_dir():
         checkpoint = latest_checkpoint(path)
         if checkpoint is None:

@@ -93,13 +93,14 @@ class HubModel(ModelHubMixin):
             write_networks(self.networks_of, save_directory, self.storage)
         stored = load(save_directory)  # what others will get, in the stored precision
         count, columns = stored.grid(SAMPLES)
-        grid = image_grid(stored.sample(count), columns, enlargement(stored.resolution))
+        grid = image_grid(stored.sample(count), columns, enlargement(stored.image_size))
         save_image(grid, save_directory / "samples.png")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card: what the model is, its metrics with their protocol, and how to use it."""
         spec, generator = self.generator.spec, self.generator.spec.generator
-        size = f"{spec.resolution}×{spec.resolution}"
+        size = f"{spec.image_size}×{spec.image_size}"
+        vae = f", as latents of the VAE `{spec.vae.name}` (`pip install 'vitgan[latent]'`)" if spec.vae else ""
         name = self.name or "path/to/this/folder"
         samples, _ = self.generator.grid(SAMPLES)
         return ModelCard.from_template(
@@ -109,13 +110,13 @@ class HubModel(ModelHubMixin):
             kind={"vit": "Vision Transformer (ViTGAN)", "stylegan2": "StyleGAN2"}.get(
                 generator.kind, "network of its own"
             ),
-            images=f"{size} {'grey' if spec.channels == 1 else 'RGB'} images",
+            images=f"{size} {'grey' if spec.image_channels == 1 else 'RGB'} images{vae}",
             classes=f", {spec.num_classes} classes" if spec.num_classes else "",
             about=self.about,
             metrics=metrics_table(self.metrics),
             trained=self.trained,
             name=json.dumps(name, ensure_ascii=False),
-            shape=(SAMPLES, spec.channels, spec.resolution, spec.resolution),
+            shape=(SAMPLES, spec.image_channels, spec.image_size, spec.image_size),
             samples=samples,
             command=command("sample", name, "--count", samples, "--grid", "grid.png"),
             sizes=", ".join(f"{key} {value}" for key, value in generator.model_dump().items() if key != "kind"),

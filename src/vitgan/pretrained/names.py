@@ -11,6 +11,8 @@ from vitgan.files import one_line
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 NETWORKS, NETWORKS_CONFIG = "networks.safetensors", "networks.json"
 """Beside a model's averaged generator: G and D as they were trained, for `init_from`, and their configuration."""
+VAE = "vae"
+"""Folder beside a model of latents: the VAE that makes images of them, unless it is on the Hub."""
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
 HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -66,7 +68,8 @@ def fetch(repository: str, revision: str | None = None, endpoint: str | None = N
     from huggingface_hub import errors, snapshot_download
 
     name = f"{repository}@{revision}" if revision else repository
-    files = [CONFIG, WEIGHTS, *([NETWORKS, NETWORKS_CONFIG] if networks else [])]
+    files = [CONFIG, WEIGHTS, f"{VAE}/{CONFIG}", f"{VAE}/*.safetensors"]
+    files += [NETWORKS, NETWORKS_CONFIG] if networks else []
     try:
         found = snapshot_download(
             repository, revision=revision, endpoint=endpoint, allow_patterns=files, library_name="vitgan"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vitgan.config import RunConfig
+from vitgan.data.encode import pixels_of
 from vitgan.data.store import ImageStore
 from vitgan.devices import find_device
 from vitgan.errors import UserError
@@ -28,7 +29,6 @@ from vitgan.metrics.image_sources import ArrayImages
 from vitgan.metrics.inception import find_weights, how_to_get_weights
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
-from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.runs.sources import find_source, open_reference, open_source
 from vitgan.training.hooks import Evaluation
 
@@ -108,14 +108,14 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
     Raises:
         UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
     """
-    protocol = find_protocol(config.protocol)
+    store, protocol = pixels_of(store), find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
-    discriminator = config.model.discriminator
-    if isinstance(discriminator, ProjectedDiscriminatorConfig) and discriminator.features == protocol.features:
+    if config.model.frozen_features == protocol.features:
+        name = "features" if config.model.discriminator.kind == "projected" else "alignment_features"
         raise UserError(
             f"protocol {protocol.name} judges by the features of {protocol.features}, which D is trained on: choose "
             "another protocol, or other features for D",
-            "model.discriminator.features",
+            f"model.discriminator.{name}",
         )
     load_extractor(protocol.features)
     return protocol
@@ -130,13 +130,19 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
     Raises:
         UserError: See `check_evaluation`.
     """
-    protocol = check_evaluation(config, store)
+    protocol, store = check_evaluation(config, store), pixels_of(store)
     extractor = load_extractor(protocol.features, device=device)
     reference = _reference(store, protocol, extractor)
 
     def measured(generator: Generator) -> Evaluation:
         images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
-        result = evaluate(map(to_uint8, images), reference, protocol, extractor, patch_size=generator.patch_size)
+        result = evaluate(
+            map(to_uint8, images),
+            reference,
+            protocol,
+            extractor,
+            patch_size=generator.patch_size * generator.image_factor,
+        )
         chosen = result["score"]
         return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
 

@@ -166,6 +166,7 @@ FREE_ON_RESUME = {
     "cuda_graphs",
     "model.class_counts",
     "model.class_names",
+    "model.vae.name",
 }
 """Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
 rounding). Numbers of images are those of the labels, which `data_of_run` compares."""

@@ -1,13 +1,15 @@
 """What can be measured, and against what: a model, a store, a folder, an archive or an array of images."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vitgan.data.decode import decode_unframed
+from vitgan.data.encode import pixels_of
 from vitgan.data.names import is_image
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.source import UnreadableImage
@@ -18,10 +20,11 @@ from vitgan.metrics import Protocol
 from vitgan.metrics.evaluate import PATCH_SIZE
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
 from vitgan.models.generator import Generator
-from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, open_data
+from vitgan.vae.coding import decode_bytes
+from vitgan.vae.spec import VaeSpec
 
 
 def find_source(source: str | Path) -> Path:
@@ -35,13 +38,13 @@ def find_source(source: str | Path) -> Path:
 
 
 def open_reference(data: str | None, source: Path) -> ImageStore:
-    """The store to measure against: `data`, or the data of the run that is measured."""
+    """The store to measure against: `data`, or the data of the run that is measured; of latents, their images'."""
     if data is not None:
-        return open_data(data)
+        return pixels_of(open_data(data))
     run = run_of_checkpoint(source) or source
     if not (run / "checkpoints").is_dir():
         raise UserError(f"{source} says nothing about real images: pass the store to measure against", "data")
-    return data_of_run(run)
+    return pixels_of(data_of_run(run))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,7 @@ def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, 
     """The images of a model, store, folder, archive or .npz."""
     if is_model(path):
         return generated_images(path, protocol, store.resolution, device, batch_size)
-    source = open_images(path, store.channels, store.description.background)
+    source = open_images(path, store.channels, store.description.background, device)
     if source.size != (store.resolution, store.resolution):
         height, width = source.size
         raise UserError(
@@ -90,16 +93,16 @@ def is_model(path: Path) -> bool:
 def generated_images(path: Path, protocol: Protocol, resolution: int, device: str, batch_size: int | None) -> Measured:
     """The protocol's images drawn from a trained generator, with its truncation and seed, classes in their shares."""
     generator = load(path, device)
-    if generator.resolution != resolution:
+    if generator.image_size != resolution:
         raise UserError(
-            f"the model makes {generator.resolution}×{generator.resolution} images, the store's are "
+            f"the model makes {generator.image_size}×{generator.image_size} images, the store's are "
             f"{resolution}×{resolution}: pass a store of the model's size"
         )
     batches = generator.batches(
         protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
     )
     notes = notes_on_classes(generator) + notes_on_features(path)
-    return Measured(map(to_uint8, batches), generator.patch_size, notes)
+    return Measured(map(to_uint8, batches), generator.patch_size * generator.image_factor, notes)
 
 
 def notes_on_classes(generator: Generator) -> list[str]:
@@ -120,19 +123,36 @@ def notes_on_features(path: Path) -> list[str]:
     run = run_of_checkpoint(path) or path
     if not (run / "checkpoints").is_dir():
         return []
-    discriminator = config_of_run(run).model.discriminator
-    if not isinstance(discriminator, ProjectedDiscriminatorConfig):
+    name = config_of_run(run).model.frozen_features
+    if name is None:
         return []
-    name = discriminator.features
     return [
         f"D was trained on the features of {name}: metrics by {name} flatter the run, others of ImageNet's a little"
     ]
 
 
-def open_images(path: Path, channels: int = 3, background: str = "#ffffff") -> ImageSource:
+class LatentImages(ArrayImages):
+    """Latents in an array (N, C, h, w), decoded: their metrics say what the VAE alone costs."""
+
+    def __init__(self, latents: np.ndarray, vae: VaeSpec, device: str) -> None:
+        super().__init__(latents)
+        self.vae, self.device = vae, device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = super().size
+        return height * self.vae.factor, width * self.vae.factor
+
+    def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
+        for latents in super().batches(indices):
+            yield torch.from_numpy(decode_bytes(self.vae, latents.numpy(), self.device))
+
+
+def open_images(path: Path, channels: int = 3, background: str = "#ffffff", device: str = "cpu") -> ImageSource:
     """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels."""
     if (path / "dataset.json").is_file() and (path / "images.npy").is_file():
-        return ArrayImages(ImageStore.open(path).images)
+        store = ImageStore.open(path)
+        return ArrayImages(store.images) if store.vae is None else LatentImages(store.images, store.vae, device)
     if path.suffix == ".npz":
         return NpzImages(path)
     container = open_container(path, is_image)

@@ -20,7 +20,7 @@ from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, true_convolutions
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
-from vitgan.models.build import build_discriminator, build_generator
+from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.presets import preset
 from vitgan.pretrained.generators import start_from
@@ -43,6 +43,7 @@ from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
 from vitgan.training.trackers import PROJECT, make_tracker, tell_configuration, tracker_options
+from vitgan.vae.coding import load_decoder
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
@@ -102,7 +103,8 @@ def _train_settings(
     if own is not None and on_main_process(processes, lambda: (own / DATA_RECORD).exists()):
         resume = own
     store = on_every_process(processes, lambda: open_store(config, resume))
-    config = with_classes_of(store, config)
+    config = with_vae_of(store, with_classes_of(store, config))
+    on_main_process(processes, lambda: check_vae(config, processes.device))
     if config.evaluate_every_kimg is not None:
         from vitgan.runs.evaluation import check_evaluation
 
@@ -270,6 +272,29 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     update = {"class_counts": counts, "class_names": names if len(names) == classes else None}
     model = model.model_copy(update=update | {"conditional": True, "num_classes": classes})
     return config.model_copy(update={"model": model})
+
+
+def with_vae_of(store: ImageStore, config: RunConfig) -> RunConfig:
+    """A model on a latent store gets the VAE that makes images of what it makes.
+
+    Raises:
+        UserError: If the run asks for what latents cannot have, or goes on with images in place of latents.
+    """
+    if store.vae == config.model.vae:
+        return config
+    # Pydantic's own copies are not validated.
+    model = ModelConfig.model_validate(dict(config.model) | {"vae": store.vae})
+    return RunConfig.model_validate(dict(config) | {"model": model})
+
+
+def check_vae(config: RunConfig, device: torch.device) -> None:
+    """Loads what makes images of the model's latents, where there are some.
+
+    Raises:
+        UserError: If it is not there, or another one.
+    """
+    if config.model.vae is not None:
+        load_decoder(config.model.vae, str(device))
 
 
 def with_evaluation(

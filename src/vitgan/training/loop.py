@@ -215,8 +215,9 @@ class Trainer:
     def _to_device(
         self, images: np.ndarray, labels: np.ndarray | None, randomness: StepRandomness
     ) -> tuple[Tensor, Tensor | None]:
-        """uint8 images to float32 in [-1, 1] on the device, flipped where the run says so."""
-        real = self._copied(images).float() / 127.5 - 1
+        """uint8 images to float32 in [-1, 1] on the device, flipped where the run says so; latents as they are."""
+        real = self._copied(images).float()
+        real = real / 127.5 - 1 if images.dtype == np.uint8 else real
         if self.config.horizontal_flip:
             flip = randomness.uniform("horizontal flip", len(real)) < 0.5
             real = torch.where(flip.view(-1, 1, 1, 1), real.flip(3), real)
@@ -299,7 +300,7 @@ class Trainer:
         count, columns = self.state.generator_ema.grid(self.config.sample_count)
         images = self.state.generator_ema.sample(count, seed=self.config.seed)
         path = self.run / "samples" / f"{checkpoint_name(self.state.images_seen)}.png"
-        grid = image_grid(images, columns, enlargement(self.model.resolution))
+        grid = image_grid(images, columns, enlargement(self.model.image_size))
         save_image(grid, path)
         self._tell_trackers(lambda tracker: tell_images(tracker, grid, self.state.images_seen), hooks)
         if hooks.on_samples:

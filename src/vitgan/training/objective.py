@@ -2,6 +2,7 @@
 
     L_D = adversarial + λ_r (D(x) - D(T(x)))² + λ_f (D(G(z)) - D(T(G(z))))²            bCR (ViTGAN §3.2)
           + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
+          + λ_a (1 - cos(p(D_k(T(x))), f(T(x))))        alignment of D's tokens after block k with a frozen network f (REPA)
     L_G = adversarial + path length + ||G_i(z) - G_N(z) brought down to level i||²        of levels i < N (CAT)
           + energy distance + what leaves [-1, 1]                                        [choice]
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from vitgan.augment import AugmentConfig, augment
 from vitgan.losses import (
     LOSSES,
+    alignment,
     consistency,
     energy_distance,
     finite_difference_penalty,
@@ -75,6 +77,9 @@ class ObjectiveConfig(Config):
     """Weight of LeCam regularisation, by its paper's equation; its code has a ReLU, and starts after 1,000 steps."""
     lecam_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of the running means of the logits that stays each step."""
+    alignment: float = Field(default=0.0, ge=0)
+    """Weight of the alignment of D's tokens on real images with a frozen network's features, in D's loss (REPA's idea, GAT's
+    option); needs discriminator.alignment_features."""
     energy: float = Field(default=0.0, ge=0)
     """Weight in G's loss of the energy distance between fakes and real images in frozen features [choice]. It gives variety
     within a class. Needs a D of kind projected. It compares the images of a micro-batch, or of a process's share."""
@@ -208,6 +213,9 @@ class Objective(nn.Module):
             self.follow_logits(d["real"], d["fake"])
             parts["loss/lecam"] = lecam(d["real"], d["fake"], self.real_average, self.fake_average)
             loss = loss + config.lecam * parts["loss/lecam"]
+        if config.alignment:
+            parts["loss/alignment"] = alignment(*discriminator.aligned(views["real"].detach()))
+            loss = loss + config.alignment * parts["loss/alignment"]
         parts |= {"loss/discriminator": loss, "logits/real": d["real"].mean(), "logits/fake": d["fake"].mean()}
         return loss, {name: value.detach() for name, value in parts.items()}
 

@@ -1,14 +1,17 @@
 """A data set of the Hub by its address, from a Hub of one's own."""
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from data.samples import encoded, random_pixels
 from hub import running_hub
+from vitgan.data.prepare import prepare
 from vitgan.data.sources.guess import guess_source
 from vitgan.data.sources.hub import fetch_data_set
 from vitgan.errors import UserError
@@ -52,3 +55,45 @@ def test_what_is_not_there_is_one_line(address: str) -> None:
         fetch_data_set(address, hub)
     assert "\n" not in str(error.value)
     assert error.value.parameter == "data"
+
+
+def test_imagenet_as_the_hub_keeps_it(tmp_path, monkeypatch) -> None:
+    """Shards, JPEGs of any size and colour space, names of several words, two classes of one name, a test split without."""
+    names = ["tench, Tinca tinca", "crane", "cardigan, Cardigan Welsh corgi", "crane"]
+
+    def shard(*labels: int) -> bytes:
+        rows = []
+        for number, label in enumerate(labels):
+            file = io.BytesIO()
+            image = Image.new("CMYK" if number else "L", (40 + number, 30), 90)
+            image.save(file, "JPEG")
+            rows.append({"image": {"bytes": file.getvalue(), "path": f"{number}.JPEG"}, "label": label})
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = pa.Table.from_pylist(rows)
+        buffer = io.BytesIO()
+        pq.write_table(
+            table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), buffer
+        )
+        return buffer.getvalue()
+
+    files = {
+        "data/train-00000-of-00002.parquet": shard(3, 0),
+        "data/train-00001-of-00002.parquet": shard(1, 2, 3),
+        "data/validation-00000-of-00001.parquet": shard(2),
+        "data/test-00000-of-00001.parquet": shard(-1, -1),
+    }
+    with running_hub({"someone/imagenet": files}) as (address, _):
+        folder = fetch_data_set("hf://someone/imagenet", address)
+        monkeypatch.setattr("vitgan.data.sources.guess.fetch_data_set", lambda _: folder)
+    store = prepare(guess_source("hf://someone/imagenet", "train"), tmp_path / "store", resolution=16, workers=0)
+    assert store.images.shape == (5, 3, 16, 16)
+    assert store.labels is not None
+    assert store.labels.tolist() == [3, 0, 1, 2, 3]
+    assert store.description.label_names == [
+        "tench, Tinca tinca",
+        "crane (1)",
+        "cardigan, Cardigan Welsh corgi",
+        "crane (3)",
+    ]
+    test = guess_source("hf://someone/imagenet", "test")
+    assert (len(test), test.labels) == (2, None)

@@ -1,0 +1,130 @@
+"""A store of images -> a store of their latents, by a frozen VAE; resumable after a kill."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vitgan.data.prepare import require_room
+from vitgan.data.store import ImageStore, store_bytes
+from vitgan.data.writer import StoreWriter, refuse_existing
+from vitgan.errors import UserError
+
+LATENTS = np.dtype("<f2")
+
+
+def encode_store(
+    store: ImageStore,
+    vae: str,
+    destination: str | Path,
+    *,
+    flips: bool = False,
+    device: str = "cpu",
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> ImageStore:
+    """Encodes each image once: the mean of the VAE's posterior, scaled, as float16.
+
+    If the process is killed, the same call goes on where it was.
+
+    Args:
+        store: The images.
+        vae: See `vitgan.vae.coding.open_vae`.
+        destination: The latent store's folder to be.
+        flips: Behind all images their mirror images, too: latents themselves cannot be flipped.
+        device: Where to compute.
+        overwrite: Replace a store that is at `destination`.
+        on_progress: Called with (latents written, latents in all).
+        on_notice: Called with a line that says whether what a killed call left is gone on with.
+
+    Returns:
+        The latent store, labelled as the images are.
+
+    Raises:
+        UserError: If the images and the VAE do not fit each other, one of them cannot be read, a latent is too large for
+            float16, or the store cannot be written.
+    """
+    from vitgan.vae import coding  # imports torch
+
+    path, images = Path(destination), store.description
+    if images.vae is not None:
+        raise UserError(f"{store.path} is a latent store already: pass the store of the images")
+    refuse_existing(path, overwrite)
+    network, spec = coding.open_vae(vae)
+    if images.channels != spec.channels:
+        raise UserError(
+            f"the images of {store.path} have {images.channels} channel(s), the VAE takes {spec.channels}: prepare them "
+            f"with {spec.channels} channel(s)",
+            "channels",
+        )
+    if images.resolution % spec.factor:
+        raise UserError(
+            f"the images of {store.path} are {images.resolution}×{images.resolution}, and the VAE makes one latent of "
+            f"{spec.factor}×{spec.factor} pixels: prepare them at a multiple of {spec.factor}",
+            "resolution",
+        )
+    resolution, channels, count = images.resolution // spec.factor, len(spec.scale), len(store) * (2 if flips else 1)
+    require_room(path, store_bytes(count, channels, resolution, store.labels is not None, LATENTS))
+    with StoreWriter(
+        path,
+        resolution=resolution,
+        channels=channels,
+        dtype=LATENTS,
+        labelled=store.labels is not None,
+        overwrite=overwrite,
+        fingerprint=_fingerprint(store, spec.sha256, flips),
+    ) as writer:
+        if on_notice and writer.notice:
+            on_notice(f"{path}: {writer.notice}")
+        network.to(device)
+        at_once = coding.images_at_once(images.resolution, device.partition(":")[0])
+        while writer.count < count:
+            places = np.arange(writer.count, min(writer.count + at_once, count))
+            mirrored = places >= len(store)
+            pixels = store.read(places % len(store))
+            pixels[mirrored] = pixels[mirrored, :, :, ::-1]
+            latents = coding.encode(network, spec, pixels)
+            if not (np.abs(latents) <= np.finfo(LATENTS).max).all():  # which a NaN is not either
+                raise UserError(
+                    f"latents of {vae} are too large for float16: choose another VAE, or mend its scale", "vae"
+                )
+            writer.append(latents.astype(LATENTS), None if store.labels is None else store.labels[places % len(store)])
+            if on_progress:
+                on_progress(writer.count, count)
+        copies = "mirror images as second copies" if flips else "no flips"
+        return writer.finish(
+            **images.model_dump(
+                include={"source", "split", "split_from", "background", "label_names", "labels_from", "licence", "url"}
+            ),
+            origin=str(store.path.absolute()),
+            framing=f"{images.framing}; latents of {vae}, {copies}",
+            vae=spec,
+            pixels_sha256=images.sha256,
+        )
+
+
+def pixels_of(store: ImageStore) -> ImageStore:
+    """The images that a latent store was encoded from; a store of images itself.
+
+    Raises:
+        UserError: If they are no longer where they were.
+    """
+    if store.vae is None:
+        return store
+    origin = store.description.origin
+    try:
+        pixels = ImageStore.open(origin)
+    except UserError as error:
+        raise UserError(f"the images of {store.path} were not found ({error}): pass their store", "data") from error
+    if pixels.description.sha256 != store.description.pixels_sha256:
+        raise UserError(f"{origin} holds other images than {store.path} was encoded from: pass their store", "data")
+    return pixels
+
+
+def _fingerprint(store: ImageStore, vae: str, flips: bool) -> str:
+    """Hex digest of all that the latents depend on."""
+    parts = [store.description.sha256, store.description.labels_sha256, vae, flips]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

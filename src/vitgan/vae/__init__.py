@@ -1,0 +1,1 @@
+"""A frozen image VAE of `diffusers`, in whose latents a GAN can be trained."""
