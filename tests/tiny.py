@@ -84,11 +84,12 @@ def write_images(folder: Path, count: int = 12, size: int = 10, seed: int = 0) -
 
 def write_vae(folder: Path, seed: int = 0, blocks: int = 2, **config: Any) -> Path:
     """An AutoencoderKL of 4 channels as diffusers writes it, random weights: two pixels a latent with two blocks."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
+    kind: Any = AutoencoderKL
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = AutoencoderKL(
+        network = kind(
             block_out_channels=(8,) * blocks,
             down_block_types=("DownEncoderBlock2D",) * blocks,
             up_block_types=("UpDecoderBlock2D",) * blocks,

@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
 from tiny import write_vae
 from vitgan.errors import UserError
@@ -24,7 +25,7 @@ def images(count: int = 3, side: int = 16) -> np.ndarray:
 def test_latents_and_images_are_diffusers_own(folder: Path) -> None:
     network, spec = open_vae(str(folder))
     assert (spec.factor, spec.channels, spec.shift, spec.scale) == (2, 3, (0.1,) * 4, (0.5,) * 4)
-    own = AutoencoderKL.from_pretrained(folder)
+    own: Any = AutoencoderKL.from_pretrained(folder)
     latents = encode(network, spec, images())
     with torch.no_grad():
         mean = own.encode(torch.from_numpy(images()) / 127.5 - 1).latent_dist.mean

@@ -174,8 +174,9 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
 
 
 def _decoder(generator: Generator) -> ImplicitPatchDecoder | None:
-    is_zoomable = isinstance(generator, ViTGenerator) and generator.vae is None
-    return generator.continuous_decoder if is_zoomable else None
+    if not isinstance(generator, ViTGenerator) or generator.vae is not None:
+        return None
+    return generator.continuous_decoder
 
 
 def _check_size(decoder: nn.Module) -> None:

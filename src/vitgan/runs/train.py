@@ -287,14 +287,14 @@ def with_vae_of(store: ImageStore, config: RunConfig) -> RunConfig:
     return RunConfig.model_validate(dict(config) | {"model": model})
 
 
-def check_vae(config: RunConfig, device: torch.device) -> None:
+def check_vae(config: RunConfig, device: torch.device | None) -> None:
     """Loads what makes images of the model's latents, where there are some.
 
     Raises:
         UserError: If it is not there, or another one.
     """
     if config.model.vae is not None:
-        load_decoder(config.model.vae, str(device))
+        load_decoder(config.model.vae, str(device or "cpu"))
 
 
 def with_evaluation(

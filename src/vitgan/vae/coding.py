@@ -32,6 +32,9 @@ class Decoder(nn.Module):
         spec: How its latents were scaled.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, network: Any, spec: VaeSpec) -> None:
         super().__init__()
         self.first = network.post_quant_conv or nn.Identity()
@@ -59,20 +62,19 @@ def open_vae(name: str) -> tuple[Any, VaeSpec]:
     """
     if importlib.util.find_spec("diffusers") is None:
         raise UserError("latents of a VAE need the package diffusers: pip install 'vitgan[latent]'")
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
+    kind: Any = AutoencoderKL
     place, inside = _place(name)
     advice = "give a folder that AutoencoderKL.save_pretrained wrote, or a Hub repository user/name"
     # Built here and not as inference tensors, whoever asks: an inversion takes gradients through it.
     with torch.inference_mode(False), user_error(f"cannot open the VAE {name}", Exception, advice=advice):
-        config: Any = AutoencoderKL.load_config(place, subfolder=inside)
-        if (kind := config.get("_class_name")) != "AutoencoderKL":
-            raise UserError(f"{name} is no AutoencoderKL but a {kind}: choose a VAE of that class", "vae")
+        config = kind.load_config(place, subfolder=inside)
+        if (found := config.get("_class_name")) != "AutoencoderKL":
+            raise UserError(f"{name} is no AutoencoderKL but a {found}: choose a VAE of that class", "vae")
         with torch.device("meta"):
-            check_parameters(AutoencoderKL.from_config(config), Path(name))
-        network = AutoencoderKL.from_pretrained(
-            place, subfolder=inside, use_safetensors=True, torch_dtype=torch.float32
-        )
+            check_parameters(kind.from_config(config), Path(name))
+        network = kind.from_pretrained(place, subfolder=inside, use_safetensors=True, torch_dtype=torch.float32)
         spec = _describe(str(Path(name).absolute()) if Path(name).is_dir() else name, network)
     return network.eval().requires_grad_(False), spec
 
