@@ -342,7 +342,9 @@ def preset(name: str, **changes: object) -> RunConfig:
     if name not in PRESET_NAMES:
         near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESET_NAMES)}")
+        raise UserError(
+            f"unknown preset {name!r}: {hint}for a CPU there are {', '.join(CPU_PRESETS)}; `vitgan train --help` lists all"
+        )
     if name in CPU_PRESETS:
         base = CPU_PRESETS[name]()
     else:
