@@ -51,6 +51,7 @@ class RunConfig(Config):
         self._check_energy()
         self._check_levels()
         self._check_grid()
+        self._check_freeze()
         self.check_share(self.training.batch_size)
         return self
 
@@ -119,6 +120,12 @@ class RunConfig(Config):
                 "augment.probability 0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off",
                 "augment.probability",
             )
+        if self.augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"):
+            raise UserError(
+                "augment.adaptive asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other "
+                "than wasserstein, whose logits have no zero",
+                "augment.adaptive",
+            )
         if objective.bcr_ramp_images and not bcr:
             raise UserError(
                 "bcr_ramp_images has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10",
@@ -149,6 +156,13 @@ class RunConfig(Config):
                 "level_consistency compares levels of several resolutions, and this generator has none: leave it out, or "
                 "set generator.levels to scaled and generator.num_levels to 2 or more",
                 "objective.level_consistency",
+            )
+
+    def _check_freeze(self) -> None:
+        if self.training.freeze_d and self.init_from is None:
+            raise UserError(
+                "freeze_d keeps layers of D as another training left them: set init_from to that, or leave freeze_d out",
+                "training.freeze_d",
             )
 
     def _check_grid(self) -> None:

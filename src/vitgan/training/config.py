@@ -33,6 +33,9 @@ class TrainingConfig(Config):
     """Adam's, for G and D."""
     discriminator_learning_rate: float | None = Field(default=None, gt=0)
     """D's, where it differs."""
+    freeze_d: int = Field(default=0, ge=0)
+    """Of a run that starts from other weights: D's first blocks, and what comes before them, that are not trained
+    (FreezeD, Mo et al. 2020)."""
     adam_beta1: float = Field(default=0.0, ge=0, lt=1)
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, gt=0)

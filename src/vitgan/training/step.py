@@ -39,6 +39,7 @@ class GanStep:
     ) -> None:
         self.state, self.objective, self.config = state, objective, config
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
+        state.discriminator.requires_grad_(False)  # an update of D turns on what its optimiser trains
 
     def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
         """One update of D, then one of G.
@@ -59,7 +60,9 @@ class GanStep:
             torch.compiler.cudagraph_mark_step_begin()
 
         update_spectral_norms(state.discriminator)
-        state.discriminator.requires_grad_(True)
+        for group in state.discriminator_optimizer.param_groups:
+            for parameter in group["params"]:  # all of D but what `freeze_d` keeps
+                parameter.requires_grad_(True)
         parts, norm = self._update(
             state.discriminator, state.discriminator_optimizer, objective.discriminator_loss, batch
         )
@@ -94,6 +97,7 @@ class GanStep:
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        self.objective.follow_sureness(parts, self.config.batch_size)
         restore_buffers_where(bad, self.objective, averages)
         return parts, norm
 
