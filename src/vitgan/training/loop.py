@@ -17,7 +17,6 @@ from vitgan.files import one_line
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
-from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
 from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
@@ -35,12 +34,6 @@ from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
 from vitgan.training.trackers import tell_images
-
-
-def trained(discriminator: Discriminator, freeze_d: int) -> list[nn.Parameter]:
-    """D's parameters but those of its first `freeze_d` blocks and what comes before them (FreezeD, Mo et al. 2020)."""
-    frozen = {id(parameter) for parameter in discriminator.first_parameters(freeze_d)}
-    return [parameter for parameter in discriminator.parameters() if id(parameter) not in frozen]
 
 
 class _Stopped(Exception):
@@ -74,6 +67,8 @@ class Trainer:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
                     module.kernel = "explicit"  # the fused kernel has no second derivative
+        for parameter in discriminator.first_parameters(self.config.freeze_d):
+            parameter.requires_grad_(False)
         generator_ema = averaged_copy(generator)
         blocks = repeated_blocks(generator, discriminator)
         if self.config.checkpoint_activations:
@@ -86,8 +81,8 @@ class Trainer:
             generator=generator,
             discriminator=discriminator,
             generator_ema=generator_ema,
-            generator_optimizer=self._adam([*generator.parameters()]),
-            discriminator_optimizer=self._adam(trained(discriminator, self.config.freeze_d)),
+            generator_optimizer=self._adam(generator),
+            discriminator_optimizer=self._adam(discriminator),
             objective=self.objective,
         )
         self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard, cuda_graphs)
@@ -214,7 +209,8 @@ class Trainer:
         assert isinstance(result, Tensor)
         return result
 
-    def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
+    def _adam(self, module: nn.Module) -> torch.optim.Adam:
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         learning_rate = self.config.learning_rate
         betas = (self.config.adam_beta1, self.config.adam_beta2)
         return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=1e-8, fused=True)

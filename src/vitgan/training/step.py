@@ -39,7 +39,6 @@ class GanStep:
     ) -> None:
         self.state, self.objective, self.config = state, objective, config
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
-        state.discriminator.requires_grad_(False)  # an update of D turns on what its optimiser trains
 
     def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
         """One update of D, then one of G.
