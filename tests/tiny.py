@@ -14,6 +14,7 @@ from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.presets import replaced
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.config import TrainingConfig
+from vitgan.training.hooks import Hooks
 
 TINY_GENERATOR = ViTGeneratorConfig(
     dim=16, depth=1, num_heads=2, z_dim=8, w_dim=8, mapping_layers=2, inr_dim=8, mlp_ratio=2
@@ -53,6 +54,12 @@ def tiny_run(data: str, **training: object) -> RunConfig:
         "trackers": (),
     }
     return RunConfig(data=data, model=tiny_model(), training=TrainingConfig.model_validate(settings | training))
+
+
+def stop_after(steps: int) -> Hooks:
+    """Asks a run to stop after so many steps."""
+    counted = iter(range(1, 1_000_000))
+    return Hooks(should_stop=lambda: next(counted) >= steps)
 
 
 def newest(run: Path) -> Path:

@@ -20,6 +20,12 @@ class AugmentConfig(Config):
 
     probability: float = Field(default=0.8, ge=0, le=1)
     """Probability of each operation for each image (the paper's)."""
+    adaptive: float | None = Field(default=None, gt=0, lt=1)
+    """Target of adaptive augmentation (ADA, Karras et al. 2020), theirs is 0.6: the share of real images that D takes for
+    real, less the share that it takes for fakes. The probability starts at 0, rises while D is surer than that, falls
+    while it is less so, and `probability` is the most that it can be. None keeps it fixed."""
+    adaptive_kimg: float = Field(default=500, gt=0)
+    """Thousands of real images in which the probability can rise from 0 to 1 (ADA's); shorter runs need less."""
     translation: float = Field(default=0.125, ge=0, le=1)
     """Largest shift over the image size, in whole pixels, each axis; 0 is off."""
     color: bool = True
@@ -51,9 +57,15 @@ NUMBERS = 12
 """Uniform numbers that an image's parameters are made of."""
 
 
-def parameters_of(uniform: Tensor, config: AugmentConfig, resolution: int) -> AugmentParameters:
-    """The parameters of B images of `resolution` pixels a side, from uniform numbers in [0, 1): (B, 12), on any device."""
-    color, scaled, shifted, cut = (uniform[:, :4] < config.probability).unbind(1)
+def parameters_of(
+    uniform: Tensor, config: AugmentConfig, resolution: int, probability: float | Tensor | None = None
+) -> AugmentParameters:
+    """The parameters of B images of `resolution` pixels a side, from uniform numbers in [0, 1): (B, 12), on any device.
+
+    `probability` is the adaptive one, a scalar; None takes the configuration's.
+    """
+    probability = config.probability if probability is None else probability
+    color, scaled, shifted, cut = (uniform[:, :4] < probability).unbind(1)
     brightness, saturation, contrast, zoom = uniform[:, 4:8].unbind(1)
     reach = _pixels(config.translation, resolution)
     shift = torch.floor(uniform[:, 8:10] * (2 * reach + 1)) - reach

@@ -53,6 +53,7 @@ class RunConfig(Config):
         self._check_levels()
         self._check_latents()
         self._check_grid()
+        self._check_freeze()
         self.check_share(self.training.batch_size)
         return self
 
@@ -120,6 +121,12 @@ class RunConfig(Config):
             raise UserError(
                 "augment.probability 0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off",
                 "augment.probability",
+            )
+        if self.augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"):
+            raise UserError(
+                "augment.adaptive asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other "
+                "than wasserstein, whose logits have no zero",
+                "augment.adaptive",
             )
         if objective.bcr_ramp_images and not bcr:
             raise UserError(
@@ -191,6 +198,13 @@ class RunConfig(Config):
             raise UserError(
                 "a discriminator of kind projected looks at frozen features of pixels, and these are latents: choose vit",
                 "model.discriminator.kind",
+            )
+
+    def _check_freeze(self) -> None:
+        if self.training.freeze_d and self.init_from is None:
+            raise UserError(
+                "freeze_d keeps layers of D as another training left them: set init_from to that, or leave freeze_d out",
+                "training.freeze_d",
             )
 
     def _check_grid(self) -> None:

@@ -354,11 +354,14 @@ VARIANTS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "projected": projected,
 }
 
-OWN_PRESETS: dict[str, Callable[[], RunConfig]] = {
+CPU_PRESETS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": quickstart,
     "cifar10-tiny": cifar10_tiny,
     "cifar10-tiny-modern": cifar10_tiny_modern,
     "cifar10-tiny-projected": cifar10_tiny_projected,
+}
+
+IMAGENET_PRESETS: dict[str, Callable[[], RunConfig]] = {
     # DiT's sizes, which for XL give GAT's published counts; CAT-M's width and depth give its parameters, see
     # docs/results/at-scale.md. 60 and 40 epochs are GAT-XL's and CAT-M's.
     "imagenet256-gat-s": partial(imagenet256, gat, dim=384, depth=12, num_heads=6, epochs=60),
@@ -383,9 +386,12 @@ def preset(name: str, **changes: object) -> RunConfig:
     if name not in PRESET_NAMES:
         near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"unknown preset {name!r}: {hint}presets are {', '.join(PRESET_NAMES)}")
-    if name in OWN_PRESETS:
-        base = OWN_PRESETS[name]()
+        raise UserError(
+            f"unknown preset {name!r}: {hint}for a CPU there are {', '.join(CPU_PRESETS)}; `vitgan train --help` lists all"
+        )
+    own = CPU_PRESETS | IMAGENET_PRESETS
+    if name in own:
+        base = own[name]()
     else:
         dataset, _, variant = name.partition("-")
         base = VARIANTS[variant](vitgan(dataset)) if variant else vitgan(dataset)

@@ -32,7 +32,16 @@ def test_a_generator_is_shown_whatever_discriminators_would_say_of_its_size(
     sizes = ViTGeneratorConfig(patch_size=5, dim=16, depth=1, num_heads=2, z_dim=8, w_dim=8, inr_dim=8)
     generator = build_generator(GeneratorSpec(resolution=30, generator=sizes))
     dispatch(["info", str(save(generator, tmp_path / "odd"))])
-    assert f" {sum(p.numel() for p in generator.parameters()):,} parameters" in capsys.readouterr().out
+    assert f" {sum(p.numel() for p in generator.parameters()):,}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-tiny-projected", "lsun256-gat", "emoji"])
+def test_networks_are_a_table_that_fits_80_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(["info", name])
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(index for index, line in enumerate(lines) if line.endswith(("generator", "discriminator"))) :]
+    assert {"kind", "parameters", "depth", "z_dim"} <= {line.split("  ")[0] for line in table}
+    assert all(len(line) <= 80 for line in table if not line.startswith(("its ", "model ")))
 
 
 def test_a_folder_of_runs_beside_a_name_does_nothing() -> None:

@@ -99,7 +99,7 @@ def test_info_shows_presets_runs_and_models(run: Path, capsys: pytest.CaptureFix
     dispatch(["train", "--resume", str(run), "--dry-run"])
     assert "GFLOPs" in capsys.readouterr().out
     dispatch(["info", "cifar10"])
-    assert "11,380,995 parameters" in capsys.readouterr().out
+    assert " 11,380,995 " in capsys.readouterr().out
 
 
 def test_a_runs_own_configuration_makes_the_same_run_and_options_come_first(run: Path, tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ def test_merged_splits_must_have_the_same_classes() -> None:
         ([0.0, float("nan"), 1.0], [0, -1, 1], None),
         (["0", "-1", "1"], [0, -1, 1], None),
         (["cat", None], [0, -1], ["cat"]),
+        ([-1, 1, 1], [0, 1, 1], ["False", "True"]),
+        ([1, None, -1], [1, -1, 0], ["False", "True"]),
     ],
 )
 def test_values_as_classes(values: list[Any], numbers: list[int], names: list[str] | None) -> None:

@@ -49,6 +49,25 @@ def test_words_numbers_and_empty_cells() -> None:
     assert read_pairs(b"my cat.png 3\n", "t.txt", largest_table(1)) == [("my cat.png", 3)]
 
 
+ATTRIBUTES = "2\nBald Eye_Glasses Male\na.png -1  1 -1\nb.png  1 -1 -1\n"
+
+
+@pytest.mark.parametrize("count", ["", "2\n"])
+def test_a_list_of_attributes(count: str) -> None:
+    rows = ATTRIBUTES.removeprefix("2\n")
+    for column, values in (("Bald", (-1, 1)), ("eye_glasses", (1, -1)), ("Male", (-1, -1))):
+        pairs = read_pairs((count + rows).encode(), "list_attr.txt", largest_table(2), column)
+        assert pairs == [("a.png", values[0]), ("b.png", values[1])]
+    assert read_pairs((count + rows).encode(), "list_attr.txt", largest_table(2)) is None
+    one = read_pairs((count + "Male\na.png -1\nb.png 1\n").encode(), "list_attr.txt", largest_table(2))
+    assert one == [("a.png", -1), ("b.png", 1)]
+    for bad in (rows + "c.png 1\n", rows + "c.png 1 1 1 1\n"):
+        with pytest.raises(UserError):
+            read_pairs((count + bad).encode(), "list_attr.txt", largest_table(3), "Male")
+    with pytest.raises(UserError, match="eye_glasses"):
+        read_pairs((count + rows).encode(), "list_attr.txt", largest_table(2), "Beard")
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -30,6 +30,28 @@ def both(model: ModelConfig, seed: int) -> tuple[Generator, Discriminator]:
     return build_generator(model.generator_spec(), seed), build_discriminator(model, seed)
 
 
+FIRST_OF = {
+    "cifar10": ("class_token", "patch_embedding.", "position_embedding.", "blocks.0."),
+    "cifar10-gat": ("class_token", "patch_embedding.", "blocks.0."),
+    "cifar10-stylegan2d": ("from_rgb.", "blocks.0."),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_OF)
+def test_the_first_blocks_of_d_come_with_what_is_before_them(name: str) -> None:
+    discriminator = build_discriminator(preset(name).model, device="meta")
+    first = {id(parameter) for parameter in discriminator.first_parameters(1)}
+    for key, parameter in discriminator.named_parameters():
+        assert (id(parameter) in first) == key.startswith(FIRST_OF[name]), key
+    assert not discriminator.first_parameters(0)
+    depth = len(discriminator.stages()) - 1
+    for network, blocks in ((discriminator, depth + 1), (build_discriminator(PROJECTED, device="meta"), 1)):
+        with pytest.raises(UserError) as error:
+            network.first_parameters(blocks)
+        assert error.value.parameter == "training.freeze_d"
+
+
+PROJECTED = preset("cifar10-tiny-projected").model
 STYLEGAN2 = ModelConfig(
     resolution=16,
     channels=1,

@@ -19,8 +19,9 @@ from vitgan.explore.attention import load_discriminator
 from vitgan.files.tensors import write_tensors
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.pretrained import names
-from vitgan.pretrained.generators import start_from, write_networks
+from vitgan.pretrained.generators import write_networks
 from vitgan.pretrained.names import bundled_models, fetch, find_model
+from vitgan.pretrained.transfer import start_from
 from vitgan.runs.sources import find_source
 
 MODEL = tiny_model()
@@ -143,15 +144,18 @@ def test_networks_come_from_the_hub_when_a_training_starts_from_them(
     vitgan.load("someone/trained")
     assert not [path for path in asked if "networks" in path]
     made = build_generator(SPEC), build_discriminator(MODEL), build_generator(SPEC)
-    start_from("someone/trained", *made)
+    start_from("someone/trained", MODEL, *made)
     generator, discriminator = build_generator(SPEC, seed=7), build_discriminator(MODEL, seed=8)
     assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), generator.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
     dispatch(["export", "hub", "someone/trained", "--networks", "--out", str(tmp_path / "again")])
-    start_from(str(tmp_path / "again"), *made)
+    start_from(str(tmp_path / "again"), MODEL, *made)
     assert all(torch.equal(a, b) for a, b in zip(made[1].parameters(), discriminator.parameters(), strict=True))
     assert load_discriminator("someone/trained").state_dict().keys() == discriminator.state_dict().keys()
-    for refused in (start_from, lambda name, *_: load_discriminator(name)):
+    for refused in (
+        lambda name, *networks: start_from(name, MODEL, *networks),
+        lambda name, *_: load_discriminator(name),
+    ):
         with pytest.raises(UserError):
             refused("someone/shirts", *made)
 

@@ -356,6 +356,20 @@ def test_memory_that_does_not_suffice_is_one_line_with_options_that_go_on(
     assert newest(tmp_path / "runs" / "00000-store").name == "000000k024"
 
 
+def test_memory_that_does_not_suffice_for_the_networks_offers_nothing_to_go_on_with(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> None:
+        raise NO_MEMORY
+
+    monkeypatch.setattr("vitgan.training.loop.averaged_copy", build)
+    with pytest.raises(UserError) as caught:
+        vitgan.train(tiny_run(store), tmp_path / "runs")
+    assert caught.value.parameter == "model"
+    assert "--resume" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_micro_batches_that_are_offered_keep_groups_of_compared_images(store: str) -> None:
     config = with_model(tiny_run(store, batch_size=24), discriminator=StyleGAN2DiscriminatorConfig(channel_base=64))
     assert smaller_micro_batch(config, share=24) == 12

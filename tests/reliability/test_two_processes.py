@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from reliability.children import ENVIRONMENT, Children, Job
 from tiny import TINY_OVERRIDES, newest, tiny_run
 from vitgan.errors import UserError
+from vitgan.presets import replaced
 from vitgan.runs.processes import join_processes
 
 RUN = "00000-store"
@@ -26,16 +27,24 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def test_two_at_half_the_batch_take_the_step_of_one(children: Children, store: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adaptive", [None, 0.1])
+def test_two_at_half_the_batch_take_the_step_of_one(
+    children: Children, store: str, tmp_path: Path, adaptive: float | None
+) -> None:
     """Adam's first moment at beta1 = 0 is the gradient: averaged over two processes it is that of the whole batch."""
-    config = tiny_run(store, total_kimg=0.004, horizontal_flip=True).model_dump(mode="json")
-    found = []
+    run = tiny_run(store, total_kimg=0.004, horizontal_flip=True)
+    config = replaced(run, augment=replaced(run.augment, adaptive=adaptive)).model_dump(mode="json")
+    found, averages = [], []
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
         job = Job("train", str(folder), config, processes=processes, port=free_port())
         assert children.run(job) == [0] * processes, (folder / "log0").read_text()
-        found.append(load_file(newest(folder / RUN) / "optimizers.safetensors"))
+        checkpoint = newest(folder / RUN)
+        found.append(load_file(checkpoint / "optimizers.safetensors"))
+        averages.append(load_file(checkpoint / "objective.safetensors"))
+    assert averages[0] == averages[1]
+    assert ("probability" in averages[0]) == (adaptive is not None)
     gradients = [name for name in found[0] if name.startswith("discriminator/") and name.endswith("/exp_avg")]
     scale = max(float(found[0][name].abs().max()) for name in gradients)
     assert len(gradients) > 10

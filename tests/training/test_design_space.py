@@ -179,6 +179,8 @@ def test_variants_keep_the_size_of_their_base() -> None:
         ("--model.generator.rotary --model.generator.num-heads 64", "must be a multiple of 4, and is 6"),
         ("--model.discriminator.rotary --model.discriminator.num-heads 64", "must be a multiple of 4, and is 6"),
         ("--augment.probability 0", "nothing to do"),
+        ("--augment.adaptive 0.6 --objective.loss wasserstein", "augment.adaptive"),
+        ("--augment.adaptive 0.6 --objective.no-diffaugment", "augment.adaptive"),
         ("--objective.bcr-ramp-images 9 --objective.bcr-real 0 --objective.bcr-fake 0", "has no bCR to raise"),
     ],
 )

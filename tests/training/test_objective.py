@@ -261,6 +261,40 @@ def test_bcr_rises_with_the_images_seen() -> None:
         torch.testing.assert_close(loss.detach(), parts["loss/adversarial"] + share * bcr)
 
 
+def test_adaptive_probability_follows_how_sure_d_is_of_real_images() -> None:
+    def sureness(value: float) -> dict[str, Tensor]:
+        return {"augment/sureness": torch.tensor(value)}
+
+    players = Players(PLAIN, AugmentConfig(probability=0.8, adaptive=0.6, adaptive_kimg=0.1))
+    objective = players.objective
+    assert "probability" not in Players(PLAIN).objective.state_dict()  # old checkpoints have none
+    values = []
+    for told in (sureness(1.0), sureness(0.65), {}, sureness(0.55), *[sureness(1.0)] * 4, *[sureness(-1.0)] * 5):
+        objective.follow_sureness(told, images=25)
+        values.append(objective.state_dict()["probability"].item())
+    expected = [0.25, 0.5, 0.5, 0.25, 0.5, 0.75, 0.8, 0.8, 0.55, 0.3, 0.05, 0, 0]
+    assert values == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+def test_adaptive_augmentation_acts_on_what_both_players_see(loss: str) -> None:
+    config = ObjectiveConfig(loss=loss, bcr_real=0, bcr_fake=0)
+    players = Players(config, AugmentConfig(adaptive=0.6))
+    _, parts = players.discriminator_loss()
+    assert shows(players.views(), players.real)  # the probability starts at 0
+    real, fake = (players.discriminator(images) for images in (players.real, players.fakes("discriminator")))
+    answers = real if loss == "non_saturating" else real - fake
+    assert parts["augment/sureness"] == answers.sign().mean()
+    assert parts["augment/probability"] == 0
+    players.objective.load_state_dict(players.objective.state_dict() | {"probability": torch.tensor(1.0)})
+    players.discriminator.seen.clear()
+    players.discriminator_loss()
+    players.generator_loss()
+    assert not shows(players.views(), players.real)
+    assert not shows(players.views(), players.fakes("generator"))
+    assert all(not shows(players.views(), images) for images in (players.real, players.fakes("discriminator")))
+
+
 def augmented_by_hand(source: str, images: Tensor) -> Tensor:
     """T(x) of step 0 in float64, written literally."""
     drawn = StepRandomness(0, 0).augmentation(

@@ -1,18 +1,20 @@
 """A run that starts from another's weights has these and nothing else of it; what cannot start leaves nothing behind."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 import vitgan
-from tiny import TINY_DISCRIMINATOR, newest, tiny_run, write_images
+from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, newest, stop_after, tiny_run, write_images
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
-from vitgan.presets import replaced
+from vitgan.presets import replaced, with_model
+from vitgan.training.hooks import Hooks
 
 NETWORKS = ("generator", "discriminator")
 
@@ -59,17 +61,67 @@ def test_a_model_carries_its_networks_in_half_precision(first: Path, tmp_path: P
 
 def test_what_cannot_start_is_refused_and_leaves_nothing(first: Path, tmp_path: Path) -> None:
     dispatch(["export", "hub", str(first), "--out", str(tmp_path / "average alone")])
-    wider = standing_still(first).model.model_copy(
-        update={"discriminator": TINY_DISCRIMINATOR.model_copy(update={"dim": 32})}
-    )
-    for changes in (
-        {"init_from": str(tmp_path / "average alone")},
-        {"init_from": str(tmp_path / "nothing")},
-        {"init_from": str(first), "model": wider},
+    one_head = with_model(standing_still(first), replaced(TINY_GENERATOR, num_heads=1)).model
+    wide_d = with_model(standing_still(first), None, replaced(TINY_DISCRIMINATOR, dim=32)).model
+    training = standing_still(first).training
+    for changes, field in (
+        ({"init_from": str(tmp_path / "average alone")}, None),
+        ({"init_from": str(tmp_path / "nothing")}, None),
+        ({"init_from": str(first), "model": one_head}, "model.generator.num_heads"),
+        ({"init_from": str(first), "training": replaced(training, freeze_d=2)}, "training.freeze_d"),
+        ({"init_from": str(first), "model": wide_d, "training": replaced(training, freeze_d=1)}, "training.freeze_d"),
+        ({"training": replaced(training, freeze_d=1)}, "training.freeze_d"),
     ):
-        with pytest.raises(UserError):
+        with pytest.raises(UserError) as error:
             vitgan.train(standing_still(first, **changes), tmp_path / "runs")
+        assert error.value.parameter == field
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_d_of_other_sizes_starts_anew_and_is_said_to(first: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    config = with_model(standing_still(first, init_from=str(first)), None, replaced(TINY_DISCRIMINATOR, dim=32))
+    run = vitgan.train(config, tmp_path, hooks=Hooks(on_notice=lines.append))
+    theirs = load_file(newest(first) / "generator.safetensors")
+    ours = load_file(newest(run) / "generator.safetensors")
+    assert all(theirs[key].equal(ours[key]) for key in theirs if key.endswith("weight"))
+    assert len(lines) == 1
+    assert "discriminator.dim is 16 there and 32 here" in lines[0]
+
+
+def test_frozen_blocks_of_d_stay_and_a_resume_is_exact(first: Path, tmp_path: Path) -> None:
+    config = standing_still(first, init_from=str(first))
+    discriminator = replaced(TINY_DISCRIMINATOR, depth=2)
+    config = with_model(config, None, discriminator)
+    source = vitgan.train(replaced(config, init_from=None), tmp_path)
+    training = replaced(config.training, learning_rate=1e-3, freeze_d=1, total_kimg=0.012)
+    config = replaced(config, init_from=str(source), training=training)
+    whole = vitgan.train(config, tmp_path)
+    parts = vitgan.train(config, tmp_path, hooks=stop_after(1))
+    vitgan.train(config, resume=parts)
+    theirs, ours = (load_file(newest(run) / "discriminator.safetensors") for run in (source, whole))
+    frozen = ("class_token", "patch_embedding.", "position_embedding.", "blocks.0.")
+    state = [key for key in theirs if "weight_norm" in key]  # spectral vectors go on
+    for key in theirs.keys() - {*state}:
+        assert theirs[key].equal(ours[key]) == key.startswith(frozen), key
+    assert not all(theirs[key].equal(ours[key]) for key in state)
+    moments = load_file(newest(whole) / "optimizers.safetensors")
+    assert not any(key.removeprefix("discriminator/").startswith(frozen) for key in moments)
+    for name in ("generator", "generator_ema", "discriminator", "optimizers"):
+        a, b = (load_file(newest(run) / f"{name}.safetensors") for run in (whole, parts))
+        assert a.keys() == b.keys()
+        assert all(a[key].equal(b[key]) for key in a), name
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_there_again(first: Path, tmp_path: Path) -> None:
+    config = standing_still(first, init_from=str(first))
+    run = vitgan.train(config, tmp_path)
+    for name in ("checkpoints", "samples"):
+        shutil.rmtree(run / name)
+    (run / "metrics.jsonl").unlink()
+    vitgan.train(config, resume=run)
+    theirs, ours = (load_file(newest(which) / "generator.safetensors") for which in (first, run))
+    assert all(theirs[key].equal(ours[key]) for key in theirs if key.endswith("weight"))
 
 
 def test_a_run_that_started_so_resumes_without_the_other(first: Path, tmp_path: Path) -> None:

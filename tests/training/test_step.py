@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from reference.draws import normal
+from vitgan.augment import AugmentConfig
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
@@ -32,18 +33,23 @@ RELATIVISTIC = ObjectiveConfig(loss="relativistic", bcr_real=0, bcr_fake=0, r1_g
 
 
 def trained(
-    model: ModelConfig, objective: ObjectiveConfig, tmp_path, **options
+    model: ModelConfig, objective: ObjectiveConfig, tmp_path, augment: AugmentConfig | None = None, **options
 ) -> tuple[dict, dict[str, torch.Tensor]]:
     """What three steps in float64 say and leave behind, Adam's first moments included (they are the gradients)."""
     training = TrainingConfig(batch_size=8, trackers=(), precision="float32", learning_rate=1e-3, **options)
-    config = RunConfig(model=model, objective=objective, training=training)
+    config = RunConfig(model=model, objective=objective, augment=augment or AugmentConfig(), training=training)
     trainer = Trainer(model, objective, config.augment, training, Accelerator(cpu=True), tmp_path)
     state = trainer.state
     real = normal(8, model.channels, model.resolution, model.resolution).tanh()
     said = {}
     for step in range(3):
         said = trainer.step(real, None, StepRandomness(0, step))
-    players = {"generator": state.generator, "discriminator": state.discriminator, "average": state.generator_ema}
+    players = {
+        "objective": state.objective,
+        "generator": state.generator,
+        "discriminator": state.discriminator,
+        "average": state.generator_ema,
+    }
     left = {f"{name}.{key}": value for name, player in players.items() for key, value in player.state_dict().items()}
     return {name: value.item() for name, value in said.items()}, left | state.optimizer_tensors()
 
@@ -62,6 +68,14 @@ def assert_same(ours: tuple[dict, dict], theirs: tuple[dict, dict]) -> None:
 def test_micro_batches_make_the_update_of_the_whole_batch(tiny_model, objective, size: int, tmp_path) -> None:
     whole = trained(tiny_model, objective, tmp_path)
     assert_same(trained(tiny_model, objective, tmp_path, micro_batch_size=size), whole)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_micro_batches_move_the_adaptive_probability_as_the_whole_batch(tiny_model, size: int, tmp_path) -> None:
+    augment = AugmentConfig(adaptive=0.1, adaptive_kimg=0.02)
+    whole = trained(tiny_model, PAPER, tmp_path, augment)
+    assert_same(trained(tiny_model, PAPER, tmp_path, augment, micro_batch_size=size), whole)
+    assert whole[1]["objective.probability"] > 0
 
 
 @pytest.mark.parametrize("levels", ["summed", "scaled"])

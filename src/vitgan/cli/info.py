@@ -166,8 +166,19 @@ def _show_run(path: Path) -> None:
 
 
 def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> None:
-    of = f" in latents, {config.image_size}×{config.image_size} when decoded" if config.vae else ""
-    print(f"images         {config.resolution}×{config.resolution}, {config.channels} channel(s){of}")
-    for name, cost in costs.items():
-        print(f"{name:<14} {cost.parameters:>12,} parameters, {cost.flops_per_image / 1e9:.3f} GFLOPs per image")
-        print(f"{'':<14} {getattr(config, name).model_dump()}")
+    """A column for each network: what it costs, its sizes, and what else is not the default of its kind."""
+    images = Images.model_validate(config, from_attributes=True)
+    rows: dict[str, list[str]] = {
+        "parameters": [f"{cost.parameters:,}" for cost in costs.values()],
+        "GFLOPs per image": [f"{cost.flops_per_image / 1e9:.3f}" for cost in costs.values()],
+    }
+    for column, name in enumerate(costs):
+        network = getattr(config, name)
+        for field, about in type(network).model_fields.items():
+            value = getattr(network, field)
+            if field == "kind" or type(value) is int or value != about.default:
+                shown = f"{value:g}" if isinstance(value, float) else one_line(str(value), 60)
+                rows.setdefault(field, [""] * len(costs))[column] = shown
+    print(f"images: {images}; not listed: what is the default of its kind")
+    for name, values in {"": list(costs), **rows}.items():
+        print(f"{name:<28}{''.join(f'{value:>16}' for value in values)}".rstrip())

@@ -174,7 +174,7 @@ def labels_of_values(
 
     Whole numbers stand for themselves (also as 1.0 or "1"); 1, 2, ... without a 0 become 0, 1, ...; words become
     classes in natural order, and booleans in the order False, True; one-hot lists become the place of the one.
-    None, not-a-number and -1 stand for "no label".
+    None, not-a-number and -1 stand for "no label"; but where -1 and 1 are all, they are an attribute's no and yes.
 
     Args:
         values: One for each image.
@@ -188,6 +188,8 @@ def labels_of_values(
     """
     if len({len(value) for value in values if isinstance(value, list)}) > 1:
         raise UserError("labels are lists of several lengths")
+    if names is None and all(type(value) in (int, type(None)) for value in values) and {*values} - {None} == {-1, 1}:
+        values = [None if value is None else value == 1 for value in values]
     plain: list[Any] = [_plain(value) for value in values]
     kinds = {type(value) for value in plain if value is not None}
     if kinds == {str} and all(value is None or WHOLE_NUMBER.fullmatch(value) for value in plain):

@@ -54,7 +54,7 @@ def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) 
             return _pairs_of_json(_parse(text), column)
         if file.lower().endswith(".jsonl"):
             return _pairs_of_records([_parse(line) for line in text.split("\n") if line.strip()], column)
-        return _pairs_of_rows(read_rows(text), column)
+        return _pairs_of_rows(read_rows(text, column), column)
     except ValidationError as error:
         place = error.errors(include_input=False, include_url=False)[0]["loc"][0]
         expected = "a name with a whole number, a word or a one-hot list"
@@ -68,13 +68,39 @@ def largest_table(images: int) -> int:
     return (1 << 20) + images * BYTES_PER_IMAGE
 
 
-def read_rows(text: str) -> list[list[str]]:
-    """Cells of a table whose columns are separated by tabs, commas, semicolons or spaces, quoted or not."""
+def read_rows(text: str, column: str | None = None) -> list[list[str]]:
+    """Cells of a table whose columns are separated by tabs, commas, semicolons or spaces, quoted or not.
+
+    Of CelebA's list of attributes only the names of images and the wanted column: it has 8 million cells.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     separator = next((mark for mark in "\t,;" if lines and mark in lines[0]), None)
-    if separator is None:  # the name may have spaces
+    if separator is None:
+        if (rows := _rows_of_attributes(lines, column)) is not None:
+            return rows
+        # The name may have spaces.
         return [[cell.strip("\"'") for cell in line.strip().rsplit(maxsplit=1)] for line in lines]
     return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+
+
+def _rows_of_attributes(lines: list[str], column: str | None) -> list[list[str]] | None:
+    """CelebA's form: perhaps a count, the attributes' names, then lines with an image's name and a value for each."""
+    lines = lines[1:] if lines and lines[0].strip().isdecimal() else lines
+    head, first = ([*line.split()] for line in [*lines, "", ""][:2])
+    if not head or len(first) != len(head) + 1 or is_image(head[0]) or not is_image(first[0]):
+        return None
+    keys = ["image_id", *head]
+    kept = [0, *(place for place, key in enumerate(head, 1) if column and key.lower() == column.lower())]
+    if len(kept) == 1 and len(head) > 1:
+        return [keys, first]  # enough to say that there is no such column, or which there are
+    kept = kept if len(kept) > 1 else [0, 1]
+    rows = [[keys[place] for place in kept]]
+    for line in lines[1:]:
+        row = line.split()
+        if len(row) != len(keys):
+            raise ValueError(f"it has {len(head)} attributes, but the line {line!r} has {len(row) - 1}")
+        rows.append([row[place] for place in kept])
+    return rows
 
 
 def assign(pairs: list[Pair], names: list[str], folder: str = "") -> tuple[list[Any], list[str]]:

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from vitgan.errors import UserError
+
 
 class Discriminator(nn.Module, ABC):
     """Base of the discriminators.
@@ -41,6 +43,25 @@ class Discriminator(nn.Module, ABC):
         """What `objective.alignment` compares, of images as `forward` takes them: some of D's features and a frozen
         network's, (B, L, F) each."""
         raise NotImplementedError
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """What is trained, in the order in which images pass: what comes before the first block, then each block.
+
+        Empty for a network without blocks.
+        """
+        return []
+
+    def first_parameters(self, blocks: int) -> list[nn.Parameter]:
+        """The parameters of the first `blocks` blocks and of what comes before them; none for 0.
+
+        Raises:
+            UserError: If there are not so many blocks.
+        """
+        stages = self.stages()
+        if blocks > max(len(stages) - 1, 0):
+            has = f"D has {len(stages) - 1} blocks" if stages else "this kind of D has no blocks to freeze"
+            raise UserError(f"freeze_d is {blocks}, but {has}: choose fewer, or leave it out", "training.freeze_d")
+        return [parameter for stage in stages[: blocks + 1] for parameter in stage] if blocks else []
 
     def attention_maps(self, images: Tensor) -> list[Tensor]:
         """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each. Classes make no difference.

@@ -53,3 +53,23 @@ class MappingNetwork(nn.Module):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
         return x
+
+    @torch.no_grad()
+    def first_layer_of(self, other: "MappingNetwork") -> tuple[Tensor, Tensor]:
+        """Weight and bias with which the first layer does what another network's does, where one of them has no classes.
+
+        Classes that only the other has become their mean; classes that only this one has make no difference at first.
+        """
+        mine, theirs = self.layers[0], other.layers[0]
+        assert isinstance(mine, EqualizedLinear)
+        assert isinstance(theirs, EqualizedLinear)
+        weight, bias = theirs.effective_weight(), theirs.effective_bias()
+        assert bias is not None
+        if other.class_embedding is not None and self.class_embedding is None:
+            classes = torch.eye(other.class_embedding.in_features, dtype=weight.dtype, device=weight.device)
+            mean = pixel_norm(other.class_embedding(classes)).mean(dim=0)  # (w_dim,)
+            weight, of_classes = weight.split([mine.in_features, len(mean)], dim=1)
+            bias = bias + of_classes @ mean
+        elif other.class_embedding is None:
+            weight = F.pad(weight, (0, mine.in_features - theirs.in_features))
+        return weight / mine.scale, bias / mine.bias_scale

@@ -34,6 +34,9 @@ class ScaledDiscriminator(Discriminator):
         """The network's."""
         return self.network.blocks
 
+    def stages(self) -> list[list[nn.Parameter]]:
+        return self.network.stages()
+
     def forward(
         self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:

@@ -129,6 +129,9 @@ class StyleGAN2Discriminator(Discriminator):
             else None
         )
 
+    def stages(self) -> list[list[nn.Parameter]]:
+        return [[*part.parameters()] for part in (self.from_rgb, *self.blocks)]
+
     def forward(
         self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:

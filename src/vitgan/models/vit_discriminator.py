@@ -190,6 +190,11 @@ class ViTDiscriminator(Discriminator):
     def reset_parameters(self) -> None:
         normal_(self.class_token, self.config.class_token_init)
 
+    def stages(self) -> list[list[nn.Parameter]]:
+        embeddings = [part for part in (self.patch_embedding, self.position_embedding) if part is not None]
+        first = [self.class_token, *(parameter for part in embeddings for parameter in part.parameters())]
+        return [first, *([*block.parameters()] for block in self.blocks)]
+
     def tokens(self, images: Tensor) -> Tensor:
         """h_0 = [x_class; x_p E + E_pos]: images (B, C, H, W) -> (B, 1 + L, dim). Levels are channels."""
         images = images.flatten(1, -3)

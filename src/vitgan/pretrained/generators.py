@@ -127,23 +127,6 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
     return generator.eval().requires_grad_(False).to(place)
 
 
-def start_from(name: str, generator: nn.Module, discriminator: nn.Module, generator_ema: nn.Module) -> None:
-    """Gives G, D and the averaged G the weights of another training, nothing else of it.
-
-    Args:
-        name: A run (its newest whole checkpoint), a checkpoint, or a model folder that carries its networks.
-        generator: G of the run that starts, of the same sizes as the other's.
-        discriminator: Its D.
-        generator_ema: Its averaged G.
-
-    Raises:
-        UserError: If there is no such model, it has the averaged generator alone, or its networks are of other sizes.
-    """
-    weights = locate_networks(name)
-    load_weights(generator_ema, weights)
-    load_networks(weights, generator, discriminator)
-
-
 def locate_networks(name: str | Path) -> Path:
     """As `locate`, the weights file of the averaged generator, with G and D beside it.
 

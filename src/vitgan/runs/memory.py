@@ -9,6 +9,7 @@ from vitgan.commands import command
 from vitgan.config import RunConfig, changed
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line
+from vitgan.runs.folder import DATA_RECORD
 
 ALLOCATION_FAILED = re.compile(r"DefaultCPUAllocator|out of memory|ALLOC_FAILED", re.IGNORECASE)
 """What torch says where an allocation failed that is no `torch.OutOfMemoryError`: on a CPU, on MPS, or inside a library."""
@@ -23,15 +24,23 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException, run: Path, config: RunConfig, share: int) -> ProcessError:
-    """The line for a step that needs more memory than there is: options that the configuration allows, and the command.
+    """The line for what needs more memory than there is: options that the configuration allows, and the command.
+
+    Before the first step there is nothing to go on with, and no size of a batch makes networks smaller.
 
     Args:
         error: What was raised.
-        run: The run's folder, which can be resumed.
+        run: The run's folder.
         config: The run's.
         share: Images of a batch that one process has.
     """
     training = config.training
+    if not (run / DATA_RECORD).exists():
+        return ProcessError(
+            f"the memory does not suffice for G, D and their optimisers ({one_line(str(error), 120)}): choose a smaller "
+            "model; `--dry-run` says what one needs",
+            "model",
+        )
     micro = training.micro_batch_size or share
     ways: dict[str, tuple[str, ...]] = {}
     if (smaller := smaller_micro_batch(config, share)) is not None:

@@ -23,7 +23,7 @@ from vitgan.files import one_line, write_json
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.presets import preset
-from vitgan.pretrained.generators import start_from
+from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
     begin_run,
@@ -130,17 +130,13 @@ def _train(
         on_main_process(processes, lambda: check_resumable(run, config, store))
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
-    if resumes:
-        problems = on_every_process(processes, lambda: restore(trainer, run))
-        if processes.is_main_process:
+    notes = on_every_process(processes, lambda: restore_or_start(trainer, run, resumes, config.init_from))
+    if processes.is_main_process:
+        if resumes:
             remove_leftovers(run)
             trainer.prune()
-            for problem in problems:
-                hooks.notify(f"passed over: {problem}")
-    elif config.init_from is not None:
-        name, state = config.init_from, trainer.state
-        networks = state.generator, state.discriminator, state.generator_ema
-        on_every_process(processes, lambda: start_from(name, *networks))
+        for note in notes:
+            hooks.notify(note)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
@@ -160,12 +156,15 @@ def check_networks(config: RunConfig, starts: bool) -> None:
     """Refuses networks that cannot be built, and for a run that starts an `init_from` that does not fit them.
 
     Raises:
-        UserError: If their sizes contradict each other; see `start_from`.
+        UserError: If their sizes contradict each other, or D has fewer blocks than `freeze_d`; see `start_from`.
     """
-    spec, device = config.model.generator_spec(), "meta"
-    networks = build_generator(spec, device=device), build_discriminator(config.model, device=device)
+    model, freeze_d, device = config.model, config.training.freeze_d, "meta"
+    generator = build_generator(model.generator_spec(), device=device)
+    discriminator = build_discriminator(model, device=device)
+    discriminator.first_parameters(freeze_d)
     if starts and config.init_from is not None:
-        start_from(config.init_from, *networks, build_generator(spec, device=device))
+        averaged = build_generator(model.generator_spec(), device=device)
+        start_from(config.init_from, model, generator, discriminator, averaged, freeze_d)
 
 
 @contextmanager
@@ -235,18 +234,22 @@ def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> No
         ) from error
 
 
-def restore(trainer: Trainer, run: Path) -> list[str]:
-    """Puts a trainer where the newest whole checkpoint of a run left off; at the start if it was killed before one.
+def restore_or_start(trainer: Trainer, run: Path, resumes: bool, init_from: str | None) -> list[str]:
+    """Puts a trainer where the newest whole checkpoint of a run left off, or at the run's start.
 
     Returns:
-        What is wrong with each newer checkpoint.
+        What is wrong with each newer checkpoint, or what is not as it was where the run starts from.
 
     Raises:
-        UserError: If there is none, they are damaged, or of another configuration.
+        UserError: If there is no checkpoint, they are damaged, or of another configuration.
     """
-    if not checkpoints(run) and (run / DATA_RECORD).exists():
-        return []  # killed before its first checkpoint: its first steps are done again
-    return load_newest(run, trainer.state)[1]
+    state = trainer.state
+    if resumes and (checkpoints(run) or not (run / DATA_RECORD).exists()):
+        return [f"passed over: {problem}" for problem in load_newest(run, state)[1]]
+    # Not begun, or killed before its first checkpoint: then its first steps are done again.
+    if init_from is None:
+        return []
+    return start_from(init_from, trainer.model, state.generator, state.discriminator, state.generator_ema)
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:

@@ -33,6 +33,9 @@ class TrainingConfig(Config):
     """Adam's learning rate for G and D."""
     discriminator_learning_rate: float | None = Field(default=None, gt=0)
     """Learning rate of D, if it differs."""
+    freeze_d: int = Field(default=0, ge=0)
+    """Number of D's first blocks that are not trained, with what comes before them (FreezeD, Mo et al. 2020). Needs
+    `init_from`."""
     adam_beta1: float = Field(default=0.0, ge=0, lt=1)
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, gt=0)

@@ -67,6 +67,8 @@ class Trainer:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
                     module.kernel = "explicit"  # the fused kernel has no second derivative
+        for parameter in discriminator.first_parameters(self.config.freeze_d):
+            parameter.requires_grad_(False)
         generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
         blocks = repeated_blocks(generator, discriminator)
         if self.config.checkpoint_activations:
@@ -208,9 +210,10 @@ class Trainer:
         return result
 
     def _adam(self, module: nn.Module) -> torch.optim.Adam:
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         learning_rate = self.config.learning_rate
         betas = (self.config.adam_beta1, self.config.adam_beta2)
-        return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=betas, eps=1e-8, fused=True)
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=1e-8, fused=True)
 
     def _to_device(
         self, images: np.ndarray, labels: np.ndarray | None, randomness: StepRandomness

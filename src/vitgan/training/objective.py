@@ -136,6 +136,7 @@ class Objective(nn.Module):
     real_average: Tensor
     fake_average: Tensor
     path_average: Tensor
+    probability: Tensor | None
 
     def __init__(
         self,
@@ -155,6 +156,7 @@ class Objective(nn.Module):
         self.mean_over_processes = mean_over_processes
         for name in ("real_average", "fake_average", "path_average"):
             self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("probability", torch.zeros(()) if augmentation.adaptive else None)
 
     def discriminator_loss(
         self, generator: Generator, discriminator: Discriminator, batch: Batch
@@ -216,6 +218,10 @@ class Objective(nn.Module):
         if config.alignment:
             parts["loss/alignment"] = alignment(*discriminator.aligned(views["real"].detach()))
             loss = loss + config.alignment * parts["loss/alignment"]
+        if self.probability is not None:
+            # What a loss that pairs images decides is which of the two is real: its logits have no zero.
+            answers = d["real"] - d["fake"] if LOSSES[config.loss].generator_sees_real else d["real"]
+            parts |= {"augment/sureness": answers.sign().mean(), "augment/probability": self.probability.clone()}
         parts |= {"loss/discriminator": loss, "logits/real": d["real"].mean(), "logits/fake": d["fake"].mean()}
         return loss, {name: value.detach() for name, value in parts.items()}
 
@@ -278,7 +284,8 @@ class Objective(nn.Module):
 
     def augmented(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """T(x) (B, C, H, W): in one step the same T for the same purpose."""
-        parameters = randomness.augmentation(purpose, self.augmentation, len(images), images.shape[-1])
+        shape = len(images), images.shape[-1]
+        parameters = randomness.augmentation(purpose, self.augmentation, *shape, self.probability)
         return augment(images, parameters, self.augmentation)
 
     def seen(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
@@ -307,6 +314,18 @@ class Objective(nn.Module):
         means = self.mean_over_processes(torch.stack([real_logits.mean(), fake_logits.mean()]))
         self.real_average.lerp_(means[0], 1 - self.config.lecam_decay)
         self.fake_average.lerp_(means[1], 1 - self.config.lecam_decay)
+
+    @torch.no_grad()
+    def follow_sureness(self, parts: Parts, images: int) -> None:
+        """Moves the probability of adaptive augmentation after an update of D, whose parts are the whole batch's.
+
+        [choice] After every batch of `images`; ADA does so after every fourth.
+        """
+        if self.probability is not None and "augment/sureness" in parts:
+            assert self.augmentation.adaptive is not None
+            step = images / (self.augmentation.adaptive_kimg * 1000)
+            self.probability.add_((parts["augment/sureness"] - self.augmentation.adaptive).sign() * step)
+            self.probability.clamp_(0, self.augmentation.probability)
 
     def path_length(
         self, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness

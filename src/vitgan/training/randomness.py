@@ -49,9 +49,11 @@ class StepRandomness:
         torch.mul(radius, angle.sin_(), out=both[:, 1])
         return both.flatten(1)[:, :columns].reshape(shape)
 
-    def augmentation(self, purpose: str, config: AugmentConfig, count: int, resolution: int) -> AugmentParameters:
-        """Parameters of DiffAugment for this process's `count` images."""
-        return parameters_of(self.uniform(purpose, count, NUMBERS), config, resolution)
+    def augmentation(
+        self, purpose: str, config: AugmentConfig, count: int, resolution: int, probability: Tensor | None = None
+    ) -> AugmentParameters:
+        """Parameters of DiffAugment for this process's `count` images; `probability` as in `parameters_of`."""
+        return parameters_of(self.uniform(purpose, count, NUMBERS), config, resolution, probability)
 
     def share(self, index: int, count: int) -> "StepRandomness":
         """The draws of the `index`-th of `count` equal parts of this process's rows: those of as many processes."""

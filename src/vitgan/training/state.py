@@ -75,10 +75,12 @@ class TrainingState:
                 optimizer.state.pop(parameter, None)
 
     def _optimized(self) -> Iterator[tuple[str, nn.Parameter, Optimizer]]:
-        """Every parameter with the name that its state has, and its optimiser."""
+        """Every parameter that is trained, with the name that its state has, and its optimiser."""
         for network, optimizer in (
             ("generator", self.generator_optimizer),
             ("discriminator", self.discriminator_optimizer),
         ):
+            trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             for name, parameter in getattr(self, network).named_parameters():
-                yield f"{network}/{name}", parameter, optimizer
+                if id(parameter) in trained:
+                    yield f"{network}/{name}", parameter, optimizer

@@ -59,7 +59,9 @@ class GanStep:
             torch.compiler.cudagraph_mark_step_begin()
 
         update_spectral_norms(state.discriminator)
-        state.discriminator.requires_grad_(True)
+        for group in state.discriminator_optimizer.param_groups:
+            for parameter in group["params"]:  # all of D but what `freeze_d` keeps
+                parameter.requires_grad_(True)
         parts, norm = self._update(
             state.discriminator, state.discriminator_optimizer, objective.discriminator_loss, batch
         )
@@ -94,6 +96,7 @@ class GanStep:
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        self.objective.follow_sureness(parts, self.config.batch_size)
         restore_buffers_where(bad, self.objective, averages)
         return parts, norm
 

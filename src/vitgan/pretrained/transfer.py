@@ -1,0 +1,168 @@
+"""Starting from another training: what its G and D bring to networks that may have other classes or another grid."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.files.tensors import load_weights
+from vitgan.models.build import ModelConfig, build_discriminator
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
+from vitgan.models.mapping import MappingNetwork
+from vitgan.models.vit_generator import ViTGenerator
+from vitgan.pretrained.generators import build_unfilled, load_networks, locate_networks, networks_config
+from vitgan.schema import Config
+
+CLASSES = "class_embedding"
+"""What the names of tensors that belong to classes hold, in G and D."""
+FREE = {
+    *("attention_kernel", "minibatch_stddev_group", "patch_size"),
+    *("gate_bias", "modulation_init", "attention_init", "class_token_init", "layer_scale"),
+}
+"""Fields that leave a trained weight's meaning as it is: kernels, first values, and a size that shapes tell."""
+
+
+def start_from(
+    name: str,
+    model: ModelConfig,
+    generator: Generator,
+    discriminator: Discriminator,
+    generator_ema: Generator,
+    freeze_d: int = 0,
+) -> list[str]:
+    """Gives G, D and the averaged G the weights of another training, nothing else of it.
+
+    Classes may be others: they start anew. The grid of tokens may be another where every weight is one for all places;
+    latent tokens, which are not, are interpolated. A D of another kind or other sizes starts anew.
+
+    Args:
+        name: A run (its newest whole checkpoint), a checkpoint, or a model folder that carries its networks.
+        model: What the networks were built from.
+        generator: G of the run that starts; on "meta", only whether it fits is found out.
+        discriminator: Its D.
+        generator_ema: Its averaged G.
+        freeze_d: Blocks of D that will not be trained, so that it must not start anew.
+
+    Returns:
+        What is not as it was there, a line each.
+
+    Raises:
+        UserError: If there is no such model, it has the averaged generator alone, or its G does not fit.
+    """
+    weights = locate_networks(name)
+    theirs = networks_config(weights)
+    if (other := _difference(theirs.generator, model.generator)) is not None:
+        raise UserError(
+            f"the weights of {name} do not fit: generator.{other}; set it as there, or start from another model",
+            f"model.generator.{other.split()[0]}",
+        )
+    averaged, trained = (build_unfilled(theirs.generator_spec(), weights) for _ in range(2))
+    judge = build_discriminator(theirs, device="meta")
+    load_weights(averaged, weights)
+    load_networks(weights, trained, judge)
+    same_classes = _same_classes(theirs, model)
+    for old, new in ((trained, generator), (averaged, generator_ema)):
+        _start_generator(name, old, new, same_classes)
+    notes = [] if same_classes else [_about_classes(theirs, model)]
+    if theirs.resolution != model.resolution:
+        notes.append(f"{name} made images of {theirs.resolution}×{theirs.resolution}")
+    if (why := _start_discriminator(theirs, judge, model, discriminator, same_classes)) is not None:
+        if freeze_d:
+            raise UserError(
+                f"freeze_d keeps blocks of the D of {name}, but that does not fit ({why}): set it as there, or train all "
+                "of D",
+                "training.freeze_d",
+            )
+        notes.append(f"D starts anew: {why}")
+    return notes
+
+
+def _difference(theirs: Config, mine: Config) -> str | None:
+    """The first field of a network that gives weights another meaning, in words: "num_heads is 4 there and 2 here"."""
+    there, here = theirs.model_dump(), mine.model_dump()
+    for field in ("kind", *(field for field in here if field not in FREE)):
+        if there.get(field) != here[field]:
+            return f"{field} is {there.get(field)} there and {here[field]} here"
+    return None
+
+
+def _same_classes(theirs: ModelConfig, mine: ModelConfig) -> bool:
+    named = theirs.class_names is not None and mine.class_names is not None
+    return theirs.num_classes == mine.num_classes and not (named and theirs.class_names != mine.class_names)
+
+
+def _about_classes(theirs: ModelConfig, mine: ModelConfig) -> str:
+    if not mine.num_classes:
+        return f"there are no classes here: G starts as the mean of the {theirs.num_classes} there"
+    there = f"{theirs.num_classes} others" if theirs.num_classes else "none"
+    return f"{mine.num_classes} classes start anew: there were {there}"
+
+
+def _start_generator(name: str, old: Generator, new: Generator, same_classes: bool) -> None:
+    """Fills a generator of the same configuration but for resolution, patch size, channels and classes.
+
+    Raises:
+        UserError: If a tensor does not fit.
+    """
+    tensors, fresh = old.state_dict(), new.state_dict()
+    mine, theirs = (getattr(network, "mapping_network", None) for network in (new, old))
+    if not same_classes and isinstance(mine, MappingNetwork) and isinstance(theirs, MappingNetwork):
+        tensors = {key: tensor for key, tensor in tensors.items() if CLASSES not in key}
+        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES in key}
+        if bool(new.num_classes) != bool(old.num_classes):
+            first = dict(zip(("weight", "bias"), mine.first_layer_of(theirs), strict=True))
+            tensors |= {f"mapping_network.layers.0.{key}": tensor for key, tensor in first.items()}
+    if isinstance(old, ViTGenerator) and isinstance(new, ViTGenerator) and old.token_embedding is not None:
+        key = "token_embedding.weight"
+        tensors[key] = _resized_tokens(tensors[key], old.grid_size, new.grid_size)
+    if (odd := _misfit(tensors, fresh)) is not None:
+        raise UserError(
+            f"the weights of {name} are of a G for {_size(old)}, and do not fit {_size(new)} ({odd}): set resolution, "
+            "channels and patch_size as there, or start from another model",
+            "model.channels" if old.channels != new.channels else "model.resolution",
+        )
+    _fill(new, tensors)
+
+
+def _resized_tokens(weight: Tensor, old: int, new: int) -> Tensor:
+    """Maps of z for each token of a grid, (old² · dim, z_dim), at the places of another grid's, bilinear."""
+    if old == new:
+        return weight
+    grid = weight.unflatten(0, (old, old, -1)).movedim((0, 1), (2, 3))  # (dim, z_dim, old, old)
+    resized = F.interpolate(grid, size=(new, new), mode="bilinear", align_corners=False)
+    return resized.movedim((2, 3), (0, 1)).flatten(0, 2)
+
+
+def _size(network: Generator) -> str:
+    patch = f" in patches of {network.patch_size}" if isinstance(network, ViTGenerator) else ""
+    return f"{network.channels} channel(s) of {network.resolution}×{network.resolution}{patch}"
+
+
+def _start_discriminator(
+    theirs: ModelConfig, old: Discriminator, mine: ModelConfig, new: Discriminator, same_classes: bool
+) -> str | None:
+    """Fills a discriminator, but for classes that are others; why not, where it does not fit."""
+    if (other := _difference(theirs.discriminator, mine.discriminator)) is not None:
+        return f"discriminator.{other}"
+    tensors, fresh = old.state_dict(), new.state_dict()
+    if not same_classes:
+        tensors = {key: tensor for key, tensor in tensors.items() if CLASSES not in key}
+        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES in key}
+    odd = _misfit(tensors, fresh)
+    if odd is None:
+        _fill(new, tensors)
+    return odd
+
+
+def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
+    """The first tensor of another shape, or in only one of the two."""
+    for key in sorted(tensors.keys() | expected.keys()):
+        if key not in tensors or key not in expected:
+            return f"{key} is only {'here' if key in expected else 'there'}"
+        if (there := tuple(tensors[key].shape)) != (here := tuple(expected[key].shape)):
+            return f"{key} is {there} there and {here} here"
+    return None
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    module.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in module.state_dict().values()))

@@ -1,0 +1,170 @@
+"""What G and D take over from another training whose classes, grid or patches are others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reference.draws import normal
+from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_model
+from vitgan.errors import UserError
+from vitgan.files import write_json
+from vitgan.files.tensors import write_tensors
+from vitgan.models.build import ModelConfig, build_discriminator, build_generator
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.models.vit_generator import ViTGenerator
+from vitgan.presets import replaced
+from vitgan.pretrained.generators import save
+from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
+from vitgan.pretrained.transfer import start_from
+
+BASE = tiny_model()
+LINEAR = replaced(TINY_GENERATOR, pixel_mapping="linear")
+
+
+def trained(folder: Path, model: ModelConfig) -> tuple[str, Generator, Discriminator]:
+    """A model folder that carries its networks; the averaged G is G."""
+    generator, discriminator = build_generator(model.generator_spec(), seed=5), build_discriminator(model, seed=6)
+    for part in (generator, discriminator):
+        for parameter in part.parameters():
+            parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)))
+    save(generator, folder)
+    write_tensors(
+        folder / NETWORKS, nn.ModuleDict({"generator": generator, "discriminator": discriminator}).state_dict()
+    )
+    write_json(folder / NETWORKS_CONFIG, model.model_dump(mode="json"))
+    return str(folder), generator, discriminator
+
+
+def started(name: str, model: ModelConfig) -> tuple[list[str], Generator, Discriminator]:
+    """New networks after `start_from`, which must say the same of networks without weights."""
+    spec = model.generator_spec()
+    generator, discriminator, averaged = build_generator(spec), build_discriminator(model), build_generator(spec)
+    notes = start_from(name, model, generator, discriminator, averaged)
+    for key, tensor in generator.state_dict().items():
+        assert tensor.equal(averaged.state_dict()[key])
+    meta = build_generator(spec, device="meta"), build_discriminator(model, device="meta")
+    assert start_from(name, model, *meta, build_generator(spec, device="meta")) == notes
+    return notes, generator, discriminator
+
+
+def equal_but_classes(old: nn.Module, new: nn.Module) -> bool:
+    there, here = old.state_dict(), new.state_dict()
+    return all(there[key].equal(here[key]) for key in there.keys() & here.keys() if "class_embedding" not in key)
+
+
+def normalised(x: Tensor) -> Tensor:
+    return x / (x.square().mean(dim=-1, keepdim=True) + 1e-8).sqrt()
+
+
+@pytest.mark.parametrize("discriminator", [TINY_DISCRIMINATOR, StyleGAN2DiscriminatorConfig(channel_base=64)])
+def test_other_classes_start_anew_and_the_rest_is_kept(tmp_path: Path, discriminator: object) -> None:
+    base = replaced(BASE, discriminator=discriminator, conditional=True)
+    name, old_g, old_d = trained(tmp_path / "old", replaced(base, num_classes=3, class_names=("a", "b", "c")))
+    for classes, names, anew in (
+        (5, None, True),
+        (3, ("a", "b", "d"), True),
+        (3, ("a", "b", "c"), False),
+        (3, None, False),
+    ):
+        model = replaced(base, num_classes=classes, class_names=names)
+        notes, generator, judge = started(name, model)
+        assert len(notes) == anew
+        assert equal_but_classes(old_g, generator)
+        assert equal_but_classes(old_d, judge)
+        kept = old_g if not anew else build_generator(model.generator_spec())
+        key = "mapping_network.class_embedding.weight"
+        assert generator.state_dict()[key].equal(kept.state_dict()[key])
+
+
+@pytest.mark.parametrize("equalized", [True, False])
+def test_without_classes_g_is_that_of_the_mean_class(tmp_path: Path, equalized: bool) -> None:
+    base = replaced(BASE, generator=replaced(TINY_GENERATOR, equalized_lr=equalized))
+    name, old, old_d = trained(tmp_path / "old", replaced(base, num_classes=3, conditional=True))
+    notes, generator, judge = started(name, base)
+    assert len(notes) == 1
+    assert isinstance(old, ViTGenerator)
+    mapping, z = old.mapping_network, normal(4, 8, dtype=torch.float32)
+    assert mapping.class_embedding is not None
+    mean = normalised(mapping.class_embedding(torch.eye(3))).mean(dim=0)
+    w = torch.cat([normalised(z), mean.expand(4, -1)], dim=1)
+    for layer in mapping.layers:
+        w = F.leaky_relu(layer(w), 0.2)
+    torch.testing.assert_close(generator.mapping(z), w)
+    assert equal_but_classes(old_d, judge)
+
+
+@pytest.mark.parametrize("equalized", [True, False])
+def test_new_classes_make_no_difference_at_first(tmp_path: Path, equalized: bool) -> None:
+    base = replaced(BASE, generator=replaced(TINY_GENERATOR, equalized_lr=equalized))
+    name, old, _ = trained(tmp_path / "old", base)
+    notes, generator, _ = started(name, replaced(base, num_classes=3, conditional=True))
+    assert len(notes) == 1
+    z = normal(3, 8, dtype=torch.float32)
+    torch.testing.assert_close(generator(z, torch.arange(3)), old(z))
+    w = generator.mapping(z, torch.arange(3))
+    w.square().sum().backward()
+    gradient = generator.get_parameter("mapping_network.layers.0.weight").grad
+    assert gradient is not None
+    assert gradient[:, 8:].abs().max() > 0  # so that they are learned
+
+
+def test_larger_patches_draw_the_same_image_at_more_pixels(tmp_path: Path) -> None:
+    name, old, _ = trained(tmp_path / "old", BASE)
+    model = replaced(BASE, resolution=16, generator=replaced(TINY_GENERATOR, patch_size=8))
+    notes, generator, judge = started(name, model)
+    assert len(notes) == 1
+    assert isinstance(old, ViTGenerator)
+    w = old.styles(old.mapping(normal(2, 8, dtype=torch.float32)))
+    torch.testing.assert_close(generator.synthesis(w), old.synthesis(w, zoom=2))
+    assert judge(torch.zeros(1, 3, 16, 16)).isfinite()  # D's patches are as large as before, so it is kept
+
+
+def test_latent_tokens_of_a_finer_grid_lie_between_those_of_the_coarser(tmp_path: Path) -> None:
+    base = replaced(BASE, generator=replaced(TINY_GENERATOR, latent_tokens=True, patch_size=2))
+    name, old, _ = trained(tmp_path / "old", base)
+    notes, generator, _ = started(name, replaced(base, resolution=16))
+    assert len(notes) == 1
+    z, maps = normal(2, 8, dtype=torch.float32), []
+    for network, side in ((old, 4), (generator, 8)):
+        assert isinstance(network, ViTGenerator)
+        assert network.token_embedding is not None
+        maps.append(network.token_embedding(z).view(2, side, side, 16).permute(0, 3, 1, 2))
+    torch.testing.assert_close(maps[1], F.interpolate(maps[0], scale_factor=2, mode="bilinear"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"generator": replaced(LINEAR, num_heads=4)}, "model.generator.num_heads"),
+        ({"generator": replaced(LINEAR, position_frequency=2.0)}, "model.generator.position_frequency"),
+        ({"generator": replaced(LINEAR, patch_size=8), "resolution": 16}, "model.resolution"),
+        ({"generator": {"kind": "stylegan2"}}, "model.generator.kind"),
+        ({"channels": 1}, "model.channels"),
+    ],
+)
+def test_a_g_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], field: str) -> None:
+    base = replaced(BASE, generator=LINEAR)
+    name, _, _ = trained(tmp_path / "old", base)
+    with pytest.raises(UserError) as error:
+        started(name, replaced(base, **changes))
+    assert error.value.parameter == field
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [replaced(TINY_DISCRIMINATOR, dim=32), replaced(TINY_DISCRIMINATOR, patch_size=2), {"kind": "stylegan2"}],
+)
+def test_a_d_that_does_not_fit_starts_anew_in_one_line(tmp_path: Path, discriminator: object) -> None:
+    name, old, _ = trained(tmp_path / "old", BASE)
+    model = replaced(BASE, discriminator=discriminator)
+    notes, generator, judge = started(name, model)
+    assert len(notes) == 1
+    assert equal_but_classes(old, generator)
+    fresh = build_discriminator(model).state_dict()
+    assert all(tensor.equal(fresh[key]) for key, tensor in judge.state_dict().items())
