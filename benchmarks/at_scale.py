@@ -14,7 +14,7 @@ from benchmarks.table import Table
 from vitgan.config import RunConfig
 from vitgan.models.costs import model_costs
 from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
-from vitgan.presets import PAPER_SIZES, VARIANTS, gat, preset, replaced
+from vitgan.presets import gat, preset, replaced
 
 GPUS = {"A100": 312e12, "H100": 989e12}
 """Dense bf16 FLOPs a second, from the vendor's data sheets."""
@@ -23,31 +23,26 @@ UTILISATION = 0.25
 
 LINKS = {8: 450e9, 64: 50e9}
 """Bytes a second that a GPU sends: H100s of one machine by NVLink, of several by 400 Gbit/s each; from data sheets."""
-GPU_COUNTS = (1, 2, 4, 8, 16, 32, 64)
-SCALED = ("cifar10", "lsun128", "lsun256")
+GPU_COUNTS = (8, 64)
+SCALED = ("cifar10", "lsun256")
+ROWS = ("cifar10", "cifar10-stylegan2", "cifar10-gat", "cifar10-projected", "celeba64", "lsun128", "lsun256")
 
 INTRODUCTION = f"""# The paper's rows on GPUs
 
-**Not yet run.** Nothing on this page is a result. It says which commands make the paper's rows, and what they should take.
-The first hour on a GPU is prepared, and tested on a CPU: `python -m benchmarks.first_hour --data data/cifar10`, called until
-all is done, 9 minutes each time, makes what shall be docs/results/gpu.md.
-
-| what | how it is known |
-| --- | --- |
-| FLOPs, activations | counted by torch |
-| share of the peak rate | {UTILISATION:.0%}, assumed |
-| length | 25 million images, our choice: the paper states none that we know of |
+**Not yet run.** Nothing on this page is a result. It tells how to make the paper's rows, and what they should take.
+FLOPs and activations are counted by torch. We assume that a GPU reaches {UTILISATION:.0%} of its peak rate.
+25 million images is our choice.
 
 ```bash
-vitgan data cifar10 --out data/cifar10                                  # the other data sets: docs/data.md
+vitgan data cifar10 --out data/cifar10
+vitgan train cifar10 --training.total-kimg 200                          # first: what is the real rate?
 vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU
-torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight; the batch of 128 is shared
-torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m vitgan train lsun128
+torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight share the batch of 128
 vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the metrics that papers report
 ```
 
-`--training.total-kimg 200` shows the real rate before anything long is started. Where memory is short:
-[large batches in small memory](../training.md#large-batches-in-small-memory).
+`python -m benchmarks.first_hour --data data/cifar10` makes a page of results in the first hour of a GPU. Call it until it is
+done, 9 minutes each time. It is tested on a CPU. [Training](../training.md) tells about less memory and more machines.
 """
 
 
@@ -73,22 +68,21 @@ def row(name: str) -> tuple[str, ...]:
 
 
 def measure() -> Table:
-    """All paper-sized presets."""
+    """The paper's sizes, and some variants of the smallest."""
     columns = ("preset", "M parameters, G + D", "GFLOPs an image", *(f"hours, 1 {gpu}" for gpu in GPUS))
     table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs"))
-    for size in (size for size in PAPER_SIZES if size != "lsun64"):
-        for name in (size, *(f"{size}-{variant}" for variant in VARIANTS)):
-            table.add(*row(name))
+    for name in ROWS:
+        table.add(*row(name))
     table.remarks.append(
-        "`lsun64` and its variants take what `celeba64` takes. The hours are a lower bound: at 32×32 small kernels keep no "
-        "large GPU busy, and eight GPUs take an eighth at best. GFLOPs are of one D and one G update per real image (a "
-        "multiply-add is two). Memory leaves out the allocator's reserve."
+        "`lsun64` takes what `celeba64` takes. `--dry-run` shows parameters, FLOPs and memory of any preset. The hours are "
+        "a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update per real image; "
+        "a multiply-add is two."
     )
     return table
 
 
-def published() -> Table:
-    """G alone, of sizes whose counts others publish."""
+def published() -> str:
+    """A G whose counts others publish."""
     base = gat(preset("cifar10")).model.generator
     assert isinstance(base, ViTGeneratorConfig)
     sizes = {"dim": 1152, "w_dim": 1152, "z_dim": 1152, "depth": 28, "num_heads": 16, "patch_size": 2}
@@ -97,22 +91,17 @@ def published() -> Table:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         generator(torch.empty(1, 1152, device="meta"), torch.zeros(1, dtype=torch.long, device="meta"))
     millions = sum(parameter.numel() for parameter in generator.parameters()) / 1e6
-    table = Table("GAT and CAT: G against its published size", ("model", "published", "counted", "how"))
-    how = "28 blocks, 1152 wide, 16 heads (DiT-XL's, which fit; GAT's are not known to us), patches of 2 of 32×32×4"
-    table.add("GAT-XL", "602 M, 119 GFLOPs", f"{millions:.0f} M, {counter.get_total_flops() / 2e9:.1f} GFLOPs", how)
-    for model, size in (("CAT-M", "261 M, 46 GFLOPs"), ("CAT-H", "960 M, 167 GFLOPs")):
-        table.add(model, size, "-", "not told: fewer FLOPs a parameter than any width and depth of GAT's G")
-    table.remarks.append(
-        "A multiply-add is one here, as there. There are no `imagenet256` presets: their images are latents of a VAE, which "
-        "this package does not support yet."
+    size = f"{millions:.0f} M and {counter.get_total_flops() / 2e9:.1f} GFLOPs"
+    return (
+        f"GAT-XL's G is published with 602 M parameters and 119 GFLOPs (a multiply-add is one). Ours has {size} with "
+        "DiT-XL's 28 blocks, 1152 wide, 16 heads, patches of 2 of 32×32×4; GAT's own are not known to us. There are no "
+        "`imagenet256` presets: their images are latents of a VAE, which is not supported yet.\n"
     )
-    return table
 
 
 def scaling() -> Table:
-    """Computation and communication of a step on 1 to 64 H100s, the batch of 128 shared or 128 images on each."""
-    columns = ("preset", "GPUs", "MB sent by each", "ms for it", "ms to compute, 128 on each", "sending", "128 shared")
-    table = Table("A step on several H100s", (*columns, "sending"))
+    """How much of a step is communication, with 128 images on each GPU and with 128 shared."""
+    table = Table("A step on several H100s", ("preset", "GPUs", "sending, 128 on each", "sending, 128 shared"))
     for name in SCALED:
         config = preset(name)
         generator, discriminator = model_costs(config.model)
@@ -121,15 +110,12 @@ def scaling() -> Table:
         for count in GPU_COUNTS:
             sent = 2 * (count - 1) / count * gradients  # of a ring's all-reduce
             seconds = sent / next(rate for most, rate in LINKS.items() if count <= most)
-            row = f"`{name}`", str(count), f"{sent / 1e6:.0f}", f"{seconds * 1e3:.2f}"
-            times = (compute, compute / count)
-            table.add(*row, *(cell for t in times for cell in (f"{t * 1e3:.1f}", f"{seconds / (seconds + t):.0%}")))
+            shares = (f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count))
+            table.add(f"`{name}`", str(count), *shares)
     table.remarks.append(
-        "A step sends the gradients of G and of D once, in float32, after each backward pass, so that nothing of it is "
-        f"hidden. Rates are data sheets' ({UTILISATION:.0%} of the products', all of the links'). On one machine sending "
-        "takes 3% at most with 128 images on each GPU, and 22% of `cifar10` with 16. Over several machines give each GPU "
-        "its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest preset take "
-        "1.1 GB."
+        "Share of the step's time. A step sends the gradients of G and of D once, in float32, after the backward pass. Over "
+        "several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and "
+        "average of the largest preset take 1.1 GB."
     )
     return table
 
@@ -140,7 +126,7 @@ def main(out: Path | None = None) -> None:
     Args:
         out: The Markdown file.
     """
-    page = f"{INTRODUCTION}\n{measure()}\n{scaling()}\n{published()}"
+    page = f"{INTRODUCTION}\n{measure()}\n{scaling()}\n## GAT and CAT\n\n{published()}"
     if out is None:
         print(page)
     else:
