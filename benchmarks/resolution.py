@@ -70,7 +70,7 @@ def measure(
         rounds: How often each is timed.
     """
     precision = precisions()[-1]
-    columns = ("preset", "resolution", "patches, G / D", "tokens, G / D", "ms", "× the row above", "MiB")
+    columns = ("preset", "resolution", "patches, G / D", "tokens, G / D", "ms", "× the first patches", "MiB")
     table = Table("Resolution", columns)
     for preset in presets:
         cases = [Case(preset, resolution, *patches[0]) for resolution in resolutions]
@@ -81,13 +81,12 @@ def measure(
             for case, work in works.items():
                 say(f"resolution: {preset}, {case.resolution}, patches {case[2:]}, round {number}")
                 times[case].append(seconds_of(work))
-        above = 0.0
         for case in sorted(cases):
-            milliseconds = min(times[case][1:]) * 1000
-            grown = f"× {milliseconds / above:.2f}" if above else ""
-            above, (g, d) = milliseconds, case.tokens
+            milliseconds, (g, d) = min(times[case][1:]) * 1000, case.tokens
+            first = min(times[Case(preset, case.resolution, *patches[0])][1:]) * 1000
+            ratio = f"× {milliseconds / first:.2f}"
             patch = f"{case.generator_patch} / {case.discriminator_patch}"
-            row = (f"{g} / {d}", f"{milliseconds:.0f}", grown, _memory(case, precision))
+            row = (f"{g} / {d}", f"{milliseconds:.0f}", ratio, _memory(case, precision))
             table.add(preset, str(case.resolution), patch, *row)
     table.remarks.append(
         f"{WIDTH} wide, {HEADS} heads, {DEPTH} blocks each, one image, {precision}; MiB that a step adds."
