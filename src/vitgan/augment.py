@@ -1,8 +1,8 @@
 """DiffAugment (Zhao et al. 2020): differentiable augmentation of what the discriminator sees, batched on any device.
 
 ViTGAN (§3.2) uses translation, colour, cutout and scaling, each applied to an image with probability 0.8. Nothing is
-drawn here: `parameters_of` makes a batch's parameters of uniform numbers, and `augment` is a function of images and
-parameters, so that the same ones can be applied twice.
+drawn here. `parameters_of` turns uniform numbers into a batch's parameters; `augment` applies them. So the same
+augmentation can be applied twice.
 """
 
 from typing import NamedTuple

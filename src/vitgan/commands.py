@@ -8,16 +8,16 @@ RECOMMENDED = "cifar10-tiny-projected"
 PRESETS = {
     "quickstart": "a small ViTGAN on the bundled Fashion-MNIST images: minutes on 2 CPU cores",
     "cifar10-tiny": "a small ViTGAN for CIFAR-10 at its real size: hours on a CPU",
-    "cifar10-tiny-modern": "the same sizes with our modern recipe: the best pair of ViTs measured here on a CPU",
-    "cifar10-tiny-projected": "a ViT against a D on ImageNet's features: the fastest to things that can be named",
+    "cifar10-tiny-modern": "the same sizes with later ideas: the best measured here on a CPU without ImageNet",
+    "cifar10-tiny-projected": "D looks at features of an ImageNet network: the fastest way to images that people can name",
 }
 """The presets of our own, for help texts: `vitgan.presets` takes longer to import."""
 SIZES = {
     "cifar10": "CIFAR-10 at 32×32 (the paper: FID 6.66, IS 9.30 with G and D both ViTs)",
     "celeba64": "CelebA at 64×64",
     "lsun64": "LSUN bedroom at 64×64",
-    "lsun128": "LSUN bedroom at 128×128 (sizes are [choice])",
-    "lsun256": "LSUN bedroom at 256×256 (beyond the paper; sizes are [choice])",
+    "lsun128": "LSUN bedroom at 128×128 (the paper states no sizes)",
+    "lsun256": "LSUN bedroom at 256×256 (beyond the paper)",
 }
 """The paper's."""
 VARIANTS = {
@@ -25,8 +25,8 @@ VARIANTS = {
     "stylegan2d": "ViTGAN's G with StyleGAN2's D",
     "stylegan2": "StyleGAN2, G and D",
     "authors-schedule": "ViTGAN's G, StyleGAN2's D, the authors' schedule",
-    "modern": "our transformer recipe after GAT and R3GAN",
-    "gat": "GAT on pixels: classes, rotary, four levels",
+    "modern": "later ideas, after GAT and R3GAN",
+    "gat": "GAT's recipe on pixels, with classes",
     "projected": "our modern G against Projected GAN's D",
 }
 """What can follow the name of one of the paper's sizes, e.g. cifar10-vanilla."""

@@ -75,7 +75,7 @@ Truncation = Annotated[
 ]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Frames = Annotated[int, Field(ge=1, le=10_000)]
-FramesPerSecond = Annotated[float, Field(ge=0.1, le=100), tyro.conf.arg(help="Of the animation.")]
+FramesPerSecond = Annotated[float, Field(ge=0.1, le=100), tyro.conf.arg(help="Frames a second of the animation.")]
 Size = Annotated[int, Field(ge=8, le=4096), tyro.conf.arg(help="About how many screen pixels a frame is wide.")]
 Device = Annotated[
     str, AfterValidator(check_device_name), tyro.conf.arg(help="Where to compute: auto, cpu, cuda, mps.")

@@ -51,29 +51,30 @@ class Framing(Config):
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for RGB; by default the source's own."""
     crop: Pixels | None = None
-    """Side in pixels of the centre crop that is resized; by default the usual one, or the largest square."""
+    """Side in pixels of the square that is cut from the centre and resized; by default the source's usual one, or the
+    largest."""
     background: str = "#ffffff"
     """Colour under transparent images, e.g. "#ffffff" or "black"."""
     max_images: Annotated[int, Field(ge=1, le=10**12)] | None = None
-    """Read only so many, evenly spaced."""
+    """Take only this many images, evenly spaced."""
 
 
 class Output(Framing):
     """How the store is made."""
 
     out: Path
-    """Folder of the store to be, e.g. data/cifar10."""
+    """Folder for the store, e.g. data/cifar10."""
     strict: bool = False
-    """Refuse at the first unreadable image instead of skipping it."""
+    """Stop at the first unreadable image. Otherwise such images are skipped and listed."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Decoding processes; 0 for none beside this one; by default one for each processor."""
+    """Processes that decode images; by default one for each processor; 0 decodes in this process."""
     overwrite: bool = False
-    """Replace a store that is there already."""
+    """Replace an existing store."""
 
 
 class GuessedOutput(Output):
     out: Path = Path("data/NAME")
-    """Folder of the store to be; NAME is the source's."""
+    """Folder for the store; NAME is the source's."""
 
 
 Flat = Annotated[Output, tyro.conf.arg(name="")]
@@ -85,12 +86,12 @@ def auto(
     split: str | None = None,
     labels: str = "auto",
 ) -> None:
-    """Any of these, by what is in it: `vitgan data my_photos` is enough.
+    """Finds out which kind of images a path has: `vitgan data my_photos` is enough.
 
-    Images of no usual size become 32×32, unless you say otherwise.
+    Your own images become 32×32, unless you give --resolution.
 
     Args:
-        source: A folder or file that one of the others reads, or hf://owner/name, a data set on the Hub.
+        source: A folder or file that one of the other commands reads, or hf://owner/name, a data set on the Hub.
         split: See `vitgan data folder --help`.
         labels: See `vitgan data folder --help`.
     """
@@ -113,10 +114,10 @@ def folder(
 
     Args:
         source: The folder, zip or tar (also StyleGAN's zips with dataset.json).
-        split: Only this split's images, e.g. train, or those below the folder of this name; "all" for all.
-        labels: Where labels come from: "folders" (class folders), "none", or a table of names and labels (JSON, JSON
-            Lines or CSV); "auto" takes dataset.json or class folders, and asks where it is in doubt.
-        label_column: The table's column of labels, if it is not called so.
+        split: Only the images of this split, e.g. train, or of the folder with this name; "all" for all.
+        labels: Where labels come from: "folders" (a folder for each class), "none", or a file with a table of names and
+            labels (JSON, JSON Lines or CSV). "auto" takes dataset.json or class folders, and asks if it is in doubt.
+        label_column: The table's column that holds the labels, if none is called "label", "class", ...
         follow_links: Follow symbolic links that lead out of the folder.
     """
     _prepare(ImageFolder(source, split, labels, follow_links, label_column), output)
@@ -145,7 +146,7 @@ def cifar10(
             Parquet files.
         split: Which images.
         url: Where to download the Python version from.
-        checksum: What the download must have, as md5:HEX or sha256:HEX.
+        checksum: Digest that the download must have, as md5:HEX or sha256:HEX.
     """
     source = source_or_download(cifar10, source, url, checksum)
     if holds_parquet(source):
@@ -170,7 +171,7 @@ def cifar100(
         split: Which images.
         labels: The 100 classes, or the 20 superclasses.
         url: Where to download the Python version from.
-        checksum: What the download must have, as md5:HEX or sha256:HEX.
+        checksum: Digest that the download must have, as md5:HEX or sha256:HEX.
     """
     source = source_or_download(cifar100, source, url, checksum)
     if holds_parquet(source):
@@ -183,7 +184,7 @@ def imagenet(output: Flat, source: Path, words: Path | None = None) -> None:
     """ImageNet or a part of it: folders n01440764, ...; classes get their names.
 
     Args:
-        source: The folder of these folders, e.g. ILSVRC/Data/CLS-LOC/train; also a zip or tar.
+        source: The folder that holds these folders, e.g. ILSVRC/Data/CLS-LOC/train, or a zip or tar of it.
         words: LOC_synset_mapping.txt or words.txt, if it is not beside or above the folder.
     """
     _prepare(ImageNet(source, words), output)
@@ -193,8 +194,8 @@ def celeba(output: Flat, source: Path, split: celeba_source.Split = "train", par
     """CelebA's aligned faces; --crop 178 (the default) or the older --crop 148.
 
     Args:
-        source: img_align_celeba or img_align_celeba.zip, what holds one of them, or the Hub's Parquet files.
-        split: Which images, by the official partition.
+        source: img_align_celeba or img_align_celeba.zip, a folder that holds one of them, or the Hub's Parquet files.
+        split: Which images, by CelebA's own partition.
         partition: list_eval_partition.txt (or .csv), if it is not beside or above the images.
     """
     if holds_parquet(source):
@@ -209,8 +210,8 @@ def lsun(output: Flat, source: Path, category: str = "bedroom", split: lsun_sour
 
     Args:
         source: An unzipped LMDB such as bedroom_train_lmdb, a folder with several, or the Hub's Parquet files.
-        category: Which, if the folder holds several.
-        split: Which, if the folder holds several (default train).
+        category: Which category, if the folder holds several.
+        split: Which split, if the folder holds several; by default train.
     """
     if holds_parquet(source):
         check_useless(lsun, "beside Parquet files, which hold one category", category=category)
@@ -229,10 +230,11 @@ def parquet(
     """Any data set in the Hub's Parquet format.
 
     Args:
-        source: A Parquet file, or a folder with some.
-        split: Which files, by their names, e.g. train; "all" for all.
-        image_column: Column of encoded images, if there are several.
-        label_column: Column of labels; by default the Hub's class label, or the one column called so; "none" for none.
+        source: A Parquet file, or a folder of them.
+        split: Take the files with this split in their names, e.g. train; "all" for all.
+        image_column: Column of the images, if several columns hold images.
+        label_column: Column of the labels; by default the Hub's class label, or a column called "label", "class", ...;
+            "none" for no labels.
     """
     _prepare(ParquetImages(source, split, image_column, label_column), output)
 
@@ -271,10 +273,10 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
     """Tells what a store holds: counts, values, classes, and a grid of its images.
 
     Args:
-        grid: File for the grid of images, e.g. grid.png; of a labelled store each row is a class.
-        rows: Of the grid.
-        columns: Of the grid.
-        seed: Of the choice of images.
+        grid: File for a grid of images, e.g. grid.png. If there are labels, each row is a class.
+        rows: Rows of the grid.
+        columns: Columns of the grid.
+        seed: Seed for the choice of images.
     """
     if grid is None:
         check_useless(show, "without --grid", rows=rows, columns=columns)
@@ -294,7 +296,7 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
 
 
 COMMAND = Group(
-    "Prepares images for training: any source becomes a store.",
+    "Prepares images for training: any source becomes a store, which training reads.",
     {
         "auto": auto,
         "folder": folder,

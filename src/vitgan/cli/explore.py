@@ -64,10 +64,10 @@ def interpolate(
     example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3
 
     Args:
-        seeds: Images to pass through.
-        steps: Frames from one to the next.
-        space: Walk among latents (z) or styles (w).
-        way: Along arcs or straight lines.
+        seeds: Seeds of the images that the walk passes through.
+        steps: Frames from one image to the next.
+        space: Walk among latents (z) or among styles (w).
+        way: Walk along arcs or along straight lines.
         loop: Return to the first image.
         out: A .gif, .webp or .mp4 animation, or a .png strip.
     """
@@ -118,11 +118,11 @@ def mix(
     example: vitgan explore mix runs/00000-quickstart --early 0 1 --late 10 11
 
     Args:
-        early: Seeds whose styles the early layers take, a row each.
-        late: Seeds whose styles the late layers take, a column each.
-        layer: First layer that follows the late seeds; default the last.
-        out: The grid.
-        layers_out: Another picture: the first pair mixed at every layer.
+        early: Seeds whose styles the early layers take; each has a row.
+        late: Seeds whose styles the late layers take; each has a column.
+        layer: First layer that follows the late seeds; by default the last.
+        out: File for the grid.
+        layers_out: File for another picture: the first pair of seeds, mixed at every layer.
     """
     from vitgan.explore import latents
 
@@ -147,14 +147,14 @@ def truncate(
     device: Device = "cpu",
     out: PictureFile = Usual("truncate.png"),
 ) -> None:
-    """Each seed at several psi: 0 is the mean image, 1 the plain one.
+    """Each image at several psi: at 0 it is the mean image, at 1 it is unchanged.
 
     example: vitgan explore truncate runs/00000-quickstart --psis 0 0.5 0.7 1
 
     Args:
-        seeds: Images, a row each.
-        psis: Values of psi, a column each.
-        out: A picture.
+        seeds: Seeds of the images; each has a row.
+        psis: Values of psi; each has a column.
+        out: File for the picture.
     """
     from vitgan.explore import latents
 
@@ -176,15 +176,15 @@ def directions(
     device: Device = "cpu",
     out: PictureFile = Usual("directions.png"),
 ) -> None:
-    """Directions of largest change, from the modulation weights (SeFa).
+    """Moves an image along the directions that change images most (SeFa).
 
     example: vitgan explore directions runs/00000-quickstart --seed 3 --count 6
 
     Args:
-        seed: The image that is moved.
-        count: Directions, strongest first, a row each.
-        amounts: Steps along them, in units of the styles' spread, a column each.
-        out: A picture.
+        seed: Seed of the image.
+        count: How many directions, the strongest first; each has a row.
+        amounts: How far to move, in units of a style's usual distance from the mean style; each has a column.
+        out: File for the picture.
     """
     from vitgan.explore.directions import edit, find_directions
     from vitgan.explore.latents import styles_of_seeds
@@ -211,17 +211,17 @@ def zoom(
     device: Device = "cpu",
     out: AnimationFile = Usual("zoom.png"),
 ) -> None:
-    """The implicit decoder at denser coordinates, beside bicubic, or as a zoom.
+    """Draws an image at more pixels, beside bicubic (implicit decoders only).
 
     example: vitgan explore zoom emoji --seeds 0 1 --factors 2 4 8
 
     Args:
-        seeds: Images, a row each.
-        factors: Pixels rendered per pixel and axis, a pair of columns each.
-        centre: Where the video zooms to, in pixels x y; default the middle.
-        largest: Magnification of the video at its far end.
-        frames: Of the video.
-        out: A .png of stills beside bicubic, or a .gif, .webp or .mp4 of a smooth zoom into the first seed.
+        seeds: Seeds of the images; each has a row.
+        factors: How many times as many pixels along each side; each has two columns.
+        centre: Where the video zooms to, in pixels x y; by default the middle.
+        largest: Largest magnification of the video.
+        frames: Frames of the video.
+        out: A .png of still images beside bicubic ones, or a .gif, .webp or .mp4: a video that zooms into the first seed.
     """
     from vitgan.explore import zoom as zooming
     from vitgan.explore.invert import psnr
@@ -267,15 +267,15 @@ def attention(
     out: PictureFile = Usual("attention.png"),
     discriminator_out: PictureFile | None = None,
 ) -> None:
-    """What patches attend to, mean over heads: in G, and in D.
+    """Shows what patches attend to in G, and in D: the mean over heads.
 
     example: vitgan explore attention runs/00000-quickstart --seed 3
 
     Args:
-        seed: The image.
-        queries: Patches that attend, numbered row by row from the top left; default five spread over the image.
-        out: A picture for the generator.
-        discriminator_out: Another picture, for the discriminator of a run, a checkpoint, or a model that carries its own.
+        seed: Seed of the image.
+        queries: Patches that attend, numbered row by row from the top left; by default five, spread over the image.
+        out: File for the generator's picture.
+        discriminator_out: File for the discriminator's picture, if the model is a run, a checkpoint, or carries its D.
     """
     from vitgan.explore.attention import (
         attention_rows,
@@ -330,12 +330,12 @@ def invert(
     example: vitgan explore invert runs/00000-quickstart photo.jpg --space w+
 
     Args:
-        photo: A PNG, JPEG or WebP.
-        space: One style for all layers (w) or one for each (w+).
+        photo: A PNG, JPEG or WebP file.
+        space: One style for all layers (w) or one for each layer (w+).
         steps: Gradient steps.
-        seed: Of the random starts.
-        perceptual_weight: Weight of the features' term; 0 compares pixels alone.
-        out: A picture, the target beside the result.
+        seed: Seed of the random starts.
+        perceptual_weight: Weight of the loss on lite0 features; 0 compares pixels alone.
+        out: File for a picture: the photo beside the result.
         styles_out: A .safetensors file for the styles that were found.
         video_out: A .gif, .webp or .mp4 of the search, the target at the left.
     """
@@ -409,15 +409,15 @@ def grow(
     frames_per_second: FramesPerSecond = 2,
     out: AnimationFile = Usual("grow.gif"),
 ) -> None:
-    """The training history of fixed latents, from the run's checkpoints.
+    """Shows the same latents at each checkpoint of a run.
 
     example: vitgan explore grow runs/00000-quickstart --count 16
 
     Args:
         run: The run's folder.
-        count: Images.
-        seed: Of the latents.
-        out: A .gif, .webp or .mp4 animation, or a .png with a row per checkpoint.
+        count: Number of images.
+        seed: Seed of the latents.
+        out: A .gif, .webp or .mp4 animation, or a .png with a row for each checkpoint.
     """
     from vitgan.explore.grow import grow as history
 

@@ -16,16 +16,16 @@ def onnx(
     interface: Literal["vitgan", "torch-fidelity"] = "vitgan",
     out: OnnxFile = Usual("generator.onnx"),
 ) -> None:
-    """One ONNX file, checked against PyTorch under onnxruntime.
+    """Writes one ONNX file, and checks that onnxruntime makes PyTorch's images.
 
-    Inputs: z (B, z_dim), truncation (1,), of a conditional model labels (B,) too.
+    Inputs: z (B, z_dim), truncation (1,), and for a conditional model labels (B,).
 
     example: vitgan export onnx runs/00000-quickstart --precision float16
 
     Args:
-        precision: float32; float16 (half the file); int8 (weights of matrix products, quantised dynamically).
-        interface: torch-fidelity takes z alone (and labels), and images in uint8.
-        out: The file.
+        precision: float32; float16 (half the file); int8 (a quarter; the matrices are quantised, and images change).
+        interface: torch-fidelity: z alone (and labels), images in uint8.
+        out: File to write.
     """
     from vitgan.export.onnx import export_onnx, require_onnx
 
@@ -54,19 +54,19 @@ def hub(
     push: str | None = None,
     out: Path = Path("model"),
 ) -> None:
-    """A folder with weights, configuration, sample grid and model card.
+    """Writes a folder with weights, configuration, sample grid and model card.
 
     example: vitgan export hub runs/00000-quickstart --metrics fid.json --out mine
 
     Args:
-        metrics: What `vitgan evaluate --json` wrote, for the card.
-        title: Of the card; default the folder's name.
+        metrics: File that `vitgan evaluate --json` wrote, for the card.
+        title: Title of the card; by default the folder's name.
         about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
         storage: float16 halves the file of weights; it is loaded as float32.
-        name: What the card tells `vitgan.load` to open; default the repository of --push, else a path.
-        networks: Also hand on G and D as they were trained, so that others can train from there (`--init-from`).
-        push: Also upload it to this Hub repository (user/name), private until you publish it.
-        out: The folder; it must be new, empty, or a model folder as it was written.
+        name: Name that the card's example gives to `vitgan.load`; by default the repository of --push, or a path.
+        networks: Also write G and D as they were trained. Others can then train on (`--init-from`).
+        push: Also upload the folder to this Hub repository (user/name). It is private until you publish it.
+        out: Folder to write. It must be new, empty, or an unchanged model folder.
     """
     from vitgan.pretrained.generators import MODEL_FOLDER, locate
     from vitgan.pretrained.hub import HubModel, check_push, read_metrics
@@ -94,14 +94,14 @@ def hub(
 
 
 def web(model: Model, runtime: Path | None = None, title: str = "", out: Path = Path("web")) -> None:
-    """One static folder that generates in the browser, from any web server.
+    """Writes a folder for any web server: a page that makes images in the browser.
 
     example: vitgan export web runs/00000-quickstart --out web
 
     Args:
         runtime: Folder `dist` of the npm package onnxruntime-web; by default it is fetched once with npm and cached.
-        title: Of the page; default the model's name.
-        out: The folder; it must be new, empty, or an earlier page as it was written.
+        title: Title of the page; by default the model's name.
+        out: Folder to write. It must be new, empty, or an unchanged earlier page.
     """
     from vitgan.data.download import cache_folder
     from vitgan.export.onnx import require_onnx

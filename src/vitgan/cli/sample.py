@@ -56,20 +56,20 @@ def sample(
       vitgan sample runs/00000-quickstart --count 64 --seed 0 --truncation 0.7
 
     Args:
-        count: How many images; by default 64, or whole rows of a grid with a column for each class (60 of ten classes).
-        seed: Of all of them, by default 0: same seed, same images.
-        seeds: One image for each seed, whatever the others are, in place of --count and --seed.
-        label: Class of all images, by name or index, for a conditional model; by default every class in turn, as often
-            as in the training images, and with --seeds one that depends on the seed.
+        count: How many images; by default 64, or full rows if a grid has a column for each class (60 of ten classes).
+        seed: Seed of all images, by default 0. The same seed makes the same images.
+        seeds: Make one image for each of these seeds, in place of --count and --seed.
+        label: Class of all images, by name or index, for a conditional model. By default the classes come in turn, as often
+            as in the training images; with --seeds the seed decides.
         truncation: 1 for full variety; towards 0 for the most typical image.
-        grid: Write all images into one picture; samples.png where nothing else is asked for.
-        folder: Write each image as a PNG into this folder, with its number or seed as the name; it must be new, empty,
-            or hold such a set as it was written.
+        grid: Write all images into one picture. Without --grid, --folder and --npz this is samples.png.
+        folder: Write each image as a PNG into this folder, named by its number or seed. The folder must be new, empty, or
+            hold an unchanged set of images.
         npz: Write all images as one array (count, H, W, C) uint8, under the name "images".
-        enlarge: Whole factor by which a grid's pixels are repeated; by default small images are brought to 64 pixels.
-        batch_size: Images made at once; default: what is fast for the model and device.
-        precision: float32; bf16 is up to twice as fast where the processor computes it, and changes images a little
-            (half a step of 255 on average, more in places); auto takes bf16 there.
+        enlarge: Repeat each pixel of the grid this many times; by default small images become 64 pixels wide.
+        batch_size: Images made at once; by default what is fast for the model and device.
+        precision: bf16 is up to twice as fast if the processor supports it. It changes images a little: half a step of 255
+            on average, more in places. auto takes bf16 if the processor supports it.
     """
     if seeds is not None:
         check_seeds(seeds, count, seed)

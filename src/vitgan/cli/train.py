@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
 
-`vitgan train PRESET --help` lists every field, each an option.
-`--model.discriminator.kind projected` takes another network (vit, stylegan2).
+`vitgan train PRESET --help` lists every field of the configuration.
+[choice] marks there what the paper does not state.
+`--model.discriminator.kind` is vit, stylegan2 or projected.
 
 examples:
   vitgan train quickstart
@@ -39,12 +40,13 @@ ProfileSteps = Annotated[int, Field(ge=0, le=1000)]
 OVERRIDABLE = (tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands)
 OPTIONS = """Args:
     resume: The run's folder.
-    config: File .json or .yaml with fields of the configuration, all as in a run's config.json or some; options come first.
+    config: File .json or .yaml with all fields of the configuration (such as a run's config.json) or some of them. Options
+        override it.
     out: Folder in which a new run folder is made.
-    folder: The run's own folder, in place of a numbered one: begin there, or go on with what is there, so that the
-        same command may be started again.
-    dry_run: Print the resolved configuration, parameter counts and the memory needed, and stop.
-    profile_steps: Say where the time of so many steps goes, after a warm-up, and write a Chrome trace into the run.
+    folder: The run's own folder, in place of a numbered one. If a run is there, it goes on: the same command can be
+        started again.
+    dry_run: Print the configuration, the parameter counts and the memory needed, and stop.
+    profile_steps: Measure where the time of this many steps goes, after a warm-up, and write a Chrome trace into the run.
 """
 
 

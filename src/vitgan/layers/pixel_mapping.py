@@ -1,6 +1,6 @@
 """From token embeddings to pixels, four ways: linear, implicit, convolutional (ViTGAN §3.3), and shuffled.
 
-The layer that makes the image computes in float32 under autocast too: bf16 has but 128 values between 0.5 and 1.
+The layer that makes the image computes in float32, also under autocast: bf16 has only 128 values between 0.5 and 1.
 """
 
 import itertools
@@ -100,8 +100,8 @@ class LinearPatchDecoder(nn.Module):
 class ShufflePatchDecoder(nn.Module):
     """Each token to its P×P pixels of `hidden_dim` features by one linear layer, then two 3×3 convolutions [choice].
 
-    A token says all of its patch, as in the linear decoder, and the convolutions see across its borders, as the others
-    do not. The latent does not modulate them: it is in the tokens already.
+    The linear layer makes each patch alone; the convolutions see across patch borders. The latent does not modulate them:
+    it is in the tokens already.
     """
 
     def __init__(

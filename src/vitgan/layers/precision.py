@@ -1,4 +1,4 @@
-"""Where autocast must not reach."""
+"""Switches autocast off where float32 is needed."""
 
 from contextlib import AbstractContextManager, nullcontext
 

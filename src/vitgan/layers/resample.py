@@ -1,10 +1,10 @@
 """StyleGAN2's image layers: blur, up- and downsampling, and the modulated convolution (Karras et al. 2020).
 
 All resampling uses the separable low-pass filter [1, 3, 3, 1] / 8 with zeros outside the image, as "upfirdn": insert
-zeros (when going up), filter, keep every second pixel (when going down). Only torch's own convolutions are used, so
-everything can be differentiated twice. What was measured fastest on CPUs is what is written here: one depthwise 4×4
-convolution in channels-last memory rather than two separable passes; a transposed convolution followed by a blur rather
-than a blurred upsampling followed by a convolution, which does four times the work for the same result.
+zeros (when going up), filter, keep every second pixel (when going down). Only torch's own convolutions are used, so that
+everything can be differentiated twice. The code has the forms that were fastest on CPUs. A blur is one depthwise 4×4
+convolution in channels-last memory, not two separable passes. Upsampling is a transposed convolution, then a blur: a blur
+first would be four times the work for the same result.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Config -> module, by an explicit match."""
+"""Builds G and D from their Configs, by an explicit match."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a model costs, counted on shapes without weights: parameters, FLOPs, memory of activations."""
+"""What a model costs: parameters, FLOPs, memory of activations. Counted from shapes; no weights are made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every discriminator is: images in, one logit per image out, or several that the losses average over."""
+"""What all discriminators share: images in, logits out. There is one logit an image, or several that the losses average."""
 
 from abc import ABC, abstractmethod
 

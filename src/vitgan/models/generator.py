@@ -1,4 +1,4 @@
-"""What every generator is: a mapping z -> w, a synthesis w -> images, and sampling on top of the two."""
+"""What all generators share: a mapping z -> w, a synthesis w -> images, and sampling with the two."""
 
 import io
 import math

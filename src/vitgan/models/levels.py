@@ -1,11 +1,11 @@
-"""Images of several levels from one generator: what D is shown of fakes, and of real images alike.
+"""Images of several levels from one generator: what D is shown of fakes and, in the same way, of real images.
 
     summed (GAT)   x_i = heads 1 to i summed + noise that falls from level to level; all levels are D's channels
     scaled (CAT)   x_i = the i-th head's image at 1 / 2^(N - i) of the resolution; D judges each level on its own
 
-The last level is the image. Levels are one tensor (B, N, C, H, W), the last one last; a lower resolution is blocks of
-equal pixels in it, so that augmentation and penalties are the same for all levels, and for a plain (B, C, H, W).
-[choice] A penalty at half the resolution is a quarter then: gamma falls with the number of pixels, as StyleGAN2's does.
+The last level is the image. Levels are one tensor (B, N, C, H, W). A level of lower resolution has blocks of equal pixels
+in it. So augmentation and penalties work the same for all levels, and for a plain (B, C, H, W).
+[choice] A penalty at half the resolution is then a quarter: gamma falls with the number of pixels, as StyleGAN2's does.
 """
 
 import math

@@ -4,9 +4,9 @@
     mixed  = fixed random 1×1 across channels, fixed random 3×3 and sums across scales, from coarse to fine
     logits = one small network a scale, each a map of 4×4 logits
 
-ImageNet's features know what things are from the first step on, so that a generator learns scenes in minutes. What
-judges such a generator should be another network (docs/evaluation.md).
-Deviates: no batch normalisation, which ties the images of a batch to each other; logits of 4×4 places at every scale.
+The features tell things apart from the first step on, so that G learns scenes in minutes. Measure such a G with
+another network (docs/evaluation.md).
+Different from the paper: no batch normalisation (it ties the images of a batch to each other); 4×4 logits at every scale.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The ViTGAN discriminator (ViTGAN §3.2): a ViT whose attention and weights are kept Lipschitz-friendly."""
+"""The ViTGAN discriminator (ViTGAN §3.2): a ViT with L2 attention and spectrally normalised weights."""
 
 from typing import Literal
 
@@ -33,14 +33,15 @@ class ViTDiscriminatorConfig(Config):
     """Number of transformer blocks."""
     num_heads: int = Field(default=6, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
-    """Width of the MLP's hidden layer over `dim`."""
+    """Width of the MLP's hidden layer divided by `dim`."""
     patch_size: int = Field(default=4, ge=1)
     overlap: int | None = Field(default=None, ge=0)
-    """Pixels by which a patch reaches beyond its border on each side; None is the paper's patch_size / 2."""
+    """Pixels by which a patch overlaps its neighbours on each side; None is the paper's patch_size / 2."""
     fine_detail: float = Field(default=0.0, ge=0)
-    """D's patches also hold the image's fine detail, times this, as further channels [choice]; 0 is the paper's. Detail is
-    a hundredth of an image's variance: without it D does not see a texture that repeats from patch to patch."""
+    """D also sees the image's fine detail times this, as further channels [choice]; 0 is the paper's. Without it D hardly
+    sees a texture that repeats from patch to patch: detail is a hundredth of an image's variance."""
     attention: AttentionKind = "l2"
+    """Similarity of tokens: L2 distance (the paper's) or dot product."""
     weight_norm: WeightNorm = "isn"
     """Spectral normalisation of every projection and MLP weight: improved ("isn"), plain ("sn") or "none"."""
     convolutional_projection: bool = False
@@ -48,9 +49,9 @@ class ViTDiscriminatorConfig(Config):
     positions: Literal["sine", "sincos", "none"] = "sine"
     """Features of a patch's place: learned sines (the paper's), fixed sines and cosines, or none (GAT's)."""
     rotary: bool = False
-    """Rotary positions in attention besides (GAT's); the class token has no place and stays as it is."""
+    """Also use rotary positions in attention (GAT's); the class token has no place and is not rotated."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the learned sines' frequencies, radians per unit of [-1, 1]. [choice]"""
+    """Initial standard deviation of the learned sines' frequencies, in radians per unit of [-1, 1] [choice]."""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""
     normalization: Normalization = "layer"
@@ -60,15 +61,15 @@ class ViTDiscriminatorConfig(Config):
     qk_norm: bool = False
     """RMSNorm of each head's query and key (GAT's)."""
     layer_scale: float | None = Field(default=None, gt=0)
-    """Initial learned factor of each residual branch (GAT's is 0.1); None has none."""
+    """Initial value of the learned factor of each residual branch (GAT's is 0.1); None has no such factor."""
     key_bias: bool = False
-    """A bias of attention's keys (GAT's)."""
+    """Keys of attention have a bias (GAT's)."""
     attention_init: float = Field(default=1.0, gt=0)
-    """Factor of the first weights of query, key and value; GAT's is 0.707, Xavier's over the three."""
+    """Factor of the initial weights of query, key and value; GAT's is 0.707 (Xavier's for the three together)."""
     class_token_init: float = Field(default=1.0, gt=0)
-    """Standard deviation of the class token's first values; GAT's is 0.02."""
+    """Standard deviation of the class token's initial values; GAT's is 0.02."""
     attention_kernel: AttentionKernel = "auto"
-    """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
+    """Explicit products, torch's fused kernel, or auto: the faster one for the number of tokens."""
 
     @property
     def overlap_pixels(self) -> int:

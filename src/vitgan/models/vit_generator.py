@@ -1,4 +1,4 @@
-"""The ViT generator (ViTGAN §3.3) in all the forms that the paper compares; the defaults are ViTGAN's.
+"""The ViT generator (ViTGAN §3.3), in all forms that the paper compares. The defaults are ViTGAN's.
 
 Positions in, transformer blocks that the latent modulates, patches out.
 """
@@ -42,7 +42,7 @@ class ViTGeneratorConfig(Config):
     """Number of transformer blocks."""
     num_heads: int = Field(default=6, ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
-    """Width of the MLP's hidden layer over `dim`."""
+    """Width of the MLP's hidden layer divided by `dim`."""
     patch_size: int = Field(default=4, ge=1)
     z_dim: int = Field(default=384, ge=1)
     """Size of the latent z [choice]."""
@@ -55,28 +55,27 @@ class ViTGeneratorConfig(Config):
     latent_mapping: LatentMapping = "sln"
     """Where w comes in: self-modulated LayerNorm (ViTGAN), added to every position, or prepended as a token."""
     latent_tokens: bool = False
-    """h_0 also holds a linear map of z, another one for each token [choice]: layouts differ from image to image from the
-    first step on, where modulation alone first has to learn it."""
+    """Each token also starts with its own linear map of z [choice]. Then layouts differ between images from the first step
+    on. Modulation alone has to learn this."""
     pixel_mapping: PixelMapping = "inr"
-    """How a token becomes a patch: implicit representation (ViTGAN), linear, modulated convolutions onto twice the size
-    (the authors' PyTorch code), or all pixels' features at once and two convolutions over them [choice]."""
+    """How tokens become pixels. inr: an implicit function of each token (ViTGAN). linear: one matrix. conv: modulated
+    convolutions that double the size (the authors' PyTorch code). shuffle: two convolutions across patches [choice]."""
     inr_dim: int = Field(default=384, ge=1)
-    """Fourier features and hidden width of the implicit decoder, first width of the convolutional one, width of
-    the shuffled one [choice]."""
+    """Width of the pixel mapping [choice]: of inr its Fourier features and hidden layer, of conv its first layer."""
     positions: Positions = "sine"
     """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
     rotary: bool = False
-    """Rotary positions in attention besides (GAT's)."""
+    """Also use rotary positions in attention (GAT's)."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the learned sines' frequencies, radians per unit of [-1, 1]. [choice] Larger ones
-    make neighbouring tokens strangers, and the images of the first hours noise (docs/results/recipes.md)."""
+    """Initial standard deviation of the learned sines' frequencies, in radians per unit of [-1, 1] [choice]. With larger
+    frequencies neighbouring tokens start unrelated, and G draws noise for hours (docs/results/recipes.md)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
     """The same for pixel positions inside a patch [choice]."""
     num_levels: int = Field(default=1, ge=1)
-    """Images that D is shown of each: one after every such part of the depth, the last at the end; GAT's is 4."""
+    """Number of images that G makes on its way, after equal parts of its depth; D sees all of them. GAT's is 4."""
     levels: LevelKind = "summed"
-    """Heads summed up, each level with less noise, all in D's channels (GAT's); or each level an image of twice the
-    resolution of the one before, which D judges on its own (CAT's)."""
+    """summed (GAT's): each level adds to the image and has less noise; D sees all levels as channels. scaled (CAT's): each
+    level doubles the resolution; D judges each alone."""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""
     normalization: Normalization = "layer"
@@ -88,17 +87,17 @@ class ViTGeneratorConfig(Config):
     gated: bool = False
     """Multiply each residual branch by gate(w) (GAT's); needs latent_mapping sln."""
     gate_bias: float = 1.0
-    """What gates start near; GAT's is 0, which leaves each block out at first."""
+    """Initial value of the gates; GAT's is 0, so that each block does nothing at first."""
     modulation_silu: bool = False
     """SiLU of w before it modulates anything (GAT's)."""
     modulation_init: float = Field(default=1.0, gt=0)
-    """Factor of the first weights of gamma and beta; GAT's is 0.1."""
+    """Factor of the initial weights of gamma and beta; GAT's is 0.1."""
     key_bias: bool = False
-    """A bias of attention's keys (GAT's)."""
+    """Keys of attention have a bias (GAT's)."""
     attention_init: float = Field(default=1.0, gt=0)
-    """Factor of the first weights of query, key and value; GAT's is 0.707, Xavier's over the three."""
+    """Factor of the initial weights of query, key and value; GAT's is 0.707 (Xavier's for the three together)."""
     attention_kernel: AttentionKernel = "auto"
-    """Explicit products, torch's fused kernel, or whichever suits the number of tokens."""
+    """Explicit products, torch's fused kernel, or auto: the faster one for the number of tokens."""
 
 
 class GeneratorBlock(nn.Module):

@@ -1,7 +1,7 @@
 """Checkpoints: whole or absent.
 
-A checkpoint is a folder written under a temporary name and renamed when whole; `state.json`, written last, holds the
-counters and the digest of every other file's tensors, so that a damaged one is known when it is loaded, and passed over.
+A checkpoint is a folder. It is written under a temporary name, and renamed when it is whole. `state.json` is written last.
+It holds the counters, and a digest of the tensors of every other file: loading finds damage, and takes an older checkpoint.
 Folders whose names start with a dot are what a killed process was writing or removing.
 """
 

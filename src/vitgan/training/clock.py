@@ -37,7 +37,7 @@ class Clock:
             self._start()
 
     def lap(self, images_seen: int) -> dict[str, float]:
-        """The log's figures since the last lap, which the loop begins with: images per second, seconds of the processor."""
+        """The log's values since the last lap, which the loop begins with: images per second, seconds of the processor."""
         self.update()
         images, wall, cpu = self._lap
         self._lap = (images_seen, self.wall_seconds, self.cpu_seconds)

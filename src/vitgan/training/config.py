@@ -13,43 +13,43 @@ class TrainingConfig(Config):
     batch_size: int = Field(default=128, ge=1, le=65_536)
     """Images per step, over all processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Images of a process that go through G and D at once; the gradients of several such parts add up to those of the
-    batch. Less memory, the same update; None is a process's whole share."""
+    """Images that go through G and D at once. The gradients of all parts are added: the same update with less memory.
+    None takes all images of a process at once."""
     checkpoint_activations: bool = False
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
     compile: bool = False
     """torch.compile the blocks of G and D: a minute or more at the start, then faster steps."""
     cuda_graphs: bool = False
-    """With `compile`, on CUDA: replay the blocks' kernels as CUDA graphs, for models whose kernels take longer to launch
-    than to run. Needs more memory; on other devices it does nothing."""
+    """With `compile`, on CUDA: replay the blocks' kernels as CUDA graphs. It helps small models, whose kernels take longer
+    to launch than to run. It needs more memory; on other devices it does nothing."""
     total_kimg: float = Field(default=25_000, ge=0.001, le=1e9)
     """Length of the run in thousands of real images shown to D [choice]."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """End after this many minutes of training (evaluations and sample grids not counted), counted anew after a resume,
-    even if `total_kimg` is not reached."""
+    """End after this many minutes of training, even if `total_kimg` is not reached. Evaluations and sample grids do not
+    count. A resume counts from 0."""
     max_cpu_minutes: float | None = Field(default=None, gt=0)
-    """The same in processor time of the main process: a budget that other work on the machine does not shorten."""
+    """The same in processor time of the main process, which other work on the machine does not use up."""
     learning_rate: float = Field(default=0.002, gt=0)
-    """Adam's, for G and D."""
+    """Adam's learning rate for G and D."""
     discriminator_learning_rate: float | None = Field(default=None, gt=0)
-    """D's, where it differs."""
+    """Learning rate of D, if it differs."""
     adam_beta1: float = Field(default=0.0, ge=0, lt=1)
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, gt=0)
-    """Longest gradient of an update; longer ones are scaled down to it. GAT's is 1; None clips nothing."""
+    """Largest norm of an update's gradient; a larger one is scaled down to it. GAT's is 1. None does not clip."""
     lr_warmup_images: int = Field(default=0, ge=0)
     """The learning rate rises linearly from 0 over this many images."""
     lr_decay: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's length, at its end, over which the learning rates fall linearly to 0; 0 keeps them. A run that is
-    made longer has other rates from there on."""
+    """Last share of the run, in which the learning rates fall linearly to 0: 0.5 is the last half, 0 none. If a run is
+    made longer, its rates change."""
     ema_half_life_images: float = Field(default=10_000, gt=0)
     """Half-life of the averaged generator [choice: StyleGAN2's 10 thousand]."""
     ema_warmup: float = Field(default=0.05, ge=0)
-    """The half-life is at most this share of the images seen so far; 0 is no warm-up."""
+    """The half-life is at most this share of the images seen so far; 0 sets no limit."""
     horizontal_flip: bool = False
     """Flip each real image with probability 1/2."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """bf16 autocast, or float32; auto is bf16 where the processor computes with it."""
+    """bf16 autocast or float32; auto takes bf16 if the processor supports it."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU where there is one."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -61,13 +61,13 @@ class TrainingConfig(Config):
     instruments: bool = True
     """Measure spectral norms and attention entropies of D with every log record."""
     sample_count: int = Field(default=64, ge=1, le=10_000)
-    """Images in a sample grid, at most: where there is a column for each class, rows are whole."""
+    """Largest number of images in a sample grid. With a column for each class, only full rows are drawn."""
     on_divergence: Literal["stop", "skip", "rollback"] = "stop"
-    """After an update whose loss or gradient is not finite, or whose logits are past the bound (it is never applied):
-    end the run, go on with the next batch, or go back to the last checkpoint with lower learning rates."""
+    """What to do after a bad update: its loss or gradient is not finite, or D's logits are beyond the bound. It is never
+    applied. stop ends the run; skip takes the next batch; rollback goes to the last checkpoint with lower rates."""
     logit_bound: float = Field(default=10_000, gt=0)
-    """Mean logits of D beyond this, in either direction, count as divergence."""
+    """Largest absolute value of D's mean logits; beyond it an update is bad."""
     rollback_rate: float = Field(default=0.5, gt=0, lt=1)
-    """Factor on the learning rates each time the run goes back."""
+    """The learning rates are multiplied by this at each rollback."""
     trackers: tuple[str, ...] = ("tensorboard",)
-    """Trackers besides metrics.jsonl, by accelerate's names: tensorboard, wandb, mlflow, ..."""
+    """Where the log goes besides metrics.jsonl: tensorboard, wandb, mlflow, trackio."""

@@ -1,9 +1,9 @@
-"""The divergence guard: a bad update is never applied, and the run learns of it without waiting for the device.
+"""The divergence guard: a bad update is never applied, and no step waits for the device to find out.
 
-An update is bad if its loss or its gradient is not finite, or if D's mean logits are past a bound. That is decided on
-the device, where Adam skips the update; weights, moments and running means stay as they were. What to do about it
-(stop, go on, go back to a checkpoint with lower learning rates) is decided on the host, which looks after every step on
-a CPU and every few steps on a GPU.
+An update is bad if its loss or its gradient is not finite, or if D's mean logits are past a bound. The device decides this,
+and Adam skips the update there: weights, moments and running means stay as they were. The host decides what to do about it:
+stop, go on, or go back to a checkpoint with lower learning rates. It looks after every step on a CPU, and every few steps on
+a GPU.
 """
 
 from dataclasses import dataclass

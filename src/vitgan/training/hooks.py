@@ -1,4 +1,4 @@
-"""What the training loop asks of its caller: images, and somebody to tell about progress."""
+"""What the training loop needs from its caller: images, and functions to call as it goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Evaluation:
 
 @dataclass
 class Hooks:
-    """What the caller wants to know; all optional. Called on the main process only, but `should_stop`."""
+    """Functions that the loop calls; all optional. All but `should_stop` are called on the main process only."""
 
     on_prepare: Callable[[int, int], None] | None = None
     """(images prepared, images in all), where images are prepared before the run."""
@@ -48,16 +48,16 @@ class Hooks:
     on_log: Callable[[dict[str, float]], None] | None = None
     on_samples: Callable[[Path], None] | None = None
     on_notice: Callable[[str], None] | None = None
-    """One line about something that the run survived: a damaged checkpoint, a skipped update, a way back; or about an
+    """One line about something that the run survived (a damaged checkpoint, a skipped update, a rollback), or about an
     evaluation."""
     should_stop: Callable[[], bool] | None = None
-    """Asked after every step on every process: True on any saves a checkpoint and ends the run. Asked in an evaluation too,
-    whenever the generator is called: True leaves it to the resume."""
+    """Called after every step on every process. If any returns True, a checkpoint is saved and the run ends. In an
+    evaluation it is called whenever the generator is: if it returns True, the resume makes the evaluation."""
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""
     evaluate_every_kimg: float = float("inf")
     profile_steps: int = 0
-    """Trace so many steps after a warm-up, into the run's folder profile/; 0 is none."""
+    """Trace this many steps, after a warm-up, into the run's folder profile/; 0 traces none."""
     on_profile: Callable[[Path, str], None] | None = None
     """(the trace, a table of what took the time)."""
 

@@ -1,6 +1,6 @@
-"""Instruments of stability: what the paper's figure of spiking discriminators needs, and where to look for the cause.
+"""Measurements of stability: spectral norms and attention entropies of D.
 
-Gradient norms and logits are taken at every step (`loop`); these are measured when the log is written.
+They are taken when the log is written. Gradient norms and logits are taken at every step (`loop`).
 """
 
 import torch

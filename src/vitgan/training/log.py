@@ -23,7 +23,7 @@ class MetricsFile:
             write_bytes(path, "".join(line + "\n" for line in kept).encode())
 
     def append(self, record: dict[str, float]) -> None:
-        """Writes a record, through to the disk: a checkpoint that is written later is never older than its log."""
+        """Writes a record and forces it to the disk: the log is never behind a checkpoint that is written later."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
@@ -41,7 +41,7 @@ def append_event(path: Path, event: dict[str, object]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The records of a metrics.jsonl; lines that are none, as a last one cut short, are left out."""
+    """The records of a metrics.jsonl. Lines that are not records, such as a last line cut short, are left out."""
     return [record for line in _lines(path) if (record := _record(line))]
 
 

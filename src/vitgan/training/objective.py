@@ -48,7 +48,7 @@ class ObjectiveConfig(Config):
     """What G and D minimise. The defaults are the paper's."""
 
     loss: Annotated[str, AfterValidator(_known_loss)] = "non_saturating"
-    """non_saturating, hinge, wasserstein, relativistic, or what an own program added to `vitgan.losses.LOSSES`."""
+    """non_saturating, hinge, wasserstein, relativistic, or a loss that your program added to `vitgan.losses.LOSSES`."""
     diffaugment: bool = True
     """Whether the adversarial terms of G and D see augmented images."""
     bcr_real: float = Field(default=10.0, ge=0)
@@ -62,12 +62,13 @@ class ObjectiveConfig(Config):
     r2_gamma: float = Field(default=0.0, ge=0)
     """gamma of R2, the same on fake images."""
     penalty: Literal["exact", "finite_difference"] = "exact"
-    """R1 and R2 by double backward, or by first-order differences under small noise."""
+    """How R1 and R2 are computed: exactly, by double backward; or by the difference of logits under small noise, which is
+    faster."""
     penalty_noise: float = Field(default=0.03, gt=0)
-    """Standard deviation of that noise, in units of the image range [-1, 1]. [choice] Larger noise sees D's curvature,
-    smaller noise (GAT's is 0.01) the rounding of bf16 (docs/performance.md)."""
+    """Standard deviation of that noise, for images in [-1, 1] [choice]. GAT's is 0.01. With larger noise the estimate is
+    wrong where D is curved; with smaller noise bf16 rounds too much (docs/performance.md)."""
     penalty_interval: int = Field(default=1, ge=1)
-    """R1, R2 and WGAN-GP every this many steps (their weight is multiplied by it)."""
+    """R1, R2 and WGAN-GP come every this many steps, with their weight times this number."""
     wgan_gp: float = Field(default=0.0, ge=0)
     """Weight of the WGAN-GP penalty, customarily 10."""
     lecam: float = Field(default=0.0, ge=0)
@@ -75,17 +76,17 @@ class ObjectiveConfig(Config):
     lecam_decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of the running means of the logits that stays each step."""
     energy: float = Field(default=0.0, ge=0)
-    """Weight of the energy distance between fakes and real images in frozen features, in G's loss [choice]: it asks for
-    variety within a class. Needs a projected D. It compares the images of a micro-batch, or of a process's share."""
+    """Weight in G's loss of the energy distance between fakes and real images in frozen features [choice]. It gives variety
+    within a class. Needs a D of kind projected. It compares the images of a micro-batch, or of a process's share."""
     level_consistency: float = Field(default=0.0, ge=0)
-    """Weight of the pull of each lower level towards the last image at its resolution, in G's loss: CAT's term for scaled
-    levels; it states neither weight nor distance [choice: the mean square]."""
+    """Weight in G's loss of the mean squared difference between each lower level and the last image, at that level's
+    resolution. The term is CAT's, for scaled levels; CAT states no weight and no distance [choice]."""
     out_of_range: float = Field(default=0.0, ge=0)
-    """Weight of what G makes beyond [-1, 1], squared and summed over an image, in G's loss [choice]."""
+    """Weight in G's loss of pixel values beyond [-1, 1]: the excess squared, summed over an image [choice]."""
     path_length: float = Field(default=0.0, ge=0)
     """Weight of StyleGAN2's path length regularisation of G, customarily 2."""
     path_length_interval: int = Field(default=4, ge=1)
-    """Path length every this many steps (its weight is multiplied by it), on half of the batch."""
+    """Path length comes every this many steps, on half of the batch, with its weight times this number."""
     style_mixing: float = Field(default=0.0, ge=0, le=1)
     """Probability that an image's later layers take another latent's style; StyleGAN2's is 0.9, off on CIFAR-10."""
 

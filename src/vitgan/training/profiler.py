@@ -1,6 +1,6 @@
-"""What the time of some steps goes to: a trace for the browser, and a short table.
+"""Where the time of some steps goes: a trace for the browser, and a short table.
 
-The profiler is driven by the hook `on_step`, so that a run without it has nothing of it.
+The hook `on_step` drives the profiler: a run without the hook does no extra work.
 """
 
 import os

@@ -1,9 +1,9 @@
 """All randomness of a training step as a function of (seed, purpose, step, row): nothing to save, nothing to restore.
 
 The generator is SplitMix64 (Steele et al. 2014): the i-th number is a hash of key + i · 0x9e3779b97f4a7c15, and the key
-is one of (seed, purpose, step). So a process draws its own rows of the global batch, on its own device, and N processes
-see the images, latents and augmentations that one would. It is written in tensor operations on whole numbers, which every
-device computes alike.
+is a hash of (seed, purpose, step). So a process can draw its own rows of the global batch, on its own device. N processes
+see the same images, latents and augmentations as one. All operations are on whole numbers, so that every device computes
+the same.
 """
 
 import math

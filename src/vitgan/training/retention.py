@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the newest few, and the best; what a killed process left goes."""
+"""Which checkpoints of a run stay: the newest few and the best. What a killed process left is removed."""
 
 import math
 import re
@@ -34,7 +34,7 @@ class BestCheckpoint(Config):
 def remember_best(run: Path, images_seen: int, name: str, score: float) -> bool:
     """Notes the checkpoint of `images_seen` images in `run`/best.json if its score is the lowest of this metric so far.
 
-    The checkpoint is there already. A score that is no number is never the best. Returns whether it is.
+    The checkpoint exists already. A score that is not finite is never the best. Returns whether it is the best.
     """
     best = best_checkpoint(run)
     better = math.isfinite(score) and (best is None or best.name != name or score < best.score)
@@ -55,12 +55,12 @@ def best_checkpoint(run: Path) -> BestCheckpoint | None:
 def prune_checkpoints(run: Path, keep: int, newest: str) -> None:
     """Removes all but the newest `keep` checkpoints and the best one; 0 keeps everything.
 
-    Looked at are manifests and headers alone: what is damaged behind them shows when it is loaded.
+    Only manifests and headers are read: damage behind them is found when the checkpoint is loaded.
 
     Args:
         run: The run's folder.
         keep: How many stay.
-        newest: Name of the checkpoint that the run stands at: newer ones were damaged, and count for nothing.
+        newest: Name of the checkpoint that the run stands at. Newer ones were damaged, and do not count.
     """
     if keep > 0:
         best = best_checkpoint(run)

@@ -1,7 +1,7 @@
 """Everything that an exact resume needs: both networks, the average, both optimisers, the losses' running
 means, and one number.
 
-There is no random state: a step's draws and its images are functions of the seed and of how many images were seen.
+There is no random state: a step's draws and its images depend on the seed and on the number of images seen.
 """
 
 from collections.abc import Iterator

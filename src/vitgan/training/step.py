@@ -1,7 +1,7 @@
 """One step of training: an update of D, then one of G.
 
-Each update adds up the gradients of its micro-batches, averages them over processes, looks whether they are sound, and
-lets Adam take them. Micro-batches are the shares that as many processes would have had: same images, same draws.
+Each update adds up the gradients of its micro-batches, averages them over processes, checks that they are finite, and
+applies them with Adam. A micro-batch has the images and draws that a process of its own would have.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Trackers: programs that show runs to people. accelerate tells them numbers in one way, images each in its own."""
+"""Trackers: programs that show runs to people. accelerate logs numbers; images are logged in each tracker's own way."""
 
 import json
 from pathlib import Path
