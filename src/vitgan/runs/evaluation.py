@@ -28,7 +28,7 @@ from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.runs.other_metrics import OnProgress, Progress, check_others, measure_others, silent
-from vitgan.runs.sources import find_source, of_generator, open_reference, open_source
+from vitgan.runs.sources import classes_of_store, find_source, of_generator, open_reference, open_source
 from vitgan.training.hooks import Evaluation
 
 CACHE_FOLDER = "evaluation"
@@ -85,7 +85,7 @@ def measure(
     rules.check_store(len(store), store.resolution, store.description.split)
     place = str(find_device(device))
     measured = open_source(found, rules, store, place, batch_size)
-    check_others(measured, store, rules)
+    check_others(measured.classes, store, rules, measured.generator is not None, str(source))
     name = _choose_features(rules, features, inception_weights, on_notice)
     extractor = load_extractor(name, place, inception_weights)
     if batch_size is not None:
@@ -133,6 +133,9 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
             "another protocol, or other features for D",
             "model.discriminator.features",
         )
+    check_others(
+        classes_of_store(store, protocol) if config.model.num_classes else None, store, protocol, True, "the model"
+    )
     load_extractor(protocol.features)
     return protocol
 

@@ -39,25 +39,44 @@ class Others:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def check_others(measured: Measured, store: ImageStore, protocol: Protocol) -> None:
+def check_others(
+    classes: Classes | None, store: ImageStore, protocol: Protocol, generator: bool, source: str = "what is measured"
+) -> None:
     """Refuses, before any work, what the protocol asks for and the two sides do not have.
+
+    Args:
+        classes: Of what is measured.
+        store: The reference.
+        protocol: Says whether classes are compared, and whether the path length is measured.
+        generator: Whether a generator is measured, which makes as many images as are asked for.
+        source: What is measured, for messages.
 
     Raises:
         UserError: If a path length of no model is asked for, or a distance by class of sides without the same classes, or
             a class has too few images.
     """
-    if protocol.path_pairs and measured.generator is None:
+    if protocol.path_pairs and not generator:
         raise UserError("the path length is a generator's: measure a model, or leave path_pairs out", "path_pairs")
     if not protocol.class_images:
         return
     real = classes_of_store(store, protocol)
-    for side, classes in (("the store", real), ("what is measured", measured.classes)):
-        if classes is None:
-            raise UserError(f"{side} has no classes to compare one by one: leave class_images out", "class_images")
-    assert real is not None
-    assert measured.classes is not None
-    _check_same(measured.classes, real)
-    _check_enough(measured, store, protocol, real)
+    if classes is None or real is None:
+        without = source if classes is None else "the store"
+        raise UserError(f"{without} has no classes to compare one by one: leave class_images out", "class_images")
+    _check_same(classes, real)
+    counts = _reference_counts(store, protocol)
+    for index in classes.known:
+        if counts[index] < protocol.least_store_images:
+            raise UserError(
+                f"class {real.name(index)} has {counts[index]:,} reference images, protocol {protocol.name} asks for "
+                f"{protocol.least_store_images:,} of each: pass a larger store, or another protocol",
+                "class_images",
+            )
+        if not generator and (there := sum(map(len, classes.images(index)))) < protocol.class_images:
+            raise UserError(
+                f"class {real.name(index)} has {there:,} images to measure, {protocol.class_images:,} were asked for",
+                "class_images",
+            )
 
 
 def _check_same(generated: Classes, real: Classes) -> None:
@@ -75,26 +94,11 @@ def _check_same(generated: Classes, real: Classes) -> None:
         )
 
 
-def _check_enough(measured: Measured, store: ImageStore, protocol: Protocol, real: Classes) -> None:
-    assert measured.classes is not None
-    indices, least = protocol.choose(len(store), protocol.reference_images), protocol.least_store_images
+def _reference_counts(store: ImageStore, protocol: Protocol) -> np.ndarray:
+    """Reference images of each class."""
     assert store.labels is not None
-    counts = np.bincount(store.labels[indices], minlength=real.count)
-    for index in measured.classes.known:
-        if counts[index] < least:
-            raise UserError(
-                f"class {real.name(index)} has {counts[index]:,} reference images, protocol {protocol.name} asks for "
-                f"{least:,} of each: pass a larger store, or another protocol",
-                "class_images",
-            )
-        if (
-            measured.generator is None
-            and (there := sum(map(len, measured.classes.images(index)))) < protocol.class_images
-        ):
-            raise UserError(
-                f"class {real.name(index)} has {there:,} images to measure, {protocol.class_images:,} were asked for",
-                "class_images",
-            )
+    chosen = protocol.choose(len(store), protocol.reference_images)
+    return np.bincount(store.labels[chosen], minlength=store.label_count)
 
 
 def measure_others(
@@ -107,10 +111,8 @@ def measure_others(
 ) -> Others:
     """The distance by class and the path length, if the protocol asks for them.
 
-    Raises:
-        UserError: See `check_others`.
+    `check_others` has found nothing to refuse.
     """
-    check_others(measured, store, protocol)
     others = Others()
     if protocol.class_images and measured.classes is not None:
         with progress("Classes") as on_progress:
@@ -144,8 +146,7 @@ def _by_class(
     found = class_distances(generated.images, real_images, generated.known, extractor, on_progress)
     others.values["class_distance"] = sum(found.values()) / len(found)
     others.classes.update({real.name(index): distance for index, distance in found.items()})
-    assert store.labels is not None
-    fewest = min(np.bincount(store.labels[indices], minlength=real.count)[index] for index in found)
+    fewest = min(_reference_counts(store, protocol)[index] for index in found)
     others.notes.append(
         f"by class: {protocol.class_images:,} images against {fewest:,} or more; so few make the distance too large, so "
         "compare it only at the same numbers"
