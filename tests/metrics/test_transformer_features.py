@@ -67,7 +67,7 @@ def test_features_are_those_of_transformers_own_preparation(saved: Saved, kind: 
     folder, pixels = saved(kind), images(side)
     extractor = load_extractor(str(folder))
     features, logits = extractor(pixels)
-    constants = transformers.image_utils
+    constants: Any = transformers.image_utils
     mean, std = (
         (constants.IMAGENET_DEFAULT_MEAN, constants.IMAGENET_DEFAULT_STD)
         if name == "dinov2"
