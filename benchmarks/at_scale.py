@@ -11,7 +11,7 @@ from benchmarks.flops import step_flops
 from benchmarks.table import Table
 from vitgan.config import RunConfig
 from vitgan.models.costs import generator_costs, model_costs
-from vitgan.presets import OWN_PRESETS, preset
+from vitgan.presets import IMAGENET_PRESETS, preset
 
 GPUS = {"A100": 312e12, "H100": 989e12}
 """Dense bf16 FLOPs a second, from the vendor's data sheets."""
@@ -23,7 +23,7 @@ LINKS = {8: 450e9, 64: 50e9}
 GPU_COUNTS = (8, 64)
 SCALED = ("cifar10", "lsun256")
 ROWS = ("cifar10", "cifar10-stylegan2", "cifar10-gat", "cifar10-projected", "celeba64", "lsun128", "lsun256")
-IMAGENET = tuple(name for name in OWN_PRESETS if name.startswith("imagenet256"))
+IMAGENET = tuple(IMAGENET_PRESETS)
 
 INTRODUCTION = f"""# The paper's rows on GPUs
 

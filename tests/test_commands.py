@@ -63,7 +63,7 @@ def test_the_best_measured_preset_is_recommended_for_small_images() -> None:
 
 
 def test_help_texts_know_every_preset() -> None:
-    assert [*PRESETS] == [*presets.OWN_PRESETS]
+    assert [*PRESETS] == [*presets.CPU_PRESETS, *presets.IMAGENET_PRESETS]
     assert [*SIZES] == [*presets.PAPER_SIZES]
     assert [*VARIANTS] == [*presets.VARIANTS]
     assert all(summary(name) for name in PRESET_NAMES)

@@ -18,7 +18,8 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
-from vitgan.metrics import PROTOCOLS
+from vitgan.files.pictures import to_array
+from vitgan.metrics import PROTOCOLS, load_extractor
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.pretrained.generators import load, save
@@ -224,6 +225,90 @@ def test_a_run_is_measured_against_its_own_images_from_any_folder(
         with pytest.raises(UserError, match="other images") as error:
             open_reference(None, run)
         assert "\n" not in str(error.value)
+
+
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store and a model of the same three classes, and a protocol that compares them one by one."""
+    place = tmp_path_factory.mktemp("labelled")
+    write_classes(place / "real", pixels(120, seed=1), CLASSES)
+    spec = GeneratorSpec(resolution=8, num_classes=3, class_names=CLASSES, generator=TINY_GENERATOR)
+    save(build_generator(spec, seed=0), place / "model")
+    fields = {"name": "classes", "purpose": "test", "features": "lite0", "generated_images": COUNT, "splits": 2}
+    fields |= {"least_store_images": 30, "kernel_subsets": 2, "manifold_images": 20, "class_images": 35}
+    (place / "classes.json").write_text(json.dumps(fields))
+    (place / "small.json").write_text(json.dumps(fields | {"name": "small", "class_images": 0}))
+    return place
+
+
+def write_classes(path: Path, images: np.ndarray, names: tuple[str, ...]) -> None:
+    with StoreWriter(path, resolution=images.shape[2], channels=3, labelled=True) as writer:
+        writer.append(images, np.arange(len(images)) % len(names))
+        writer.finish(source="test", label_names=list(names))
+
+
+def test_each_class_is_compared_with_its_own_images(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against distances between images that were sorted by hand."""
+    file = tmp_path / "result.json"
+    place = ["--data", str(labelled / "real"), "--protocol", str(labelled / "classes.json"), "--json", str(file)]
+    main([str(labelled / "model"), *place, "--path-pairs", "8"])
+    result = json.loads(file.read_text())
+    extractor, generator, real = load_extractor("lite0"), load(labelled / "model"), pixels(120, seed=1)
+    for index, name in enumerate(CLASSES):
+        made = torch.from_numpy(to_array(generator.sample(35, labels=name))).permute(0, 3, 1, 2)
+        sides = [extractor(images)[0].double() for images in (made, torch.from_numpy(real[index::3]))]
+        mean, other = (side.mean(dim=0) for side in sides)
+        first, second = (side.T.cov() for side in sides)
+        # tr √(AB) from the eigenvalues of the product, which the tool never forms.
+        root = torch.linalg.eigvals(first @ second).real.clamp_min(0).sqrt().sum()
+        expected = (mean - other).square().sum() + first.trace() + second.trace() - 2 * root
+        assert result["classes"][name] == pytest.approx(expected.item(), rel=1e-3)
+    assert result["metrics"]["intra-FD-lite0"] == pytest.approx(np.mean(list(result["classes"].values())))
+    assert result["metrics"]["PPL-lite0"] > 0
+    assert result["protocol"]["class_images"] == 35
+    assert result["protocol"]["path_pairs"] == 8
+    assert "ant" in capsys.readouterr().out
+    main([str(labelled / "real"), *place])  # a store has classes too
+    assert json.loads(file.read_text())["metrics"]["intra-FD-lite0"] > 0
+    assert "PPL-lite0" not in json.loads(file.read_text())["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "options", "parameter"),
+    [
+        ("model", "plain", "--class-images 35", "class_images"),
+        ("plain", "real", "--class-images 35", "class_images"),
+        ("unconditional", "real", "--class-images 35", "class_images"),
+        ("model", "other", "--class-images 35", "data"),
+        ("model", "two", "--class-images 35", "data"),
+        ("model", "few", "--class-images 35", "class_images"),
+        ("real", "real", "--class-images 41", "class_images"),
+        ("model", "real", "--class-images 1", "class_images"),
+        ("real", "real", "--path-pairs 9", "path_pairs"),
+        ("model", "real", "--path-pairs 0", "path_pairs"),
+    ],
+)
+def test_classes_that_cannot_be_compared_are_refused_before_the_work(
+    labelled: Path, tmp_path: Path, source: str, data: str, options: str, parameter: str
+) -> None:
+    write_store(labelled / "plain", pixels(120, seed=1)) if not (labelled / "plain").exists() else None
+    for name, names, count in (("other", ("ant", "cow", "bee"), 120), ("two", ("a", "b"), 80), ("few", CLASSES, 80)):
+        if not (labelled / name).exists():
+            write_classes(labelled / name, pixels(count, seed=1), names)
+    if not (labelled / "unconditional").exists():
+        save(build_generator(GeneratorSpec(resolution=8, generator=TINY_GENERATOR), seed=0), labelled / "unconditional")
+    file = tmp_path / "result.json"
+    place = ["--data", str(labelled / data), "--protocol", str(labelled / "small.json"), "--json", str(file)]
+    with pytest.raises(UserError) as error:
+        main([str(labelled / source), *place, *options.split()])
+    assert error.value.parameter == parameter
+    assert "\n" not in str(error.value)
+    assert not file.exists()
 
 
 @pytest.mark.usefixtures("toy_features")

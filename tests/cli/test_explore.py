@@ -81,6 +81,22 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
     assert np.abs(pixels[-260:-4, -260:-4] - enlarged).max() <= 1
 
 
+def test_a_search_is_filmed_to_what_it_found(model: str, tmp_path: Path) -> None:
+    photo, film, out = (tmp_path / name for name in ("photo.png", "film.webp", "out.png"))
+    main(["interpolate", model, "--seeds", "5", "6", "--steps", "1", "--out", str(photo)])
+    options = f"--steps 310 --perceptual-weight 0 --out {out} --video-out {film}"
+    main(["invert", model, str(photo), *options.split()])
+    with Image.open(film) as animation, Image.open(out) as sheet:
+        # Of 310 steps every third, and a second of the end (WebP joins frames that are equal).
+        assert 20 < getattr(animation, "n_frames", 1) <= 104 + 25
+        first = np.asarray(animation.convert("RGB")).astype(int)
+        animation.seek(getattr(animation, "n_frames", 1) - 1)
+        last = np.asarray(animation.convert("RGB")).astype(int)
+        found = np.asarray(sheet)[-last.shape[0] :].astype(int)
+    assert np.abs(last - found).mean() < 5
+    assert np.abs(first - last).mean() > 2 * np.abs(last - found).mean()
+
+
 @pytest.mark.parametrize(
     ("arguments", "parameter"),
     [
@@ -107,6 +123,7 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
         (["directions", "MODEL", "--count", "0"], "count"),
         (["invert", "MODEL", "MODEL", "--perceptual-weight", "nan"], "perceptual_weight"),
         (["invert", "MODEL", "MODEL", "--styles-out", "a.png"], None),
+        (["invert", "MODEL", "MODEL", "--video-out", "a.png"], "video_out"),
         (["mix", "MODEL", "--out", "."], None),
         (["mix", "MODEL", "--out", "a.png", "--layers-out", "./a.png"], "layers_out"),
         (["attention", "MODEL", "--out", "a.png", "--discriminator-out", "a.png"], "discriminator_out"),

@@ -25,14 +25,14 @@ def test_onnx_prints_what_it_is_worth(
 ) -> None:
     asked: list[str] = []
 
-    def exported(generator: Generator, path: Path, precision: str) -> OnnxReport:
-        asked.append(precision)
+    def exported(generator: Generator, path: Path, precision: str, interface: str) -> OnnxReport:
+        asked.append(f"{precision} {interface}")
         return OnnxReport(path, 1.5, 2e-6, 1e-7, 120.0, 100.0)
 
     monkeypatch.setattr("vitgan.export.onnx.export_onnx", exported)  # slow, and tested by itself
-    main(["onnx", model, "--precision", "int8", "--out", str(tmp_path / "g.onnx")])
+    main(["onnx", model, "--precision", "int8", "--interface", "torch-fidelity", "--out", str(tmp_path / "g.onnx")])
     shown = capsys.readouterr().out
-    assert asked == ["int8"]
+    assert asked == ["int8 torch-fidelity"]
     assert "1.5 MB" in shown
     assert "at most 2e-06" in shown
     assert "120 images/s under onnxruntime, 100 in PyTorch" in shown

@@ -2,7 +2,7 @@ import importlib.util
 import math
 import shutil
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from vitgan.export.onnx import (
     measure,
     open_session,
 )
+from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import Generator
 from vitgan.pretrained.names import bundled_models
 
@@ -76,6 +77,35 @@ def test_equals_pytorch_at_any_batch_and_in_lower_precision(
         assert 0 < report.mean_difference < report.largest_difference < largest
         assert report.mean_difference < mean
     assert len(list(tmp_path.iterdir())) == 3
+
+
+class FidelityWrapper:
+    """What torch-fidelity's GenerativeModelONNX does: tensors in the order of the inputs, the first output back."""
+
+    def __init__(self, path: Path) -> None:
+        self.session = open_session(path)
+
+    def __call__(self, *args: torch.Tensor) -> torch.Tensor:
+        names = [put.name for put in self.session.get_inputs()]
+        assert len(names) == len(args)
+        found = self.session.run(None, {name: arg.numpy() for name, arg in zip(names, args, strict=True)})
+        return torch.from_numpy(found[0])
+
+
+@needs_onnx
+@pytest.mark.parametrize(("kind", "classes", "channels"), [("vit", 0, 1), ("conv", 3, 3), ("stylegan2", 0, 3)])
+def test_torch_fidelity_gets_bytes_from_z_alone(tmp_path: Path, kind: str, classes: int, channels: Any) -> None:
+    spec = GeneratorSpec(resolution=16, channels=channels, num_classes=classes, generator=KINDS[kind])
+    generator, path = build_generator(spec, seed=1).eval().requires_grad_(False), tmp_path / "g.onnx"
+    export_onnx(generator, path, interface="torch-fidelity")
+    for count in (1, 5):
+        z = torch.randn(count, 8, generator=torch.Generator().manual_seed(count))
+        labels = [torch.arange(count) % classes] if classes else []
+        images = FidelityWrapper(path)(z, *labels)
+        assert images.dtype == torch.uint8
+        assert images.shape == (count, 3, 16, 16)
+        expected = (generator(z, *labels).clamp(-1, 1) + 1) * 127.5
+        assert (images - expected).abs().max() <= 0.51
 
 
 @needs_onnx

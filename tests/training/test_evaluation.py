@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -13,6 +14,7 @@ from toy_features import toy_extractor
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
@@ -88,6 +90,27 @@ def test_run_with_evaluations_equals_one_without(
     assert best is not None
     assert best.score == min(evaluations.values())
     assert int(best.checkpoint.replace("k", "")) == min(evaluations, key=lambda images: evaluations[images])
+
+
+def test_classes_and_path_length_are_measured_in_training(tmp_path: Path) -> None:
+    """And an unconditional run that is to measure its classes is refused before it is made."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)
+    with StoreWriter(tmp_path / "labelled", resolution=8, channels=3, labelled=True) as writer:
+        writer.append(pixels, np.arange(60) % 2)
+        writer.finish(source="test")
+    fields = {"name": "both", "purpose": "a test", "features": "lite0", "generated_images": 24, "splits": 2}
+    fields |= {"least_store_images": 20, "kernel_subsets": 2, "manifold_images": 20, "class_images": 8, "path_pairs": 6}
+    (tmp_path / "both.json").write_text(json.dumps(fields))
+    changes = {"evaluate_every_kimg": 0.024, "protocol": str(tmp_path / "both.json")}
+    config = tiny_run(str(tmp_path / "labelled")).model_copy(update=changes)
+    with pytest.raises(UserError) as error:
+        vitgan.train(config, tmp_path / "refused")
+    assert error.value.parameter == "class_images"
+    assert not list(tmp_path.glob("refused/*"))
+    config = config.model_copy(update={"model": config.model.model_copy(update={"conditional": True})})
+    run = vitgan.train(config, tmp_path / "runs")
+    last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert {"evaluation/intra-FD-lite0", "evaluation/PPL-lite0"} <= last.keys()
 
 
 def test_best_checkpoint_outlives_newer_ones(store: str, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
+from pydantic import Field
 
 from vitgan.cli.arguments import Batch, Device, OutputFile, PictureFile, check_different
 from vitgan.cli.progress import progress_bar
@@ -16,8 +17,10 @@ def evaluate(
     source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = None,
     data: str | None = None,
     protocol: str = "quick-5k",
-    features: Literal["auto", "inception", "lite0", "lite2"] = "auto",
+    features: str = "auto",
     inception_weights: Path | None = None,
+    class_images: Annotated[int, Field(ge=2)] | None = None,
+    path_pairs: Annotated[int, Field(ge=2)] | None = None,
     json: OutputFile | None = None,
     neighbours: PictureFile | None = None,
     device: Device = "auto",
@@ -34,8 +37,11 @@ def evaluate(
             user/name; a store; a folder, zip or tar of image files; or an array of images in a file .npz.
         data: The store it is measured against ("fashion-mnist": the bundled images); default for a run: its own data.
         protocol: Name of a protocol, or a .json file with the fields of one.
-        features: Feature extractor. "auto" takes the protocol's, or lite0 where Inception's weights are missing.
+        features: inception, lite0, lite2, or a folder or Hub repository with DINOv2's or CLIP's weights. "auto" takes the
+            protocol's, or lite0 where Inception's weights are missing.
         inception_weights: File with the weights of the 2015 Inception network.
+        class_images: Also measure each class by this many of its images (intra-class FID, a mean over classes).
+        path_pairs: Also measure the perceptual path length of a model, over this many pairs (papers take 50,000).
         json: Write the result to this file.
         neighbours: Write a PNG of generated images beside their nearest real ones (one more pass over the reference).
         batch_size: Images that go through the networks at once; default: what is fast on the device.
@@ -58,6 +64,8 @@ def evaluate(
         protocol,
         features=features,
         inception_weights=inception_weights,
+        class_images=class_images,
+        path_pairs=path_pairs,
         neighbours=neighbours,
         device=device,
         batch_size=batch_size,
@@ -79,14 +87,12 @@ def print_result(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from vitgan.metrics import METRICS
-
     arrows = {"lower": "↓", "higher": "↑", "real": "as real", "": ""}
     columns = "metric", Column("value", justify="right"), Column("real images", justify="right"), "better"
     table = Table(*columns, title=f"{result['source']} against {result['data']['path']}")
-    for (name, value), metric in zip(result["metrics"].items(), METRICS.values(), strict=True):
+    for name, value in result["metrics"].items():
         real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
-        table.add_row(name, f"{value:.5g}", real, arrows[metric.better])
+        table.add_row(name, f"{value:.5g}", real, arrows[result["better"][name]])
     protocol, features, images = result["protocol"], result["features"], result["images"]
     console = Console(highlight=False)
     console.print(table)
@@ -97,6 +103,8 @@ def print_result(result: dict[str, Any]) -> None:
         f"pixels of {images['texture_generated']:,} against {images['texture_reference']:,} images, patches of "
         f"{result['patch_size']}×{result['patch_size']}"
     )
+    if classes := result.get("classes"):
+        console.print("by class: " + ", ".join(f"{name} {value:.5g}" for name, value in classes.items()))
     for note in result["notes"]:
         console.print(f"note: {note}")
 

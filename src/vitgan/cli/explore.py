@@ -30,7 +30,7 @@ from vitgan.cli.arguments import (
 from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
-from vitgan.explore.sheet import captioned, picture, save_animation, save_sheet
+from vitgan.explore.sheet import captioned, picture, save_animation, save_sheet, sheet
 from vitgan.files import whole_file
 from vitgan.files.pictures import check_animation_size, check_picture_size, enlargement, image_grid
 
@@ -312,6 +312,10 @@ def attention(
         print(f"the discriminator's, the class token first: {discriminator_out}")
 
 
+VIDEO_STEPS, VIDEO_RATE = 150, 25
+"""Steps of a search that its video shows at most, and its frames a second."""
+
+
 def invert(
     model: Model,
     photo: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")],
@@ -322,6 +326,7 @@ def invert(
     device: Device = "cpu",
     out: PictureFile = Usual("invert.png"),
     styles_out: TensorFile | None = None,
+    video_out: AnimationFile | None = None,
 ) -> None:
     """Finds the latent of a photo by gradient, with a perceptual loss.
 
@@ -335,7 +340,11 @@ def invert(
         perceptual_weight: Weight of the loss on lite0 features; 0 compares pixels alone.
         out: File for a picture: the photo beside the result.
         styles_out: A .safetensors file for the styles that were found.
+        video_out: A .gif, .webp or .mp4 of the search, the target at the left.
     """
+    check_different(out=out, video_out=video_out)
+    if video_out is not None and is_still(video_out):
+        raise UserError(f"{video_out} is a picture that does not move: choose .gif, .webp or .mp4", "video_out")
     import torch
 
     from vitgan.explore.invert import invert as find_styles
@@ -345,6 +354,12 @@ def invert(
     pixels = read_photo(photo, generator.image_size, generator.image_channels)
     target = torch.tensor(pixels).unsqueeze(0).float() / 127.5 - 1
     features = perceptual_features(generator.w_mean.device) if perceptual_weight else None
+    shown, every = [], -(-steps // VIDEO_STEPS)
+
+    def show(step: int, image: "Tensor") -> None:
+        if step % every == 0:
+            shown.append(image[0].cpu())
+
     with progress_bar("Inverting", unit="steps") as on_progress:
         found = find_styles(
             generator,
@@ -355,6 +370,7 @@ def invert(
             perceptual_weight=perceptual_weight,
             seed=seed,
             on_progress=on_progress,
+            on_image=show if video_out is not None else None,
         )
     save_sheet(out, [[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256)
     print(f"PSNR {found.psnr:.2f} dB: {out}")
@@ -362,6 +378,10 @@ def invert(
         with whole_file(styles_out) as temporary:
             write_tensors(temporary, {"styles": found.styles})
         print(f"styles (1, layers, w_dim): {styles_out}")
+    if video_out is not None:
+        frames = [*shown, *[found.image[0].cpu()] * VIDEO_RATE]  # what was found stays a second
+        save_animation((sheet([[target[0], frame]], side=256) for frame in frames), video_out, VIDEO_RATE)
+        print(f"the search, {len(shown)} of {steps} steps: {video_out}")
 
 
 def read_photo(photo: Path, resolution: int, channels: int) -> "np.ndarray":

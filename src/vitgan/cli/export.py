@@ -13,6 +13,7 @@ from vitgan.files.folders import check_folder
 def onnx(
     model: Model,
     precision: Literal["float32", "float16", "int8"] = "float32",
+    interface: Literal["vitgan", "torch-fidelity"] = "vitgan",
     out: OnnxFile = Usual("generator.onnx"),
 ) -> None:
     """Writes one ONNX file, and checks that onnxruntime makes PyTorch's images.
@@ -23,6 +24,7 @@ def onnx(
 
     Args:
         precision: float32; float16 (half the file); int8 (a quarter; the matrices are quantised, and images change).
+        interface: torch-fidelity: z alone (and labels), images in uint8.
         out: File to write.
     """
     from vitgan.export.onnx import export_onnx, require_onnx
@@ -30,7 +32,7 @@ def onnx(
     require_onnx()
     generator = open_model(model)
     print("exporting, then comparing with PyTorch: some seconds", file=sys.stderr)
-    report = export_onnx(generator, out, precision)
+    report = export_onnx(generator, out, precision, interface)
     print(f"{precision}, {report.megabytes:.1f} MB: {report.path}")
     print(
         f"images in [-1, 1] differ from PyTorch's by at most {report.largest_difference:.2g}, "

@@ -45,6 +45,7 @@ def invert(
     perceptual_weight: float = 0.1,
     seed: int = 0,
     on_progress: OnProgress | None = None,
+    on_image: Callable[[int, Tensor], object] | None = None,
 ) -> Inversion:
     """Finds styles whose image is the target's.
 
@@ -61,6 +62,7 @@ def invert(
         perceptual_weight: Weight of the features' term.
         seed: Of the random images.
         on_progress: Called with (steps done, steps in all).
+        on_image: Called with (steps done before it, image (1, C, H, W) in [-1, 1]) at every step.
 
     Raises:
         UserError: If the target has another size.
@@ -83,6 +85,8 @@ def invert(
     best, best_loss = moved.detach().clone(), float("inf")
     for step in range(steps):
         image = generator.to_images(generator.synthesis((start + moved * scale).expand(-1, generator.num_styles, -1)))
+        if on_image:
+            on_image(step, image.detach().clamp(-1, 1))
         loss = F.mse_loss(image, target)
         if features is not None and wanted is not None:
             loss = loss + perceptual_weight * (features(image) - wanted).square().sum() / wanted.square().sum()

@@ -17,10 +17,14 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
+from vitgan.files.pictures import to_uint8
 from vitgan.models.generator import Generator, draw_latents
 from vitgan.vae.coding import Decoder, load_decoder
 
 Precision = Literal["float32", "float16", "int8"]
+Interface = Literal["vitgan", "torch-fidelity"]
+BYTE = 2 / 255
+"""A step of 8 bits, by which rounding may differ."""
 LARGEST_BATCH = 1024
 LARGEST_DECODED_BATCH = 63
 """From 64 images on diffusers' decoder takes another way through the same numbers, which a graph cannot hold."""
@@ -49,7 +53,8 @@ class OnnxReport(NamedTuple):
     Attributes:
         path: The file.
         megabytes: Its size.
-        largest_difference: From PyTorch's float32 images in [-1, 1], over 16 images at psi 1 and 0.7.
+        largest_difference: From PyTorch's float32 images in [-1, 1], over 16 images at psi 1 and 0.7 (of those in uint8,
+            from PyTorch's in uint8, at psi 1).
         mean_difference: Mean absolute difference of the same.
         images_per_second: Under onnxruntime on the CPU, batch 16.
         torch_images_per_second: PyTorch's, the same way.
@@ -63,7 +68,21 @@ class OnnxReport(NamedTuple):
     torch_images_per_second: float
 
 
-def export_onnx(generator: Generator, path: Path, precision: Precision = "float32") -> OnnxReport:
+class Bytes(nn.Module):
+    """A generator as torch-fidelity calls one: z, and labels if it has classes, to bytes."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.graph = ImageGraph(generator)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (B, z_dim) -> images (B, 3, H, W) uint8; grey is repeated."""
+        return to_uint8(self.graph(z, labels)).expand(-1, 3, -1, -1)
+
+
+def export_onnx(
+    generator: Generator, path: Path, precision: Precision = "float32", interface: Interface = "vitgan"
+) -> OnnxReport:
     """Writes a generator as one ONNX file and checks it.
 
     Args:
@@ -71,6 +90,7 @@ def export_onnx(generator: Generator, path: Path, precision: Precision = "float3
         path: The file, written under a temporary name and renamed.
         precision: "float32"; "float16" halves the file (inputs and outputs stay float32); "int8" quantises the weights
             of matrix products and computes them with activations quantised on the fly.
+        interface: "torch-fidelity" leaves "truncation" out (it is 1), and gives RGB images in uint8.
 
     Returns:
         Size, differences and speed, measured under onnxruntime.
@@ -82,16 +102,19 @@ def export_onnx(generator: Generator, path: Path, precision: Precision = "float3
         UserError: If a package is absent, the file cannot be written, or onnxruntime's images differ from PyTorch's by more
             than `BOUNDS` allows the precision; what was at `path` before is then still there.
     """
-    inputs = example_inputs(generator, 2)
     if generator.num_classes:
         generator.class_means()  # before tracing, which would write down how they are computed
+    plain = interface == "vitgan"
+    module, inputs = (ImageGraph(generator) if plain else Bytes(generator)), example_inputs(generator, 2)
+    if not plain:
+        del inputs["truncation"]
     with whole_file(path) as temporary, tempfile.TemporaryDirectory() as place:
         made = Path(place) / path.name
-        write_graph(ImageGraph(generator), inputs, made, outputs=["images"], fixed=("truncation",))
+        write_graph(module, inputs, made, outputs=["images"], fixed=("truncation",))
         if precision != "float32":
             lower_precision(made, precision)
         report = measure(generator, made)._replace(path=path)
-        check_difference(report.largest_difference, report.mean_difference, precision)
+        check_difference(report.largest_difference - (0 if plain else BYTE), report.mean_difference, precision)
         shutil.copyfile(made, temporary)
     return report
 
@@ -249,20 +272,23 @@ def open_session(path: Path) -> Any:
 @torch.no_grad()
 def measure(generator: Generator, path: Path) -> OnnxReport:
     """Compares an exported file with its generator."""
-    session, graph = open_session(path), ImageGraph(generator)
-    differences = []
-    for psi in (1.0, 0.7):
-        inputs = example_inputs(generator, CHECKED_IMAGES, psi)
-        images = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
-        differences.append(np.abs(images - graph(**inputs).numpy()))
-    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    session = open_session(path)
+    taken = {put.name for put in session.get_inputs()}
+    plain = "truncation" in taken
+    module, scale = (ImageGraph(generator), 1.0) if plain else (Bytes(generator), BYTE)
+    inputs, arrays, differences = {}, {}, []
+    for psi in (1.0, 0.7) if plain else (1.0,):
+        inputs = {name: put for name, put in example_inputs(generator, CHECKED_IMAGES, psi).items() if name in taken}
+        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+        images, expected = session.run(None, arrays)[0], module(**inputs).numpy()
+        differences.append(np.abs(images * np.float32(scale) - expected * np.float32(scale)))
     return OnnxReport(
         path,
         path.stat().st_size / 1e6,
         float(np.max(differences)),
         float(np.mean(differences)),
         _rate(lambda: session.run(None, arrays)),
-        _rate(lambda: graph(**inputs)),
+        _rate(lambda: module(**inputs)),
     )
 
 

@@ -1,6 +1,6 @@
 """From images and a reference to metrics, each with the protocol that it was measured by."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,8 @@ METRICS = {
     "density": Metric("density", "higher"),
     "coverage": Metric("coverage", "higher"),
     "near_copies": Metric("near-copies", "lower"),
+    "class_distance": Metric("intra-FD", "lower", "intra-FID"),
+    "path_length": Metric("PPL", "lower"),  # papers measure it with LPIPS
     "seam": Metric("seam", "real", features=False),
     "repeat_share": Metric("repeat-share", "real", features=False),
     "spectrum_distance": Metric("spectrum-distance", "lower", features=False),
@@ -68,6 +70,7 @@ def evaluate(
     extractor: FeatureExtractor,
     *,
     patch_size: int = PATCH_SIZE,
+    others: Mapping[str, float] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Measures generated images; leaves every global random state as it is.
@@ -78,6 +81,7 @@ def evaluate(
         protocol: What is measured, and how.
         extractor: Which features.
         patch_size: The generator's, for the metrics of texture.
+        others: Values of metrics that need more than these images: keys of `METRICS`.
         on_progress: Called with (images done, images in all).
 
     Returns:
@@ -97,7 +101,7 @@ def evaluate(
         count=protocol.generated_images,
         on_progress=on_progress,
     )
-    return compare(summary, texture, reference, protocol, extractor)
+    return compare(summary, texture, reference, protocol, extractor, others)
 
 
 def compare(
@@ -106,13 +110,14 @@ def compare(
     reference: ReferenceStatistics,
     protocol: Protocol,
     extractor: FeatureExtractor,
+    others: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """All metrics of images, e.g. of statistics merged from several processes, against the reference.
 
     Returns:
-        A dictionary ready for JSON: "metrics" (name -> value), "real" (the same of the real images, for figures that
-        have it), "score" (the metric to choose checkpoints by: name, value, and that lower is better), "protocol",
-        "features", "images" (the numbers really used), "patch_size", "notes".
+        A dictionary ready for JSON: "metrics" (name -> value), "better" (name -> direction), "real" (the values of the
+        real images, for metrics that have them), "score" (the metric to choose checkpoints by: name, value, and that
+        lower is better), "protocol", "features", "images" (the numbers really used), "patch_size", "notes".
 
     Raises:
         ValueError: The reference does not belong to protocol and extractor.
@@ -123,16 +128,19 @@ def compare(
         values = (
             _frechet(generated, reference)
             | _kernel(generated, reference, protocol)
-            | dict(zip(("inception_score", "inception_score_std"), generated.classes.score(), strict=True))
+            | _inception_score(generated)
             | _manifolds(generated, reference, protocol)
         )
     real_texture, spread = reference.texture(protocol, texture.patch_size)
     values |= _texture(texture) | {"spectrum_distance": spectrum_distance(texture.spectrum, real_texture.spectrum)}
+    values |= others or {}
     real = {"near_copies": NEAR} | _texture(real_texture) | {"spectrum_distance": spread}
-    metrics = {metric.name(extractor): values[key] for key, metric in METRICS.items()}
+    measured = {key: metric for key, metric in METRICS.items() if key in values}
+    metrics = {metric.name(extractor): values[key] for key, metric in measured.items()}
     name = SCORE.name(extractor)
     return {
         "metrics": metrics,
+        "better": {metric.name(extractor): metric.better for metric in measured.values()},
         "real": {METRICS[key].name(extractor): value for key, value in real.items()},
         "score": {"name": name, "value": metrics[name], "better": SCORE.better},
         "protocol": protocol.to_dict(),
@@ -164,6 +172,14 @@ def _kernel(generated: ImageSummary, reference: ReferenceStatistics, protocol: P
         seed=protocol.seed,
     )
     return {"kernel_distance": mean, "kernel_distance_std": std}
+
+
+def _inception_score(generated: ImageSummary) -> dict[str, float]:
+    """Nothing of a network without classes."""
+    if not generated.classes.probability.shape[1]:
+        return {}
+    mean, std = generated.classes.score()
+    return {"inception_score": mean, "inception_score_std": std}
 
 
 def _manifolds(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:

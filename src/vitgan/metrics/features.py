@@ -12,6 +12,7 @@ from vitgan.errors import UserError
 from vitgan.files import sha256
 from vitgan.frozen import weights_file
 from vitgan.metrics import inception, lite
+from vitgan.metrics.transformer_features import load_transformer
 
 EXTRACTORS = ("inception", "lite0", "lite2")
 CPU_BATCH_SIZE = 16  # activations stay in the cache: 1.5 times as fast as 64
@@ -24,7 +25,7 @@ class FeatureExtractor:
 
     Attributes:
         name: Stands in the name of every metric made with these features, unless they are `paper_comparable`.
-        network: (B, 3, H, W) float32 in [0, 255] -> features (B, dimension) and class logits (B, K).
+        network: (B, 3, H, W) float32 in [0, 255] -> features (B, dimension) and class logits (B, K); K may be 0.
         dimension: Number of features.
         weights_sha256: Hex digest of the weights file.
         resizing: How images reach the network's input size.
@@ -56,9 +57,12 @@ class FeatureExtractor:
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"expected uint8 (B, 1 or 3, H, W), got {images.dtype} {tuple(images.shape)}")
+        return self.of_pixels(images.to(self.device).float())
+
+    def of_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of images (B, C, H, W), float32 in [0, 255], that were never rounded."""
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), true_convolutions(self.device):
-            pixels = images.to(self.device).float().expand(-1, 3, -1, -1)
-            features, logits = self.network(pixels)
+            features, logits = self.network(pixels.to(self.device).expand(-1, 3, -1, -1))
         return features.float(), logits.float()
 
     @property
@@ -76,10 +80,10 @@ class FeatureExtractor:
 def load_extractor(
     name: str, device: torch.device | str = "cpu", inception_weights: Path | None = None
 ) -> FeatureExtractor:
-    """Loads "inception", "lite0" or "lite2".
+    """Loads "inception", "lite0", "lite2", or a network of `transformers`.
 
     Args:
-        name: Which features.
+        name: One of these three, or a folder or Hub repository with DINOv2's or CLIP's weights; its name has a "/".
         device: Where to compute.
         inception_weights: File with Inception's weights; default: see `inception.find_weights`. With any file but the
             known one the extractor's name carries the file's digest, and its metrics are no FIDs.
@@ -119,7 +123,32 @@ def load_extractor(
                 batch_size=batch_size,
             )
         case _:
-            raise UserError(f"there are no features {name!r}: choose one of {', '.join(EXTRACTORS)}")
+            check_features(name)
+            network, digest = load_transformer(name)
+            return FeatureExtractor(
+                name=f"{network.kind.name}-{digest[:8]}",
+                network=network.to(device),
+                dimension=network.dimension,
+                weights_sha256=digest,
+                resizing=f"antialiased bicubic to {network.input_size}×{network.input_size}",
+                device=device,
+                batch_size=batch_size,
+            )
+
+
+def check_features(name: str) -> str:
+    """Refuses what cannot name features.
+
+    Raises:
+        UserError: If `name` is none of `EXTRACTORS`, and no path or Hub repository.
+    """
+    if name not in EXTRACTORS and "/" not in name:
+        raise UserError(
+            f"there are no features {name!r}: choose one of {', '.join(EXTRACTORS)}, or a folder (./NAME) or Hub "
+            "repository (user/name) with the weights of DINOv2 or CLIP",
+            "features",
+        )
+    return name
 
 
 def rebatch(batches: Iterable[Tensor], batch_size: int, limit: int | None = None) -> Iterator[Tensor]:

@@ -2,14 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_json
+from vitgan.metrics.features import check_features
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
@@ -27,7 +28,7 @@ class Protocol:
         split: Which part of the data set the store must hold; None if any will do.
         resolution: Height and width of the images; None if any will do.
         exact_store_images: How many images the store must have; None if any number will do.
-        least_store_images: How many images the store must have at least.
+        least_store_images: How many images the store must have at least; each class too, where classes are compared.
         truncation: psi of the truncation trick when a generator draws the images.
         seed: Of the generator's latents and of all random choices.
         splits: Splits of the Inception Score.
@@ -39,11 +40,13 @@ class Protocol:
         coverage_k: Neighbours for density and coverage.
         texture_images: Images of each side whose pixels are looked at for seams, repeated tiles and the spectrum, drawn
             without replacement; fewer if there are fewer.
+        path_pairs: Pairs of near styles that the path length is averaged over; 0 leaves it out.
+        class_images: Images of each class that the distance by class compares with the reference's; 0 leaves it out.
     """
 
     name: str
     purpose: str
-    features: Literal["inception", "lite0", "lite2"] = "inception"
+    features: Annotated[str, AfterValidator(check_features)] = "inception"
     generated_images: int = 50_000
     reference_images: int | None = None
     reference_flips: bool = False
@@ -60,6 +63,8 @@ class Protocol:
     precision_k: int = Field(default=3, ge=1)
     coverage_k: int = Field(default=5, ge=1)
     texture_images: int = Field(default=2_000, ge=2)
+    path_pairs: int = Field(default=0, ge=0)
+    class_images: int = Field(default=0, ge=0)
 
     def __post_init__(self) -> None:
         neighbours = max(self.precision_k, self.coverage_k)
@@ -68,9 +73,10 @@ class Protocol:
             ("manifold_images", neighbours + 2),
             ("reference_images", 2 * neighbours + 2),
             ("least_store_images", 2 * neighbours + 2),
+            ("class_images", 2),
         ):
             value = getattr(self, field)
-            if value is not None and value < least:
+            if value is not None and value < least and (field, value) != ("class_images", 0):
                 raise UserError(f"protocol {self.name}: {field} is {value}, it must be {least} or more")
 
     @property

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from vitgan.data.encode import pixels_of
 from vitgan.data.store import ImageStore
 from vitgan.devices import find_device
 from vitgan.errors import UserError
-from vitgan.files.pictures import to_uint8
 from vitgan.metrics import (
     FeatureExtractor,
     Protocol,
@@ -29,14 +27,12 @@ from vitgan.metrics.image_sources import ArrayImages
 from vitgan.metrics.inception import find_weights, how_to_get_weights
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
-from vitgan.runs.sources import find_source, open_reference, open_source
+from vitgan.runs.other_metrics import OnProgress, Progress, check_others, measure_others, silent
+from vitgan.runs.sources import classes_of_store, find_source, of_generator, open_reference, open_source
 from vitgan.training.hooks import Evaluation
 
 CACHE_FOLDER = "evaluation"
 SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
-
-OnProgress = Callable[[int, int], None]
-Progress = Callable[[str], AbstractContextManager[OnProgress]]
 
 
 def measure(
@@ -46,11 +42,13 @@ def measure(
     *,
     features: str = "auto",
     inception_weights: Path | None = None,
+    class_images: int | None = None,
+    path_pairs: int | None = None,
     neighbours: Path | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     cache: bool = True,
-    progress: Progress = lambda title: nullcontext(lambda done, total: None),
+    progress: Progress = silent,
     on_notice: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
     """Measures images by a protocol.
@@ -60,9 +58,11 @@ def measure(
             user/name; a store; a folder, zip or tar of image files; or an array of images in a file .npz.
         data: The store it is measured against; default for a run: its own data.
         protocol: Name of a protocol, or a .json file with the fields of one.
-        features: "inception", "lite0" or "lite2"; "auto" takes the protocol's, or lite0 where Inception's weights are
-            missing.
+        features: "inception", "lite0", "lite2", or a folder or Hub repository with DINOv2's or CLIP's weights; "auto"
+            takes the protocol's, or lite0 where Inception's weights are missing.
         inception_weights: File with the weights of the 2015 Inception network.
+        class_images: In place of the protocol's.
+        path_pairs: In place of the protocol's.
         neighbours: File for a picture of generated images beside their nearest real ones.
         device: Where to compute.
         batch_size: Images that go through the networks at once; default: what is fast on the device.
@@ -71,29 +71,45 @@ def measure(
         on_notice: Told what is done otherwise than the protocol says, before the work.
 
     Returns:
-        What `vitgan.metrics.compare` returns, and the names of the two sides.
+        What `vitgan.metrics.compare` returns, the names of the two sides, and "classes" (name -> distance) where they
+        were compared.
 
     Raises:
         UserError: If the two sides, the protocol and the features do not fit each other, or cannot be read.
     """
     found = find_source(source)
     rules = find_protocol(protocol)
+    changed = {"class_images": class_images, "path_pairs": path_pairs}
+    rules = dataclasses.replace(rules, **{name: value for name, value in changed.items() if value is not None})
     store = open_reference(data, found)
     rules.check_store(len(store), store.resolution, store.description.split)
     place = str(find_device(device))
     measured = open_source(found, rules, store, place, batch_size)
-    extractor = _choose_extractor(rules, features, inception_weights, place, on_notice)
+    check_others(measured.classes, store, rules, measured.generator is not None, str(source))
+    name = _choose_features(rules, features, inception_weights, on_notice)
+    extractor = load_extractor(name, place, inception_weights)
     if batch_size is not None:
         extractor = dataclasses.replace(extractor, batch_size=batch_size)
-    rules = dataclasses.replace(rules, features=extractor.name.partition("-")[0])
+    rules = dataclasses.replace(rules, features=name)
 
     with progress("Reference") as on_progress:
         reference = _reference(store, rules, extractor, cache, on_progress)
+    others = measure_others(measured, store, rules, extractor, batch_size, progress)
     shown: list[Tensor] = []
     images = _remember_first(measured.images, shown)
     with progress("Evaluating") as on_progress:
-        result = evaluate(images, reference, rules, extractor, patch_size=measured.patch_size, on_progress=on_progress)
-    result["notes"] += measured.notes
+        result = evaluate(
+            images,
+            reference,
+            rules,
+            extractor,
+            patch_size=measured.patch_size,
+            others=others.values,
+            on_progress=on_progress,
+        )
+    result["notes"] += measured.notes + others.notes
+    if others.classes:
+        result["classes"] = others.classes
     result |= {"source": str(source), "data": {"path": str(store.path), "sha256": store.description.sha256}}
     if neighbours is not None:
         indices = rules.choose(len(store), rules.reference_images)
@@ -117,6 +133,9 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
             "another protocol, or other features for D",
             f"model.discriminator.{name}",
         )
+    check_others(
+        classes_of_store(store, protocol) if config.model.num_classes else None, store, protocol, True, "the model"
+    )
     load_extractor(protocol.features)
     return protocol
 
@@ -135,14 +154,9 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
     reference = _reference(store, protocol, extractor)
 
     def measured(generator: Generator) -> Evaluation:
-        images = generator.batches(protocol.generated_images, protocol.seed, truncation=protocol.truncation)
-        result = evaluate(
-            map(to_uint8, images),
-            reference,
-            protocol,
-            extractor,
-            patch_size=generator.patch_size * generator.image_factor,
-        )
+        side = of_generator(generator, protocol)
+        others = measure_others(side, store, protocol, extractor).values
+        result = evaluate(side.images, reference, protocol, extractor, patch_size=side.patch_size, others=others)
         chosen = result["score"]
         return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
 
@@ -161,14 +175,10 @@ def _reference(
     return reference_statistics(batches, len(store), digest, protocol, extractor, cache=kept, on_progress=on_progress)
 
 
-def _choose_extractor(
-    protocol: Protocol,
-    features: str,
-    inception_weights: Path | None,
-    device: str,
-    on_notice: Callable[[str], object],
-) -> FeatureExtractor:
-    """The extractor asked for, else the protocol's, else lite0 with a line that says why."""
+def _choose_features(
+    protocol: Protocol, features: str, inception_weights: Path | None, on_notice: Callable[[str], object]
+) -> str:
+    """The features asked for, else the protocol's, else lite0 with a line that says why."""
     name = protocol.features if features == "auto" else features
     if name == "inception" and features == "auto" and find_weights(inception_weights) is None:
         on_notice(
@@ -180,7 +190,7 @@ def _choose_extractor(
         raise UserError(
             f"the features are {name}, which need no Inception weights: leave them out", "inception_weights"
         )
-    return load_extractor(name, device, inception_weights)
+    return name
 
 
 def _remember_first(batches: Iterable[Tensor], shown: list[Tensor]) -> Iterator[Tensor]:

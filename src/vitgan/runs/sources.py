@@ -1,7 +1,7 @@
 """What can be measured, and against what: a model, a store, a folder, an archive or an array of images."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from vitgan.files.pictures import to_uint8
 from vitgan.metrics import Protocol
 from vitgan.metrics.evaluate import PATCH_SIZE
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, draw_latents
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, open_data
@@ -48,6 +48,27 @@ def open_reference(data: str | None, source: Path) -> ImageStore:
 
 
 @dataclasses.dataclass(frozen=True)
+class Classes:
+    """Images of a side by class.
+
+    Attributes:
+        count: How many classes there are.
+        names: What they are called, if they have names.
+        known: Those that there are images of.
+        images: Index of a class -> images of it, in batches (b, C, H, W) uint8.
+    """
+
+    count: int
+    names: tuple[str, ...] | None
+    known: Sequence[int]
+    images: Callable[[int], Iterable[Tensor]]
+
+    def name(self, index: int) -> str:
+        """Of a class: its name, or its number."""
+        return self.names[index] if self.names else str(index)
+
+
+@dataclasses.dataclass(frozen=True)
 class Measured:
     """What is measured.
 
@@ -55,11 +76,15 @@ class Measured:
         images: As many as the protocol asks for, in batches (b, C, H, W) uint8.
         patch_size: Of the patches that seams are looked for between.
         notes: What a reader of the metrics must know about the images.
+        classes: The protocol's `class_images` of each class, where there are classes.
+        generator: Where a model is measured.
     """
 
     images: Iterable[Tensor]
     patch_size: int
     notes: list[str] = dataclasses.field(default_factory=list)
+    classes: Classes | None = None
+    generator: Generator | None = None
 
 
 def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, batch_size: int | None) -> Measured:
@@ -79,7 +104,14 @@ def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, 
             "make more, choose another protocol, or pass your own as a .json file",
             "protocol",
         )
-    return Measured(source.batches(protocol.choose(len(source), protocol.generated_images)), PATCH_SIZE)
+    images = source.batches(protocol.choose(len(source), protocol.generated_images))
+    classes = classes_of_store(ImageStore.open(path), protocol, source=source) if is_store(path) else None
+    return Measured(images, PATCH_SIZE, classes=classes)
+
+
+def is_store(path: Path) -> bool:
+    """Whether there is an image store in a folder."""
+    return (path / "dataset.json").is_file() and (path / "images.npy").is_file()
 
 
 def is_model(path: Path) -> bool:
@@ -98,11 +130,76 @@ def generated_images(path: Path, protocol: Protocol, resolution: int, device: st
             f"the model makes {generator.image_size}×{generator.image_size} images, the store's are "
             f"{resolution}×{resolution}: pass a store of the model's size"
         )
-    batches = generator.batches(
-        protocol.generated_images, protocol.seed, truncation=protocol.truncation, batch_size=batch_size
+    measured = of_generator(generator, protocol, batch_size)
+    return dataclasses.replace(measured, notes=notes_on_classes(generator) + notes_on_features(path))
+
+
+def of_generator(generator: Generator, protocol: Protocol, batch_size: int | None = None) -> Measured:
+    """The protocol's images of a generator; those of each class are of the same latents."""
+
+    def images(count: int, labels: int | None = None) -> Iterator[Tensor]:
+        drawn = generator.batches(count, protocol.seed, protocol.truncation, labels, batch_size)
+        return map(to_uint8, drawn)
+
+    classes = Classes(
+        generator.num_classes,
+        generator.class_names,
+        generator.known_classes,
+        lambda index: images(protocol.class_images, index),
     )
-    notes = notes_on_classes(generator) + notes_on_features(path)
-    return Measured(map(to_uint8, batches), generator.patch_size * generator.image_factor, notes)
+    return Measured(
+        images(protocol.generated_images),
+        generator.patch_size * generator.image_factor,
+        classes=classes if generator.num_classes else None,
+        generator=generator,
+    )
+
+
+def classes_of_store(
+    store: ImageStore, protocol: Protocol, indices: np.ndarray | None = None, source: ImageSource | None = None
+) -> Classes | None:
+    """A store's images by class; None if it has no labels.
+
+    Args:
+        store: The images.
+        protocol: How many of each class are taken, where `indices` does not say it.
+        indices: Those of the store's images that are looked at, all of them; None for `class_images` of each class.
+        source: The same images in the same order, where those of the store are latents.
+    """
+    if store.labels is None:
+        return None
+    labels, batches = store.labels, (source or ArrayImages(store.images)).batches
+
+    def images(index: int) -> Iterator[Tensor]:
+        if indices is not None:
+            return batches(indices[labels[indices] == index])
+        places = np.flatnonzero(labels == index)
+        return batches(places[protocol.choose(len(places), protocol.class_images)])
+
+    names = store.description.label_names
+    return Classes(store.label_count, tuple(names) if names else None, np.unique(labels).tolist(), images)
+
+
+@torch.inference_mode()
+def near_pairs(
+    generator: Generator, count: int, seed: int, step: float, batch_size: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images of random styles, and of these moved by `step` of the way to other styles of their classes.
+
+    Yields:
+        Batches (b, C, H, W), float32, nominally in [-1, 1], without truncation; noise is the same in both.
+    """
+    batch_size = batch_size or generator.fast_batch()
+    latents, labels = draw_latents(2 * count, generator.z_dim, seed), generator.labels(count)
+    for start in range(0, count, batch_size):
+        z = latents[2 * start : 2 * (start + batch_size)].to(generator.device)
+        y = labels[start : start + batch_size].repeat_interleave(2) if labels is not None else None
+        first, second = generator.mapping(z, y).unflatten(0, (-1, 2)).unbind(1)
+        styles = generator.styles(torch.cat([first, first.lerp(second, step)]))
+        images = generator.to_images(generator.synthesis(styles))
+        if not images.isfinite().all():
+            raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
+        yield images[: len(first)], images[len(first) :]
 
 
 def notes_on_classes(generator: Generator) -> list[str]:
@@ -150,7 +247,7 @@ class LatentImages(ArrayImages):
 
 def open_images(path: Path, channels: int = 3, background: str = "#ffffff", device: str = "cpu") -> ImageSource:
     """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels."""
-    if (path / "dataset.json").is_file() and (path / "images.npy").is_file():
+    if is_store(path):
         store = ImageStore.open(path)
         return ArrayImages(store.images) if store.vae is None else LatentImages(store.images, store.vae, device)
     if path.suffix == ".npz":

@@ -1,0 +1,135 @@
+"""Features of DINOv2 and CLIP, whose weights the user has: a folder or a Hub repository, opened by `transformers`."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitgan.errors import UserError
+from vitgan.files import one_line, read_json, sha256
+
+INSTALL = "pip install 'vitgan[transformers]'"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+INPUT_SIZE = 224
+"""Of DINOv2, which takes any; CLIP's is in its configuration."""
+
+
+class Kind(NamedTuple):
+    """What a kind of network needs.
+
+    Attributes:
+        name: Stands in the names of metrics.
+        model: The class in `transformers`.
+        output: Its field with the features.
+        mean: Of the pixels in [0, 1], a channel each.
+        std: The same.
+    """
+
+    name: str
+    model: str
+    output: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+DINOV2 = Kind("dinov2", "Dinov2Model", "pooler_output", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = Kind(
+    "clip",
+    "CLIPVisionModelWithProjection",
+    "image_embeds",
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
+KINDS = {"dinov2": DINOV2, "clip": CLIP, "clip_vision_model": CLIP}
+"""By the `model_type` of a configuration."""
+
+
+class TransformerFeatures(nn.Module):
+    """The network from pixels to features; it has no class logits.
+
+    Attributes:
+        dimension: Number of features.
+        input_size: Height and width that images are resized to.
+    """
+
+    def __init__(self, network: Any, kind: Kind) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+        clip = kind is CLIP
+        self.dimension: int = network.visual_projection.out_features if clip else network.config.hidden_size
+        self.input_size: int = network.config.image_size if clip else INPUT_SIZE
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(kind.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(kind.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W), float32 in [0, 255] -> features (B, dimension) and no logits (B, 0)."""
+        size = (self.input_size, self.input_size)
+        x = F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
+        x = (x.clamp(0, 255) / 255 - self.mean) / self.std
+        features = self.network(pixel_values=x)[self.kind.output]
+        return features, features.new_empty(len(features), 0)
+
+
+def load_transformer(name: str) -> tuple[TransformerFeatures, str]:
+    """Opens a DINOv2 or CLIP network in float32, ready for evaluation; and the hex digest of its weights.
+
+    Args:
+        name: A folder with `config.json` and `model.safetensors`, or a Hub repository user/name.
+
+    Raises:
+        UserError: If `transformers` is absent, or there is no such network, or it is of another kind, or not whole.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise UserError(
+            f"the features {name} are opened by transformers, which is not installed: {INSTALL}", "features"
+        )
+    folder = Path(name) if Path(name).is_dir() else _fetch(name)
+    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        raise UserError(f"{name} has no {' and no '.join(missing)}: pass a DINOv2 or CLIP network's folder", "features")
+    config = read_json(folder / CONFIG, "network")
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found not in KINDS:
+        raise UserError(
+            one_line(f"{name} holds a network of kind {found!r}: pass one of {', '.join(KINDS)}"), "features"
+        )
+    kind = KINDS[found]
+    return TransformerFeatures(_open(folder, kind), kind).eval().requires_grad_(False), sha256(folder / WEIGHTS)
+
+
+def _open(folder: Path, kind: Kind) -> Any:
+    import transformers
+
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # it lists the text half of a CLIP
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network, report = getattr(transformers, kind.model).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # it raises almost anything on a foreign file
+        raise UserError(one_line(f"{folder} does not hold a {kind.model}: {error}"), "features") from error
+    finally:
+        transformers.logging.set_verbosity(before)
+    if report["missing_keys"] or report["mismatched_keys"]:  # which it would fill with random numbers
+        first = sorted(map(str, report["missing_keys"] or report["mismatched_keys"]))[0]
+        raise UserError(one_line(f"{folder} does not hold a whole {kind.model}: {first} is missing"), "features")
+    return network
+
+
+def _fetch(name: str) -> Path:
+    """The two files of a Hub repository, in the Hub's own cache."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], library_name="vitgan"))
+    except Exception as error:  # whatever a network or a full disk does to the Hub's client
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            one_line(f"there is no folder {name}, and the Hub does not give it: {reason}", 300), "features"
+        ) from error

@@ -1,0 +1,153 @@
+"""Metrics that need more than a pile of images: classes (intra-class FID), or the generator itself (path length)."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+from torch import Tensor
+
+from vitgan.data.store import ImageStore
+from vitgan.errors import UserError
+from vitgan.metrics import FeatureExtractor, Protocol
+from vitgan.metrics.by_class import class_distances
+from vitgan.metrics.path_length import STEP, path_length
+from vitgan.metrics.reference import with_flips
+from vitgan.runs.sources import Classes, Measured, classes_of_store, near_pairs
+
+OnProgress = Callable[[int, int], None]
+Progress = Callable[[str], AbstractContextManager[OnProgress]]
+
+
+def silent(title: str) -> AbstractContextManager[OnProgress]:
+    """A `Progress` that shows nothing."""
+    return nullcontext(lambda done, total: None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Others:
+    """What `measure_others` found.
+
+    Attributes:
+        values: By the keys of `vitgan.metrics.METRICS`.
+        classes: Name of a class -> its distance.
+        notes: What a reader of the values must know.
+    """
+
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+    classes: dict[str, float] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def check_others(
+    classes: Classes | None, store: ImageStore, protocol: Protocol, generator: bool, source: str = "what is measured"
+) -> None:
+    """Refuses, before any work, what the protocol asks for and the two sides do not have.
+
+    Args:
+        classes: Of what is measured.
+        store: The reference.
+        protocol: Says whether classes are compared, and whether the path length is measured.
+        generator: Whether a generator is measured, which makes as many images as are asked for.
+        source: What is measured, for messages.
+
+    Raises:
+        UserError: If a path length of no model is asked for, or a distance by class of sides without the same classes, or
+            a class has too few images.
+    """
+    if protocol.path_pairs and not generator:
+        raise UserError("the path length is a generator's: measure a model, or leave path_pairs out", "path_pairs")
+    if not protocol.class_images:
+        return
+    real = classes_of_store(store, protocol)
+    if classes is None or real is None:
+        without = source if classes is None else "the store"
+        raise UserError(f"{without} has no classes to compare one by one: leave class_images out", "class_images")
+    _check_same(classes, real)
+    counts = _reference_counts(store, protocol)
+    for index in classes.known:
+        if counts[index] < protocol.least_store_images:
+            raise UserError(
+                f"class {real.name(index)} has {counts[index]:,} reference images, protocol {protocol.name} asks for "
+                f"{protocol.least_store_images:,} of each: pass a larger store, or another protocol",
+                "class_images",
+            )
+        if not generator and (there := sum(map(len, classes.images(index)))) < protocol.class_images:
+            raise UserError(
+                f"class {real.name(index)} has {there:,} images to measure, {protocol.class_images:,} were asked for",
+                "class_images",
+            )
+
+
+def _check_same(generated: Classes, real: Classes) -> None:
+    if generated.count != real.count:
+        raise UserError(
+            f"one side has {generated.count} classes, the store {real.count}: pass the store that the model was trained on",
+            "data",
+        )
+    if generated.names and real.names and generated.names != real.names:
+        index = next(i for i, names in enumerate(zip(generated.names, real.names, strict=False)) if len({*names}) > 1)
+        raise UserError(
+            f"class {index} is {generated.name(index)} on one side and {real.name(index)} in the store: pass a store with "
+            "the same classes in the same order",
+            "data",
+        )
+
+
+def _reference_counts(store: ImageStore, protocol: Protocol) -> np.ndarray:
+    """Reference images of each class."""
+    assert store.labels is not None
+    chosen = protocol.choose(len(store), protocol.reference_images)
+    return np.bincount(store.labels[chosen], minlength=store.label_count)
+
+
+def measure_others(
+    measured: Measured,
+    store: ImageStore,
+    protocol: Protocol,
+    extractor: FeatureExtractor,
+    batch_size: int | None = None,
+    progress: Progress = silent,
+) -> Others:
+    """The distance by class and the path length, if the protocol asks for them.
+
+    `check_others` has found nothing to refuse.
+    """
+    others = Others()
+    if protocol.class_images and measured.classes is not None:
+        with progress("Classes") as on_progress:
+            _by_class(others, measured.classes, store, protocol, extractor, on_progress)
+    if protocol.path_pairs and measured.generator is not None:
+        pairs = near_pairs(measured.generator, protocol.path_pairs, protocol.seed, STEP, batch_size)
+        with progress("Path length") as on_progress:
+            others.values["path_length"] = path_length(
+                pairs, extractor, count=protocol.path_pairs, on_progress=on_progress
+            )
+        others.notes.append("the path length is by these features, not by LPIPS: papers' are others")
+    return others
+
+
+def _by_class(
+    others: Others,
+    generated: Classes,
+    store: ImageStore,
+    protocol: Protocol,
+    extractor: FeatureExtractor,
+    on_progress: OnProgress,
+) -> None:
+    indices = protocol.choose(len(store), protocol.reference_images)
+    real = classes_of_store(store, protocol, indices)
+    assert real is not None
+
+    def real_images(index: int) -> Iterable[Tensor]:
+        images = real.images(index)
+        return with_flips(images) if protocol.reference_flips else images
+
+    found = class_distances(generated.images, real_images, generated.known, extractor, on_progress)
+    others.values["class_distance"] = sum(found.values()) / len(found)
+    others.classes.update({real.name(index): distance for index, distance in found.items()})
+    fewest = min(_reference_counts(store, protocol)[index] for index in found)
+    others.notes.append(
+        f"by class: {protocol.class_images:,} images against {fewest:,} or more; so few make the distance too large, so "
+        "compare it only at the same numbers"
+    )
