@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vitgan
-from generators import make, make_shallow
+from generators import KINDS, make, make_shallow
 from vitgan.errors import UserError
 from vitgan.export import onnx as exporting
 from vitgan.export.onnx import (
