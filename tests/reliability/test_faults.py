@@ -362,7 +362,7 @@ def test_memory_that_does_not_suffice_for_the_networks_offers_nothing_to_go_on_w
     def build(*_: object) -> None:
         raise NO_MEMORY
 
-    monkeypatch.setattr("vitgan.training.loop.averaged_copy", build)
+    monkeypatch.setattr("vitgan.training.loop.build_generator", build)
     with pytest.raises(UserError) as caught:
         vitgan.train(tiny_run(store), tmp_path / "runs")
     assert caught.value.parameter == "model"
