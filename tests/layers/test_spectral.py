@@ -93,7 +93,7 @@ def test_target_survives_saving_copying_and_averaging(tmp_path) -> None:
     assert applied_sigma(loaded["wide"]) != pytest.approx(initial["wide"], rel=0.01)
     loaded.load_state_dict(load_file(tmp_path / "weights.safetensors"))
 
-    for kind, module in {"loaded": loaded, "copied": copy.deepcopy(original), "ema": copy.deepcopy(original).eval()}.items():
+    for kind, module in {"loaded": loaded, "copied": copy.deepcopy(original)}.items():
         for name, layer in module.items():
             first = original[name]
             assert isinstance(layer, Layer)
