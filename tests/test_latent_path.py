@@ -30,6 +30,7 @@ from vitgan.export.web import export_web
 from vitgan.models.generator import draw_latents
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import replaced
+from vitgan.pretrained.generators import save
 from vitgan.runs.folder import config_of_run
 from vitgan.training.hooks import Hooks
 from vitgan.vae import coding
@@ -64,6 +65,12 @@ def test_a_run_learns_latents_and_shows_and_judges_images(place: SimpleNamespace
             assert (image.size, image.mode) == ((2 * 64, 2 * 64), "RGB")
     records = [json.loads(line) for line in (place.run / "metrics.jsonl").read_text().splitlines()]
     assert any(name.startswith("eval") for name in records[-1])
+
+
+def test_info_tells_of_latents(place: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for shown in (place.run, save(vitgan.load(place.run), tmp_path / "model")):
+        dispatch(["info", str(shown)])
+        assert "latents of 4 channels" in capsys.readouterr().out
 
 
 def test_resume_is_exact(place: SimpleNamespace, tmp_path: Path) -> None:

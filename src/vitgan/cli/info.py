@@ -15,6 +15,7 @@ from vitgan.errors import UserError
 from vitgan.files import one_line, read_model
 from vitgan.pretrained.names import CONFIG, WEIGHTS, bundled_models, find_model
 from vitgan.training.log import EVALUATION, read_metrics
+from vitgan.vae.spec import VaeSpec
 
 if TYPE_CHECKING:
     from vitgan.models.build import GeneratorSpec, ModelConfig
@@ -66,7 +67,7 @@ class Images(BaseModel):
     resolution: int
     channels: int
     num_classes: int = 0
-    vae: dict[str, object] | None = None
+    vae: VaeSpec | None = None
 
     def __str__(self) -> str:
         classes = f", {self.num_classes} classes" if self.num_classes else ""
