@@ -28,6 +28,7 @@ USELESS: list[tuple[str, str, object]] = [
     ("cifar10", "objective.path_length_interval", 8),
     ("cifar10-vanilla", "objective.style_mixing", 0.9),
     ("cifar10-tiny", "augment.cutout", 0.0),
+    ("cifar10", "augment.adaptive_kimg", 100.0),
     ("cifar10", "training.rollback_rate", 0.9),
 ]
 

@@ -246,6 +246,7 @@ NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
     "objective.style_mixing": {"model.generator.latent_mapping": among("sln")},
     "training.rollback_rate": {"training.on_divergence": among("rollback")},
     **{f"augment.{name}": BCR_OR_DIFFAUGMENT for name in AugmentConfig.model_fields},
+    "augment.adaptive_kimg": {"augment.adaptive": bool},
 }
 """Fields that do something only beside certain values of others: of one of them, where there are several."""
 
