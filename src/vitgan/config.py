@@ -165,10 +165,11 @@ class RunConfig(Config):
                 f"nothing is aligned with {features}: set objective.alignment too, for example to 0.5",
                 "objective.alignment",
             )
-        if features is not None and self.model.channels not in (1, 3):
+        if features is not None and (self.model.vae is not None or self.model.channels not in (1, 3)):
+            what = "latents" if self.model.vae is not None else f"images of {self.model.channels} channels"
             raise UserError(
-                f"{features} sees images of 1 or 3 channels, and these have {self.model.channels}: leave out "
-                "objective.alignment and discriminator.alignment_features",
+                f"{features} sees images of 1 or 3 channels, and these are {what}: leave out objective.alignment and "
+                "discriminator.alignment_features",
                 "model.discriminator.alignment_features",
             )
 

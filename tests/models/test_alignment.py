@@ -11,6 +11,7 @@ import vitgan.models.vit_discriminator
 from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.augment import AugmentConfig, augment
+from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.frozen import FrozenFeatures, LiteFeatures, load_frozen
 from vitgan.layers.spectral import update_spectral_norms
@@ -21,6 +22,7 @@ from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.presets import aligned, cifar10_tiny, preset, replaced
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
+from vitgan.vae.spec import VaeSpec
 
 
 class ToyFeatures(FrozenFeatures):
@@ -132,6 +134,15 @@ def test_half_an_alignment_is_refused(name: str, changes: dict[str, object], par
     with pytest.raises(UserError) as caught:
         preset(name, **changes)
     assert caught.value.parameter == parameter
+
+
+def test_latents_of_three_channels_are_no_images_to_align_with() -> None:
+    config = preset("cifar10-tiny", **ALIGNMENT | LITE | {"training.horizontal_flip": False})
+    scale = (1.0, 1.0, 1.0)
+    vae = VaeSpec(name="a/b", sha256="0" * 64, factor=8, channels=3, shift=scale, scale=scale)
+    with pytest.raises(UserError) as caught:
+        RunConfig.model_validate(dict(config) | {"model": config.model.model_copy(update={"vae": vae})})
+    assert caught.value.parameter == "model.discriminator.alignment_features"
 
 
 @pytest.mark.parametrize(
