@@ -244,9 +244,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def write_classes(path: Path, images: np.ndarray, names: tuple[str, ...]) -> None:
+def write_classes(path: Path, images: np.ndarray, names: tuple[str, ...], present: int = 3) -> None:
     with StoreWriter(path, resolution=images.shape[2], channels=3, labelled=True) as writer:
-        writer.append(images, np.arange(len(images)) % len(names))
+        writer.append(images, np.arange(len(images)) % present)
         writer.finish(source="test", label_names=list(names))
 
 
@@ -289,6 +289,7 @@ def test_each_class_is_compared_with_its_own_images(
         ("model", "few", "--class-images 35", "class_images"),
         ("real", "real", "--class-images 41", "class_images"),
         ("model", "real", "--class-images 1", "class_images"),
+        ("lacking", "real", "--class-images 35", "class_images"),
         ("real", "real", "--path-pairs 9", "path_pairs"),
         ("model", "real", "--path-pairs 0", "path_pairs"),
     ],
@@ -297,9 +298,14 @@ def test_classes_that_cannot_be_compared_are_refused_before_the_work(
     labelled: Path, tmp_path: Path, source: str, data: str, options: str, parameter: str
 ) -> None:
     write_store(labelled / "plain", pixels(120, seed=1)) if not (labelled / "plain").exists() else None
-    for name, names, count in (("other", ("ant", "cow", "bee"), 120), ("two", ("a", "b"), 80), ("few", CLASSES, 80)):
+    for name, names, count, present in (
+        ("other", ("ant", "cow", "bee"), 120, 3),
+        ("two", ("a", "b"), 80, 2),
+        ("few", CLASSES, 80, 3),
+        ("lacking", CLASSES, 80, 2),
+    ):
         if not (labelled / name).exists():
-            write_classes(labelled / name, pixels(count, seed=1), names)
+            write_classes(labelled / name, pixels(count, seed=1), names, present)
     if not (labelled / "unconditional").exists():
         save(build_generator(GeneratorSpec(resolution=8, generator=TINY_GENERATOR), seed=0), labelled / "unconditional")
     file = tmp_path / "result.json"
@@ -309,6 +315,14 @@ def test_classes_that_cannot_be_compared_are_refused_before_the_work(
     assert error.value.parameter == parameter
     assert "\n" not in str(error.value)
     assert not file.exists()
+
+
+def test_classes_beyond_the_names_are_numbers(labelled: Path, tmp_path: Path) -> None:
+    write_classes(tmp_path / "unnamed", pixels(120, seed=1), ("ant", "bee"))
+    file = tmp_path / "result.json"
+    place = ["--data", str(tmp_path / "unnamed"), "--protocol", str(labelled / "classes.json"), "--json", str(file)]
+    main([str(labelled / "real"), *place])
+    assert [*json.loads(file.read_text())["classes"]] == ["0", "1", "2"]
 
 
 @pytest.mark.usefixtures("toy_features")

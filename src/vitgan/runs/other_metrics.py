@@ -64,6 +64,11 @@ def check_others(
         without = source if classes is None else "the store"
         raise UserError(f"{without} has no classes to compare one by one: leave class_images out", "class_images")
     _check_same(classes, real)
+    if missing := sorted({*real.known} - {*classes.known}):  # the mean would be over the others alone
+        raise UserError(
+            f"class {real.name(missing[0])} has reference images and none to measure: pass a store without it",
+            "class_images",
+        )
     counts = _reference_counts(store, protocol)
     for index in classes.known:
         if counts[index] < protocol.least_store_images:
@@ -86,7 +91,7 @@ def _check_same(generated: Classes, real: Classes) -> None:
             "data",
         )
     if generated.names and real.names and generated.names != real.names:
-        index = next(i for i, names in enumerate(zip(generated.names, real.names, strict=False)) if len({*names}) > 1)
+        index = next(i for i, names in enumerate(zip(generated.names, real.names, strict=True)) if len({*names}) > 1)
         raise UserError(
             f"class {index} is {generated.name(index)} on one side and {real.name(index)} in the store: pass a store with "
             "the same classes in the same order",

@@ -176,8 +176,9 @@ def classes_of_store(
         places = np.flatnonzero(labels == index)
         return batches(places[protocol.choose(len(places), protocol.class_images)])
 
-    names = store.description.label_names
-    return Classes(store.label_count, tuple(names) if names else None, np.unique(labels).tolist(), images)
+    names = tuple(store.description.label_names or ())
+    named = names if len(names) == store.label_count else None  # a label may be beyond them
+    return Classes(store.label_count, named, np.unique(labels).tolist(), images)
 
 
 @torch.inference_mode()
