@@ -1,4 +1,6 @@
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -75,6 +77,25 @@ def test_the_extremes_are_left_out() -> None:
     # np.percentile's own positions: 1% of 399 lies between ranks 3 and 4, 99% between 395 and 396.
     assert found == pytest.approx(distances[3:397].mean(), rel=1e-5)
     assert done[-1] == count
+
+
+def test_pairs_are_made_without_rounded_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's ten bits are coarser than a step between two styles."""
+    exact: list[torch.device] = []
+    seen: list[int] = []
+
+    @contextmanager
+    def true_convolutions(device: torch.device) -> Iterator[None]:
+        exact.append(device)
+        yield
+        exact.pop()
+
+    monkeypatch.setattr("vitgan.runs.sources.true_convolutions", true_convolutions)
+    generator = make("conv")
+    monkeypatch.setattr(generator, "to_images", lambda made: seen.append(len(exact)) or made)
+    for _ in near_pairs(generator, 4, 1, 0.25, 2):
+        assert not exact
+    assert seen == [1, 1]
 
 
 def test_pairs_are_those_of_the_seed_in_any_batches() -> None:

@@ -73,11 +73,11 @@ class Bytes(nn.Module):
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.graph = ImageGraph(generator)
+        self.floats = ImageGraph(generator)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, z_dim) -> images (B, 3, H, W) uint8; grey is repeated."""
-        return to_uint8(self.graph(z, labels)).expand(-1, 3, -1, -1)
+        return to_uint8(self.floats(z, labels)).expand(-1, 3, -1, -1)
 
 
 def export_onnx(

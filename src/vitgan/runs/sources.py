@@ -14,6 +14,7 @@ from vitgan.data.names import is_image
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.source import UnreadableImage
 from vitgan.data.store import ImageStore
+from vitgan.devices import true_convolutions
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
 from vitgan.metrics import Protocol
@@ -197,7 +198,8 @@ def near_pairs(
         y = labels[start : start + batch_size].repeat_interleave(2) if labels is not None else None
         first, second = generator.mapping(z, y).unflatten(0, (-1, 2)).unbind(1)
         styles = generator.styles(torch.cat([first, first.lerp(second, step)]))
-        images = generator.to_images(generator.synthesis(styles))
+        with true_convolutions(generator.device):  # TF32 rounds by more than a step
+            images = generator.to_images(generator.synthesis(styles))
         if not images.isfinite().all():
             raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
         yield images[: len(first)], images[len(first) :]
