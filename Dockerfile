@@ -15,7 +15,7 @@ RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(gre
 
 COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src
-RUN pip install --no-cache-dir -c /src/constraints.txt "/src[parquet,lsun,onnx,video]"
+RUN pip install --no-cache-dir -c /src/constraints.txt "/src[parquet,lsun,onnx,video,latent,transformers]"
 
 # Runs, data and caches lie in the folder that is mounted here, whoever the user is.
 ENV HOME=/work USER=vitgan

@@ -43,6 +43,20 @@ def test_no_checkpoints(tmp_path: Path) -> None:
         list(grow(tmp_path))
 
 
+def test_the_attention_of_an_aligned_discriminator_needs_no_frozen_network(run: Path, tmp_path: Path) -> None:
+    config = config_of_run(run)
+    discriminator = replaced(config.model.discriminator, alignment_features="lite2", alignment_size=32)
+    config = replaced(
+        config,
+        model=replaced(config.model, discriminator=discriminator),
+        objective=replaced(config.objective, alignment=1.0),
+        training=replaced(config.training, total_kimg=0.004),
+    )
+    aligned = vitgan.train(config, tmp_path)
+    maps = load_discriminator(aligned).to("cpu").attention_maps(vitgan.load(aligned).sample(2))
+    assert [m.shape for m in maps] == [(2, 2, 5, 5)]
+
+
 def test_the_discriminators_attention(run: Path, tmp_path: Path) -> None:
     images = vitgan.load(run).sample(2)
     for path in (run, newest(run)):

@@ -272,7 +272,7 @@ def encode(
 ) -> None:
     """A store of images -> a store of their latents, by a frozen VAE of diffusers.
 
-    example: vitgan data encode data/mine --vae stabilityai/sd-vae-ft-mse --out data/mine-latents
+    example: vitgan data encode data/a --vae stabilityai/sd-vae-ft-mse --out data/b
 
     Args:
         vae: An AutoencoderKL: its folder, or a Hub repository user/name, a subfolder behind it.

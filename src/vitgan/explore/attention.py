@@ -51,6 +51,7 @@ def load_discriminator(name: str | Path) -> ViTDiscriminator:
     if not isinstance(discriminator, ViTDiscriminator):
         raise UserError(f"the discriminator of {name} has no attention to show: only ViT discriminators do")
     load_networks(weights, build_generator(config.generator_spec(), device="meta"), discriminator)
+    discriminator.alignment = None  # attention has none of it, and its frozen network is still on "meta"
     return discriminator.eval().requires_grad_(False)
 
 
