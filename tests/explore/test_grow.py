@@ -13,6 +13,8 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.explore.attention import load_discriminator
 from vitgan.explore.grow import grow
+from vitgan.presets import replaced
+from vitgan.runs.folder import config_of_run
 from vitgan.training.checkpoint import checkpoints
 
 
