@@ -93,8 +93,9 @@ def test_an_interrupted_encoding_is_gone_on_with(
     assert not partial_folder(tmp_path / "latents").exists()
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"scaling_factor": 0.25}], ids=["weights", "scale"])
 def test_what_another_vae_left_is_not_gone_on_with(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     monkeypatch.setitem(coding.PIXELS_AT_ONCE, "cpu", 3 * 16**2)
 
@@ -103,7 +104,7 @@ def test_what_another_vae_left_is_not_gone_on_with(
 
     with pytest.raises(KeyboardInterrupt):
         encoded(place, tmp_path / "latents", on_progress=stop)
-    other = str(write_vae(tmp_path / "other", seed=1))
+    other = str(write_vae(tmp_path / "other", **change))
     seen: list[int] = []
     pixels = ImageStore.open(place / "pixels")
     encode_store(pixels, other, tmp_path / "latents", on_progress=lambda done, total: seen.append(done))

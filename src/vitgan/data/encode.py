@@ -11,6 +11,7 @@ from vitgan.data.prepare import require_room
 from vitgan.data.store import ImageStore, store_bytes
 from vitgan.data.writer import StoreWriter, refuse_existing
 from vitgan.errors import UserError
+from vitgan.vae.spec import VaeSpec
 
 LATENTS = np.dtype("<f2")
 
@@ -75,7 +76,7 @@ def encode_store(
         dtype=LATENTS,
         labelled=store.labels is not None,
         overwrite=overwrite,
-        fingerprint=_fingerprint(store, spec.sha256, flips),
+        fingerprint=_fingerprint(store, spec, flips),
     ) as writer:
         if on_notice and writer.notice:
             on_notice(f"{path}: {writer.notice}")
@@ -124,7 +125,7 @@ def pixels_of(store: ImageStore) -> ImageStore:
     return pixels
 
 
-def _fingerprint(store: ImageStore, vae: str, flips: bool) -> str:
+def _fingerprint(store: ImageStore, vae: VaeSpec, flips: bool) -> str:
     """Hex digest of all that the latents depend on."""
-    parts = [store.description.sha256, store.description.labels_sha256, vae, flips]
+    parts = [store.description.sha256, store.description.labels_sha256, vae.sha256, vae.shift, vae.scale, flips]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
