@@ -14,11 +14,13 @@ from toy_features import toy_extractor
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import replaced, with_model
+from vitgan.runs.evaluation import check_evaluation
 from vitgan.runs.sources import notes_on_features
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.clock import Clock
@@ -71,6 +73,17 @@ def test_features_that_train_d_do_not_judge(store: str, protocol: str, tmp_path:
     assert not (tmp_path / "runs").exists()
     run = vitgan.train(config.model_copy(update={"evaluate_every_kimg": None}), tmp_path / "runs")
     assert any("lite0" in note for note in notes_on_features(run))
+
+
+def test_a_folder_spelled_otherwise_does_not_judge_either(store: str, protocol: str, tmp_path: Path) -> None:
+    fields = json.loads(Path(protocol).read_text()) | {"features": f"{tmp_path}/more/../dino/"}
+    Path(protocol).write_text(json.dumps(fields))
+    config = aligned_with(tiny_run(store)).model_copy(update={"evaluate_every_kimg": 0.012, "protocol": protocol})
+    discriminator = replaced(config.model.discriminator, alignment_features=str(tmp_path / "dino"))
+    config = config.model_copy(update={"model": config.model.model_copy(update={"discriminator": discriminator})})
+    with pytest.raises(UserError) as caught:
+        check_evaluation(config, ImageStore.open(store))
+    assert caught.value.parameter == "model.discriminator.alignment_features"
 
 
 def test_run_with_evaluations_equals_one_without(

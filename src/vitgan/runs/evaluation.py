@@ -126,7 +126,8 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
     """
     store, protocol = pixels_of(store), find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
-    if config.model.frozen_features == protocol.features:
+    frozen = config.model.frozen_features
+    if frozen is not None and Path(frozen).resolve() == Path(protocol.features).resolve():  # a name, or a folder
         name = "features" if config.model.discriminator.kind == "projected" else "alignment_features"
         raise UserError(
             f"protocol {protocol.name} judges by the features of {protocol.features}, which D is trained on: choose "
