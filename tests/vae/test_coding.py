@@ -46,6 +46,11 @@ def test_means_and_deviations_of_channels_count(tmp_path: Path) -> None:
     np.testing.assert_allclose(latents, expected, atol=1e-5)
 
 
+def test_a_device_has_one_decoder_whatever_it_is_called(folder: Path) -> None:
+    spec = open_vae(str(folder))[1]
+    assert load_decoder(spec, "cpu:0") is load_decoder(spec, "cpu")
+
+
 def test_images_do_not_depend_on_how_many_are_decoded_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, spec = open_vae(str(folder))
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,8 @@
 """Saved generators: a folder with `config.json` and `model.safetensors`, and how any of their homes is opened.
 
 No pickle is ever read: weights are safetensors, configurations JSON validated against the schema. A folder from a
-stranger can run no code, name no other file, and ask for no more memory than `vitgan.files.tensors` allows.
+stranger can run no code, name no other weights than a VAE of a given digest, and ask for no more memory than
+`vitgan.files.tensors` allows.
 """
 
 from pathlib import Path

@@ -110,7 +110,8 @@ def load_decoder(spec: VaeSpec, device: str = "cpu") -> Decoder:
     Raises:
         UserError: If it cannot be opened, or what is found is another.
     """
-    return _decoder(spec.model_dump_json(), device)
+    place = torch.empty(0, device=device).device  # of "cuda" and "cuda:0" there is one decoder
+    return _decoder(spec.model_dump_json(), str(place))
 
 
 @lru_cache(maxsize=2)
