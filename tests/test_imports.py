@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, images and numbers.
     "files": BASE | {"files"},
     "devices": BASE,
-    "frozen": BASE | {"layers"},
+    "frozen": BASE | {"files", "layers"},
     # Networks know of no training and no data; of files, how images are shown.
     "layers": BASE | {"layers"},
     "vae": BASE | {"files", "layers", "vae"},

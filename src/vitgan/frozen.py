@@ -6,6 +6,7 @@ and with ReLU6.
 """
 
 import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitgan.errors import UserError
+from vitgan.files import one_line
 from vitgan.layers.precision import full_precision
 
 LiteName = Literal["lite0", "lite2"]
@@ -123,24 +125,7 @@ class DinoFeatures(FrozenFeatures):
 
     def __init__(self, folder: str, input_size: int) -> None:
         super().__init__(input_size)
-        try:
-            from transformers import AutoModel
-        except ImportError as error:
-            raise UserError(
-                "a DINOv2 needs the package transformers: pip install 'vitgan[transformers]'", "alignment_features"
-            ) from error
-        try:
-            with torch.device("cpu"):  # whatever the default is: they are read, not made
-                network, report = AutoModel.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-                )
-        except Exception as error:  # its files may be anything
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(
-                f"{folder} is no model that transformers can load: {reason}", "alignment_features"
-            ) from error
-        if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):  # random numbers instead
-            raise UserError(f"{folder} is not whole: it has no {missing[0]}", "alignment_features")
+        network = open_transformer(Path(folder), "AutoModel", "alignment_features")
         if not network.config.model_type.startswith("dinov2"):
             raise UserError(f"{folder} holds a {network.config.model_type}, not a DINOv2", "alignment_features")
         patch_size = network.config.patch_size
@@ -158,6 +143,45 @@ class DinoFeatures(FrozenFeatures):
         x = ((self.resized(images) + 1) / 2 - self.mean) / self.deviation
         tokens = self.network(x).last_hidden_state[:, -(self.side**2) :]  # (B, L, C), normalised by the network itself
         return [tokens.transpose(1, 2).unflatten(2, (self.side, self.side))]
+
+
+def require_transformers(name: str, parameter: str) -> None:
+    """Raises a UserError of this parameter where `transformers` is absent, which opens what is called `name`."""
+    if importlib.util.find_spec("transformers") is None:
+        raise UserError(
+            f"{name} is opened by transformers, which is not installed: pip install 'vitgan[transformers]'", parameter
+        )
+
+
+def open_transformer(folder: Path, model: str, parameter: str) -> Any:
+    """A network that `transformers` saved, in float32 on the CPU.
+
+    Args:
+        folder: Where it is.
+        model: Its class in `transformers`.
+        parameter: What named the folder, for errors.
+
+    Raises:
+        UserError: If `transformers` is absent, or the folder does not hold a whole network of that class.
+    """
+    require_transformers(str(folder), parameter)
+    import transformers
+
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # it lists the text half of a CLIP
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # whatever the default is: read, not made
+            network, report = getattr(transformers, model).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # it raises almost anything on a foreign file
+        raise UserError(one_line(f"{folder} does not hold a {model} of transformers: {error}"), parameter) from error
+    finally:
+        transformers.logging.set_verbosity(before)
+    # What is missing it would fill with random numbers.
+    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise UserError(one_line(f"{folder} does not hold a whole {model}: {missing[0]} is missing"), parameter)
+    return network
 
 
 def weights_file(name: str) -> Path:

@@ -1,6 +1,5 @@
 """Features of DINOv2 and CLIP, whose weights the user has: a folder or a Hub repository, opened by `transformers`."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_json, sha256
+from vitgan.frozen import IMAGENET_DEVIATION, IMAGENET_MEAN, open_transformer, require_transformers
 
-INSTALL = "pip install 'vitgan[transformers]'"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INPUT_SIZE = 224
 """Of DINOv2, which takes any; CLIP's is in its configuration."""
@@ -35,7 +34,7 @@ class Kind(NamedTuple):
     std: tuple[float, float, float]
 
 
-DINOV2 = Kind("dinov2", "Dinov2Model", "pooler_output", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+DINOV2 = Kind("dinov2", "Dinov2Model", "pooler_output", IMAGENET_MEAN, IMAGENET_DEVIATION)
 CLIP = Kind(
     "clip",
     "CLIPVisionModelWithProjection",
@@ -84,10 +83,7 @@ def load_transformer(name: str) -> tuple[TransformerFeatures, str]:
     Raises:
         UserError: If `transformers` is absent, or there is no such network, or it is of another kind, or not whole.
     """
-    if importlib.util.find_spec("transformers") is None:
-        raise UserError(
-            f"the features {name} are opened by transformers, which is not installed: {INSTALL}", "features"
-        )
+    require_transformers(name, "features")
     folder = Path(name) if Path(name).is_dir() else _fetch(name)
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
     if missing:
@@ -99,27 +95,8 @@ def load_transformer(name: str) -> tuple[TransformerFeatures, str]:
             one_line(f"{name} holds a network of kind {found!r}: pass one of {', '.join(KINDS)}"), "features"
         )
     kind = KINDS[found]
-    return TransformerFeatures(_open(folder, kind), kind).eval().requires_grad_(False), sha256(folder / WEIGHTS)
-
-
-def _open(folder: Path, kind: Kind) -> Any:
-    import transformers
-
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # it lists the text half of a CLIP
-    try:
-        with torch.random.fork_rng(devices=[]):
-            network, report = getattr(transformers, kind.model).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
-            )
-    except Exception as error:  # it raises almost anything on a foreign file
-        raise UserError(one_line(f"{folder} does not hold a {kind.model}: {error}"), "features") from error
-    finally:
-        transformers.logging.set_verbosity(before)
-    if report["missing_keys"] or report["mismatched_keys"]:  # which it would fill with random numbers
-        first = sorted(map(str, report["missing_keys"] or report["mismatched_keys"]))[0]
-        raise UserError(one_line(f"{folder} does not hold a whole {kind.model}: {first} is missing"), "features")
-    return network
+    network = open_transformer(folder, kind.model, "features")
+    return TransformerFeatures(network, kind).eval().requires_grad_(False), sha256(folder / WEIGHTS)
 
 
 def _fetch(name: str) -> Path:
