@@ -49,6 +49,7 @@ def test_other_sizes_resize(tmp_path):
         (b"\x00\x00\x08\x03\x00\x00\x00\x05", "damaged"),
         (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x04abcd")[:-9], "cannot read"),
     ],
+    ids=["empty", "kind", "count", "shape", "cut"],  # of gzip's bytes a second is part: workers would differ
 )
 def test_damaged_files_are_refused(tmp_path, data, message):
     (tmp_path / "file").write_bytes(data)
