@@ -27,7 +27,7 @@ from vitgan.explore.latents import render, styles_of_seeds
 from vitgan.export import web
 from vitgan.export.onnx import export_onnx, open_session
 from vitgan.export.web import export_web
-from vitgan.models.generator import draw_latents
+from vitgan.models.draws import draw_latents
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import replaced
 from vitgan.pretrained.generators import save

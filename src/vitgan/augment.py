@@ -23,7 +23,8 @@ class AugmentConfig(Config):
     adaptive: float | None = Field(default=None, gt=0, lt=1)
     """Target of adaptive augmentation (ADA, Karras et al. 2020), theirs is 0.6: the share of real images that D takes for
     real, less the share that it takes for fakes. The probability starts at 0, rises while D is surer than that, falls
-    while it is less so, and `probability` is the most that it can be. None keeps it fixed."""
+    while it is less so, and `probability` is the most that it can be: until it rises, bCR has nothing to compare. None
+    keeps it fixed."""
     adaptive_kimg: float = Field(default=500, gt=0)
     """Thousands of real images in which the probability can rise from 0 to 1 (ADA's); shorter runs need less."""
     translation: float = Field(default=0.125, ge=0, le=1)

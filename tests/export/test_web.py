@@ -18,7 +18,7 @@ from vitgan.errors import UserError
 from vitgan.export import web
 from vitgan.export.onnx import open_session
 from vitgan.export.web import PAGE_FILES, ZOOM, export_web, find_runtime, page_description
-from vitgan.models.generator import draw_latents
+from vitgan.models.draws import draw_latents
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),

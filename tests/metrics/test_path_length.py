@@ -11,7 +11,7 @@ from generators import make
 from toy_features import toy_extractor
 from vitgan.metrics.features import FeatureExtractor
 from vitgan.metrics.path_length import path_length
-from vitgan.models.generator import draw_latents
+from vitgan.models.draws import draw_latents
 from vitgan.runs.sources import near_pairs
 
 COUNT = 150

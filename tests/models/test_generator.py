@@ -14,7 +14,8 @@ from generators import KINDS, make
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec, build_generator
-from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH, W_MEAN_SAMPLES, classes_in_turn, draw_latents
+from vitgan.models.draws import W_MEAN_SAMPLES, classes_in_turn, draw_latents
+from vitgan.models.generator import CUDA_SHARE, LARGEST_BATCH
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 

@@ -10,7 +10,8 @@ from reference.draws import normal, perturb
 from vitgan.errors import UserError
 from vitgan.layers.norm import SelfModulatedLayerNorm
 from vitgan.models.build import GeneratorSpec, build_generator
-from vitgan.models.generator import Generator, draw_latents
+from vitgan.models.draws import draw_latents
+from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator, ViTGeneratorConfig
 
 

@@ -17,7 +17,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
-from vitgan.models.generator import classes_in_turn
+from vitgan.models.draws import classes_in_turn
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 

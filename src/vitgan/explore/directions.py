@@ -15,7 +15,8 @@ from vitgan.errors import UserError
 from vitgan.explore.latents import OnProgress, render
 from vitgan.layers.norm import SelfModulatedLayerNorm
 from vitgan.layers.resample import ModulatedConv2d
-from vitgan.models.generator import Generator, draw_latents
+from vitgan.models.draws import draw_latents
+from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator
 
 SPREAD_SAMPLES = 2_000

@@ -10,7 +10,8 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.explore.directions import style_spread
 from vitgan.explore.latents import OnProgress
-from vitgan.models.generator import Generator, draw_latents
+from vitgan.models.draws import draw_latents
+from vitgan.models.generator import Generator
 
 STARTS = 256
 Features = Callable[[Tensor], Tensor]

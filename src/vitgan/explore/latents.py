@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.models.generator import Generator, latents_of_seeds
+from vitgan.models.draws import latents_of_seeds
+from vitgan.models.generator import Generator
 
 OnProgress = Callable[[int, int], None]
 

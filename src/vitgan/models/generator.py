@@ -5,7 +5,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
+from vitgan.models.draws import W_MEAN_SAMPLES, classes_in_turn, draw_latents, latents_of_mean, latents_of_seeds
 from vitgan.vae.coding import decode
 from vitgan.vae.spec import VaeSpec
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # not imported to train
 
     from vitgan.models.build import GeneratorSpec
 
-W_MEAN_SAMPLES = 10_000
 CLASS_MEAN_SAMPLES = 200
 """Latents of a class at least; GAT's running mean of a class, which keeps 0.995, has about as many."""
 SHOWN_NAMES = 20
@@ -226,7 +225,7 @@ class Generator(nn.Module, ABC):
     def update_w_mean(self) -> None:
         """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
         self._class_means = None
-        z = _latents_of_mean(self.z_dim, torch.get_default_dtype()).to(self.w_mean.device)
+        z = latents_of_mean(self.z_dim, torch.get_default_dtype()).to(self.w_mean.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
     def class_of(self, name: str | int) -> int:
@@ -416,43 +415,3 @@ class Generator(nn.Module, ABC):
         count, columns = self.grid(SHOWN_IMAGES)
         image_grid(self.sample(count), columns, enlargement(self.image_size)).save(file, "PNG")
         return file.getvalue()
-
-
-def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
-    """Latents (count, z_dim), standard normal, on the CPU. Row i depends on (seed, i) alone, not on `count`."""
-    rng = torch.Generator().manual_seed(seed)
-    # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
-    return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
-
-
-@cache
-def _latents_of_mean(z_dim: int, dtype: torch.dtype) -> Tensor:
-    """Always the same in torch's default type: they are drawn once, which takes longer than mapping them."""
-    return draw_latents(W_MEAN_SAMPLES, z_dim, seed=0)
-
-
-def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """Latents (count, z_dim) on the CPU: for each seed the first that `draw_latents` draws from it.
-
-    Raises:
-        UserError: If there are no seeds, or one is out of range.
-    """
-    if not seeds:
-        raise UserError("no seeds were given: pass at least one", "seeds")
-    if not 0 <= min(seeds) <= max(seeds) < 2**63:
-        raise UserError("a seed is out of range: choose whole numbers from 0 to 2^63 - 1", "seeds")
-    return torch.cat([draw_latents(1, z_dim, seed) for seed in seeds])
-
-
-def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:
-    """Class indices (count,) int64 whose shares are those of `class_counts`; equal counts give 0, 1, ..., 0, 1, ...
-
-    The j-th image of a class with c images comes at the place (j - 1/2)/c, ties in order of the classes (the divisor
-    method of Sainte-Laguë): label i does not depend on `count`, and shares vary less than if labels were drawn.
-    """
-    images = torch.tensor(class_counts, dtype=torch.float64)
-    most = ((count + len(images) / 2) * images / images.sum() + 0.5).ceil().long().where(images > 0, 0)
-    classes = torch.arange(len(images)).repeat_interleave(most)
-    turn = torch.arange(len(classes)) - (most.cumsum(0) - most).repeat_interleave(most)
-    order = ((turn + 0.5) / images[classes]).argsort(stable=True)
-    return classes[order[:count]]

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 from torch import Tensor
 
 from vitgan.data.store import ImageStore
@@ -59,7 +58,7 @@ def check_others(
         raise UserError("the path length is a generator's: measure a model, or leave path_pairs out", "path_pairs")
     if not protocol.class_images:
         return
-    real = classes_of_store(store, protocol)
+    real = classes_of_store(store, protocol, protocol.choose(len(store), protocol.reference_images))
     if classes is None or real is None:
         without = source if classes is None else "the store"
         raise UserError(f"{without} has no classes to compare one by one: leave class_images out", "class_images")
@@ -69,15 +68,14 @@ def check_others(
             f"class {real.name(missing[0])} has reference images and none to measure: pass a store without it",
             "class_images",
         )
-    counts = _reference_counts(store, protocol)
     for index in classes.known:
-        if counts[index] < protocol.least_store_images:
+        if (there := real.available[index]) < protocol.least_store_images:
             raise UserError(
-                f"class {real.name(index)} has {counts[index]:,} reference images, protocol {protocol.name} asks for "
+                f"class {real.name(index)} has {there:,} reference images, protocol {protocol.name} asks for "
                 f"{protocol.least_store_images:,} of each: pass a larger store, or another protocol",
                 "class_images",
             )
-        if not generator and (there := sum(map(len, classes.images(index)))) < protocol.class_images:
+        if not generator and (there := classes.available[index]) < protocol.class_images:
             raise UserError(
                 f"class {real.name(index)} has {there:,} images to measure, {protocol.class_images:,} were asked for",
                 "class_images",
@@ -97,13 +95,6 @@ def _check_same(generated: Classes, real: Classes) -> None:
             "the same classes in the same order",
             "data",
         )
-
-
-def _reference_counts(store: ImageStore, protocol: Protocol) -> np.ndarray:
-    """Reference images of each class."""
-    assert store.labels is not None
-    chosen = protocol.choose(len(store), protocol.reference_images)
-    return np.bincount(store.labels[chosen], minlength=store.label_count)
 
 
 def measure_others(
@@ -151,7 +142,7 @@ def _by_class(
     found = class_distances(generated.images, real_images, generated.known, extractor, on_progress)
     others.values["class_distance"] = sum(found.values()) / len(found)
     others.classes.update({real.name(index): distance for index, distance in found.items()})
-    fewest = min(_reference_counts(store, protocol)[index] for index in found)
+    fewest = min(real.available[index] for index in found)
     others.notes.append(
         f"by class: {protocol.class_images:,} images against {fewest:,} or more; so few make the distance too large, so "
         "compare it only at the same numbers"

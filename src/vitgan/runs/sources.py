@@ -20,7 +20,8 @@ from vitgan.files.pictures import to_uint8
 from vitgan.metrics import Protocol
 from vitgan.metrics.evaluate import PATCH_SIZE
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
-from vitgan.models.generator import Generator, draw_latents
+from vitgan.models.draws import draw_latents
+from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, open_data
@@ -57,12 +58,14 @@ class Classes:
         names: What they are called, if they have names.
         known: Those that there are images of.
         images: Index of a class -> images of it, in batches (b, C, H, W) uint8.
+        available: How many there are of each class; a generator makes as many as are asked for.
     """
 
     count: int
     names: tuple[str, ...] | None
     known: Sequence[int]
     images: Callable[[int], Iterable[Tensor]]
+    available: Sequence[int]
 
     def name(self, index: int) -> str:
         """Of a class: its name, or its number."""
@@ -147,6 +150,7 @@ def of_generator(generator: Generator, protocol: Protocol, batch_size: int | Non
         generator.class_names,
         generator.known_classes,
         lambda index: images(protocol.class_images, index),
+        [protocol.class_images] * generator.num_classes,
     )
     return Measured(
         images(protocol.generated_images),
@@ -179,7 +183,8 @@ def classes_of_store(
 
     names = tuple(store.description.label_names or ())
     named = names if len(names) == store.label_count else None  # a label may be beyond them
-    return Classes(store.label_count, named, np.unique(labels).tolist(), images)
+    counts = np.bincount(labels if indices is None else labels[indices], minlength=store.label_count).tolist()
+    return Classes(store.label_count, named, np.unique(labels).tolist(), images, counts)
 
 
 @torch.inference_mode()
