@@ -27,20 +27,18 @@ IMAGENET = tuple(IMAGENET_PRESETS)
 
 INTRODUCTION = f"""# The paper's rows on GPUs
 
-**Not yet run.** Nothing on this page is a result. It tells how to make the paper's rows, and what they should take.
-FLOPs and activations are counted by torch. We assume that a GPU reaches {UTILISATION:.0%} of its peak rate.
-25 million images is our choice; `imagenet256` has GAT-XL's and CAT-M's epochs.
+**Not yet run.** Nothing on this page is a result: FLOPs and activations are counted by torch, and we assume that a GPU
+reaches {UTILISATION:.0%} of its peak rate.
 
 ```bash
 vitgan data cifar10 --out data/cifar10
 vitgan train cifar10 --training.total-kimg 200                          # first: what is the real rate?
-vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU
-torchrun --nproc_per_node 8 -m vitgan train cifar10 --evaluate-every-kimg 500    # eight share the batch of 128
+vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU; or several: ../training.md
 vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the metrics that papers report
 ```
 
 `python -m benchmarks.first_hour --data data/cifar10` makes a page of results in the first hour of a GPU. Call it until it is
-done, 9 minutes each time. It is tested on a CPU. [Training](../training.md) tells about less memory and more machines.
+done, 9 minutes each time. It is tested on a CPU.
 """
 
 
@@ -72,9 +70,9 @@ def measure() -> Table:
     for name in ROWS + IMAGENET:
         table.add(*row(name))
     table.remarks.append(
-        "`lsun64` takes what `celeba64` takes. `--dry-run` shows parameters, FLOPs and memory of any preset. The hours are "
-        "a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update per real image; "
-        "a multiply-add is two. `imagenet256` is 60 epochs of GAT, 40 of CAT, on latents; their VAE is left out."
+        "The hours are a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update "
+        "per real image; a multiply-add is two. 25 million images are our choice; `imagenet256` has GAT's 60 and CAT's 40 "
+        "epochs, on latents, without their VAE. `lsun64` takes what `celeba64` takes; `--dry-run` counts any preset."
     )
     return table
 
@@ -85,18 +83,14 @@ def published() -> Table:
     models = {
         "GAT-XL/2": ("602 M, 119 GFLOPs", "imagenet256-gat-xl"),
         "CAT-M/2": ("261 M, 46 GFLOPs", "imagenet256-cat-m"),
-        "CAT-H/2": ("960 M, 167 GFLOPs", None),
     }
     for model, (size, name) in models.items():
-        counted = "-"
-        if name:
-            costs = generator_costs(preset(name).model.generator_spec())
-            counted = f"{costs.parameters / 1e6:.0f} M, {costs.flops_per_image / 2e9:.1f} GFLOPs"
-        table.add(model, size, f"`{name}`" if name else "none", counted)
+        costs = generator_costs(preset(name).model.generator_spec())
+        counted = f"{costs.parameters / 1e6:.0f} M, {costs.flops_per_image / 2e9:.1f} GFLOPs"
+        table.add(model, size, f"`{name}`", counted)
     table.remarks.append(
-        "A multiply-add is one here. Widths and depths of both are not known to us. DiT-XL's fit GAT-XL. For CAT-M we took "
-        "some that fit its parameters; ours then needs 13% more FLOPs. CAT has fewer FLOPs a parameter than a G whose "
-        "blocks all have 256 tokens: perhaps its first stages have fewer."
+        "A multiply-add is one here. Widths and depths are not known to us: DiT-XL's fit GAT-XL; for CAT-M we took some "
+        "that fit its parameters, and need 13% more FLOPs."
     )
     return table
 
@@ -115,9 +109,9 @@ def scaling() -> Table:
             shares = (f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count))
             table.add(f"`{name}`", str(count), *shares)
     table.remarks.append(
-        "Share of the step's time. A step sends the gradients of G and of D once, in float32, after the backward pass. Over "
-        "several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and "
-        "average of the largest preset, `imagenet256-gat-xl`, take 19 GB, of the largest on pixels 1.1 GB."
+        "Share of the step's time: gradients are sent once, in float32, after the backward pass. Over several machines give "
+        "each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest "
+        "preset, `imagenet256-gat-xl`, take 19 GB, of the largest on pixels 1.1 GB."
     )
     return table
 
