@@ -33,12 +33,12 @@ reaches {UTILISATION:.0%} of its peak rate.
 ```bash
 vitgan data cifar10 --out data/cifar10
 vitgan train cifar10 --training.total-kimg 200                          # first: what is the real rate?
-vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU; or several: ../training.md
+vitgan train cifar10 --evaluate-every-kimg 500                          # one GPU
 vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the metrics that papers report
 ```
 
 `python -m benchmarks.first_hour --data data/cifar10` makes a page of results in the first hour of a GPU. Call it until it is
-done, 9 minutes each time. It is tested on a CPU.
+done, 9 minutes each time. It is tested on a CPU. [Training](../training.md#several-processes-and-machines) tells about several GPUs.
 """
 
 
