@@ -38,7 +38,7 @@ vitgan evaluate runs/00000-cifar10 --protocol cifar10-train-50k         # the me
 ```
 
 `python -m benchmarks.first_hour --data data/cifar10` makes a page of results in the first hour of a GPU. Call it until it is
-done, 9 minutes each time. It is tested on a CPU. [Training](../training.md#several-processes-and-machines) tells about several GPUs.
+done, 9 minutes each time. It is tested on a CPU. [Several GPUs](../training.md#several-processes-and-machines).
 """
 
 
