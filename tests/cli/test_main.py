@@ -146,6 +146,24 @@ def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
     assert "unknown argument 'more'" in str(refused("info", "quickstart", "more"))
 
 
+@pytest.mark.parametrize(
+    ("words", "field", "other"),
+    [
+        ("train quickstart --model.conditional True", "model.conditional", "--model.no-conditional"),
+        (
+            "train quickstart --training.horizontal_flip=false",
+            "training.horizontal_flip",
+            "--training.no-horizontal-flip",
+        ),
+        ("evaluate emoji --cache False", "cache", "--no-cache"),
+    ],
+)
+def test_a_switch_that_is_given_a_value_is_said_to_be_one(words: str, field: str, other: str) -> None:
+    error = refused(*words.split())
+    assert error.parameter == field
+    assert other in str(error)
+
+
 def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> None:
     assert refused("train", "quickstart", "--model.generator.dim", 0).parameter == "model.generator.dim"
     assert "does not divide" in str(
