@@ -144,6 +144,8 @@ def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
     assert refused("train", "quickstart", "--generator.depth", 3).parameter == "model.generator.depth"
     assert "quickstart" in str(refused("train", "--data", "store"))
     assert "unknown argument 'more'" in str(refused("info", "quickstart", "more"))
+    assert refused("train", "quickstart", "fold").parameter is None  # no option is near a value
+    assert refused("data", "folder", "photos").parameter == "source"
 
 
 @pytest.mark.parametrize(

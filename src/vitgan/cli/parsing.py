@@ -169,11 +169,13 @@ def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]
             reason = f"{name} must be one of {', '.join(event.choices)}, but is {event.value!r}"
         case events.BadValue():
             reason = f"{name} needs a value"
-        case events.MissingArgs() if event.unrecognized_tokens:
+        case events.MissingArgs() if event.unrecognized_tokens[:1] and event.unrecognized_tokens[0].startswith("-"):
             return _unknown_option(event.unrecognized_tokens[0], node, words)
         case events.MissingArgs():
             name, *others = [_argument_name(missing.arg) for missing in event.missing_arguments]
             reason = f"missing: {', '.join([name, *others])}"
+            if event.unrecognized_tokens:  # perhaps the value of what is missing
+                reason = f"unknown argument {event.unrecognized_tokens[0]!r}; {reason}"
         case events.InstantiationFailure():
             expected = argument.lowered.metavar if argument else "other values"
             reason = f"{name} must be {expected}: {event.message.partition(chr(10))[0]}"
@@ -201,7 +203,7 @@ def _unknown_option(word: str, node: Node, words: list[str]) -> tuple[str, str |
             on, (path, dot, last) = flag(switch), switch.rpartition(".")
             return f"{on} takes no value: write {on} for True, {flag(f'{path}{dot}no-{last}')} for False", switch
     same = [parameter for parameter in known if parameter.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = same or (difflib.get_close_matches(name, known, n=1, cutoff=0.5) if word.startswith("-") else [])
     hint = f": perhaps you meant {' or '.join(map(flag, near[:2]))}" if near else ""
     kind = "option" if word.startswith("-") else "argument"
     return f"unknown {kind} {word!r}{hint}", near[0] if near else None
