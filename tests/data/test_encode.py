@@ -126,6 +126,16 @@ def test_images_that_do_not_fit_the_vae(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pixels"]
 
 
+def test_latents_do_not_take_the_place_of_their_images(place: Path, tmp_path: Path) -> None:
+    pixels = pixel_store(tmp_path / "pixels")
+    (tmp_path / "link").symlink_to(pixels.path)
+    for out in (pixels.path, tmp_path / "link"):
+        with pytest.raises(UserError) as caught:
+            encode_store(pixels, str(place / "vae"), out, overwrite=True)
+        assert caught.value.parameter == "out"
+    assert ImageStore.open(pixels.path).vae is None
+
+
 def test_latents_are_not_encoded_again(place: Path, tmp_path: Path) -> None:
     store = encoded(place, tmp_path / "latents")
     with pytest.raises(UserError):

@@ -53,6 +53,8 @@ def encode_store(
     path, images = Path(destination), store.description
     if images.vae is not None:
         raise UserError(f"{store.path} is a latent store already: pass the store of the images")
+    if path.resolve() == store.path.resolve():
+        raise UserError(f"the latents would take the place of their images in {path}: choose another folder", "out")
     refuse_existing(path, overwrite)
     network, spec = coding.open_vae(vae)
     if images.channels != spec.channels:
