@@ -120,6 +120,16 @@ def test_a_runs_own_configuration_makes_the_same_run_and_options_come_first(run:
         assert training["total_kimg"] == (0.004 if start is words else 0.012)
 
 
+def test_of_an_option_that_is_given_twice_the_last_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("quickstart", "cifar10-tiny"):
+        (tmp_path / f"{name}.yaml").write_text(f"preset: {name}\ntraining: {{seed: 3}}\n")
+    files = [word for name in ("quickstart", "cifar10-tiny") for word in ("--config", str(tmp_path / f"{name}.yaml"))]
+    dispatch(["train", *files, "--training.seed", "1", "--training.seed", "2", "--dry-run"])
+    said = capsys.readouterr().out
+    assert '"preset": "cifar10-tiny"' in said
+    assert '"seed": 2' in said
+
+
 def test_dry_run_prints_and_makes_nothing(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dispatch(["train", "cifar10", "--data", store, "--out", str(tmp_path / "runs"), "--dry-run"])
     text = capsys.readouterr().out
@@ -201,12 +211,14 @@ def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) ->
         ("train quickstart --training.batch-size 7 --training.micro-batch-size 2", "(--training.micro-batch-size)"),
         ("evaluate nothing --batch-size 0", "--batch-size must"),
         ("train quickstart --model.discriminator.kind nothing", "--model.discriminator.kind must"),
+        (["sample", "fashion-mnist", "--label", "a\n\x1b[2Jb"], r"a\n\x1b[2Jb"),
+        (["train", "quickstart", "--data", "no\nstore"], r"no\nstore"),
     ],
 )
 def test_exit_code_2_and_the_options_name(
-    arguments: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: str | list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["vitgan", *arguments.split()])
+    monkeypatch.setattr(sys, "argv", ["vitgan", *(arguments.split() if isinstance(arguments, str) else arguments)])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
