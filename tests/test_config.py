@@ -102,6 +102,7 @@ model:
         ("a.yaml", "preset: quickstrat", None),
         ("a.yaml", "data: a\ndata: b", None),
         ("a.yaml", "training: {seed: 1, seed: 2}", None),
+        ("a.json", '{"training": {"seed": 1, "seed": 2}}', None),
         ("a.yaml", "a: &a {b: *a}", None),
         ("a.yaml", "a: &a [x, x]\nb: &b [*a, *a]\ntraining: *b", None),
         ("a.yaml", "!!python/object/apply:os.getcwd []", None),

@@ -17,12 +17,19 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, parameter: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(escaped(message))  # a name in it may have line breaks, or worse
         self.parameter = parameter
 
 
 class ProcessError(UserError):
     """What only one of several processes of a run knows, so that it says it itself."""
+
+
+def escaped(text: str) -> str:
+    """The text without control characters, which a stranger's file may have put there for the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -317,6 +317,26 @@ def test_classes_that_cannot_be_compared_are_refused_before_the_work(
     assert not file.exists()
 
 
+def test_a_model_may_have_more_classes_than_the_images_that_it_learned(labelled: Path, tmp_path: Path) -> None:
+    """As training says: classes without images are drawn by nobody, and compared with nothing."""
+    made = {}
+    for name, classes, counts in (
+        ("same", 3, None),
+        ("more", 5, (40, 40, 40, 0, 0)),
+        ("others", 5, (40, 40, 40, 1, 0)),
+    ):
+        spec = GeneratorSpec(resolution=8, generator=TINY_GENERATOR, num_classes=classes, class_counts=counts)
+        save(build_generator(spec, seed=0), tmp_path / name)
+        made[name] = str(tmp_path / name)
+    file = tmp_path / "result.json"
+    place = ["--data", str(labelled / "real"), "--protocol", str(labelled / "classes.json"), "--json", str(file)]
+    main([made["more"], *place])
+    assert [*json.loads(file.read_text())["classes"]] == [*CLASSES]
+    with pytest.raises(UserError) as error:
+        main([made["others"], *place])
+    assert error.value.parameter == "data"
+
+
 def test_classes_beyond_the_names_are_numbers(labelled: Path, tmp_path: Path) -> None:
     write_classes(tmp_path / "unnamed", pixels(120, seed=1), ("ant", "bee"))
     file = tmp_path / "result.json"

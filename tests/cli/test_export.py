@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_onnx_prints_what_it_is_worth(
 def test_hub(model: str, tmp_path: Path) -> None:
     main(["hub", model, "--title", "Shirts", "--out", str(tmp_path / "m")])
     assert "# Shirts" in (tmp_path / "m" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("of_another", [False, True])
+def test_metrics_of_another_model_are_said_to_be(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], of_another: bool
+) -> None:
+    measured = {
+        "source": "another" if of_another else model,
+        "metrics": {"FID": 3.0},
+        "features": {"name": "inception"},
+    }
+    measured |= {"protocol": {"name": "p", "truncation": 1, "seed": 0}, "images": {"generated": 9, "reference": 9}}
+    (tmp_path / "fid.json").write_text(json.dumps(measured))
+    main(["hub", model, "--metrics", str(tmp_path / "fid.json"), "--out", str(tmp_path / "m")])
+    assert ("another" in capsys.readouterr().err) == of_another
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,16 @@ def test_a_runs_own_configuration_makes_the_same_run_and_options_come_first(run:
         assert training["total_kimg"] == (0.004 if start is words else 0.012)
 
 
+def test_of_an_option_that_is_given_twice_the_last_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("quickstart", "cifar10-tiny"):
+        (tmp_path / f"{name}.yaml").write_text(f"preset: {name}\ntraining: {{seed: 3}}\n")
+    files = [word for name in ("quickstart", "cifar10-tiny") for word in ("--config", str(tmp_path / f"{name}.yaml"))]
+    dispatch(["train", *files, "--training.seed", "1", "--training.seed", "2", "--dry-run"])
+    said = capsys.readouterr().out
+    assert '"preset": "cifar10-tiny"' in said
+    assert '"seed": 2' in said
+
+
 def test_dry_run_prints_and_makes_nothing(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dispatch(["train", "cifar10", "--data", store, "--out", str(tmp_path / "runs"), "--dry-run"])
     text = capsys.readouterr().out
@@ -144,6 +154,26 @@ def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
     assert refused("train", "quickstart", "--generator.depth", 3).parameter == "model.generator.depth"
     assert "quickstart" in str(refused("train", "--data", "store"))
     assert "unknown argument 'more'" in str(refused("info", "quickstart", "more"))
+    assert refused("train", "quickstart", "fold").parameter is None  # no option is near a value
+    assert refused("data", "folder", "photos").parameter == "source"
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "other"),
+    [
+        ("train quickstart --model.conditional True", "model.conditional", "--model.no-conditional"),
+        (
+            "train quickstart --training.horizontal_flip=false",
+            "training.horizontal_flip",
+            "--training.no-horizontal-flip",
+        ),
+        ("evaluate emoji --cache False", "cache", "--no-cache"),
+    ],
+)
+def test_a_switch_that_is_given_a_value_is_said_to_be_one(words: str, field: str, other: str) -> None:
+    error = refused(*words.split())
+    assert error.parameter == field
+    assert other in str(error)
 
 
 def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> None:
@@ -181,12 +211,14 @@ def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) ->
         ("train quickstart --training.batch-size 7 --training.micro-batch-size 2", "(--training.micro-batch-size)"),
         ("evaluate nothing --batch-size 0", "--batch-size must"),
         ("train quickstart --model.discriminator.kind nothing", "--model.discriminator.kind must"),
+        (["sample", "fashion-mnist", "--label", "a\n\x1b[2Jb"], r"a\n\x1b[2Jb"),
+        (["train", "quickstart", "--data", "no\nstore"], r"no\nstore"),
     ],
 )
 def test_exit_code_2_and_the_options_name(
-    arguments: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: str | list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["vitgan", *arguments.split()])
+    monkeypatch.setattr(sys, "argv", ["vitgan", *(arguments.split() if isinstance(arguments, str) else arguments)])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2

@@ -16,11 +16,13 @@ from vitgan.vae import coding
 COUNT = 10
 
 
-def pixel_store(path: Path, resolution: int = 16, channels: int = 3, count: int = COUNT) -> ImageStore:
+def pixel_store(
+    path: Path, resolution: int = 16, channels: int = 3, count: int = COUNT, classes: int = 3, names: str = "abc"
+) -> ImageStore:
     images = np.random.default_rng(0).integers(0, 256, (count, channels, resolution, resolution), dtype=np.uint8)
     with StoreWriter(path, resolution=resolution, channels=channels, labelled=True) as writer:
-        writer.append(images, np.arange(count) % 3)
-        return writer.finish(source="test", split="train", label_names=["a", "b", "c"], licence="free")
+        writer.append(images, np.arange(count) % classes)
+        return writer.finish(source="test", split="train", label_names=[*names], licence="free")
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,16 @@ def test_images_that_do_not_fit_the_vae(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pixels"]
 
 
+def test_latents_do_not_take_the_place_of_their_images(place: Path, tmp_path: Path) -> None:
+    pixels = pixel_store(tmp_path / "pixels")
+    (tmp_path / "link").symlink_to(pixels.path)
+    for out in (pixels.path, tmp_path / "link"):
+        with pytest.raises(UserError) as caught:
+            encode_store(pixels, str(place / "vae"), out, overwrite=True)
+        assert caught.value.parameter == "out"
+    assert ImageStore.open(pixels.path).vae is None
+
+
 def test_latents_are_not_encoded_again(place: Path, tmp_path: Path) -> None:
     store = encoded(place, tmp_path / "latents")
     with pytest.raises(UserError):
@@ -152,6 +164,21 @@ def test_the_images_of_latents_are_found_or_asked_for(tmp_path: Path, place: Pat
         with pytest.raises(UserError) as caught:
             pixels_of(store)
         assert caught.value.parameter == "data"
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("other", [{"classes": 2}, {"names": "abd"}])
+def test_the_images_of_latents_have_the_same_labels(
+    tmp_path: Path, place: Path, flips: bool, other: dict[str, Any]
+) -> None:
+    pixels = pixel_store(tmp_path / "pixels")
+    store = encode_store(pixels, str(place / "vae"), tmp_path / "latents", flips=flips)
+    assert pixels_of(store).path == tmp_path / "pixels"
+    pixels.path.rename(tmp_path / "moved")
+    assert pixel_store(tmp_path / "pixels", **other).description.sha256 == pixels.description.sha256
+    with pytest.raises(UserError) as caught:
+        pixels_of(store)
+    assert caught.value.parameter == "data"
 
 
 def test_an_overview_decodes(place: Path, tmp_path: Path) -> None:

@@ -154,6 +154,16 @@ def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
         GeneratorSpec(num_classes=3, class_counts=counts)
 
 
+@pytest.mark.parametrize("asked", [1, "1", "dog"])
+def test_a_class_without_images_is_refused(asked: int | str) -> None:
+    """Its embedding was never trained: the images would be of no class."""
+    generator = build_generator(named().model_copy(update={"class_counts": (5, 0, 5)}), seed=0)
+    with pytest.raises(UserError) as error:
+        generator.sample(2, labels=asked)
+    assert error.value.parameter == "labels"
+    assert generator.class_of("7") == 2
+
+
 def named() -> GeneratorSpec:
     return GeneratorSpec(resolution=16, num_classes=3, class_names=("cat", "dog", "7"), generator=KINDS["vit"])
 

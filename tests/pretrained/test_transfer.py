@@ -21,6 +21,7 @@ from vitgan.presets import replaced
 from vitgan.pretrained.generators import save
 from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
 from vitgan.pretrained.transfer import start_from
+from vitgan.vae.spec import VaeSpec
 
 BASE = tiny_model()
 LINEAR = replaced(TINY_GENERATOR, pixel_mapping="linear")
@@ -168,3 +169,16 @@ def test_a_d_that_does_not_fit_starts_anew_in_one_line(tmp_path: Path, discrimin
     assert equal_but_classes(old, generator)
     fresh = build_discriminator(model).state_dict()
     assert all(tensor.equal(fresh[key]) for key, tensor in judge.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [({"sha256": "1" * 64}, 1), ({"scale": (2.0,) * 3}, 1), ({"name": "else/where"}, 0), (None, 1)],
+    ids=["weights", "scale", "place", "pixels"],
+)
+def test_latents_of_another_vae_are_said_to_be(tmp_path: Path, here: dict[str, object] | None, said: int) -> None:
+    vae = VaeSpec(name="some/vae", sha256="0" * 64, factor=2, channels=3, shift=(0.0,) * 3, scale=(1.0,) * 3)
+    name, old, _ = trained(tmp_path / "old", replaced(BASE, vae=vae))
+    notes, generator, _ = started(name, replaced(BASE, vae=here and replaced(vae, **here)))
+    assert len(notes) == said
+    assert equal_but_classes(old, generator)

@@ -10,12 +10,13 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import vitgan
-from tiny import tiny_run, write_images
+from tiny import tiny_model, tiny_run, write_images
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.objects import PythonImages
 from vitgan.errors import UserError
+from vitgan.presets import replaced
 from vitgan.runs.folder import config_of_run, data_of_run
 from vitgan.runs.images import with_images
 
@@ -134,6 +135,15 @@ def test_a_folder_is_prepared_once_and_a_store_is_taken_as_it_is(tmp_path: Path)
     assert with_images(tiny_run("unused"), "fashion-mnist", tmp_path / "data").data == "fashion-mnist"
     write_images(images, count=13)
     assert with_images(tiny_run("unused"), images, tmp_path / "data").data != config.data
+
+
+@pytest.mark.parametrize(("channels", "lines"), [(1, 3), (3, 2)])
+def test_other_channels_than_the_configuration_asked_for_are_told_of(tmp_path: Path, channels: int, lines: int) -> None:
+    """A folder of files becomes RGB images."""
+    config, told = replaced(tiny_run("unused"), model=tiny_model(channels)), list[str]()
+    config = with_images(config, write_images(tmp_path / "photos"), tmp_path / "data", told.append)
+    assert config.model.channels == 3
+    assert len(told) == lines
 
 
 def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.presets import cifar10_tiny, preset, replaced
 from vitgan.runs.provenance import changes_to_preset, provenance
+from vitgan.vae.spec import VaeSpec
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,11 @@ def test_changes_are_told_as_options_that_give_the_same_run() -> None:
     )
     assert changes_to_preset(changed) == ["--augment.no-color", "--augment.scaling 0.0", "--training.batch-size 8"]
     assert changes_to_preset(replaced(cifar10_tiny(), preset="custom")) == []
+
+
+def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
+    """A card is for others: not where the VAE is, nor the run that this one started from."""
+    base = preset("cifar10-tiny", **{"training.horizontal_flip": False})
+    vae = VaeSpec(name=str(tmp_path / "vae"), sha256="0" * 64, factor=2, channels=3, shift=(0.0,) * 3, scale=(1.0,) * 3)
+    changed = replaced(base, model=replaced(base.model, vae=vae), init_from=str(tmp_path / "runs" / "00001-first"))
+    assert changes_to_preset(changed) == ["--init-from 00001-first", "--training.no-horizontal-flip"]

@@ -20,6 +20,7 @@ from vitgan.files.pictures import to_uint8
 from vitgan.models.draws import classes_in_turn
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
+from vitgan.training.hooks import Hooks
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,16 @@ def test_images_without_labels_are_refused(tmp_path: Path) -> None:
     config = config.model_copy(update={"model": config.model.model_copy(update={"conditional": True})})
     with pytest.raises(UserError, match="have no labels"):
         vitgan.train(config, tmp_path / "runs")
+
+
+def test_classes_beyond_those_of_the_images_are_told_of(store: str, tmp_path: Path) -> None:
+    config = conditional(store, total_kimg=0.004)
+    for classes, lines in ((5, 1), (3, 0)):
+        said: list[str] = []
+        model = config.model.model_copy(update={"num_classes": classes})
+        run = vitgan.train(config.model_copy(update={"model": model}), tmp_path, hooks=Hooks(on_notice=said.append))
+        assert vitgan.load(run).known_classes == [0, 1, 2]
+        assert len(said) == lines
 
 
 def conditional(store: str, **training: object) -> RunConfig:

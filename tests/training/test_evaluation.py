@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import vitgan
 from reliability.torture import content
-from tiny import newest, tiny_run, write_images
+from tiny import TINY_GENERATOR, newest, tiny_run, write_images
 from toy_features import toy_extractor
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
@@ -21,7 +21,7 @@ from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import replaced, with_model
 from vitgan.runs.evaluation import check_evaluation
-from vitgan.runs.sources import notes_on_features
+from vitgan.runs.sources import near_pairs, notes_on_features
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.clock import Clock
 from vitgan.training.hooks import Evaluation, Hooks
@@ -184,6 +184,26 @@ def test_evaluation_that_a_stop_ends_is_made_up_for(store: str, tmp_path: Path, 
     stops = asked = False
     vitgan.train(config, resume=run, hooks=hooks())
     assert content(run) == expected
+
+
+@pytest.mark.parametrize("kind", ["vit", "stylegan2"])
+def test_a_path_length_is_stopped_too(store: str, tmp_path: Path, kind: str) -> None:
+    """It calls the mapping and the synthesis, and never the whole generator."""
+    config, pairs = tiny_run(store), 0
+    config = replaced(
+        config, model=replaced(config.model, generator={"kind": kind} if kind != "vit" else TINY_GENERATOR)
+    )
+
+    def evaluate(generator: Generator) -> Evaluation:
+        nonlocal pairs
+        for _ in near_pairs(generator, 10, 0, 0.1, batch_size=1):
+            pairs += 1
+        return Evaluation({}, "PPL", 1.0)
+
+    hooks = Hooks(evaluate=evaluate, evaluate_every_kimg=0.012, should_stop=lambda: pairs == 2)
+    run = vitgan.train(config, tmp_path, hooks=hooks)
+    assert pairs == 2
+    assert newest(run).name == "000000k012"
 
 
 def test_scores_of_another_figure_are_not_compared(tmp_path: Path) -> None:

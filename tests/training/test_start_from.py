@@ -1,6 +1,7 @@
 """A run that starts from another's weights has these and nothing else of it; what cannot start leaves nothing behind."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.presets import replaced, with_model
+from vitgan.pretrained.transfer import start_from
 from vitgan.training.hooks import Hooks
 
 NETWORKS = ("generator", "discriminator")
@@ -132,3 +134,29 @@ def test_a_run_that_started_so_resumes_without_the_other(first: Path, tmp_path: 
     first_again.unlink()
     longer = replaced(config, training=replaced(config.training, total_kimg=0.008))
     assert newest(vitgan.train(longer, resume=run)).name == "000000k008"
+
+
+def test_a_checkpoint_that_comes_meanwhile_changes_nothing(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other processes must not find a newer one than the main process did."""
+    source = shutil.copytree(first, tmp_path / "source")
+    found = str(newest(source))
+    longer = vitgan.train(replaced(standing_still(first), init_from=str(source)), tmp_path)
+    started: list[str] = []
+
+    def start(name: str, *networks: object) -> list[str]:
+        started.append(name)
+        return start_from(name, *networks)  # pyright: ignore[reportArgumentType]
+
+    def on_main_process(processes: object, action: Callable[[], object]) -> object:
+        result = action()
+        if result == found:
+            shutil.copytree(newest(longer), source / "checkpoints" / "000001k000")
+        return result
+
+    monkeypatch.setattr("vitgan.runs.train.start_from", start)
+    monkeypatch.setattr("vitgan.runs.train.on_main_process", on_main_process)
+    vitgan.train(standing_still(first, init_from=str(source)), tmp_path)
+    assert newest(source).name == "000001k000"
+    assert started[-1] == found

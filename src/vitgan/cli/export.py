@@ -7,6 +7,7 @@ from typing import Literal
 from vitgan.cli.arguments import Model, OnnxFile, Usual, open_model
 from vitgan.cli.parsing import Group
 from vitgan.commands import shell
+from vitgan.errors import escaped
 from vitgan.files.folders import check_folder
 
 
@@ -74,6 +75,8 @@ def hub(
 
     check_folder(out, MODEL_FOLDER)
     read = read_metrics(metrics) if metrics else None
+    if read is not None and Path(str(measured := read.get("source"))).resolve() != Path(model).resolve():
+        print(f"vitgan: these are metrics of {escaped(str(measured))}, not of {model}", file=sys.stderr)
     if push:
         check_push(push)
     weights, _ = locate(model, networks=networks)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,7 +140,7 @@ def _show_folder(path: Path) -> None:
     if card.is_file() and weights.name == WEIGHTS:
         print(f"its card: {card}")
         if training := re.search(r"^## Training\n\n(.+)$", card.read_text("utf-8", "replace"), re.MULTILINE):
-            print(f"its training: {one_line(training[1])}")
+            print(textwrap.fill(f"its training: {one_line(training[1], 1000)}", 79, break_on_hyphens=False))
     _show_networks(spec, generator=generator_costs(spec))
 
 

@@ -5,6 +5,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
 
 import tyro
@@ -61,7 +62,7 @@ def parse(tree: Group, words: list[str]) -> Callable[[], None]:
     none = () if path[0] == "train" else (tyro.conf.DisallowNone,)  # only there a field may be set to None
     about = _about(node).split("\n\nArgs:")[0]
     try:
-        with events.on_parse_error(lambda event: refuse(*_refusal(event, node))):
+        with events.on_parse_error(lambda event: refuse(*_refusal(event, node, words))):
             return tyro.cli(_checked(node), prog=program, description=about, args=words, config=none, registry=REGISTRY)
     except ValidationError as error:
         refuse(*_out_of_range(error, node))
@@ -157,22 +158,24 @@ def _checked(command: Command) -> Callable[..., Callable[[], None]]:
     return validate_call(remember)
 
 
-def _refusal(event: Any, node: Node) -> tuple[str, str | None]:
+def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]:
     """What is wrong with the words, and the parameter."""
     argument = getattr(event, "argument", None)
     name = _argument_name(argument) if argument else ""
     match event:
         case events.UnrecognizedArgs():
-            return _unknown_option(event.tokens[0], node)
+            return _unknown_option(event.tokens[0], node, words)
         case events.InvalidChoice():
             reason = f"{name} must be one of {', '.join(event.choices)}, but is {event.value!r}"
         case events.BadValue():
             reason = f"{name} needs a value"
-        case events.MissingArgs() if event.unrecognized_tokens:
-            return _unknown_option(event.unrecognized_tokens[0], node)
+        case events.MissingArgs() if event.unrecognized_tokens[:1] and event.unrecognized_tokens[0].startswith("-"):
+            return _unknown_option(event.unrecognized_tokens[0], node, words)
         case events.MissingArgs():
             name, *others = [_argument_name(missing.arg) for missing in event.missing_arguments]
             reason = f"missing: {', '.join([name, *others])}"
+            if event.unrecognized_tokens:  # perhaps the value of what is missing
+                reason = f"unknown argument {event.unrecognized_tokens[0]!r}; {reason}"
         case events.InstantiationFailure():
             expected = argument.lowered.metavar if argument else "other values"
             reason = f"{name} must be {expected}: {event.message.partition(chr(10))[0]}"
@@ -192,10 +195,15 @@ def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
     return (f"{flag(name)} {reason}" if name else reason), name
 
 
-def _unknown_option(word: str, node: Node) -> tuple[str, str | None]:
+def _unknown_option(word: str, node: Node, words: list[str]) -> tuple[str, str | None]:
     known, name = list(parameters(node)), _parameter(word)
+    if word.lower() in ("true", "false"):
+        before = next((a for a, b in pairwise([*words, ""]) if word in (b, a.partition("=")[2])), "")
+        if (switch := _parameter(before)) in known:
+            on, (path, dot, last) = flag(switch), switch.rpartition(".")
+            return f"{on} takes no value: write {on} for True, {flag(f'{path}{dot}no-{last}')} for False", switch
     same = [parameter for parameter in known if parameter.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = same or (difflib.get_close_matches(name, known, n=1, cutoff=0.5) if word.startswith("-") else [])
     hint = f": perhaps you meant {' or '.join(map(flag, near[:2]))}" if near else ""
     kind = "option" if word.startswith("-") else "argument"
     return f"unknown {kind} {word!r}{hint}", near[0] if near else None

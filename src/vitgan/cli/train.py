@@ -70,11 +70,12 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
 
 
 def value_of(option: str, words: list[str]) -> str | None:
-    """What stands behind an option, "--option value" or "--option=value"; None if it is not there."""
+    """What stands behind an option, "--option value" or "--option=value", the last time; None if it is not there."""
+    value = None
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.replace("_", "-") == option or word.startswith(f"{option}="):
-            return word.partition("=")[2] or following
-    return None
+            value = word.partition("=")[2] or following
+    return value
 
 
 def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vitgan.data.prepare import require_room
-from vitgan.data.store import ImageStore, store_bytes
+from vitgan.data.store import ImageStore, labels_digest, store_bytes
 from vitgan.data.writer import StoreWriter, refuse_existing
 from vitgan.errors import UserError
 from vitgan.vae.spec import VaeSpec
@@ -53,6 +53,8 @@ def encode_store(
     path, images = Path(destination), store.description
     if images.vae is not None:
         raise UserError(f"{store.path} is a latent store already: pass the store of the images")
+    if path.resolve() == store.path.resolve():
+        raise UserError(f"the latents would take the place of their images in {path}: choose another folder", "out")
     refuse_existing(path, overwrite)
     network, spec = coding.open_vae(vae)
     if images.channels != spec.channels:
@@ -122,7 +124,19 @@ def pixels_of(store: ImageStore) -> ImageStore:
         raise UserError(f"the images of {store.path} were not found ({error}): pass their store", "data") from error
     if pixels.description.sha256 != store.description.pixels_sha256:
         raise UserError(f"{origin} holds other images than {store.path} was encoded from: pass their store", "data")
+    if _labels(pixels, len(pixels)) != _labels(store, len(pixels)):
+        raise UserError(
+            f"{origin} labels its images otherwise than {store.path}: encode them again, or pass the store of then",
+            "data",
+        )
     return pixels
+
+
+def _labels(store: ImageStore, count: int) -> tuple[str | None, list[str] | None]:
+    """What the first images, which mirror images may follow, are labelled: a digest, and the names."""
+    if store.labels is None:
+        return None, None
+    return labels_digest(store.labels[:count]), store.description.label_names
 
 
 def _fingerprint(store: ImageStore, vae: VaeSpec, flips: bool) -> str:

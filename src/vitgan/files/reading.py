@@ -16,7 +16,7 @@ import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vitgan.errors import UserError
+from vitgan.errors import UserError, escaped
 from vitgan.schema import first_problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -85,11 +85,13 @@ def read_json(path: Path, what: str) -> Any:
     """The value in a JSON file that may be a stranger's; its numbers are finite.
 
     Raises:
-        UserError: If it cannot be read, is no JSON, or is larger than 16 MiB.
+        UserError: If it cannot be read, is no JSON, says something twice, or is larger than 16 MiB.
     """
     data = read_bytes(path, what)
     with user_error(f"cannot read the {what} {path} as JSON", ValueError, RecursionError):
-        value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
+        value = json.loads(
+            data.decode(), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_without_repetition
+        )
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could be neither shown nor written
         return value
 
@@ -113,6 +115,15 @@ def read_tree(path: Path, what: str) -> Any:
         return yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(one_line(f"cannot read the {what} {path} as YAML: {error}")) from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python would take the last of several equal keys."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)} is there twice")
+    return content
 
 
 def _refuse_repetition(node: yaml.Node | None) -> None:
@@ -173,13 +184,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is no finite number")
     return value
-
-
-def escaped(text: str) -> str:
-    """The text without control characters, which a stranger's file may have put there for the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def one_line(text: str, longest: int = 500) -> str:

@@ -232,17 +232,21 @@ class Generator(nn.Module, ABC):
         """The index of a class, by its name or index.
 
         Raises:
-            UserError: If the model has no such class, or no classes.
+            UserError: If the model has no such class, saw no image of it, or has no classes.
         """
         if not self.num_classes:
             raise UserError("this model is unconditional: leave out the label", "label")
         names = self.class_names or ()
         if name in names:
-            return names.index(str(name))
-        if str(name) in map(str, range(self.num_classes)):
-            return int(name)
-        called = f", or one of {', '.join(names[:SHOWN_NAMES])}" if names else ""
-        raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", "label")
+            index = names.index(str(name))
+        elif str(name) in map(str, range(self.num_classes)):
+            index = int(name)
+        else:
+            called = f", or one of {', '.join(names[:SHOWN_NAMES])}" if names else ""
+            raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", "label")
+        if self.class_counts is not None and not self.class_counts[index]:
+            raise UserError(f"the model saw no image of class {name}, and would draw noise: choose another", "label")
+        return index
 
     def indices_of(self, labels: Classes, count: int) -> Tensor | None:
         """Class indices (count,) int64 on the model's device; by default those of `labels(count)`.

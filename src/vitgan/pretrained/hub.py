@@ -15,6 +15,7 @@ from vitgan.files.folders import new_folder
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, write_model, write_networks
+from vitgan.pretrained.names import for_others
 
 SAMPLES = 64
 TASK = "unconditional-image-generation"
@@ -100,7 +101,11 @@ class HubModel(ModelHubMixin):
         """The card: what the model is, its metrics with their protocol, and how to use it."""
         spec, generator = self.generator.spec, self.generator.spec.generator
         size = f"{spec.image_size}×{spec.image_size}"
-        vae = f", as latents of the VAE `{spec.vae.name}` (`pip install 'vitgan[latent]'`)" if spec.vae else ""
+        vae = (
+            f", as latents of the VAE `{for_others(spec.vae.name)}` (`pip install 'vitgan[latent]'`)"
+            if spec.vae
+            else ""
+        )
         name = self.name or "path/to/this/folder"
         samples, _ = self.generator.grid(SAMPLES)
         return ModelCard.from_template(

@@ -51,6 +51,11 @@ def find_model(name: str | Path, endpoint: str | None = None, networks: bool = F
     raise UserError(_nothing_there(text, bundled))
 
 
+def for_others(name: str) -> str:
+    """A name for a card: of a path from the root, which tells of this machine and is on no other, the last part."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def bundled_models() -> dict[str, Path]:
     """The models that come with the package: name -> model folder."""
     return {path.parent.name: path.parent for path in sorted(BUNDLED_MODELS.glob(f"*/{CONFIG}"))}

@@ -64,6 +64,8 @@ def start_from(
     for old, new in ((trained, generator), (averaged, generator_ema)):
         _start_generator(name, old, new, same_classes)
     notes = [] if same_classes else [_about_classes(theirs, model)]
+    if _coding(theirs) != _coding(model):
+        notes.append(f"{name} made {_made(theirs)}, and here are {_made(model)}: G must learn what they mean anew")
     if theirs.resolution != model.resolution:
         notes.append(f"{name} made images of {theirs.resolution}×{theirs.resolution}")
     if (why := _start_discriminator(theirs, judge, model, discriminator, same_classes)) is not None:
@@ -96,6 +98,15 @@ def _about_classes(theirs: ModelConfig, mine: ModelConfig) -> str:
         return f"there are no classes here: G starts as the mean of the {theirs.num_classes} there"
     there = f"{theirs.num_classes} others" if theirs.num_classes else "none"
     return f"{mine.num_classes} classes start anew: there were {there}"
+
+
+def _coding(model: ModelConfig) -> object:
+    """What gives the channels their meaning: a VAE and its scale, whatever folder it is in; None for pixels."""
+    return model.vae and (model.vae.sha256, model.vae.shift, model.vae.scale)
+
+
+def _made(model: ModelConfig) -> str:
+    return "pixels" if model.vae is None else f"latents of {model.vae.name} ({model.vae.sha256[:8]}…)"
 
 
 def _start_generator(name: str, old: Generator, new: Generator, same_classes: bool) -> None:

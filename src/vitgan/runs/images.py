@@ -47,6 +47,10 @@ def with_images(
         data if isinstance(data, Source) else guess_source(data) if isinstance(data, str | Path) else PythonImages(data)
     )
     channels = source.channels if isinstance(source, PythonImages) else source.provenance.channels
+    if channels != config.model.channels:  # which somebody may have asked for
+        on_notice(
+            f"the images have {channels} channel(s) here, so the model has as many, and not {config.model.channels}"
+        )
     model = config.model.model_copy(update={"channels": channels})
     if model.conditional and source.labels is None:
         on_notice(f"the images have no labels ({source.labels_from}): the model is trained without classes")

@@ -6,7 +6,7 @@ from vitgan.config import RunConfig, flat
 from vitgan.errors import UserError
 from vitgan.files import read_model
 from vitgan.presets import preset
-from vitgan.pretrained.names import run_of_checkpoint
+from vitgan.pretrained.names import for_others, run_of_checkpoint
 from vitgan.runs.folder import DATA_RECORD, DataRecord, config_of_run
 from vitgan.training.checkpoint import NAME
 from vitgan.training.log import read_metrics
@@ -17,6 +17,7 @@ NOT_THE_MODEL = (
     "protocol",
     "model.class_counts",
     "model.class_names",
+    "model.vae",  # the data's
     "training.total_kimg",
     "training.seed",
     "training.precision",
@@ -28,7 +29,7 @@ NOT_THE_MODEL = (
     "training.micro_batch_size",
     "training.checkpoint_activations",
 )
-"""Fields that a list of changes to a preset leaves out: said elsewhere, or without influence on what is learnt."""
+"""Fields and sections that a list of changes to a preset leaves out: said elsewhere, or without influence on learning."""
 NOT_THE_MODEL_ENDINGS = ("_every_kimg", "max_minutes", "max_cpu_minutes", "keep_checkpoints", "sample_count")
 
 
@@ -74,14 +75,14 @@ def changes_to_preset(config: RunConfig) -> list[str]:
     return [
         option(name, value)
         for name, value in after.items()
-        if before.get(name) != value and name not in NOT_THE_MODEL and not name.endswith(NOT_THE_MODEL_ENDINGS)
+        if before.get(name) != value and not name.startswith(NOT_THE_MODEL) and not name.endswith(NOT_THE_MODEL_ENDINGS)
     ]
 
 
 def option(name: str, value: object) -> str:
-    """A field as it is written on the command line."""
+    """A field as it is written on the command line, see `for_others`."""
     section, _, field = name.replace("_", "-").rpartition(".")
     prefix = f"--{section}." if section else "--"
     if isinstance(value, bool):
         return f"{prefix}{field}" if value else f"{prefix}no-{field}"
-    return f"{prefix}{field} {value}"
+    return f"{prefix}{field} {for_others(value) if isinstance(value, str) else value}"

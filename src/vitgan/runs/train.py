@@ -23,6 +23,8 @@ from vitgan.files import one_line, write_json
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.presets import preset
+from vitgan.pretrained.generators import locate_networks
+from vitgan.pretrained.names import WEIGHTS
 from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
@@ -104,6 +106,10 @@ def _train_settings(
         resume = own
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_vae_of(store, with_classes_of(store, config))
+    if resume is None and processes.is_main_process and config.model.num_classes > store.label_count:
+        hooks.notify(
+            f"the model has {config.model.num_classes} classes, the images {store.label_count}: the rest stay new"
+        )
     on_main_process(processes, lambda: check_vae(config, processes.device))
     if config.evaluate_every_kimg is not None:
         from vitgan.runs.evaluation import check_evaluation
@@ -130,7 +136,8 @@ def _train(
         on_main_process(processes, lambda: check_resumable(run, config, store))
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
-    notes = on_every_process(processes, lambda: restore_or_start(trainer, run, resumes, config.init_from))
+    start = on_main_process(processes, lambda: place_to_start(run, resumes, config.init_from))
+    notes = on_every_process(processes, lambda: restore_or_start(trainer, run, start))
     if processes.is_main_process:
         if resumes:
             remove_leftovers(run)
@@ -234,8 +241,30 @@ def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> No
         ) from error
 
 
-def restore_or_start(trainer: Trainer, run: Path, resumes: bool, init_from: str | None) -> list[str]:
+def place_to_start(run: Path, resumes: bool, init_from: str | None) -> str | None:
+    """Where a run's first weights come from: `run` itself, what `init_from` names, or None for random ones.
+
+    Of a run that `init_from` names, which may be in training, it is the newest whole checkpoint: one for all processes.
+
+    Raises:
+        UserError: If there is no such model.
+    """
+    if resumes and (checkpoints(run) or not (run / DATA_RECORD).exists()):
+        return str(run)
+    # Not begun, or killed before its first checkpoint: then its first steps are done again.
+    if init_from is None:
+        return None
+    weights = locate_networks(init_from)
+    return init_from if weights.name == WEIGHTS else str(weights.parent)
+
+
+def restore_or_start(trainer: Trainer, run: Path, start: str | None) -> list[str]:
     """Puts a trainer where the newest whole checkpoint of a run left off, or at the run's start.
+
+    Args:
+        trainer: Networks of random weights.
+        run: The run's folder.
+        start: See `place_to_start`.
 
     Returns:
         What is wrong with each newer checkpoint, or what is not as it was where the run starts from.
@@ -244,12 +273,11 @@ def restore_or_start(trainer: Trainer, run: Path, resumes: bool, init_from: str 
         UserError: If there is no checkpoint, they are damaged, or of another configuration.
     """
     state = trainer.state
-    if resumes and (checkpoints(run) or not (run / DATA_RECORD).exists()):
-        return [f"passed over: {problem}" for problem in load_newest(run, state)[1]]
-    # Not begun, or killed before its first checkpoint: then its first steps are done again.
-    if init_from is None:
+    if start is None:
         return []
-    return start_from(init_from, trainer.model, state.generator, state.discriminator, state.generator_ema)
+    if start == str(run):
+        return [f"passed over: {problem}" for problem in load_newest(run, state)[1]]
+    return start_from(start, trainer.model, state.generator, state.discriminator, state.generator_ema)
 
 
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:

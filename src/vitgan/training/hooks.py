@@ -52,7 +52,7 @@ class Hooks:
     evaluation."""
     should_stop: Callable[[], bool] | None = None
     """Called after every step on every process. If any returns True, a checkpoint is saved and the run ends. In an
-    evaluation it is called whenever the generator is: if it returns True, the resume makes the evaluation."""
+    evaluation it is called whenever the generator or a part of it is: if True, the resume makes the evaluation."""
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""
     evaluate_every_kimg: float = float("inf")

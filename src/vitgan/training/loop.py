@@ -264,14 +264,17 @@ class Trainer:
             if hooks.should_stop is not None and hooks.should_stop():
                 raise _Stopped
 
-        handle = self.state.generator_ema.register_forward_pre_hook(look)
+        generator = self.state.generator_ema
+        # Its parts too: a path length calls the mapping and the synthesis, not the whole.
+        handles = [part.register_forward_pre_hook(look) for part in (generator, *generator.children())]
         try:
             with clock.paused():
                 self._evaluate(metrics, hooks.evaluate, hooks)
         except _Stopped:
             return False
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         return True
 
     def _evaluate(self, metrics: MetricsFile, evaluate: Callable[[Generator], Evaluation], hooks: Hooks) -> None:

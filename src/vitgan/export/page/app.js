@@ -176,7 +176,7 @@ function describe() {
   element("zoom-field").hidden = element("zoom-key").hidden = model.zoom < 2;
   element("zoom-label").textContent = `Detail: render ${model.zoom}× the pixels (Z)`;
   element("class-field").hidden = !model.classNames.length;
-  model.classNames.forEach((name, i) => field.class.add(new Option(name, `${i}`)));
+  model.classesInTurn.forEach((i) => field.class.add(new Option(model.classNames[i], `${i}`))); // those of training
   const asked = new URLSearchParams(location.search).get("seed");
   if (asked !== null) field.seed.value = Number(asked) >>> 0;
 }
