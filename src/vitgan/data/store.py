@@ -22,8 +22,8 @@ from pydantic import AfterValidator, Field, model_validator
 from vitgan.data.labels import LARGEST_LABEL
 from vitgan.errors import UserError
 from vitgan.files.reading import escaped, read_array, read_model, user_error
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.schema import Config
-from vitgan.vae.spec import VaeSpec
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"
 BLOCK_BYTES = 1 << 22
