@@ -58,12 +58,8 @@ def test_mirror_images_follow_behind_all_others(place: Path, tmp_path: Path) -> 
     assert not np.allclose(mirrored, store.images[:COUNT, :, :, ::-1], atol=0.05)  # why there is no flip in training
 
 
-@pytest.mark.parametrize("mapped", [True, False])
-def test_latents_are_streamed_as_they_are_stored(
-    place: Path, tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_latents_are_streamed_as_they_are_stored(place: Path, tmp_path: Path) -> None:
     encoded(place, tmp_path / "latents")
-    monkeypatch.setattr("vitgan.data.store.MAPPED_BYTES", 1 << 30 if mapped else 0)
     store = ImageStore.open(tmp_path / "latents")
     stream = ImageStream(store, 4, seed=0)
     images, labels = stream.batch(8)

@@ -56,7 +56,7 @@ def prepare_and_stop(source: Source, store: Path, **options: Any) -> None:
     with suppress(KeyboardInterrupt):
         prepare(source, store, resolution=8, workers=0, on_progress=stop, **options)
     lines = (partial_folder(store) / JOURNAL).read_bytes().splitlines()
-    assert sum(len(json.loads(line.partition(b" ")[2])["digests"]) for line in lines[1:]) == KEPT
+    assert sum(json.loads(line.partition(b" ")[2])["count"] for line in lines[1:]) == KEPT
 
 
 def go_on(source: Source, store: Path, **options: Any) -> tuple[list[str], int]:
@@ -223,13 +223,15 @@ def _interrupt() -> None:
 
 
 def changed_line(signed: bool = False, **changes: Any):
-    """Of the last images."""
+    """Of the last images; `signed` as whoever knows the format would."""
 
     def change(partial: Path) -> None:
         *lines, last = (partial / JOURNAL).read_text().splitlines()
         digest, _, text = last.partition(" ")
         text = json.dumps(json.loads(text) | changes, separators=(",", ":"))
-        digest = hashlib.sha256(text.encode()).hexdigest() if signed else digest
+        if signed:
+            data = (partial / "images.npy").read_bytes()[-KEPT * 8 * 8 * 3 :]
+            digest = hashlib.sha256(hashlib.sha256(data).digest() + text.encode()).hexdigest()
         (partial / JOURNAL).write_text("\n".join([*lines, f"{digest} {text}", ""]))
 
     return change
@@ -263,7 +265,7 @@ def fifo(name: str):
     "damage",
     [
         *(kind(name) for kind in (zeroed, cut, removed, fifo) for name in ("images.npy", JOURNAL)),
-        *(changed_line(signed, digests=digests) for signed in (False, True) for digests in ([], [1] * 8, 3, [10**30])),
+        *(changed_line(signed, count=count) for signed in (False, True) for count in (-1, 7, 9, "x", 10**30)),
         *(
             changed_line(signed, labels=labels)
             for signed in (False, True)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitgan.data.prepare import require_room
-from vitgan.data.store import ImageStore, store_bytes
+from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter, refuse_existing
 from vitgan.errors import UserError
 from vitgan.frozen.vae_spec import VaeSpec
@@ -68,7 +67,6 @@ def encode_store(
             "resolution",
         )
     resolution, channels, count = images.resolution // spec.factor, len(spec.scale), len(store) * (2 if flips else 1)
-    require_room(path, store_bytes(count, channels, resolution, store.labels is not None, LATENTS))
     with StoreWriter(
         path,
         resolution=resolution,
@@ -76,10 +74,10 @@ def encode_store(
         dtype=LATENTS,
         labelled=store.labels is not None,
         overwrite=overwrite,
+        images=count,
         fingerprint=_fingerprint(store, spec, flips),
+        on_notice=on_notice,
     ) as writer:
-        if on_notice and writer.notice:
-            on_notice(f"{path}: {writer.notice}")
         network.to(device)
         at_once = images_at_once(images.resolution, device.partition(":")[0])
         while writer.count < count:

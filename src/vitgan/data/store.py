@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-import weakref
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +27,6 @@ from vitgan.schema import Config
 
 IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "dataset.json"
 BLOCK_BYTES = 1 << 22
-MAPPED_BYTES = 1 << 28
-"""A store of up to so many bytes is mapped and stays in memory."""
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -140,11 +138,7 @@ class ImageStore:
         self, path: Path, description: DatasetDescription, images: np.memmap, labels: np.ndarray | None
     ) -> None:
         self.path, self.description, self.images, self.labels = path, description, images, labels
-        self._array = np.asarray(images)
-        self._file = os.open(path / IMAGES, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
-        self._is_mapped = images.nbytes <= MAPPED_BYTES or not hasattr(os, "preadv")
-        self._advise(0, 0, "POSIX_FADV_WILLNEED" if self._is_mapped else "POSIX_FADV_RANDOM")
+        self._file, self._lock = (path / IMAGES).open("rb", buffering=0), threading.Lock()
 
     @classmethod
     def open(cls, path: str | Path) -> "ImageStore":
@@ -201,8 +195,8 @@ class ImageStore:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Images at random places: fast from a cold disk, and in little memory however large the store is.
 
-        A small store is read through its map. Of a large one the images are announced to the kernel, which fetches
-        them in parallel, and then read from the file: what is mapped would count as this process's memory.
+        The images are announced to the kernel, which fetches them in parallel, and then read from the file: what is
+        mapped would count as this process's memory.
 
         Args:
             indices: (n,) positions.
@@ -213,22 +207,20 @@ class ImageStore:
         Raises:
             UserError: The file was cut off since the store was opened, or cannot be read.
         """
-        if self._is_mapped:
-            return self._array.take(indices, axis=0)
         images = np.empty((len(indices), *self.images.shape[1:]), self.images.dtype)
         rows = images.view(np.uint8).reshape(len(indices), -1)
         starts = (self.images.offset + indices.astype(np.int64) * rows.shape[1]).tolist()
-        for start in starts:
-            self._advise(start, rows.shape[1], "POSIX_FADV_WILLNEED")
-        with user_error(f"cannot read {self.path / IMAGES}", OSError):
-            found = [os.preadv(self._file, [row.data], start) for row, start in zip(rows, starts, strict=True)]
-        if sum(found) != images.nbytes:
+        found = 0
+        with self._lock, user_error(f"cannot read {self.path / IMAGES}", OSError):
+            with suppress(OSError, AttributeError):  # a file system may not know it, Windows and macOS do not
+                for start in starts:
+                    os.posix_fadvise(self._file.fileno(), start, rows.shape[1], os.POSIX_FADV_WILLNEED)
+            for row, start in zip(rows, starts, strict=True):
+                self._file.seek(start)
+                found += self._file.readinto(row.data) or 0
+        if found != images.nbytes:
             raise UserError(f"{self.path / IMAGES} was cut off while it was read: prepare the store again")
         return images
-
-    def _advise(self, start: int, length: int, advice: str) -> None:
-        with suppress(OSError, AttributeError):  # a file system may not know it, Windows and macOS do not
-            os.posix_fadvise(self._file, start, length, getattr(os, advice))
 
     def verify(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Reads every byte and compares it with the checksums in `dataset.json`.

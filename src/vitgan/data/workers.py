@@ -18,7 +18,6 @@ import numpy as np
 from vitgan.data.decode import Framing, decode
 from vitgan.data.labels import NO_LABEL
 from vitgan.data.sources.source import Source, UnreadableImage
-from vitgan.data.writer import image_digests
 from vitgan.errors import UserError
 from vitgan.files import one_line
 
@@ -34,7 +33,6 @@ class Decoded:
 
     images: np.ndarray
     labels: np.ndarray | None
-    digests: np.ndarray
     skipped: list[tuple[str, str]]
     converted: Counter[str]
 
@@ -94,9 +92,8 @@ def _decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decod
             continue
         kept.append(index)
         converted.update(notes)
-    images = images[: len(kept)]
     labels = None if source.labels is None else source.labels[kept]
-    return Decoded(images, labels, image_digests(images), skipped, converted)
+    return Decoded(images[: len(kept)], labels, skipped, converted)
 
 
 _work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with

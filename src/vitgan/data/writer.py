@@ -1,15 +1,17 @@
 """A store in the making: the hidden folder `.DIR.partial` beside it, which becomes DIR when it is whole.
 
 images.npy      the images so far, behind a header that is written at the end
-journal.jsonl   a line for each call of `append`, by which a killed preparation is gone on with: SHA-256 and `_Part`
+journal.jsonl   a line for each call of `append`, by which a killed preparation is gone on with: a `_Part`, and before it
+                the SHA-256 of all images so far and of this text
 """
 
 import hashlib
 import io
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -17,7 +19,7 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from filelock import Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from vitgan.data.labels import LARGEST_LABEL
 from vitgan.data.names import listed
@@ -31,10 +33,12 @@ from vitgan.data.store import (
     SkippedImage,
     images_header,
     labels_digest,
+    store_bytes,
 )
 from vitgan.errors import UserError
 from vitgan.files import lock_file, user_error
 from vitgan.files.folders import MARKER, check_folder, install
+from vitgan.schema import Config
 
 JOURNAL, LOCK = "journal.jsonl", "lock"
 PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, JOURNAL, LOCK, MARKER, f".{MARKER}.part"}
@@ -44,13 +48,10 @@ LISTED_SKIPPED, LISTED_DUPLICATES = 1000, 100
 LONGEST_LINE = 1 << 24
 
 
-class _Part(BaseModel):
+class _Part(Config):
     """What was written together, and what was skipped with it."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    digests: list[Annotated[int, Field(ge=0, lt=1 << 64)]]
-    """Of the images, see `image_digests`."""
+    count: Count
     labels: list[Annotated[int, Field(ge=0, le=LARGEST_LABEL)]] | None
     skipped: list[SkippedImage]
     converted: dict[str, Count]
@@ -70,15 +71,16 @@ class StoreWriter:
         dtype: Of the images: uint8, or float16 for latents.
         labelled: Whether images come with labels.
         overwrite: Replace a store that is already there.
+        images: How many there will be at most: room for them is asked for first.
         fingerprint: Of source and settings; what a killed writer with an equal one left is taken up, as far as it is sound.
+        on_notice: Called with a line that says what became of work that a killed writer left.
 
     Attributes:
         count: Images written so far.
         skipped_count: Images that were of no use; `skipped` lists the first of them.
-        notice: What became of work that a killed writer left, in words; empty if there was none.
 
     Raises:
-        UserError: The folder exists, cannot be written, or is being written by another process.
+        UserError: The folder exists, cannot be written, or is being written by another process; the disk is too small.
     """
 
     def __init__(
@@ -90,12 +92,13 @@ class StoreWriter:
         dtype: npt.DTypeLike = np.uint8,
         labelled: bool = False,
         overwrite: bool = False,
+        images: int = 0,
         fingerprint: str = "",
+        on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self.path, self.labelled, self.overwrite = Path(path), labelled, overwrite
         self.count = self.skipped_count = 0
         self.skipped: list[SkippedImage] = []
-        self.notice = ""
         self._converted: Counter[str] = Counter()
         self._digests, self._labels = bytearray(), bytearray()
         self._sha256 = hashlib.sha256()
@@ -103,6 +106,7 @@ class StoreWriter:
         self._is_finished = False
         self._partial = partial_folder(self.path)
         refuse_existing(self.path, overwrite)
+        require_room(self.path, store_bytes(images, channels, resolution, labelled, self._dtype))
         with self._writing():
             self._partial.mkdir(parents=True, exist_ok=True)
             self._refuse_strange()
@@ -112,7 +116,9 @@ class StoreWriter:
             except Timeout as error:
                 advice = "wait for it, or choose another folder"
                 raise UserError(f"another process is preparing {path}: {advice}") from error
-            self._take_up(fingerprint)
+            notice = self._take_up(fingerprint)
+        if on_notice and notice:
+            on_notice(f"{path}: {notice}")
 
     @property
     def done(self) -> int:
@@ -127,7 +133,6 @@ class StoreWriter:
         self,
         images: np.ndarray,
         labels: np.ndarray | None = None,
-        digests: np.ndarray | None = None,
         skipped: Iterable[tuple[str, str]] = (),
         converted: Mapping[str, int] | None = None,
     ) -> None:
@@ -136,7 +141,6 @@ class StoreWriter:
         Args:
             images: (n, C, H, W), of the store's type.
             labels: (n,) integers; required if the store is labelled, else left out.
-            digests: `image_digests(images)`, if the caller has them already.
             skipped: (name, reason) of images that were read with these and are of no use.
             converted: How many of these needed what treatment.
 
@@ -150,18 +154,19 @@ class StoreWriter:
         if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
             raise UserError(f"labels {labels.min()} to {labels.max()}: expected 0 to {LARGEST_LABEL:,}")
         part = _Part(
-            digests=(image_digests(images) if digests is None else digests).tolist(),
+            count=len(images),
             labels=None if labels is None else labels.tolist(),
             skipped=[SkippedImage(name=name, reason=reason) for name, reason in skipped],
             converted=dict(converted or {}),
         )
-        data = images.tobytes()
+        data, text = images.tobytes(), part.model_dump_json().encode()
+        sha256 = self._sha256_with(data)
         with self._writing():
             self._images.write(data)
             self._images.flush()  # before the line that vouches for them
-            self._journal.write(_signed(part.model_dump_json()))
+            self._journal.write(_signed(text, sha256))
             self._journal.flush()
-        self._count_in(part, data)
+        self._count_in(part, data, sha256)
 
     def finish(self, refused: Sequence[tuple[str, str]] = (), **description: Any) -> ImageStore:
         """Completes the store and moves it to its place.
@@ -239,19 +244,18 @@ class StoreWriter:
             advice = "remove it if an older version left it, else move it or choose another folder"
             raise UserError(f"{self._partial} {reason}; nothing was changed: {advice}")
 
-    def _take_up(self, fingerprint: str) -> None:
-        """Opens the files behind what a killed writer left, as far as nothing speaks against it."""
+    def _take_up(self, fingerprint: str) -> str:
+        """Opens the files behind what a killed writer left, as far as nothing speaks against it; says what became of it."""
         is_left = any((self._partial / name).exists() for name in (IMAGES, JOURNAL))
         self._images, self._journal = self._open(IMAGES), self._open(JOURNAL)
-        header, first = images_header(0, *self._shape[:2], self._dtype), _signed(json.dumps(fingerprint))
+        header = images_header(0, *self._shape[:2], self._dtype)
+        first = _signed(json.dumps(fingerprint).encode(), self._sha256)
         self._images.write(header)
-        sound, why = 0, "it was altered, or ended before anything was safe"
+        sound = 0
         if self._journal.readline(LONGEST_LINE) == first and fingerprint:
             sound = len(first)
             while self._read_part():
                 sound = self._journal.tell()
-        elif self._journal.tell():
-            why = "the source or an option is another now, or it was altered"
         self._images.seek(len(header) + self.count * self._image_bytes)
         self._journal.seek(sound)
         for file in (self._images, self._journal):
@@ -259,9 +263,10 @@ class StoreWriter:
         if not sound:
             self._journal.write(first)
         if self.done:
-            self.notice = f"goes on behind the {self.count:,} images that a killed preparation left"
-        elif is_left:
-            self.notice = f"starts again, as what a killed preparation left in {self._partial} is of no use: {why}"
+            return f"goes on behind the {self.count:,} images that a killed preparation left"
+        why = "nothing was safe yet, the source or an option is another now, or it was altered"
+        left = f"starts again, as what a killed preparation left in {self._partial} is of no use: {why}"
+        return left if is_left else ""
 
     def _open(self, name: str) -> BinaryIO:
         file = self._partial / name
@@ -273,30 +278,34 @@ class StoreWriter:
     def _read_part(self) -> bool:
         """Counts in the journal's next line, if it and its images are as they were written."""
         line = self._journal.readline(LONGEST_LINE)
-        text = line.rstrip(b"\n").partition(b" ")[2].decode(errors="replace")
-        if line != _signed(text):
-            return False
-        with suppress(ValidationError):  # of a line that somebody else signed
+        text = line.rstrip(b"\n").partition(b" ")[2]
+        try:
             part = _Part.model_validate_json(text)
-            count, size = len(part.digests), len(part.digests) * self._image_bytes
-            left = os.fstat(self._images.fileno()).st_size - self._images.tell()
-            if size <= left and (len(part.labels) == count if part.labels is not None else not self.labelled):
-                data = self._images.read(size)
-                if (
-                    image_digests(np.frombuffer(data, self._dtype).reshape(count, *self._shape)).tolist()
-                    == part.digests
-                ):
-                    self._count_in(part, data)
-                    return True
-        return False
+        except ValidationError:
+            return False
+        left = os.fstat(self._images.fileno()).st_size - self._images.tell()
+        labels = part.count if self.labelled else 0
+        if part.count * self._image_bytes > left or len(part.labels or ()) != labels:
+            return False
+        data = self._images.read(part.count * self._image_bytes)
+        sha256 = self._sha256_with(data)
+        if line != _signed(text, sha256):
+            return False
+        self._count_in(part, data, sha256)
+        return True
 
-    def _count_in(self, part: _Part, data: bytes) -> None:
-        self._sha256.update(data)
-        self.count += len(part.digests)
+    def _sha256_with(self, data: bytes) -> "hashlib._Hash":
+        sha256 = self._sha256.copy()
+        sha256.update(data)
+        return sha256
+
+    def _count_in(self, part: _Part, data: bytes, sha256: "hashlib._Hash") -> None:
+        self._sha256 = sha256
+        self.count += part.count
         self.skipped_count += len(part.skipped)
         self.skipped += part.skipped[: LISTED_SKIPPED - len(self.skipped)]
         self._converted.update(part.converted)
-        self._digests += np.array(part.digests, np.uint64).tobytes()
+        self._digests += image_digests(data, self._image_bytes)
         self._labels += np.array(part.labels or (), np.int64).tobytes()
 
     def _close_files(self) -> None:
@@ -305,9 +314,9 @@ class StoreWriter:
                 file.close()
 
 
-def _signed(text: str) -> bytes:
+def _signed(text: bytes, images: "hashlib._Hash") -> bytes:
     """A line of the journal."""
-    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n".encode()
+    return f"{hashlib.sha256(images.digest() + text).hexdigest()} ".encode() + text + b"\n"
 
 
 def partial_folder(path: Path) -> Path:
@@ -323,10 +332,21 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     check_folder(path, STORE)
 
 
-def image_digests(images: np.ndarray) -> np.ndarray:
-    """(n, C, H, W) images -> (n,) uint64, equal for equal images and (but for chance 2^-64) only for those."""
-    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
-    return np.frombuffer(b"".join(digests), np.uint64)
+def require_room(destination: Path, needed: int) -> None:
+    """Raises a UserError unless `needed` more bytes fit beside `destination`, counting what is written already."""
+    partial = partial_folder(destination)
+    written = sum(file.lstat().st_size for file in partial.iterdir()) if partial.is_dir() else 0
+    existing = next(folder for folder in partial.parents if folder.exists())
+    free = shutil.disk_usage(existing).free + written
+    if needed > free:
+        advice = "make room, choose another folder, or prepare fewer images"
+        raise UserError(f"{destination} needs {needed:,} bytes, the disk has {free:,} free: {advice}", "max_images")
+
+
+def image_digests(data: bytes, image_bytes: int) -> bytes:
+    """8 bytes for each image, equal for equal images and (but for chance 2^-64) only for those."""
+    starts = range(0, len(data), image_bytes)
+    return b"".join(hashlib.blake2b(data[i : i + image_bytes], digest_size=8).digest() for i in starts)
 
 
 def find_duplicates(digests: np.ndarray) -> list[tuple[int, int]]:
