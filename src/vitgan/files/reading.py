@@ -106,24 +106,23 @@ def read_tree(path: Path, what: str) -> Any:
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(one_line(f"{path} is no {what}: its name must end in .json, .yaml or .yml"))
     data = read_bytes(path, what, LARGEST_YAML_BYTES)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.SafeLoader)):
+    with user_error(f"cannot read the {what} {path} as YAML", yaml.YAMLError, ValueError, RecursionError):
+        return yaml.load(data, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML allows: aliases, and a key that is there twice, of which it would take the last."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
             raise ValueError("it has an alias (*): write the value itself")
-        _refuse_repetition(yaml.compose(data, yaml.SafeLoader))
-        return yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(one_line(f"cannot read the {what} {path} as YAML: {error}")) from error
+        return super().compose_node(parent, index)
 
-
-def _refuse_repetition(node: yaml.Node | None) -> None:
-    """YAML would take the last of several equal keys."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    keys = [str(key.value) for key, _ in node.value]
-    for key, (_, value) in zip(keys, node.value, strict=True):
-        if keys.count(key) > 1:
-            raise ValueError(f"{key} is there twice")
-        _refuse_repetition(value)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"{min(twice)} is there twice")
+        return super().construct_mapping(node, deep)
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
