@@ -245,14 +245,14 @@ class ImageStore:
 
 def store_bytes(count: int, channels: int, resolution: int, labelled: bool, dtype: npt.DTypeLike = np.uint8) -> int:
     """Size of `images.npy` and `labels.npy` together."""
-    header, values = len(images_header(count, channels, resolution)), count * channels * resolution**2
+    header, values = len(array_header((count,), np.int64)), count * channels * resolution**2
     return header + values * np.dtype(dtype).itemsize + (header + count * 8 if labelled else 0)
 
 
-def images_header(count: int, channels: int, resolution: int, dtype: npt.DTypeLike = np.uint8) -> bytes:
-    """What `images.npy` begins with: NumPy's own header, of the same length for any count."""
+def array_header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
+    """What a NumPy file begins with, of the same length for any first dimension."""
     buffer = io.BytesIO()
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, channels, resolution, resolution)}
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
 
