@@ -151,6 +151,8 @@ class StoreWriter:
             self._arrays = {IMAGES: _GrowingArray(self._partial / IMAGES, (channels, resolution, resolution), dtype)}
             if labelled:
                 self._arrays[LABELS] = _GrowingArray(self._partial / LABELS, (), np.int64)
+            else:
+                (self._partial / LABELS).unlink(missing_ok=True)
             progress = self._take_up()
         self.count, self.skipped_count = progress.count, progress.skipped_count
         self.skipped, self._converted = list(progress.skipped), Counter(progress.converted)

@@ -35,9 +35,6 @@ def check_folder(folder: Path, content: str) -> None:
     Args:
         folder: New, empty, or what an earlier call wrote.
         content: What it is to hold; a folder of ours with another content is refused too.
-
-    Raises:
-        UserError: Naming what is in the way.
     """
     if not os.path.lexists(folder):
         check_writable(folder, f"the {content} ")
@@ -53,11 +50,7 @@ def check_folder(folder: Path, content: str) -> None:
 
 @contextmanager
 def new_folder(folder: Path, content: str) -> Iterator[Path]:
-    """Yields an empty place; what was written there becomes the content of `folder` when the block ends well.
-
-    Raises:
-        UserError: If the folder may not be replaced (`check_folder`) or written; it is then as it was.
-    """
+    """Yields an empty place; what was written there becomes the content of `folder` when the block ends well."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name, and links stay links
     check_folder(folder, content)
     advice = "choose another folder"

@@ -1,4 +1,4 @@
-"""Reading: no file is trusted, whoever wrote it."""
+"""Reading: no file is trusted, whoever wrote it. One that is missing, damaged, too large or of another kind: UserError."""
 
 import errno
 import hashlib
@@ -70,11 +70,7 @@ def stamp(path: Path) -> str:
 
 
 def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> bytes:
-    """The content of a file that may be a stranger's.
-
-    Raises:
-        UserError: If it is missing, no regular file, larger than `largest` bytes, or unreadable.
-    """
+    """The content of a file that may be a stranger's."""
     with user_error(f"cannot read the {what} {path}", OSError):
         if regular_size(path) > largest:
             raise UserError(f"{path} is larger than {largest >> 20} MiB, which no {what} is")
@@ -82,11 +78,7 @@ def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> byte
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The value in a JSON file that may be a stranger's; its numbers are finite.
-
-    Raises:
-        UserError: If it cannot be read, is no JSON, or is larger than 16 MiB.
-    """
+    """The value in a JSON file that may be a stranger's; its numbers are finite."""
     data = read_bytes(path, what)
     with user_error(f"cannot read the {what} {path} as JSON", ValueError, RecursionError):
         value = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
@@ -95,12 +87,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_tree(path: Path, what: str) -> Any:
-    """The value in a file .json, .yaml or .yml.
-
-    Raises:
-        UserError: If it has another ending, cannot be read, is larger than 16 MiB (YAML: 1 MiB), says something twice, or
-            has aliases, of which a few lines can make gigabytes.
-    """
+    """The value in a file .json (of at most 16 MiB), .yaml or .yml (1 MiB)."""
     if path.suffix.lower() == ".json":
         return read_json(path, what)
     if path.suffix.lower() not in (".yaml", ".yml"):
@@ -126,11 +113,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
-    """Reads a JSON file (or the part of it under `keys`) and validates it. The file may be a stranger's.
-
-    Raises:
-        UserError: If the file is missing, cannot be read as JSON, or does not fit `model`.
-    """
+    """Reads a JSON file (or the part of it under `keys`) and validates it. The file may be a stranger's."""
     if not path.exists():
         raise UserError(f"{path.parent} is no {what}: it has no {path.name}")
     value = read_json(path, what)
@@ -148,11 +131,7 @@ def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] 
 
 
 def read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap:
-    """A NumPy file of known content, mapped read-only; nothing is allocated before its header and size are right.
-
-    Raises:
-        UserError: If it is missing, no NumPy file, or holds anything else.
-    """
+    """A NumPy file of known content, mapped read-only; nothing is allocated before its header and size are right."""
     dtype = np.dtype(dtype)
     # NumPy parses the header as Python, and a damaged one raises anything.
     with user_error(f"cannot read {path}", Exception, longest=200), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Writing: a file is whole or absent, and what cannot be written is told before work is done for it."""
+"""Writing: a file is whole or as it was, and what cannot be written is a UserError before work is done for it."""
 
 import json
 import os
@@ -41,21 +41,13 @@ def atomic_path(path: Path, temporary: Path | None = None) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file by `atomic_path`.
-
-    Raises:
-        OSError: If it cannot be written; what was there before is still there.
-    """
+    """Writes a file by `atomic_path`, which raises OSErrors as they are."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON by `atomic_path`.
-
-    Raises:
-        OSError: If it cannot be written; what was there before is still there.
-    """
+    """Writes JSON by `atomic_path`."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
@@ -89,11 +81,7 @@ def folders_above(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path, what: str = "") -> None:
-    """Refuses a path at which nothing can be made, before work is done for it; leaves nothing behind.
-
-    Raises:
-        UserError: If a parent is a file or may not be written to, or a name is too long.
-    """
+    """Refuses a path at which nothing can be made, before work is done for it; leaves nothing behind."""
     reason = None
     existing = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not existing.is_dir():
@@ -119,9 +107,6 @@ def check_file(path: Path, what: str = "", ending: str = "") -> Path:
 
     Returns:
         The path.
-
-    Raises:
-        UserError: If it is a folder or a device, has another ending, or cannot be made.
     """
     # os.path answers False, where Path raises, to names that are too long.
     if os.path.isdir(path):  # noqa: PTH112

@@ -111,11 +111,12 @@ def load_decoder(spec: VaeSpec, device: str = "cpu") -> Decoder:
         UserError: If it cannot be opened, or what is found is another.
     """
     place = torch.empty(0, device=device).device  # of "cuda" and "cuda:0" there is one decoder
-    return _decoder(spec, str(place))
+    return _decoder(spec.model_dump_json(), str(place))
 
 
 @lru_cache(maxsize=2)
-def _decoder(spec: VaeSpec, device: str) -> Decoder:
+def _decoder(described: str, device: str) -> Decoder:
+    spec = VaeSpec.model_validate_json(described)
     with torch.inference_mode(False):
         return Decoder(_open_same(spec), spec).to(device)
 
