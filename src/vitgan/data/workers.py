@@ -56,7 +56,7 @@ def decode_in_order(
     if workers == 0:
         yield from (_decode_part(source, framing, part) for part in parts)
         return
-    pool = start_processes(workers, _remember_work, source, framing)
+    pool = start_processes(workers, (source, framing))
     waiting: deque[Future[Decoded]] = deque()
     try:
         for part in parts:
@@ -96,28 +96,22 @@ def _decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decod
     return Decoded(images[: len(kept)], labels, skipped, converted)
 
 
-_work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with
-
-
-def _remember_work(source: Source, framing: Framing) -> None:
-    global _work
-    _work = (source, framing)
-
-
 def _decode_remembered(indices: np.ndarray) -> Decoded:
-    assert _work is not None
-    return _decode_part(*_work, indices)
+    return _decode_part(*_remembered, indices)
 
 
-def start_processes(count: int, start: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """A pool of processes that leave Ctrl-C to this one and end when it is killed; each calls `start(*arguments)` first."""
+_remembered: Any = None  # in a worker process: what it was started with
+
+
+def start_processes(count: int, remembered: Any = None) -> ProcessPoolExecutor:
+    """A pool of processes that leave Ctrl-C to this one, end when it is killed, and have `remembered` in that variable."""
     # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit. The faster
     # "forkserver" listens at a path below the folder of temporary files, and a socket's path is short.
     serves = "forkserver" in multiprocessing.get_all_start_methods()
     short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY_FOLDER
     context = multiprocessing.get_context("forkserver" if serves and short else "spawn")
     context.set_forkserver_preload(["__main__", __name__])
-    return ProcessPoolExecutor(count, context, _start, (start, arguments))
+    return ProcessPoolExecutor(count, context, _start, (remembered,))
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -131,13 +125,13 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _start(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _start(remembered: Any) -> None:
+    global _remembered
+    _remembered = remembered
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    if start:
-        start(*arguments)
 
 
 def _end_with(parent: int) -> None:
