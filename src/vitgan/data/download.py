@@ -79,7 +79,7 @@ def _fetch(url: str, part: Path, report: Progress) -> None:
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
                     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-                        before = done = file.truncate(0)
+                        done = file.truncate(0)
                     length = response.headers.get("Content-Length")
                     total = done + int(length) if length else 0
                     while block := _read(response):
