@@ -150,7 +150,7 @@ def edit_description(**changes):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda store: (store / "dataset.json").unlink(), "not an image store"),
+        (lambda store: (store / "dataset.json").unlink(), "no image store"),
         (lambda store: (store / "images.npy").unlink(), "images.npy: No such file"),
         (lambda store: (store / "labels.npy").unlink(), "labels.npy: No such file"),
         (lambda store: (store / "images.npy").write_bytes(b""), "images.npy"),
@@ -177,7 +177,7 @@ def test_a_missing_store_is_named(tmp_path):
     with pytest.raises(UserError, match=r"there is no image store at .*nowhere"):
         ImageStore.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="not an image store"):
+    with pytest.raises(UserError, match=r"there is no image store at .*file"):
         ImageStore.open(tmp_path / "file")
 
 

@@ -107,15 +107,9 @@ class DatasetDescription(Config):
 
     @classmethod
     def read(cls, store: Path) -> "DatasetDescription":
-        """Reads the description in the folder `store`.
-
-        Raises:
-            UserError: The folder is missing or is no store.
-        """
-        if not store.exists():
-            raise UserError(f"there is no image store at {store}: prepare one with `vitgan data`")
+        """Reads the description in the folder `store`; a UserError if there is none."""
         if not (store / DESCRIPTION).exists():
-            raise UserError(f"{store} is not an image store (no {DESCRIPTION}): prepare one with `vitgan data`")
+            raise UserError(f"there is no image store at {store} (no {DESCRIPTION}): prepare one with `vitgan data`")
         return read_model(store / DESCRIPTION, cls, "store")
 
     def write(self, store: Path) -> None:

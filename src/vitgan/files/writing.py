@@ -109,10 +109,8 @@ def check_file(path: Path, what: str = "", ending: str = "") -> Path:
         The path.
     """
     # os.path answers False, where Path raises, to names that are too long.
-    if os.path.isdir(path):  # noqa: PTH112
-        raise UserError(f"cannot write {what}{path}: it is a folder; pass the name of a file")
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
-        raise UserError(f"cannot write {what}{path}: it is no regular file; choose another path")
+        raise UserError(f"cannot write {what}{path}: it is a folder or a device; pass the name of a file")
     if ending and path.suffix.lower() != ending:
         raise UserError(one_line(f"cannot write {what}{path}: it must end in {ending}"))
     check_writable(path, what)
