@@ -4,7 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -76,12 +76,12 @@ class CelebA(FileSource):
             advice = 'pass it, or take all images with the split "all"'
             raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}", "partition")
         file = one_line(str(self._partition or inside[0]))
-        what = f"{file} is no partition file of {self.origin}"
-        with user_error(what, UserError, UnreadableImage, advice="pass another", parameter="partition"):
+        with _about_partition(f"no partition for {self.origin}"):
             if self._partition:
                 data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
             else:
                 data = self._container.read_named(inside[0])
+        with _about_partition(f"{file} is no partition file"):
             pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
             if not pairs or not all(split for _, split in pairs):
                 raise UserError("expected lines such as '000001.jpg 0'")
@@ -102,6 +102,10 @@ class CelebA(FileSource):
                 if (height, width) != HEIGHT_AND_WIDTH:
                     found = f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels"
                     raise UserError(f"{found}, CelebA's aligned images have 178×218: pass {ALIGNED}")
+
+
+def _about_partition(what: str) -> AbstractContextManager[None]:
+    return user_error(what, UserError, UnreadableImage, advice="pass another", parameter="partition")
 
 
 def _is_partition(name: str) -> bool:
