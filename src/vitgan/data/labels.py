@@ -11,8 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from vitgan.data.names import Branches, find_branches, listed, natural_order
-from vitgan.errors import UserError
-from vitgan.files.reading import escaped, one_line
+from vitgan.errors import UserError, escaped, one_line
 
 NO_LABEL = -1
 LEAST_NUMBER_LIMIT = 1000

@@ -17,8 +17,7 @@ from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore, store_bytes
 from vitgan.data.workers import decode_in_order
 from vitgan.data.writer import StoreWriter
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 
 FEW_IMAGES = 2000  # not worth the start of worker processes
 
@@ -177,4 +176,4 @@ def _refuse_first(origin: str, unreadable: list[tuple[str, str]]) -> None:
     if unreadable:
         name, reason = unreadable[0]
         advice = "mend or remove it, or do without strict to skip such images"
-        raise UserError(f"cannot read {one_line(name)} in {origin}: {reason}: {advice}", "strict")
+        raise UserError(f"cannot read {name} in {origin}: {reason}: {advice}", "strict")

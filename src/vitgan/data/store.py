@@ -20,8 +20,8 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field, model_validator
 
 from vitgan.data.labels import LARGEST_LABEL
-from vitgan.errors import UserError
-from vitgan.files.reading import escaped, read_array, read_model, user_error
+from vitgan.errors import UserError, escaped
+from vitgan.files.reading import read_array, read_model, user_error
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.schema import Config
 

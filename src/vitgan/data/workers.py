@@ -18,8 +18,7 @@ import numpy as np
 from vitgan.data.decode import Framing, decode
 from vitgan.data.labels import NO_LABEL
 from vitgan.data.sources.source import Source, UnreadableImage
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 
 PART_BYTES = 1 << 21
 LARGEST_PART = 256  # images

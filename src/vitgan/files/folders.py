@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line, read_model, sha256, user_error
+from vitgan.files.reading import read_model, sha256, user_error
 from vitgan.files.writing import check_writable, folders_above, write_json
 from vitgan.schema import Config
 
@@ -43,7 +43,7 @@ def check_folder(folder: Path, content: str) -> None:
     elif not folder.is_dir():
         raise UserError(f"{folder} is a file, and a folder is needed for the {content}: choose another")
     elif reason := _not_ours(folder, content):
-        raise UserError(one_line(f"{folder} {reason}; nothing was changed: choose a new folder, or remove this one"))
+        raise UserError(f"{folder} {reason}; nothing was changed: choose a new folder, or remove this one")
     elif not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written to: choose another folder for the {content}")
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vitgan.errors import UserError
+from vitgan.errors import UserError, one_line
 from vitgan.schema import first_problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -26,9 +26,7 @@ LARGEST_YAML_BYTES = 1 << 20
 
 
 @contextmanager
-def user_error(
-    what: str, *kinds: type[Exception], advice: str = "", parameter: str | None = None, longest: int = 500
-) -> Iterator[None]:
+def user_error(what: str, *kinds: type[Exception], advice: str = "", parameter: str | None = None) -> Iterator[None]:
     """Raises an error of these kinds inside the block as a UserError, "WHAT: REASON: ADVICE"; UserErrors only if asked for.
 
     Args:
@@ -36,7 +34,6 @@ def user_error(
         kinds: Of errors.
         advice: What to do.
         parameter: What to change; a UserError that names one keeps its own.
-        longest: Where the first two parts are cut.
     """
     try:
         yield
@@ -44,7 +41,7 @@ def user_error(
         if isinstance(error, UserError) and UserError not in kinds:
             raise
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        message = one_line(f"{what}: {reason}", longest) + (f": {advice}" if advice else "")
+        message = one_line(f"{what}: {reason}") + (f": {advice}" if advice else "")
         raise UserError(message, getattr(error, "parameter", None) or parameter) from error
 
 
@@ -91,7 +88,7 @@ def read_tree(path: Path, what: str) -> Any:
     if path.suffix.lower() == ".json":
         return read_json(path, what)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(one_line(f"{path} is no {what}: its name must end in .json, .yaml or .yml"))
+        raise UserError(f"{path} is no {what}: its name must end in .json, .yaml or .yml")
     data = read_bytes(path, what, LARGEST_YAML_BYTES)
     with user_error(f"cannot read the {what} {path} as YAML", yaml.YAMLError, ValueError, RecursionError):
         return yaml.load(data, _Loader)
@@ -125,16 +122,16 @@ def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] 
     except ValidationError as error:
         place, reason = first_problem(error)
         place = ".".join(filter(None, (*keys, place))) or "file"
-        raise UserError(one_line(f"{path} does not describe a {what}: {place} {reason}")) from error
+        raise UserError(f"{path} does not describe a {what}: {place} {one_line(reason)}") from error
     except (KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError(one_line(f"{path} does not describe a {what}: {error!r}")) from error
+        raise UserError(f"{path} does not describe a {what}: {one_line(repr(error))}") from error
 
 
 def read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap:
     """A NumPy file of known content, mapped read-only; nothing is allocated before its header and size are right."""
     dtype = np.dtype(dtype)
     # NumPy parses the header as Python, and a damaged one raises anything.
-    with user_error(f"cannot read {path}", Exception, longest=200), warnings.catch_warnings():
+    with user_error(f"cannot read {path}", Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python's and NumPy's remarks on odd headers
         size = regular_size(path)
         array = np.lib.format.open_memmap(path, mode="r")
@@ -151,19 +148,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is no finite number")
     return value
-
-
-def escaped(text: str) -> str:
-    """The text without control characters, which a stranger's file may have put there for the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def one_line(text: str, longest: int = 500) -> str:
-    """The text for a message: escaped, and cut."""
-    shown = escaped(text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def sha256(path: Path) -> str:

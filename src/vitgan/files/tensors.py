@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vitgan.errors import UserError
-from vitgan.files.reading import one_line, regular_size, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files.reading import regular_size, user_error
 from vitgan.files.writing import write_bytes
 
 DIGEST = "sha256"
@@ -99,7 +99,7 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Te
             odd = f"has the type {tensors[name].dtype}, the model's is {dtype}"
         else:
             continue
-        raise UserError(one_line(f"{path} is of another configuration: {name!r} {odd}"))
+        raise UserError(f"{path} is of another configuration: {one_line(name)!r} {odd}")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

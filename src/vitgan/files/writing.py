@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line, user_error
+from vitgan.files.reading import user_error
 
 LONGEST_NAME = 255 - len(".12345678.1234567.part")
 """File systems allow 255 bytes; what is written first has a longer name."""
@@ -94,7 +94,7 @@ def check_writable(path: Path, what: str = "") -> None:
         except OSError as error:
             reason = f"{existing} cannot be written to ({error.strerror})"
     if reason:
-        raise UserError(one_line(f"cannot write {what}{path}: {reason}; choose another path"))
+        raise UserError(f"cannot write {what}{path}: {reason}; choose another path")
 
 
 def check_file(path: Path, what: str = "", ending: str = "") -> Path:
@@ -112,7 +112,7 @@ def check_file(path: Path, what: str = "", ending: str = "") -> Path:
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         raise UserError(f"cannot write {what}{path}: it is a folder or a device; pass the name of a file")
     if ending and path.suffix.lower() != ending:
-        raise UserError(one_line(f"cannot write {what}{path}: it must end in {ending}"))
+        raise UserError(f"cannot write {what}{path}: it must end in {ending}")
     check_writable(path, what)
     return path
 

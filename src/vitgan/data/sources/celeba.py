@@ -17,8 +17,8 @@ from vitgan.data.sources.folder import FileSource
 from vitgan.data.sources.source import Provenance, UnreadableImage
 from vitgan.data.splits import split_of
 from vitgan.data.tables import assign, largest_table, read_pairs
-from vitgan.errors import UserError
-from vitgan.files import one_line, read_bytes, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import read_bytes, user_error
 
 # The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
 PROVENANCE = Provenance(
@@ -100,7 +100,7 @@ class CelebA(FileSource):
             with suppress(UnreadableImage):  # which is counted when it is its turn
                 height, width = decode_unframed(self.read(index), 3, "#ffffff").shape[1:]
                 if (height, width) != HEIGHT_AND_WIDTH:
-                    found = f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels"
+                    found = f"{self.name(index)} in {self.origin} has {width}×{height} pixels"
                     raise UserError(f"{found}, CelebA's aligned images have 178×218: pass {ALIGNED}")
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 from vitgan.data.decode import FORMATS
 from vitgan.data.names import natural_order
 from vitgan.data.sources.source import UnreadableImage
-from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import regular_size, user_error
 
 LARGEST_FILE_BYTES = 1 << 30
 DEEPEST = 100

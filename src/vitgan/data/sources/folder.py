@@ -12,8 +12,8 @@ from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
 from vitgan.data.tables import assign, largest_table, read_pairs
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 
 # Tables that are looked for; others are named by `labels`.
 TABLES = ("dataset.json", *(f"{stem}.{end}" for stem in ("metadata", "labels") for end in ("json", "jsonl", "csv")))

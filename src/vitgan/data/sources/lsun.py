@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from vitgan.data.names import listed
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.workers import run_isolated
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 
 if TYPE_CHECKING:
     import lmdb

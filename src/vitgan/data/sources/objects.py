@@ -11,8 +11,8 @@ from PIL import Image
 
 from vitgan.data.labels import labels_of_values
 from vitgan.data.sources.source import Provenance, Source
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 
 IMAGE_KEYS, LABEL_KEYS = ("image", "img"), ("label", "labels")
 EXPECTED = (
