@@ -55,7 +55,7 @@ def decode_in_order(
     if workers == 0:
         yield from (_decode_part(source, framing, part) for part in parts)
         return
-    pool = start_processes(workers, (source, framing))
+    pool = start_processes(workers, source, framing)
     waiting: deque[Future[Decoded]] = deque()
     try:
         for part in parts:
@@ -99,10 +99,10 @@ def _decode_remembered(indices: np.ndarray) -> Decoded:
     return _decode_part(*_remembered, indices)
 
 
-_remembered: Any = None  # in a worker process: what it was started with
+_remembered: tuple[Any, ...] = ()  # in a worker process: what it was started with
 
 
-def start_processes(count: int, remembered: Any = None) -> ProcessPoolExecutor:
+def start_processes(count: int, *remembered: Any) -> ProcessPoolExecutor:
     """A pool of processes that leave Ctrl-C to this one, end when it is killed, and have `remembered` in that variable."""
     # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit. The faster
     # "forkserver" listens at a path below the folder of temporary files, and a socket's path is short.
@@ -110,7 +110,7 @@ def start_processes(count: int, remembered: Any = None) -> ProcessPoolExecutor:
     short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY_FOLDER
     context = multiprocessing.get_context("forkserver" if serves and short else "spawn")
     context.set_forkserver_preload(["__main__", __name__])
-    return ProcessPoolExecutor(count, context, _start, (remembered,))
+    return ProcessPoolExecutor(count, context, _start, remembered)
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -124,7 +124,7 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _start(remembered: Any) -> None:
+def _start(*remembered: Any) -> None:
     global _remembered
     _remembered = remembered
     signal.signal(signal.SIGINT, signal.SIG_IGN)
