@@ -96,7 +96,8 @@ def _decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decod
 
 
 def _decode_remembered(indices: np.ndarray) -> Decoded:
-    return _decode_part(*_remembered, indices)
+    source, framing = _remembered
+    return _decode_part(source, framing, indices)
 
 
 _remembered: tuple[Any, ...] = ()  # in a worker process: what it was started with
