@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vitgan.data.store
 from data.samples import files_of_at_most, image_numbers, make_store, random_pixels, refused
 from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter, find_duplicates, partial_folder
@@ -294,21 +295,26 @@ def test_reads_what_is_asked_for(store, indices):
     assert image_numbers(store.read(np.array(indices))) == indices
 
 
-def test_threads_may_read_at_once(store):
+@pytest.mark.parametrize("mapped_bytes", [0, 1 << 28])
+def test_threads_may_read_at_once(store, monkeypatch, mapped_bytes):
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", mapped_bytes)
     parts = [np.random.default_rng(seed).permutation(3000) for seed in range(8)]
     with ThreadPoolExecutor() as pool:
         for part, images in zip(parts, pool.map(store.read, parts), strict=True):
             assert np.array_equal(images, store.images[part])
 
 
-def test_a_store_that_is_replaced_is_read_as_it_was_opened(tmp_path):
+@pytest.mark.parametrize("mapped_bytes", [0, 1 << 28])
+def test_a_store_that_is_replaced_is_read_as_it_was_opened(tmp_path, monkeypatch, mapped_bytes):
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", mapped_bytes)
     opened = make_store(tmp_path / "store", 5)
     opened.path.rename(tmp_path / "old")
     make_store(tmp_path / "store", 5, resolution=4)
     assert image_numbers(opened.read(np.arange(5))) == list(range(5))
 
 
-def test_a_file_that_is_cut_off_while_it_is_read_is_one_line(tmp_path):
+def test_a_file_that_is_cut_off_while_it_is_read_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", 0)
     store = make_store(tmp_path / "store", 5)
     os.truncate(store.path / "images.npy", store.images.offset + 70)
     with pytest.raises(UserError):
@@ -409,5 +415,6 @@ def test_a_disk_that_takes_no_advice_is_read(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError("not supported")
 
+    monkeypatch.setattr(vitgan.data.store, "MAPPED_BYTES", 0)
     monkeypatch.setattr(os, "posix_fadvise", refuse)
     assert image_numbers(make_store(tmp_path / "store", 5).read(np.arange(5))) == list(range(5))

@@ -1,7 +1,7 @@
 """A store in the making: the hidden folder `.DIR.partial` beside it, which becomes DIR when it is whole.
 
 images.npy, labels.npy   what there is so far, behind headers that are written at the end
-progress.json            what is known of it, by which a killed preparation is gone on with: its own SHA-256, and `_Progress`
+progress                 what is known of it, by which a killed preparation is gone on with: its own SHA-256, and `_Progress`
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from vitgan.files import lock_file, read_bytes, user_error
 from vitgan.files.folders import MARKER, check_folder, install
 from vitgan.schema import Config
 
-PROGRESS, LOCK = "progress.json", "lock"
+PROGRESS, LOCK = "progress", "lock"
 PARTIAL_FILES = {IMAGES, LABELS, DESCRIPTION, PROGRESS, f"{PROGRESS}.part", LOCK, MARKER, f".{MARKER}.part"}
 """All that a store in the making holds; nothing else is ever removed with it."""
 STORE = "image store"
