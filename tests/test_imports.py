@@ -11,7 +11,7 @@ import vitgan
 ROOT = Path(vitgan.__file__).parent
 
 BASE = {"errors", "schema", "commands"}
-MODELS = BASE | {"devices", "frozen", "layers", "models", "vae"}
+MODELS = BASE | {"devices", "frozen", "layers", "models"}
 ARITHMETIC = {"losses", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "training"}
 LIBRARY = TRAINING | {
@@ -35,13 +35,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Files, images and numbers.
     "files": BASE | {"files"},
     "devices": BASE,
-    "frozen": BASE | {"files", "layers"},
     # Networks know of no training and no data; of files, how images are shown.
     "layers": BASE | {"layers"},
-    "vae": BASE | {"files", "layers", "vae"},
+    "frozen": BASE | {"files", "layers", "frozen"},
     "models": MODELS | {"files"},
     # Images: neither knows a model. A metric sees a callable that yields images.
-    "data": BASE | {"files", "data", "vae"},
+    "data": BASE | {"files", "data", "frozen"},
     "metrics": BASE | {"devices", "files", "frozen", "metrics"},
     # The loop is handed hooks; it does not evaluate.
     "training": TRAINING,

@@ -27,14 +27,14 @@ from vitgan.explore.latents import render, styles_of_seeds
 from vitgan.export import web
 from vitgan.export.onnx import export_onnx, open_session
 from vitgan.export.web import export_web
+from vitgan.frozen import vae
+from vitgan.frozen.vae import VAE_VARIABLE, load_decoder
 from vitgan.models.draws import draw_latents
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import replaced
 from vitgan.pretrained.generators import save
 from vitgan.runs.folder import config_of_run
 from vitgan.training.hooks import Hooks
-from vitgan.vae import coding
-from vitgan.vae.coding import VAE_VARIABLE, load_decoder
 
 COUNT, SIDE = 24, 16
 
@@ -212,7 +212,7 @@ def test_what_makes_no_sense_in_latents_is_refused_before_a_run(
 def test_a_run_whose_vae_is_gone_or_another_makes_nothing(
     place: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coding._decoder.cache_clear()
+    vae._decoder.cache_clear()
     monkeypatch.setenv(VAE_VARIABLE, str(write_vae(tmp_path / "other", seed=1)))
     with pytest.raises(UserError):
         vitgan.train(place.config, tmp_path / "runs")

@@ -3,6 +3,21 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST_MESSAGE = 2000
+
+
+def escaped(text: str) -> str:
+    """The text without control characters, which a stranger's file may have put there for the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def one_line(text: str, longest: int = 500) -> str:
+    """The text for a message: escaped, and cut."""
+    shown = escaped(text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
 
 class UserError(Exception):
     """Something the user can mend: a wrong path, value or file.
@@ -11,25 +26,19 @@ class UserError(Exception):
     without a traceback and ends with exit code 2; library callers may catch it.
 
     Args:
-        message: The line.
+        message: The line. What a stranger's file has put into it is escaped, and its middle left out if it is very long.
         parameter: The parameter or field to change, as the library calls it ("batch_size", "training.batch_size");
             the command line adds the name of its option.
     """
 
     def __init__(self, message: str, parameter: str | None = None) -> None:
-        super().__init__(escaped(message))  # a name in it may have line breaks, or worse
+        shown = escaped(message)
+        super().__init__(shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:1500]}…{shown[-499:]}")
         self.parameter = parameter
 
 
 class ProcessError(UserError):
     """What only one of several processes of a run knows, so that it says it itself."""
-
-
-def escaped(text: str) -> str:
-    """The text without control characters, which a stranger's file may have put there for the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -67,6 +67,12 @@ def test_a_connection_that_brings_nothing_ends(tmp_path, file_server):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
 
 
+def test_a_server_without_ranges_that_always_breaks_off_ends(tmp_path, file_server):
+    server = file_server({"/file.bin": CONTENT}, breaks_after=400_000, ranges=False)
+    with pytest.raises(UserError, match="cannot download"):
+        download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
+
+
 def test_missing_files_and_servers_are_one_line(tmp_path, file_server):
     server = file_server({})
     with refused("source", "404"):

@@ -11,7 +11,7 @@ from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.data.writer import StoreWriter, partial_folder
 from vitgan.errors import UserError
-from vitgan.vae import coding
+from vitgan.frozen import vae
 
 COUNT = 10
 
@@ -39,8 +39,8 @@ def encoded(place: Path, out: Path, **options: Any) -> ImageStore:
 
 def test_a_latent_store_holds_scaled_means_with_the_labels(place: Path, tmp_path: Path) -> None:
     store, pixels = encoded(place, tmp_path / "latents"), ImageStore.open(place / "pixels")
-    network, spec = coding.open_vae(str(place / "vae"))
-    expected = coding.encode(network, spec, np.array(pixels.images)).astype(np.float16)
+    network, spec = vae.open_vae(str(place / "vae"))
+    expected = vae.encode(network, spec, np.array(pixels.images)).astype(np.float16)
     np.testing.assert_array_equal(store.images, expected)
     np.testing.assert_array_equal(store.labels, pixels.labels)  # pyright: ignore[reportArgumentType]
     said = store.description
@@ -53,19 +53,15 @@ def test_a_latent_store_holds_scaled_means_with_the_labels(place: Path, tmp_path
 
 def test_mirror_images_follow_behind_all_others(place: Path, tmp_path: Path) -> None:
     store, pixels = encoded(place, tmp_path / "latents", flips=True), ImageStore.open(place / "pixels")
-    network, spec = coding.open_vae(str(place / "vae"))
-    mirrored = coding.encode(network, spec, np.ascontiguousarray(pixels.images[:, :, :, ::-1]))
+    network, spec = vae.open_vae(str(place / "vae"))
+    mirrored = vae.encode(network, spec, np.ascontiguousarray(pixels.images[:, :, :, ::-1]))
     np.testing.assert_allclose(store.images[COUNT:], mirrored, atol=2e-3)
     np.testing.assert_array_equal(store.labels, np.tile(np.arange(COUNT) % 3, 2))  # pyright: ignore[reportArgumentType]
     assert not np.allclose(mirrored, store.images[:COUNT, :, :, ::-1], atol=0.05)  # why there is no flip in training
 
 
-@pytest.mark.parametrize("mapped", [True, False])
-def test_latents_are_streamed_as_they_are_stored(
-    place: Path, tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_latents_are_streamed_as_they_are_stored(place: Path, tmp_path: Path) -> None:
     encoded(place, tmp_path / "latents")
-    monkeypatch.setattr("vitgan.data.store.MAPPED_BYTES", 1 << 30 if mapped else 0)
     store = ImageStore.open(tmp_path / "latents")
     stream = ImageStream(store, 4, seed=0)
     images, labels = stream.batch(8)
@@ -78,7 +74,7 @@ def test_latents_are_streamed_as_they_are_stored(
 def test_an_interrupted_encoding_is_gone_on_with(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    monkeypatch.setitem(coding.PIXELS_AT_ONCE, "cpu", 3 * 16**2)
+    monkeypatch.setitem(vae.PIXELS_AT_ONCE, "cpu", 3 * 16**2)
     whole = encoded(place, tmp_path / "whole", flips=True)
 
     def stop(done: int, total: int) -> None:
@@ -99,7 +95,7 @@ def test_an_interrupted_encoding_is_gone_on_with(
 def test_what_another_vae_left_is_not_gone_on_with(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setitem(coding.PIXELS_AT_ONCE, "cpu", 3 * 16**2)
+    monkeypatch.setitem(vae.PIXELS_AT_ONCE, "cpu", 3 * 16**2)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.objects import PythonImages
 from vitgan.data.sources.source import Source
-from vitgan.data.writer import JOURNAL, partial_folder
+from vitgan.data.writer import PROGRESS, partial_folder
 from vitgan.errors import UserError
 
 COUNT, KEPT = 24, 16
@@ -55,8 +55,7 @@ def prepare_and_stop(source: Source, store: Path, **options: Any) -> None:
 
     with suppress(KeyboardInterrupt):
         prepare(source, store, resolution=8, workers=0, on_progress=stop, **options)
-    lines = (partial_folder(store) / JOURNAL).read_bytes().splitlines()
-    assert sum(len(json.loads(line.partition(b" ")[2])["digests"]) for line in lines[1:]) == KEPT
+    assert json.loads((partial_folder(store) / PROGRESS).read_bytes().partition(b" ")[2])["count"] == KEPT
 
 
 def go_on(source: Source, store: Path, **options: Any) -> tuple[list[str], int]:
@@ -222,15 +221,14 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def changed_line(signed: bool = False, **changes: Any):
-    """Of the last images."""
+def changed(signed: bool = False, **changes: Any):
+    """What is written down of the progress; `signed` as whoever knows the format would."""
 
     def change(partial: Path) -> None:
-        *lines, last = (partial / JOURNAL).read_text().splitlines()
-        digest, _, text = last.partition(" ")
+        digest, _, text = (partial / PROGRESS).read_text().partition(" ")
         text = json.dumps(json.loads(text) | changes, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest() if signed else digest
-        (partial / JOURNAL).write_text("\n".join([*lines, f"{digest} {text}", ""]))
+        (partial / PROGRESS).write_text(f"{digest} {text}")
 
     return change
 
@@ -262,35 +260,35 @@ def fifo(name: str):
 @pytest.mark.parametrize(
     "damage",
     [
-        *(kind(name) for kind in (zeroed, cut, removed, fifo) for name in ("images.npy", JOURNAL)),
-        *(changed_line(signed, digests=digests) for signed in (False, True) for digests in ([], [1] * 8, 3, [10**30])),
+        *(kind(name) for kind in (zeroed, cut, removed, fifo) for name in ("images.npy", "labels.npy", PROGRESS)),
+        *(changed(signed, count=count) for signed in (False, True) for count in (-1, KEPT - 1, KEPT + 1, "x", 10**30)),
         *(
-            changed_line(signed, labels=labels)
+            changed(signed, sha256=digests)
             for signed in (False, True)
-            for labels in ([0], None, ["x"] * 8, [-1] * 8)
+            for digests in ({}, None, {"images.npy": "0" * 64})
         ),
-        *(changed_line(skipped=skipped) for skipped in (None, [5], [{"name": "x", "reason": "y"}])),
-        *(changed_line(signed=True, skipped=skipped) for skipped in (None, 5, [5])),
-        *(changed_line(converted=converted) for converted in (None, [], {"x": "y"}, {"enlarged": 10**6})),
-        changed_line(signed=True, more=1),
+        *(changed(skipped=skipped) for skipped in (None, [5], [{"name": "x", "reason": "y"}])),
+        *(changed(signed=True, skipped=skipped) for skipped in (None, 5, [5])),
+        *(changed(converted=converted) for converted in (None, [], {"x": "y"}, {"enlarged": 10**6})),
+        changed(signed=True, more=1),
         *(
-            lambda partial, data=data: (partial / JOURNAL).write_bytes(data)
-            for data in (b"", b"null", b"[" * 100_000, b"\xff\xfe{", bytes(1 << 20))
+            lambda partial, data=data: (partial / PROGRESS).write_bytes(data)
+            for data in (b"", b"null", b"[" * 100_000, b"\xff\xfe{", bytes(1 << 20), bytes(1 << 25))
         ),
     ],
 )
 def test_damage_to_what_is_kept_is_noticed(tmp_path, damage):
-    """Only what precedes it is gone on with."""
+    """It is not gone on with."""
     images, store = write_folder(tmp_path / "images"), tmp_path / "store"
     prepare_and_stop(ImageFolder(images), store)
     damage(partial_folder(store))
     notices, reads = go_on(ImageFolder(images), store)
-    assert COUNT - KEPT < reads <= COUNT
+    assert reads == COUNT
     assert len(notices) == 1
     assert content(store) == content(prepare(ImageFolder(images), tmp_path / "other", resolution=8, workers=0).path)
 
 
-def test_a_journal_whose_first_images_were_all_skipped(tmp_path):
+def test_first_images_that_were_all_skipped(tmp_path):
     images, store = write_folder(tmp_path / "images"), tmp_path / "store"
     for number in range(KEPT):
         (images / f"class{number % 2}" / f"{number}.bmp").write_bytes(b"")

@@ -7,7 +7,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.frozen import weights_file
+from vitgan.frozen.features import weights_file
 from vitgan.metrics.features import load_extractor
 
 

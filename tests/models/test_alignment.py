@@ -13,7 +13,8 @@ from reference.draws import normal, perturb
 from vitgan.augment import AugmentConfig, augment
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
-from vitgan.frozen import FrozenFeatures, LiteFeatures, load_frozen
+from vitgan.frozen.features import FrozenFeatures, LiteFeatures, load_frozen
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.losses import alignment
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
@@ -22,7 +23,6 @@ from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.presets import aligned, cifar10_tiny, preset, replaced
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
-from vitgan.vae.spec import VaeSpec
 
 
 class ToyFeatures(FrozenFeatures):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitgan.frozen import CHANNELS, LAST_BLOCKS, ROOT_MEAN_SQUARES, LiteFeatures, weights_file
+from vitgan.frozen.features import CHANNELS, LAST_BLOCKS, ROOT_MEAN_SQUARES, LiteFeatures, weights_file
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.projected_discriminator import (

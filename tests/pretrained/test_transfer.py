@@ -21,7 +21,7 @@ from vitgan.presets import replaced
 from vitgan.pretrained.generators import save
 from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
 from vitgan.pretrained.transfer import start_from
-from vitgan.vae.spec import VaeSpec
+from vitgan.frozen.vae_spec import VaeSpec
 
 BASE = tiny_model()
 LINEAR = replaced(TINY_GENERATOR, pixel_mapping="linear")

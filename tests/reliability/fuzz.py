@@ -292,7 +292,7 @@ KINDS = {
     ),
     "images": Kind(build_images, read_images, exact=False, replaced=False),
     "store": Kind(build_store, read_store, "store/*"),
-    "journal": Kind(
+    "progress": Kind(
         build_killed_preparation,
         prepared(lambda folder: ImageFolder(folder / "images")),
         ".store.partial/[!l]*",

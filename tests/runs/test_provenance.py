@@ -12,7 +12,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.presets import cifar10_tiny, preset, replaced
 from vitgan.runs.provenance import changes_to_preset, provenance
-from vitgan.vae.spec import VaeSpec
+from vitgan.frozen.vae_spec import VaeSpec
 
 
 @pytest.fixture(scope="module")

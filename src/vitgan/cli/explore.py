@@ -397,7 +397,7 @@ def read_photo(photo: Path, resolution: int, channels: int) -> "np.ndarray":
 
 def perceptual_features(device: "torch.device") -> "Callable[[Tensor], Tensor]":
     """EfficientNet-Lite0's pooled features of images in [-1, 1], with gradients."""
-    from vitgan.frozen import weights_file
+    from vitgan.frozen.features import weights_file
     from vitgan.metrics.lite import load_lite
 
     network = load_lite("lite0", weights_file("lite0")).to(device)

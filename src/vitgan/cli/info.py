@@ -14,9 +14,9 @@ from vitgan.cli.progress import losses
 from vitgan.commands import PRESET_NAMES, PRESETS, SIZES, VARIANTS, command
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_model
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.pretrained.names import CONFIG, WEIGHTS, bundled_models, find_model
 from vitgan.training.log import EVALUATION, read_metrics
-from vitgan.vae.spec import VaeSpec
 
 if TYPE_CHECKING:
     from vitgan.models.build import GeneratorSpec, ModelConfig

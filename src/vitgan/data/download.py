@@ -70,38 +70,33 @@ def download(url: str, checksum: str, *, folder: Path | None = None, on_progress
 
 
 def _fetch(url: str, part: Path, report: Progress) -> None:
-    """Tries again where a connection broke, as long as one of five attempts in a row brings something."""
-    failures = 0
-    while failures < ATTEMPTS:
-        before, reason = _size(part), "the connection broke off"
-        try:
-            if _fetch_rest(url, part, report):
-                return
-        except urllib.error.HTTPError as error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # nothing is missing; the checksum decides
-            reason = f"the server answers {error.code} {error.reason}"
-            break
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-        failures = 0 if _size(part) > before else failures + 1
+    """Appends what is missing; goes on where a connection broke, until five attempts in a row bring nothing."""
+    failures, reason = 0, ""
+    with part.open("ab") as file:
+        while failures < ATTEMPTS:
+            before = done = file.seek(0, os.SEEK_END)
+            request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+                    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+                        done = file.truncate(0)
+                    length = response.headers.get("Content-Length")
+                    total = done + int(length) if length else 0
+                    while block := _read(response):
+                        done += file.write(block)
+                        report(done, total)
+                if done >= total:
+                    return
+                reason = "the connection broke off"
+            except urllib.error.HTTPError as error:
+                if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    return  # nothing is missing; the checksum decides
+                reason = f"the server answers {error.code} {error.reason}"
+                break
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
+            failures = 0 if done > before else failures + 1
     raise UserError(f"cannot download {url}: {reason}: fetch it by other means and pass the file", "source")
-
-
-def _fetch_rest(url: str, part: Path, report: Progress) -> bool:
-    """Appends what is missing; returns whether the file has its announced length now."""
-    done = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-        done = done if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else 0
-        with part.open("ab" if done else "wb") as file:
-            while block := _read(response):
-                file.write(block)
-                done += len(block)
-                report(done, total)
-    return total in (0, done)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -109,10 +104,6 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         return response.read(BLOCK_BYTES)
     except OSError as error:  # of TLS, of a network that is gone: not of the disk that it is written to
         raise ConnectionError(str(error) or type(error).__name__) from error
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
 
 
 def _digest(file: Path, checksum: str) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitgan.data.prepare import require_room
-from vitgan.data.store import ImageStore, labels_digest, store_bytes
+from vitgan.data.store import ImageStore, labels_digest
 from vitgan.data.writer import StoreWriter, refuse_existing
 from vitgan.errors import UserError
-from vitgan.vae.spec import VaeSpec
+from vitgan.frozen.vae_spec import VaeSpec
 
 LATENTS = np.dtype("<f2")
 
@@ -33,7 +32,7 @@ def encode_store(
 
     Args:
         store: The images.
-        vae: See `vitgan.vae.coding.open_vae`.
+        vae: See `vitgan.frozen.vae.open_vae`.
         destination: The latent store's folder to be.
         flips: Behind all images their mirror images, too: latents themselves cannot be flipped.
         device: Where to compute.
@@ -48,7 +47,7 @@ def encode_store(
         UserError: If the images and the VAE do not fit each other, one of them cannot be read, a latent is too large for
             float16, or the store cannot be written.
     """
-    from vitgan.vae import coding  # imports torch
+    from vitgan.frozen.vae import encode, images_at_once, open_vae  # imports torch
 
     path, images = Path(destination), store.description
     if images.vae is not None:
@@ -56,7 +55,7 @@ def encode_store(
     if path.resolve() == store.path.resolve():
         raise UserError(f"the latents would take the place of their images in {path}: choose another folder", "out")
     refuse_existing(path, overwrite)
-    network, spec = coding.open_vae(vae)
+    network, spec = open_vae(vae)
     if images.channels != spec.channels:
         raise UserError(
             f"the images of {store.path} have {images.channels} channel(s), the VAE takes {spec.channels}: prepare them "
@@ -70,7 +69,6 @@ def encode_store(
             "resolution",
         )
     resolution, channels, count = images.resolution // spec.factor, len(spec.scale), len(store) * (2 if flips else 1)
-    require_room(path, store_bytes(count, channels, resolution, store.labels is not None, LATENTS))
     with StoreWriter(
         path,
         resolution=resolution,
@@ -78,18 +76,18 @@ def encode_store(
         dtype=LATENTS,
         labelled=store.labels is not None,
         overwrite=overwrite,
+        images=count,
         fingerprint=_fingerprint(store, spec, flips),
+        on_notice=on_notice,
     ) as writer:
-        if on_notice and writer.notice:
-            on_notice(f"{path}: {writer.notice}")
         network.to(device)
-        at_once = coding.images_at_once(images.resolution, device.partition(":")[0])
+        at_once = images_at_once(images.resolution, device.partition(":")[0])
         while writer.count < count:
             places = np.arange(writer.count, min(writer.count + at_once, count))
             mirrored = places >= len(store)
             pixels = store.read(places % len(store))
             pixels[mirrored] = pixels[mirrored, :, :, ::-1]
-            latents = coding.encode(network, spec, pixels)
+            latents = encode(network, spec, pixels)
             if not (np.abs(latents) <= np.finfo(LATENTS).max).all():  # which a NaN is not either
                 raise UserError(
                     f"latents of {vae} are too large for float16: choose another VAE, or mend its scale", "vae"

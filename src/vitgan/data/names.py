@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vitgan.files import one_line
+from vitgan.errors import one_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 IMAGE_SUFFIXES += (".pbm", ".jp2", ".avif", ".heic", ".heif")  # the last two are not decoded, but seen and counted

@@ -30,7 +30,7 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
         rows = min(rows, len(np.unique(store.labels)))
     images = store.read(np.array([index for _, index in places]))
     if store.vae is not None:
-        from vitgan.vae.coding import decode_bytes  # imports torch
+        from vitgan.frozen.vae import decode_bytes  # imports torch
 
         images = decode_bytes(store.vae, images)
     tiles = np.zeros((rows * columns, store.image_size, store.image_size, images.shape[1]), np.uint8)

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from vitgan.data.decode import Framing
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore, store_bytes
 from vitgan.data.workers import decode_in_order
-from vitgan.data.writer import StoreWriter, partial_folder, refuse_existing
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.data.writer import StoreWriter
+from vitgan.errors import UserError, one_line
 
 FEW_IMAGES = 2000  # not worth the start of worker processes
 
@@ -110,24 +108,21 @@ def prepare(
         UserError: Nothing to read, nothing readable, too little room on the disk, `destination` exists or cannot be
             written, or an unreadable image with `strict`.
     """
-    destination = Path(destination)
     planned = plan(
         source, resolution=resolution, channels=channels, crop=crop, background=background, max_images=max_images
     )
-    refuse_existing(destination, overwrite)
     if strict:
         _refuse_first(source.origin, source.refused)
-    require_room(destination, planned.bytes)
     with StoreWriter(
         destination,
         resolution=planned.framing.resolution,
         channels=planned.framing.channels,
         labelled=source.labels is not None,
         overwrite=overwrite,
+        images=planned.images,
         fingerprint=_fingerprint(source, planned, strict),
+        on_notice=on_notice,
     ) as writer:
-        if on_notice and writer.notice:
-            on_notice(f"{destination}: {writer.notice}")
         _write_images(writer, source, planned, strict, workers, on_progress)
         if writer.count == 0:
             first = writer.skipped[0]
@@ -145,17 +140,6 @@ def prepare(
             licence=source.provenance.licence,
             url=source.provenance.url,
         )
-
-
-def require_room(destination: Path, needed: int) -> None:
-    """Raises a UserError unless `needed` more bytes fit beside `destination`, counting what is written already."""
-    partial = partial_folder(destination)
-    written = sum(file.lstat().st_size for file in partial.iterdir()) if partial.is_dir() else 0
-    existing = next(folder for folder in partial.parents if folder.exists())
-    free = shutil.disk_usage(existing).free + written
-    if needed > free:
-        advice = "make room, choose another folder, or prepare fewer images"
-        raise UserError(f"{destination} needs {needed:,} bytes, the disk has {free:,} free: {advice}", "max_images")
 
 
 def _write_images(
@@ -192,4 +176,4 @@ def _refuse_first(origin: str, unreadable: list[tuple[str, str]]) -> None:
     if unreadable:
         name, reason = unreadable[0]
         advice = "mend or remove it, or do without strict to skip such images"
-        raise UserError(f"cannot read {one_line(name)} in {origin}: {reason}: {advice}", "strict")
+        raise UserError(f"cannot read {name} in {origin}: {reason}: {advice}", "strict")

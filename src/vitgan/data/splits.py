@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 
 from vitgan.data.names import find_branches, listed, natural_order
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 
 WORDS = {
     "train": ("train", "training", "trn"),
@@ -74,7 +73,7 @@ def _choose_by_folder(names: list[str], wanted: str | None, all_are_classes: boo
     if wanted is None:
         may_be = [] if all_are_classes else [one for one in branches.folders if split_of(one) and _is_plain(one)]
         if may_be:
-            advice = f'choose the split {one_line(may_be[0])} for its images, or "all" if it is a class'
+            advice = f'choose the split {may_be[0]} for its images, or "all" if it is a class'
             raise UserError(f"has the folder {listed(may_be)}, which may be a split or a class: {advice}", "split")
         return Split(None, "none: no folder is called so", every, names)
     kept = every if wanted in branches.trunk else [index for index in every if branches.first[index] == wanted]
@@ -162,7 +161,7 @@ def choose_part(found: Mapping[str, Sized], wanted: str | None) -> str:
         return wanted or parts[0]
     meant = [part for part in parts if split_of(wanted) and split_of(part) == split_of(wanted)]
     if len(meant) > 1:
-        raise UserError(f"has {listed(meant)} for the split {one_line(wanted)}: pass one of these names", "split")
+        raise UserError(f"has {listed(meant)} for the split {wanted}: pass one of these names", "split")
     if not meant:
         raise UserError(f"has nothing for the split {wanted!r}: it has {listed(parts)}", "split")
     return meant[0]

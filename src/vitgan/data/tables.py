@@ -14,8 +14,7 @@ from typing import Annotated, Any
 from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from vitgan.data.names import is_image
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 
 Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr | None
 Value = Scalar | Annotated[list[Scalar], Field(fail_fast=True)]
@@ -58,9 +57,9 @@ def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) 
     except ValidationError as error:
         place = error.errors(include_input=False, include_url=False)[0]["loc"][0]
         expected = "a name with a whole number, a word or a one-hot list"
-        raise UserError(one_line(f"its entry {place} is not {expected}")) from error
+        raise UserError(f"its entry {place} is not {expected}") from error
     except (ValueError, RecursionError, csv.Error) as error:
-        raise UserError(one_line(f"it cannot be read: {error}")) from error
+        raise UserError(f"it cannot be read: {one_line(str(error))}") from error
 
 
 def largest_table(images: int) -> int:

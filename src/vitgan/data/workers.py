@@ -18,9 +18,7 @@ import numpy as np
 from vitgan.data.decode import Framing, decode
 from vitgan.data.labels import NO_LABEL
 from vitgan.data.sources.source import Source, UnreadableImage
-from vitgan.data.writer import image_digests
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 
 PART_BYTES = 1 << 21
 LARGEST_PART = 256  # images
@@ -34,7 +32,6 @@ class Decoded:
 
     images: np.ndarray
     labels: np.ndarray | None
-    digests: np.ndarray
     skipped: list[tuple[str, str]]
     converted: Counter[str]
 
@@ -58,7 +55,7 @@ def decode_in_order(
     if workers == 0:
         yield from (_decode_part(source, framing, part) for part in parts)
         return
-    pool = start_processes(workers, _remember_work, source, framing)
+    pool = start_processes(workers, source, framing)
     waiting: deque[Future[Decoded]] = deque()
     try:
         for part in parts:
@@ -94,33 +91,27 @@ def _decode_part(source: Source, framing: Framing, indices: np.ndarray) -> Decod
             continue
         kept.append(index)
         converted.update(notes)
-    images = images[: len(kept)]
     labels = None if source.labels is None else source.labels[kept]
-    return Decoded(images, labels, image_digests(images), skipped, converted)
-
-
-_work: tuple[Source, Framing] | None = None  # in a worker process: what it was started with
-
-
-def _remember_work(source: Source, framing: Framing) -> None:
-    global _work
-    _work = (source, framing)
+    return Decoded(images[: len(kept)], labels, skipped, converted)
 
 
 def _decode_remembered(indices: np.ndarray) -> Decoded:
-    assert _work is not None
-    return _decode_part(*_work, indices)
+    source, framing = _remembered
+    return _decode_part(source, framing, indices)
 
 
-def start_processes(count: int, start: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """A pool of processes that leave Ctrl-C to this one and end when it is killed; each calls `start(*arguments)` first."""
+_remembered: tuple[Any, ...] = ()  # in a worker process: what it was started with
+
+
+def start_processes(count: int, *remembered: Any) -> ProcessPoolExecutor:
+    """A pool of processes that leave Ctrl-C to this one, end when it is killed, and have `remembered` in that variable."""
     # Not "fork": PyTorch and progress bars run threads, whose locks a forked process would inherit. The faster
     # "forkserver" listens at a path below the folder of temporary files, and a socket's path is short.
     serves = "forkserver" in multiprocessing.get_all_start_methods()
     short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY_FOLDER
     context = multiprocessing.get_context("forkserver" if serves and short else "spawn")
     context.set_forkserver_preload(["__main__", __name__])
-    return ProcessPoolExecutor(count, context, _start, (start, arguments))
+    return ProcessPoolExecutor(count, context, _start, remembered)
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -134,13 +125,13 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _start(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _start(*remembered: Any) -> None:
+    global _remembered
+    _remembered = remembered
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    if start:
-        start(*arguments)
 
 
 def _end_with(parent: int) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.files import whole_file
 from vitgan.files.pictures import to_uint8
+from vitgan.frozen.vae import Decoder, load_decoder
 from vitgan.models.draws import draw_latents
 from vitgan.models.generator import Generator
-from vitgan.vae.coding import Decoder, load_decoder
 
 Precision = Literal["float32", "float16", "int8"]
 Interface = Literal["vitgan", "torch-fidelity"]

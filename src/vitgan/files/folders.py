@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line, read_model, sha256, user_error
+from vitgan.files.reading import read_model, sha256, user_error
 from vitgan.files.writing import check_writable, folders_above, write_json
 from vitgan.schema import Config
 
@@ -35,9 +35,6 @@ def check_folder(folder: Path, content: str) -> None:
     Args:
         folder: New, empty, or what an earlier call wrote.
         content: What it is to hold; a folder of ours with another content is refused too.
-
-    Raises:
-        UserError: Naming what is in the way.
     """
     if not os.path.lexists(folder):
         check_writable(folder, f"the {content} ")
@@ -46,18 +43,14 @@ def check_folder(folder: Path, content: str) -> None:
     elif not folder.is_dir():
         raise UserError(f"{folder} is a file, and a folder is needed for the {content}: choose another")
     elif reason := _not_ours(folder, content):
-        raise UserError(one_line(f"{folder} {reason}; nothing was changed: choose a new folder, or remove this one"))
+        raise UserError(f"{folder} {reason}; nothing was changed: choose a new folder, or remove this one")
     elif not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written to: choose another folder for the {content}")
 
 
 @contextmanager
 def new_folder(folder: Path, content: str) -> Iterator[Path]:
-    """Yields an empty place; what was written there becomes the content of `folder` when the block ends well.
-
-    Raises:
-        UserError: If the folder may not be replaced (`check_folder`) or written; it is then as it was.
-    """
+    """Yields an empty place; what was written there becomes the content of `folder` when the block ends well."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." have no name, and links stay links
     check_folder(folder, content)
     advice = "choose another folder"

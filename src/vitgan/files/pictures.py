@@ -1,4 +1,4 @@
-"""Images for the eye: bytes, grids and picture files, and what can become one, known before it is made."""
+"""Images for the eye: bytes, grids and picture files. What cannot become one is a UserError, before work is done for it."""
 
 import importlib.util
 import math
@@ -78,11 +78,7 @@ def enlargement(resolution: int) -> int:
 
 
 def save_image(image: "Image.Image", path: Path) -> None:
-    """Writes an image, whole or not at all.
-
-    Raises:
-        UserError: If the file cannot be written, its ending names no image format, or the format cannot hold it.
-    """
+    """Writes an image, whole or not at all."""
     check_picture(path)
     check_picture_size(image.width, image.height, path)
     advice = "choose another format (.png)"
@@ -99,11 +95,7 @@ def picture_endings() -> frozenset[str]:
 
 
 def check_picture(path: Path) -> Path:
-    """Refuses a path that cannot become a picture, before work is done for it; gives it back.
-
-    Raises:
-        UserError: If its ending names no format of pictures, or it cannot be written.
-    """
+    """Refuses a path that cannot become a picture, before work is done for it; gives it back."""
     # os.path answers False, where Path raises, to names that are too long.
     if path.suffix.lower() not in picture_endings() and not os.path.isdir(path):  # noqa: PTH112
         raise UserError(f"cannot write the image {path}: its ending names no format; end it in .png, for example")
@@ -112,11 +104,7 @@ def check_picture(path: Path) -> Path:
 
 
 def check_picture_size(width: int, height: int, path: Path | None = None) -> None:
-    """Refuses a picture that would exhaust memory, or that the format of `path` cannot hold.
-
-    Raises:
-        UserError: If it is too large.
-    """
+    """Refuses a picture that would exhaust memory, or that the format of `path` cannot hold."""
     side = LARGEST_SIDE.get(path.suffix.lower(), LARGEST_PICTURE) if path else LARGEST_PICTURE
     if width * height > LARGEST_PICTURE or max(width, height) > side:
         place = f" for {path}" if path else ""
@@ -125,11 +113,7 @@ def check_picture_size(width: int, height: int, path: Path | None = None) -> Non
 
 
 def check_animation(path: Path) -> Path:
-    """Refuses a path that can become neither an animation nor a still .png, before work is done for it; gives it back.
-
-    Raises:
-        UserError: If its ending names neither, MP4's package is absent, or it cannot be written.
-    """
+    """Refuses a path that can become neither an animation nor a still .png, before work is done for it; gives it back."""
     if path.suffix.lower() not in (*ANIMATIONS, ".png"):
         raise UserError(f"cannot write {path}: end it in {', '.join(ANIMATIONS)}, or in .png for stills")
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
@@ -138,11 +122,7 @@ def check_animation(path: Path) -> Path:
 
 
 def check_animation_size(frames: int, width: int, height: int) -> None:
-    """Refuses an animation that would exhaust memory.
-
-    Raises:
-        UserError: If it is too large.
-    """
+    """Refuses an animation that would exhaust memory."""
     if frames * width * height > LARGEST_ANIMATION:
         size = f"{frames:,} frames of {width:,}×{height:,} pixels"
         raise UserError(f"an animation of {size} is too large: ask for fewer or smaller frames")

@@ -1,4 +1,4 @@
-"""Reading: no file is trusted, whoever wrote it."""
+"""Reading: no file is trusted, whoever wrote it. One that is missing, damaged, too large or of another kind: UserError."""
 
 import errno
 import hashlib
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vitgan.errors import UserError, escaped
+from vitgan.errors import UserError, one_line
 from vitgan.schema import first_problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -26,9 +26,7 @@ LARGEST_YAML_BYTES = 1 << 20
 
 
 @contextmanager
-def user_error(
-    what: str, *kinds: type[Exception], advice: str = "", parameter: str | None = None, longest: int = 500
-) -> Iterator[None]:
+def user_error(what: str, *kinds: type[Exception], advice: str = "", parameter: str | None = None) -> Iterator[None]:
     """Raises an error of these kinds inside the block as a UserError, "WHAT: REASON: ADVICE"; UserErrors only if asked for.
 
     Args:
@@ -36,7 +34,6 @@ def user_error(
         kinds: Of errors.
         advice: What to do.
         parameter: What to change; a UserError that names one keeps its own.
-        longest: Where the first two parts are cut.
     """
     try:
         yield
@@ -44,7 +41,7 @@ def user_error(
         if isinstance(error, UserError) and UserError not in kinds:
             raise
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        message = one_line(f"{what}: {reason}", longest) + (f": {advice}" if advice else "")
+        message = one_line(f"{what}: {reason}") + (f": {advice}" if advice else "")
         raise UserError(message, getattr(error, "parameter", None) or parameter) from error
 
 
@@ -70,11 +67,7 @@ def stamp(path: Path) -> str:
 
 
 def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> bytes:
-    """The content of a file that may be a stranger's.
-
-    Raises:
-        UserError: If it is missing, no regular file, larger than `largest` bytes, or unreadable.
-    """
+    """The content of a file that may be a stranger's."""
     with user_error(f"cannot read the {what} {path}", OSError):
         if regular_size(path) > largest:
             raise UserError(f"{path} is larger than {largest >> 20} MiB, which no {what} is")
@@ -82,11 +75,7 @@ def read_bytes(path: Path, what: str, largest: int = LARGEST_JSON_BYTES) -> byte
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The value in a JSON file that may be a stranger's; its numbers are finite.
-
-    Raises:
-        UserError: If it cannot be read, is no JSON, says something twice, or is larger than 16 MiB.
-    """
+    """The value in a JSON file that may be a stranger's; its numbers are finite."""
     data = read_bytes(path, what)
     with user_error(f"cannot read the {what} {path} as JSON", ValueError, RecursionError):
         value = json.loads(
@@ -97,52 +86,33 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_tree(path: Path, what: str) -> Any:
-    """The value in a file .json, .yaml or .yml.
-
-    Raises:
-        UserError: If it has another ending, cannot be read, is larger than 16 MiB (YAML: 1 MiB), says something twice, or
-            has aliases, of which a few lines can make gigabytes.
-    """
+    """The value in a file .json (of at most 16 MiB), .yaml or .yml (1 MiB)."""
     if path.suffix.lower() == ".json":
         return read_json(path, what)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(one_line(f"{path} is no {what}: its name must end in .json, .yaml or .yml"))
+        raise UserError(f"{path} is no {what}: its name must end in .json, .yaml or .yml")
     data = read_bytes(path, what, LARGEST_YAML_BYTES)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.SafeLoader)):
+    with user_error(f"cannot read the {what} {path} as YAML", yaml.YAMLError, ValueError, RecursionError):
+        return yaml.load(data, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML allows: aliases, and a key that is there twice, of which it would take the last."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
             raise ValueError("it has an alias (*): write the value itself")
-        _refuse_repetition(yaml.compose(data, yaml.SafeLoader))
-        return yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(one_line(f"cannot read the {what} {path} as YAML: {error}")) from error
+        return super().compose_node(parent, index)
 
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python would take the last of several equal keys."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)} is there twice")
-    return content
-
-
-def _refuse_repetition(node: yaml.Node | None) -> None:
-    """YAML would take the last of several equal keys."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    keys = [str(key.value) for key, _ in node.value]
-    for key, (_, value) in zip(keys, node.value, strict=True):
-        if keys.count(key) > 1:
-            raise ValueError(f"{key} is there twice")
-        _refuse_repetition(value)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"{min(twice)} is there twice")
+        return super().construct_mapping(node, deep)
 
 
 def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] = ()) -> Model:
-    """Reads a JSON file (or the part of it under `keys`) and validates it. The file may be a stranger's.
-
-    Raises:
-        UserError: If the file is missing, cannot be read as JSON, or does not fit `model`.
-    """
+    """Reads a JSON file (or the part of it under `keys`) and validates it. The file may be a stranger's."""
     if not path.exists():
         raise UserError(f"{path.parent} is no {what}: it has no {path.name}")
     value = read_json(path, what)
@@ -154,20 +124,16 @@ def read_model(path: Path, model: type[Model], what: str, keys: tuple[str, ...] 
     except ValidationError as error:
         place, reason = first_problem(error)
         place = ".".join(filter(None, (*keys, place))) or "file"
-        raise UserError(one_line(f"{path} does not describe a {what}: {place} {reason}")) from error
+        raise UserError(f"{path} does not describe a {what}: {place} {one_line(reason)}") from error
     except (KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError(one_line(f"{path} does not describe a {what}: {error!r}")) from error
+        raise UserError(f"{path} does not describe a {what}: {one_line(repr(error))}") from error
 
 
 def read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap:
-    """A NumPy file of known content, mapped read-only; nothing is allocated before its header and size are right.
-
-    Raises:
-        UserError: If it is missing, no NumPy file, or holds anything else.
-    """
+    """A NumPy file of known content, mapped read-only; nothing is allocated before its header and size are right."""
     dtype = np.dtype(dtype)
     # NumPy parses the header as Python, and a damaged one raises anything.
-    with user_error(f"cannot read {path}", Exception, longest=200), warnings.catch_warnings():
+    with user_error(f"cannot read {path}", Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python's and NumPy's remarks on odd headers
         size = regular_size(path)
         array = np.lib.format.open_memmap(path, mode="r")
@@ -186,10 +152,13 @@ def _finite(text: str) -> float:
     return value
 
 
-def one_line(text: str, longest: int = 500) -> str:
-    """The text for a message: escaped, and cut."""
-    shown = escaped(text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python would take the last of several equal keys."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)} is there twice")
+    return content
 
 
 def sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 A file may be a stranger's. Nothing in it can name code or another file; its tensors' names, shapes and types must be
 the module's own, and a SHA-256 over all of them in the header tells a damaged file, where whoever wrote it put it there.
+One that cannot be read or does not fit is a UserError.
 """
 
 import hashlib
@@ -17,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vitgan.errors import UserError
-from vitgan.files.reading import one_line, regular_size, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files.reading import regular_size, user_error
 from vitgan.files.writing import write_bytes
 
 DIGEST = "sha256"
@@ -38,9 +39,6 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
 
     Returns:
         Their digest, which the file's header holds too.
-
-    Raises:
-        OSError: If the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     found = digest(tensors)
@@ -68,11 +66,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 
 def recorded_digest(path: Path) -> str | None:
-    """The digest in the header of a safetensors file of the length that the header announces.
-
-    Raises:
-        UserError: If the file cannot be read, or is cut short.
-    """
+    """The digest in the header of a safetensors file of the length that the header announces."""
     with _opened(path) as file:
         return (file.metadata() or {}).get(DIGEST)
 
@@ -83,9 +77,6 @@ def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[
     Args:
         path: The file.
         expected: Tensors (on "meta", say) whose names, shapes and types the file's must have, see `check_tensors`.
-
-    Raises:
-        UserError: If the file cannot be read, is damaged, or holds other tensors than expected.
     """
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
@@ -98,11 +89,7 @@ def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[
 
 
 def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Refuses tensors that were read from `path` and are of other names, shapes or types than expected, but for halves.
-
-    Raises:
-        UserError: Naming the first one.
-    """
+    """Refuses tensors that were read from `path` and are of other names, shapes or types than expected, but for halves."""
     for name in sorted(tensors.keys() | expected.keys()):
         if name not in tensors or name not in expected:
             odd = "is in only one of the file and the model"
@@ -112,16 +99,13 @@ def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Te
             odd = f"has the type {tensors[name].dtype}, the model's is {dtype}"
         else:
             continue
-        raise UserError(one_line(f"{path} is of another configuration: {name!r} {odd}"))
+        raise UserError(f"{path} is of another configuration: {one_line(name)!r} {odd}")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Loads a safetensors file into a module that it fits exactly, but for halves where the module has float32.
 
     A module on "meta" gets the file's tensors as its own; into another they are copied, wherever it is.
-
-    Raises:
-        UserError: If the file cannot be read, is damaged, or holds other names, shapes or types.
     """
     expected = module.state_dict()
     tensors = {name: tensor.to(expected[name].dtype) for name, tensor in read_tensors(path, expected).items()}
@@ -132,9 +116,6 @@ def check_sizes(config: BaseModel, path: Path) -> None:
     """Refuses a configuration from a file whose sizes would exhaust memory or time before anything is built from it.
 
     Set the environment variable VITGAN_TRUST_SIZES=1 to load it all the same.
-
-    Raises:
-        UserError: Naming the field.
     """
     for name, value in _numbers(config.model_dump()):
         field = name.rsplit(".", 1)[-1]
@@ -148,11 +129,7 @@ def check_sizes(config: BaseModel, path: Path) -> None:
 
 
 def check_parameters(module: nn.Module, path: Path) -> None:
-    """Refuses a module, built on "meta" from a file, with more than 1,000,000,000 weights.
-
-    Raises:
-        UserError: If it has more, and VITGAN_TRUST_SIZES is not set.
-    """
+    """Refuses a module, built on "meta" from a file, with more than 1,000,000,000 weights."""
     count = sum(tensor.numel() for tensor in module.state_dict().values())
     _bound(path, "the number of weights", count, LARGEST_PARAMETERS)
 

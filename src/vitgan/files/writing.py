@@ -1,4 +1,4 @@
-"""Writing: a file is whole or absent, and what cannot be written is told before work is done for it."""
+"""Writing: a file is whole or as it was, and what cannot be written is a UserError before work is done for it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from vitgan.errors import UserError
-from vitgan.files.reading import one_line, user_error
+from vitgan.files.reading import user_error
 
 LONGEST_NAME = 255 - len(".12345678.1234567.part")
 """File systems allow 255 bytes; what is written first has a longer name."""
@@ -41,21 +41,13 @@ def atomic_path(path: Path, temporary: Path | None = None) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file by `atomic_path`.
-
-    Raises:
-        OSError: If it cannot be written; what was there before is still there.
-    """
+    """Writes a file by `atomic_path`, which raises OSErrors as they are."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON by `atomic_path`.
-
-    Raises:
-        OSError: If it cannot be written; what was there before is still there.
-    """
+    """Writes JSON by `atomic_path`."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
@@ -89,11 +81,7 @@ def folders_above(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path, what: str = "") -> None:
-    """Refuses a path at which nothing can be made, before work is done for it; leaves nothing behind.
-
-    Raises:
-        UserError: If a parent is a file or may not be written to, or a name is too long.
-    """
+    """Refuses a path at which nothing can be made, before work is done for it; leaves nothing behind."""
     reason = None
     existing = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not existing.is_dir():
@@ -106,7 +94,7 @@ def check_writable(path: Path, what: str = "") -> None:
         except OSError as error:
             reason = f"{existing} cannot be written to ({error.strerror})"
     if reason:
-        raise UserError(one_line(f"cannot write {what}{path}: {reason}; choose another path"))
+        raise UserError(f"cannot write {what}{path}: {reason}; choose another path")
 
 
 def check_file(path: Path, what: str = "", ending: str = "") -> Path:
@@ -119,17 +107,12 @@ def check_file(path: Path, what: str = "", ending: str = "") -> Path:
 
     Returns:
         The path.
-
-    Raises:
-        UserError: If it is a folder or a device, has another ending, or cannot be made.
     """
     # os.path answers False, where Path raises, to names that are too long.
-    if os.path.isdir(path):  # noqa: PTH112
-        raise UserError(f"cannot write {what}{path}: it is a folder; pass the name of a file")
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
-        raise UserError(f"cannot write {what}{path}: it is no regular file; choose another path")
+        raise UserError(f"cannot write {what}{path}: it is a folder or a device; pass the name of a file")
     if ending and path.suffix.lower() != ending:
-        raise UserError(one_line(f"cannot write {what}{path}: it must end in {ending}"))
+        raise UserError(f"cannot write {what}{path}: it must end in {ending}")
     check_writable(path, what)
     return path
 

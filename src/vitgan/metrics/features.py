@@ -10,7 +10,7 @@ from torch import Tensor
 from vitgan.devices import true_convolutions
 from vitgan.errors import UserError
 from vitgan.files import sha256
-from vitgan.frozen import weights_file
+from vitgan.frozen.features import weights_file
 from vitgan.metrics import inception, lite
 from vitgan.metrics.transformer_features import load_transformer
 

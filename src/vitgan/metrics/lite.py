@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.frozen import load_efficientnet
+from vitgan.frozen.features import load_efficientnet
 
 FEATURES = 1280
 INPUT_SIZES = {"lite0": 128, "lite2": 160}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_json, sha256
-from vitgan.frozen import IMAGENET_DEVIATION, IMAGENET_MEAN, open_transformer, require_transformers
+from vitgan.frozen.features import IMAGENET_DEVIATION, IMAGENET_MEAN, open_transformer, require_transformers
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INPUT_SIZE = 224

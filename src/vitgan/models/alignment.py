@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.frozen import FrozenFeatures
+from vitgan.frozen.features import FrozenFeatures
 from vitgan.layers.linear import EqualizedLinear
 
 

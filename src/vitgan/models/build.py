@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 
 from vitgan.errors import UserError
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
@@ -17,7 +18,6 @@ from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2Gener
 from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGenerator, ViTGeneratorConfig
 from vitgan.schema import Config
-from vitgan.vae.spec import VaeSpec
 
 CUSTOM_NETWORKS: dict[str, Callable[..., Generator | Discriminator]] = {}
 """Own networks by name: subclasses of `Generator` or `Discriminator`, built as `network(resolution, channels, num_classes,

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
+from vitgan.frozen.vae import decode
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.models.draws import W_MEAN_SAMPLES, classes_in_turn, draw_latents, latents_of_mean, latents_of_seeds
-from vitgan.vae.coding import decode
-from vitgan.vae.spec import VaeSpec
 
 if TYPE_CHECKING:  # not imported to train
     from PIL import Image

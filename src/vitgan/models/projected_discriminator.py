@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitgan.frozen import LiteFeatures, LiteName
+from vitgan.frozen.features import LiteFeatures, LiteName
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, normal_
 from vitgan.layers.precision import full_precision
 from vitgan.models.discriminator import Discriminator

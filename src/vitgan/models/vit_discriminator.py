@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.frozen import load_frozen
+from vitgan.frozen.features import load_frozen
 from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionKind, SelfAttention
 from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.mlp import Mlp, MlpKind

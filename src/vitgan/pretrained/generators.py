@@ -16,11 +16,11 @@ from vitgan.errors import UserError
 from vitgan.files import one_line, read_model, write_json
 from vitgan.files.folders import new_folder
 from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
+from vitgan.frozen.vae import save_copy
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
 from vitgan.pretrained.names import CONFIG, NETWORKS, NETWORKS_CONFIG, VAE, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
-from vitgan.vae.coding import save_copy
 
 Storage = Literal["float32", "float16"]
 Spec = TypeVar("Spec", GeneratorSpec, ModelConfig)

@@ -17,6 +17,8 @@ from vitgan.data.store import ImageStore
 from vitgan.devices import true_convolutions
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
+from vitgan.frozen.vae import decode_bytes
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.metrics import Protocol
 from vitgan.metrics.evaluate import PATCH_SIZE
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
@@ -25,8 +27,6 @@ from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, open_data
-from vitgan.vae.coding import decode_bytes
-from vitgan.vae.spec import VaeSpec
 
 
 def find_source(source: str | Path) -> Path:

@@ -20,6 +20,7 @@ from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, true_convolutions
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
+from vitgan.frozen.vae import load_decoder
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.presets import preset
@@ -45,7 +46,6 @@ from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
 from vitgan.training.trackers import PROJECT, make_tracker, tell_configuration, tracker_options
-from vitgan.vae.coding import load_decoder
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""

@@ -17,8 +17,8 @@ from vitgan.data.sources.folder import FileSource
 from vitgan.data.sources.source import Provenance, UnreadableImage
 from vitgan.data.splits import split_of
 from vitgan.data.tables import assign, largest_table, read_pairs
-from vitgan.errors import UserError
-from vitgan.files import one_line, read_bytes, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import read_bytes, user_error
 
 # The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
 PROVENANCE = Provenance(
@@ -57,13 +57,8 @@ class CelebA(FileSource):
 
     def __init__(self, path: str | Path, split: Split = "train", partition: str | Path | None = None) -> None:
         path = Path(path)
-        container = _open(path)
-        images = [index for index, name in enumerate(container.names) if is_image(name)]
-        self.refused = [entry for entry in container.refused if not _is_partition(entry[0])]
-        if not images:
-            why = f" ({': '.join(map(one_line, self.refused[0]))})" if self.refused else ""
-            raise UserError(f"no images under {path}{why}: pass {ALIGNED} or {ALIGNED}.zip")
-        super().__init__(path, container, _choose_aligned(container, images, path))
+        super().__init__(path, _open(path), _is_partition)
+        self._indices = _choose_aligned(self._container, self._indices, path)
         self._check_size()
         self.split, self.split_from = split, "all"
         self._partition = Path(partition) if partition else None
@@ -74,8 +69,22 @@ class CelebA(FileSource):
         return [*super().files(), *([self._partition] if self._partition else [])]
 
     def _keep_split(self, split: Split) -> None:
-        file, pairs = self._read_partition()
+        inside = sorted(filter(_is_partition, self._container.names), key=lambda name: name.count("/"))
+        if self._partition is None and not inside:
+            self._partition = _find_partition((Path(self.origin), self._container.path))
+        if self._partition is None and not inside:
+            advice = 'pass it, or take all images with the split "all"'
+            raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}", "partition")
+        file = one_line(str(self._partition or inside[0]))
+        with _about_partition(f"no partition for {self.origin}"):
+            if self._partition:
+                data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
+            else:
+                data = self._container.read_named(inside[0])
         with _about_partition(f"{file} is no partition file"):
+            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
+            if not pairs or not all(split for _, split in pairs):
+                raise UserError("expected lines such as '000001.jpg 0'")
             splits, unknown = assign(pairs, self.names())
         self._indices = [index for index, of in zip(self._indices, splits, strict=True) if of == split]
         missing = {name for name, of in pairs if of == split}.intersection(unknown)
@@ -85,34 +94,13 @@ class CelebA(FileSource):
         outside = splits.count(None)
         self.split_from = file + (f", in which {outside:,} images are not" if outside else "")
 
-    def _read_partition(self) -> tuple[str, list[tuple[str, str]]]:
-        """The partition's file, and its (name, split) pairs."""
-        container = self._container
-        inside = sorted(filter(_is_partition, container.names), key=lambda name: name.count("/"))
-        if self._partition is None and not inside:
-            self._partition = _find_partition((Path(self.origin), container.path))
-        if self._partition is None and not inside:
-            advice = 'pass it, or take all images with the split "all"'
-            raise UserError(f"no {PARTITION_FILES[0]} in or beside {self.origin}: {advice}", "partition")
-        file = one_line(str(self._partition or inside[0]))
-        with _about_partition(f"no partition for {self.origin}"):
-            if self._partition:
-                data = read_bytes(self._partition, "partition", LARGEST_PARTITION)
-            else:
-                data = container.read_named(inside[0])
-        with _about_partition(f"{file} is no partition file"):
-            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
-            if not pairs or not all(split for _, split in pairs):
-                raise UserError("expected lines such as '000001.jpg 0'")
-        return file, pairs
-
     def _check_size(self) -> None:
         """Refuses images of another size, as crops of them would not be the data set's."""
         for index in np.linspace(0, len(self) - 1, min(LOOKED_AT, len(self))).astype(int).tolist():
             with suppress(UnreadableImage):  # which is counted when it is its turn
                 height, width = decode_unframed(self.read(index), 3, "#ffffff").shape[1:]
                 if (height, width) != HEIGHT_AND_WIDTH:
-                    found = f"{one_line(self.name(index))} in {self.origin} has {width}×{height} pixels"
+                    found = f"{self.name(index)} in {self.origin} has {width}×{height} pixels"
                     raise UserError(f"{found}, CelebA's aligned images have 178×218: pass {ALIGNED}")
 
 

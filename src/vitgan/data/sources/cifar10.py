@@ -2,9 +2,8 @@
 
 import io
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,10 +28,6 @@ TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 BATCHES = {"train": TRAIN_BATCHES, "test": ["test_batch"], "all": [*TRAIN_BATCHES, "test_batch"]}
 BATCH_IMAGES = 10_000
 VALUES = 3 * 32 * 32
-EXPECTED = "pass cifar-10-python.tar.gz, cifar-10-binary.tar.gz or their folder"
-
-Batch = tuple[np.ndarray, np.ndarray]
-Parsed = TypeVar("Parsed")
 
 # All that a pickled CIFAR batch (dict, list, bytes, NumPy array) needs; anything else could run code.
 ALLOWED_GLOBALS = {
@@ -61,21 +56,15 @@ class Cifar10(PythonImages):
 
     def __init__(self, path: str | Path, split: Split = "train") -> None:
         container = open_container(path, lambda name: stem_of(name) in BATCHES["all"])
-        batches = {name: read_part(container, name, _parse, EXPECTED) for name in BATCHES[split]}
-        rows = np.concatenate([rows for rows, _ in batches.values()])
-        labels = np.concatenate([labels for _, labels in batches.values()])
-        images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        batches = {stem: read_batch(container, stem, ["labels"], "labels", len(LABEL_NAMES)) for stem in BATCHES[split]}
+        images, labels = map(np.concatenate, zip(*batches.values(), strict=True))
         super().__init__((images, labels), container.files())
         self.origin, self.split = str(path), split
         self.refused = container.refused + [
-            (name, f"holds {len(labels):,} images, CIFAR-10's batches have {BATCH_IMAGES:,}")
-            for name, (_, labels) in batches.items()
+            (stem, f"holds {len(labels):,} images, CIFAR-10's batches have {BATCH_IMAGES:,}")
+            for stem, (_, labels) in batches.items()
             if len(labels) != BATCH_IMAGES
         ]
-
-
-def _parse(data: bytes, binary: bool) -> Batch:
-    return parse_batch(data, binary, b"labels", 0, 1, len(LABEL_NAMES))
 
 
 def load_pickle(data: bytes) -> Any:
@@ -100,42 +89,45 @@ def stem_of(name: str) -> str:
     return name.rpartition("/")[2].removesuffix(".bin")
 
 
-def read_part(container: Container, stem: str, parse: Callable[[bytes, bool], Parsed], expected: str) -> Parsed:
-    """What `parse` makes of a file's bytes, told whether it is of the binary version.
+def read_part(container: Container, stem: str) -> Any:
+    """The bytes of a file of the binary version, or what is pickled in one of the Python version.
 
     Raises:
         UserError: There is no file of this stem, or it is damaged.
     """
     name = next((name for name in container.names if stem_of(name) == stem), None)
     if name is None:
-        raise UserError(f"{container.path} has no {stem}: {expected}")
+        raise UserError(f"{container.path} has no {stem}: pass the archive of CIFAR's home page, or its folder")
     # A damaged pickle raises anything.
     with user_error(f"{name} in {container.path} is damaged", Exception, advice="fetch it again"):
-        return parse(container.read_named(name), name.endswith((".bin", ".txt")))
+        data = container.read_named(name)
+        return data if name.endswith((".bin", ".txt")) else load_pickle(data)
 
 
-def parse_batch(data: bytes, binary: bool, key: bytes, byte: int, bytes_before: int, classes: int) -> Batch:
-    """(n, 3072) uint8 images and (n,) labels of a batch.
+def read_batch(
+    container: Container, stem: str, kinds: list[str], kind: str, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 32, 32, 3) uint8 images and (n,) labels.
 
     Args:
-        data: A pickled dictionary, or rows of label bytes and 3,072 pixel bytes.
-        binary: Which of the two.
-        key: Of the labels in the dictionary.
-        byte: Of the label in a row.
-        bytes_before: Label bytes of a row.
+        container: Of the batches.
+        stem: Which batch.
+        kinds: Of labels, in the order of their bytes before an image of the binary version.
+        kind: Which of them is wanted; also its key in the Python version.
         classes: How many there are.
 
     Raises:
-        ValueError: It is damaged.
+        UserError: It is missing or damaged.
     """
-    if binary:
-        table = np.frombuffer(data, np.uint8).reshape(-1, bytes_before + VALUES)
-        rows, labels = table[:, bytes_before:], table[:, byte]
-    else:
-        batch = load_pickle(data)
-        rows, labels = np.asarray(batch[b"data"]), np.array(batch[key], np.int64)
-    if rows.dtype != np.uint8 or rows.shape != (len(labels), VALUES):
-        raise ValueError(f"images {rows.dtype} {rows.shape} with {len(labels)} labels")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"it has labels outside 0 to {classes - 1}")
-    return rows, labels
+    batch = read_part(container, stem)
+    with user_error(f"{stem} in {container.path} is damaged", Exception, advice="fetch it again"):
+        if isinstance(batch, bytes):
+            table = np.frombuffer(batch, np.uint8).reshape(-1, len(kinds) + VALUES)
+            rows, labels = table[:, len(kinds) :], table[:, kinds.index(kind)]
+        else:
+            rows, labels = np.asarray(batch[b"data"]), np.array(batch[kind.encode()], np.int64)
+        if rows.dtype != np.uint8 or rows.shape != (len(labels), VALUES):
+            raise ValueError(f"images {rows.dtype} {rows.shape} with {len(labels)} labels")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"it has labels outside 0 to {classes - 1}")
+        return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels

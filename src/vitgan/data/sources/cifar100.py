@@ -5,10 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from vitgan.data.sources.cifar10 import Batch, load_pickle, parse_batch, read_part, stem_of
+from vitgan.data.sources.cifar10 import read_batch, read_part, stem_of
 from vitgan.data.sources.container import open_container
 from vitgan.data.sources.objects import PythonImages
 from vitgan.data.sources.source import Provenance
+from vitgan.files import user_error
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 CHECKSUM = "md5:eb9058c3a382ffc7106e4002c42a8d85"
@@ -18,7 +19,6 @@ PROVENANCE = Provenance(
     url="https://www.cs.toronto.edu/~kriz/cifar.html",
     resolution=32,
 )
-EXPECTED = "pass cifar-100-python.tar.gz, cifar-100-binary.tar.gz or their folder"
 
 Split = Literal["train", "test", "all"]
 LabelKind = Literal["fine", "coarse"]
@@ -42,24 +42,18 @@ class Cifar100(PythonImages):
     split_from = "CIFAR-100's own"
 
     def __init__(self, path: str | Path, split: Split = "train", labels: LabelKind = "fine") -> None:
-        key, classes, byte = f"{labels}_labels".encode(), CLASSES[labels], int(labels == "fine")
         names_file = f"{labels}_label_names.txt"
         container = open_container(path, lambda name: stem_of(name) in ("train", "test", "meta", names_file))
-
-        def parse(data: bytes, binary: bool) -> Batch:
-            return parse_batch(data, binary, key, byte, 2, classes)  # a row begins with the coarse and the fine label
-
-        def parse_names(data: bytes, binary: bool) -> list[str]:
-            names = data.split() if binary else load_pickle(data)[key.replace(b"labels", b"label_names")]
-            if len(names) != classes:
-                raise ValueError(f"it has {len(names)} names of {classes} classes")
-            return [name.decode() for name in names]
-
-        batches = [read_part(container, name, parse, EXPECTED) for name in PARTS[split]]
-        meta = "meta" if any(stem_of(name) == "meta" for name in container.names) else names_file
-        self.label_names = read_part(container, meta, parse_names, EXPECTED)
+        kinds = ["coarse_labels", "fine_labels"]
+        batches = [read_batch(container, part, kinds, f"{labels}_labels", CLASSES[labels]) for part in PARTS[split]]
+        file = "meta" if any(stem_of(name) == "meta" for name in container.names) else names_file
+        names = read_part(container, file)
+        with user_error(f"{file} in {path} is damaged", Exception, advice="fetch it again"):
+            names = names.split() if isinstance(names, bytes) else names[f"{labels}_label_names".encode()]
+            if len(names) != CLASSES[labels]:
+                raise ValueError(f"it has {len(names)} names of {CLASSES[labels]} classes")
+            self.label_names = [name.decode() for name in names]
         self.labels_from = f"CIFAR-100's {labels} ones"
-        images = np.concatenate([rows for rows, _ in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        super().__init__((images, np.concatenate([part for _, part in batches])), container.files())
+        super().__init__(tuple(map(np.concatenate, zip(*batches, strict=True))), container.files())
         self.origin, self.split = str(path), split
         self.refused = container.refused

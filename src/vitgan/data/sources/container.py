@@ -24,8 +24,8 @@ from PIL import Image
 from vitgan.data.decode import FORMATS
 from vitgan.data.names import natural_order
 from vitgan.data.sources.source import UnreadableImage
-from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import regular_size, user_error
 
 LARGEST_FILE_BYTES = 1 << 30
 DEEPEST = 100
@@ -264,23 +264,16 @@ class Tar(Container):
         """As far as the data is sound; a temporary file that cannot be written is no damage of the archive."""
         self._temporary = tempfile.TemporaryDirectory(prefix="vitgan-")
         self._plain = Path(self._temporary.name) / "plain.tar"
-        try:
-            with self._plain.open("wb") as plain:
-                plain.writelines(self._sound_blocks(opener))
-        except OSError as error:
-            self._temporary.cleanup()
-            what = f"cannot decompress {self.path} to a temporary file: {error.strerror or error}"
-            raise UserError(f"{what}: set TMPDIR to a larger disk, or unpack it and pass the folder") from error
-
-    def _sound_blocks(self, opener: Opener) -> Iterator[bytes]:
-        """What can be decompressed, up to the first fault."""
         done = 0
         try:
-            with opener(self.path) as compressed:
+            with self._plain.open("wb") as plain, opener(self.path) as compressed:
                 while block := compressed.read1(COPY_BYTES):  # `read` would drop what precedes the fault
-                    done += len(block)
-                    yield block
+                    done += plain.write(block)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            if isinstance(error, OSError) and error.errno:  # of a disk: those of damage have no number
+                self._temporary.cleanup()
+                what = f"cannot decompress {self.path} to a temporary file: {error.strerror}"
+                raise UserError(f"{what}: set TMPDIR to a larger disk, or unpack it and pass the folder") from error
             place = f"the compressed archive is damaged behind {done} bytes"
             self.refused.append((self.path.name, f"{place}: {one_line(str(error))}"))
 

@@ -1,7 +1,7 @@
 """Your own images: a folder, a zip or a tar of image files, at any nesting, with class folders or a table of labels."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from vitgan.data.sources.container import Container, open_container
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import Split, choose_split
 from vitgan.data.tables import assign, largest_table, read_pairs
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 
 # Tables that are looked for; others are named by `labels`.
 TABLES = ("dataset.json", *(f"{stem}.{end}" for stem in ("metadata", "labels") for end in ("json", "jsonl", "csv")))
@@ -25,17 +25,24 @@ TABLE_ADVICE = 'mend it, or choose "folders", "none" or another file as labels'
 
 
 class FileSource(Source):
-    """Some of the files of a folder or archive.
+    """The images of a folder or archive.
 
     Args:
         path: What was opened.
         container: Its files.
-        indices: Which of them are images.
+        is_table: Which files are not missed if they cannot be read, by their names.
+
+    Raises:
+        UserError: There are no images.
     """
 
-    def __init__(self, path: Path, container: Container, indices: list[int]) -> None:
-        self.origin = str(path)
-        self._container, self._indices = container, indices
+    def __init__(self, path: Path, container: Container, is_table: Callable[[str], bool]) -> None:
+        self.origin, self._container = str(path), container
+        self._indices = [index for index, name in enumerate(container.names) if is_image(name)]
+        self.refused = [entry for entry in container.refused if not is_table(entry[0])]
+        if not self._indices:
+            why = f": {': '.join(map(one_line, self.refused[0]))}" if self.refused else ""
+            raise UserError(f"no images under {path}{why} (looked for {', '.join(IMAGE_SUFFIXES)})")
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -97,11 +104,7 @@ class ImageFolder(FileSource):
             return (is_table or is_image(name)) and THUMBNAILS not in name.split("/")
 
         container = open_container(path, wanted, follow_links=follow_links)
-        super().__init__(path, container, [index for index, name in enumerate(container.names) if is_image(name)])
-        self.refused = [entry for entry in container.refused if not entry[0].lower().endswith(TABLE_SUFFIXES)]
-        if not self._indices:
-            why = f": {self.refused[0][0]}: {self.refused[0][1]}" if self.refused else ""
-            raise UserError(f"no images under {path}{why} (looked for {', '.join(IMAGE_SUFFIXES)})")
+        super().__init__(path, container, lambda name: name.lower().endswith(TABLE_SUFFIXES))
         self._largest_table = largest_table(len(self._indices))
         self.take_labels(self._decide(labels, self._choose_split(split, labels)))
 

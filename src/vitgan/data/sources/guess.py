@@ -12,7 +12,7 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.hub import SCHEME, fetch_data_set
 from vitgan.data.sources.imagenet import ImageNet
 from vitgan.data.sources.lsun import Lsun
-from vitgan.data.sources.parquet import ParquetImages
+from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.errors import UserError
 
@@ -50,6 +50,6 @@ def guess_source(path: str | Path, split: str | None = None, labels: str = "auto
                 name = found.provenance.name
                 raise UserError(f"{path} is {name}, whose splits and labels are its own: read it as {name}", "split")
             return found
-    if any(name.endswith(".parquet") for name in names) or (path.is_dir() and any(path.glob("*/*.parquet"))):
+    if holds_parquet(path):
         return ParquetImages(path, split)
     return ImageFolder(path, split, labels)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 
 SCHEME = "hf://"
 FILES = ("*.parquet",)

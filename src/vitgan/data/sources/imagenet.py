@@ -6,7 +6,7 @@ from pathlib import Path
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.source import Provenance
 from vitgan.errors import UserError
-from vitgan.files import one_line, read_bytes
+from vitgan.files import read_bytes
 
 WORDS_FILES = ("LOC_synset_mapping.txt", "words.txt")
 FOLDERS_ABOVE = 4
@@ -47,6 +47,6 @@ def _name_synsets(synsets: list[str], file: Path) -> list[str]:
     lines = read_bytes(file, "file of words", 1 << 26).decode(errors="replace").splitlines()
     words = {line[:9]: line[9:].split(",")[0].strip() for line in lines}
     if missing := [synset for synset in synsets if not words.get(synset)]:
-        raise UserError(one_line(f"{file} has no words for {missing[0]}: pass another file of words"), "words")
+        raise UserError(f"{file} has no words for {missing[0]}: pass another file of words", "words")
     shared = Counter(words[synset] for synset in synsets)
     return [words[synset] if shared[words[synset]] == 1 else f"{words[synset]} ({synset})" for synset in synsets]

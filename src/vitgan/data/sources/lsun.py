@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from weakref import WeakValueDictionary
 
 from vitgan.data.names import listed
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.workers import run_isolated
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 
 if TYPE_CHECKING:
     import lmdb
@@ -23,9 +23,6 @@ PROVENANCE = Provenance(
 )
 Split = Literal["train", "val"]
 KEYS_PER_ANCHOR = 256
-
-# LMDB allows a process to open a database once; sources of the same one share it.
-_environments: WeakValueDictionary[Path, "lmdb.Environment"] = WeakValueDictionary()
 
 
 class Lsun(Source):
@@ -55,17 +52,11 @@ class Lsun(Source):
         self.split_from = f"the folder {one_line(folder)}"
         if split and self.split not in (None, split):
             raise UserError(f"{path} holds the split {self.split}, not {split}: pass another folder", "split")
-        self._environment: lmdb.Environment | None = None
-        self._cursor: lmdb.Cursor | None = None
-        self._position = -1
         with user_error(f"{self._data} is damaged", BrokenProcessPool, advice="fetch it again"):
             self._count, self._anchors, damage = run_isolated(_list_keys, self._data)
         if not self._count:
             raise UserError(f"{path} holds no images{damage and f': {damage}'}")
         self.refused = [(self._data.name, damage)] if damage else []
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_environment": None, "_cursor": None, "_position": -1}
 
     def __len__(self) -> int:
         return self._count
@@ -78,27 +69,18 @@ class Lsun(Source):
         import lmdb
 
         try:
-            return bytes(self._seek(index).value())
+            with _open_database(self._data.resolve()).begin() as transaction, transaction.cursor() as cursor:
+                found = cursor.set_key(self._anchors[index // KEYS_PER_ANCHOR])
+                for _ in range(index % KEYS_PER_ANCHOR):
+                    found = found and cursor.next()
+                if not found:
+                    raise UnreadableImage("the database changed while it was read")
+                return bytes(cursor.value())
         except lmdb.Error as error:
-            self._cursor, self._position = None, -1
             raise UnreadableImage(f"the database is damaged: {error}") from error
 
     def files(self) -> Iterable[Path]:
         return [self._data]
-
-    def _seek(self, index: int) -> "lmdb.Cursor":
-        """The cursor at `index`, reached from the last position or from the nearest anchor before it."""
-        if self._cursor is None:
-            self._environment = _open_database(self._data)
-            self._cursor = self._environment.begin().cursor()
-        anchor = index - index % KEYS_PER_ANCHOR
-        if not anchor <= self._position <= index:
-            self._position = anchor if self._cursor.set_key(self._anchors[index // KEYS_PER_ANCHOR]) else -1
-        while 0 <= self._position < index:
-            self._position = self._position + 1 if self._cursor.next() else -1
-        if self._position < 0:
-            raise UnreadableImage("the database changed while it was read")
-        return self._cursor
 
 
 def _list_keys(data: Path) -> tuple[int, list[bytes], str]:
@@ -153,19 +135,16 @@ def _find_database(path: Path, category: str, split: str) -> Path:
     return path / wanted / "data.mdb"
 
 
+@lru_cache(maxsize=8)  # LMDB allows a process to open a database once; sources of the same one share it
 def _open_database(data: Path) -> "lmdb.Environment":
     try:
         import lmdb
     except ImportError as error:
         raise UserError("reading LSUN needs the package lmdb: pip install 'vitgan[lsun]'") from error
-    shared = _environments.get(data.resolve())
-    if shared is not None:
-        return shared
     options: dict[str, Any] = {"lock": False, "readahead": False, "create": False, "max_spare_txns": 1}
     with user_error(f"{data} is not a sound LMDB", lmdb.Error, OSError, advice="fetch it again"):
         environment = lmdb.open(str(data), subdir=False, readonly=True, **options)
         needed, there = _used_bytes(environment), data.stat().st_size
         if there < needed:
             raise UserError(f"{data} is cut off: {there:,} of at least {needed:,} bytes: fetch it again")
-    _environments[data.resolve()] = environment
     return environment

@@ -11,8 +11,8 @@ from PIL import Image
 
 from vitgan.data.labels import labels_of_values
 from vitgan.data.sources.source import Provenance, Source
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 
 IMAGE_KEYS, LABEL_KEYS = ("image", "img"), ("label", "labels")
 EXPECTED = (
@@ -42,16 +42,17 @@ class PythonImages(Source):
     in_memory = True
 
     def __init__(self, data: Any, files: Iterable[Path] = ()) -> None:
+        self.origin = type(data).__name__
         if _is_array(data):
-            data = (data, None)
-        if isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
-            data = _Pairs(*data)
+            data = _pairs(data, None)
+        elif isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]):
+            data = _pairs(*data)
         if isinstance(data, Mapping):
             raise UserError(f"data is a mapping: pass one of its values ({', '.join(map(str, data))})", "data")
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | bytes):
             expected = "a folder, an array (N, H, W, C), a tensor (N, C, H, W), or a data set with a length and items"
             raise UserError(f"data is {type(data).__name__}: pass {expected}", "data")
-        self.origin, self._data, self._files = type(data).__name__.lstrip("_"), data, list(files)
+        self._data, self._files = data, list(files)
         self.label_names = self.label_names or _label_names(data)
         self._scan()
 
@@ -101,21 +102,14 @@ class PythonImages(Source):
         return _pixels(image, index), label
 
 
-class _Pairs:
+def _pairs(images: Any, labels: Any) -> list[tuple[Any, Any]]:
     """An array or tensor of images with labels, as a data set."""
-
-    def __init__(self, images: Any, labels: Any) -> None:
-        if images.ndim not in (3, 4):
-            raise UserError(f"the images have the shape {tuple(images.shape)}: expected (N, H, W, C)", "data")
-        if labels is not None and len(labels) != len(images):
-            raise UserError(f"there are {len(images):,} images and {len(labels):,} labels: pass as many", "data")
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self.images[index], None if self.labels is None else self.labels[index]
+    if images.ndim not in (3, 4):
+        raise UserError(f"the images have the shape {tuple(images.shape)}: expected (N, H, W, C)", "data")
+    labels = [None] * len(images) if labels is None else labels
+    if len(labels) != len(images):
+        raise UserError(f"there are {len(images):,} images and {len(labels):,} labels: pass as many", "data")
+    return list(zip(images, labels, strict=True))
 
 
 def _is_array(value: Any) -> bool:

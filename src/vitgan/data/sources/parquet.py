@@ -14,8 +14,8 @@ from vitgan.data.labels import NO_LABEL, Labels, labels_of_values
 from vitgan.data.names import natural_order
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.splits import choose_part, split_of
-from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import regular_size, user_error
 
 if TYPE_CHECKING:
     import pyarrow.parquet

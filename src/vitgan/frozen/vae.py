@@ -15,8 +15,8 @@ from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
 from vitgan.files.reading import user_error
 from vitgan.files.tensors import check_parameters
+from vitgan.frozen.vae_spec import Numbers, VaeSpec
 from vitgan.layers.precision import full_precision
-from vitgan.vae.spec import Numbers, VaeSpec
 
 VAE_VARIABLE = "VITGAN_VAE"
 """Environment variable: where the VAE is, if it is no longer where the latents' description says."""

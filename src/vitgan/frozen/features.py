@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.errors import UserError, one_line
 from vitgan.layers.precision import full_precision
 
 LiteName = Literal["lite0", "lite2"]
@@ -175,12 +174,14 @@ def open_transformer(folder: Path, model: str, parameter: str) -> Any:
                 folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
     except Exception as error:  # it raises almost anything on a foreign file
-        raise UserError(one_line(f"{folder} does not hold a {model} of transformers: {error}"), parameter) from error
+        raise UserError(
+            f"{folder} does not hold a {model} of transformers: {one_line(str(error))}", parameter
+        ) from error
     finally:
         transformers.logging.set_verbosity(before)
     # What is missing it would fill with random numbers.
     if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise UserError(one_line(f"{folder} does not hold a whole {model}: {missing[0]} is missing"), parameter)
+        raise UserError(f"{folder} does not hold a whole {model}: {missing[0]} is missing", parameter)
     return network
 
 

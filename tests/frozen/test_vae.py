@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
 from tiny import write_vae
 from vitgan.errors import UserError
-from vitgan.vae import coding
-from vitgan.vae.coding import decode, encode, load_decoder, open_vae
+from vitgan.frozen import vae
+from vitgan.frozen.vae import decode, encode, load_decoder, open_vae
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +55,13 @@ def test_images_do_not_depend_on_how_many_are_decoded_at_once(folder: Path, monk
     _, spec = open_vae(str(folder))
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     whole = decode(spec, latents)
-    monkeypatch.setitem(coding.PIXELS_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(vae.PIXELS_AT_ONCE, "cpu", 1)
     torch.testing.assert_close(decode(spec, latents), whole)
 
 
 def test_a_gradient_goes_through_a_decoder_that_was_loaded_to_sample(folder: Path) -> None:
     _, spec = open_vae(str(folder))
-    coding._decoder.cache_clear()
+    vae._decoder.cache_clear()
     with torch.inference_mode():
         decode(spec, torch.zeros(1, 4, 8, 8))
     latents = torch.zeros(1, 4, 8, 8, requires_grad=True)
@@ -72,7 +72,7 @@ def test_a_gradient_goes_through_a_decoder_that_was_loaded_to_sample(folder: Pat
 
 
 def test_loading_draws_nothing(folder: Path) -> None:
-    coding._decoder.cache_clear()
+    vae._decoder.cache_clear()
     before = torch.random.get_rng_state()
     load_decoder(open_vae(str(folder))[1])
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -83,14 +83,14 @@ def test_another_vae_is_refused_and_the_same_one_taken_from_elsewhere(
 ) -> None:
     _, spec = open_vae(str(folder))
     moved = spec.model_copy(update={"name": str(tmp_path / "gone")})
-    coding._decoder.cache_clear()
+    vae._decoder.cache_clear()
     with pytest.raises(UserError):
         load_decoder(moved)
-    monkeypatch.setenv(coding.VAE_VARIABLE, str(write_vae(tmp_path / "other", seed=1)))
+    monkeypatch.setenv(vae.VAE_VARIABLE, str(write_vae(tmp_path / "other", seed=1)))
     with pytest.raises(UserError) as caught:
         load_decoder(moved)
     assert caught.value.parameter == "vae"
-    monkeypatch.setenv(coding.VAE_VARIABLE, str(folder))
+    monkeypatch.setenv(vae.VAE_VARIABLE, str(folder))
     assert load_decoder(moved)(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 16, 16)
 
 

@@ -1,1 +1,0 @@
-"""A frozen image VAE of `diffusers`, in whose latents a GAN can be trained."""
