@@ -12,6 +12,7 @@ from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_model
 from vitgan.errors import UserError
 from vitgan.files import write_json
 from vitgan.files.tensors import write_tensors
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
@@ -21,7 +22,6 @@ from vitgan.presets import replaced
 from vitgan.pretrained.generators import save
 from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
 from vitgan.pretrained.transfer import start_from
-from vitgan.frozen.vae_spec import VaeSpec
 
 BASE = tiny_model()
 LINEAR = replaced(TINY_GENERATOR, pixel_mapping="linear")

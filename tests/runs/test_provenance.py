@@ -10,9 +10,9 @@ import vitgan
 from tiny import newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
+from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.presets import cifar10_tiny, preset, replaced
 from vitgan.runs.provenance import changes_to_preset, provenance
-from vitgan.frozen.vae_spec import VaeSpec
 
 
 @pytest.fixture(scope="module")
