@@ -13,7 +13,6 @@ from vitgan.cli.parsing import Group
 from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.commands import PRESETS, RECOMMENDED, SIZES, VARIANTS, command
-from vitgan.errors import UserError
 from vitgan.runs.processes import speaks
 
 if TYPE_CHECKING:
@@ -80,12 +79,14 @@ def value_of(option: str, words: list[str]) -> str | None:
 def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[..., None]:
     """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
     from vitgan import presets
-    from vitgan.config import RunConfig, check_effect, differences
+    from vitgan.config import RunConfig, check_effect, differences, merged
 
     file = value_of("--config", words)
     start = base if file is None else presets.from_file(file, base)
     assert start is not None
-    start = with_kinds(start, words)
+    for network in ("generator", "discriminator"):
+        if (kind := value_of(f"--model.{network}.kind", words)) is not None:
+            start = merged(start, {"model": {network: {"kind": kind}}})
 
     def new(
         settings: Annotated[RunConfig, *OVERRIDABLE] = start,
@@ -100,30 +101,6 @@ def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[
 
     new.__doc__ = f"{about}\n\n{OPTIONS}"
     return new
-
-
-def with_kinds(start: "RunConfig", words: list[str]) -> "RunConfig":
-    """A preset whose G or D is of another kind, with that kind's own defaults, where the words ask for it.
-
-    Raises:
-        UserError: If there is no such kind.
-    """
-    from pydantic import ValidationError
-
-    from vitgan.presets import replaced
-
-    for network in ("generator", "discriminator"):
-        kind = value_of(f"--model.{network}.kind", words)
-        if kind in (None, getattr(start.model, network).kind):
-            continue
-        try:
-            model = replaced(start.model, **{network: {"kind": kind}})
-        except ValidationError as error:
-            kinds = error.errors()[0].get("ctx", {}).get("expected_tags", "")
-            field = f"model.{network}.kind"
-            raise UserError(f"--{field} must be one of {kinds}, but is {kind!r}", field) from error
-        start = start.model_copy(update={"model": model})
-    return start
 
 
 def resumed(folder: str) -> Callable[..., None]:

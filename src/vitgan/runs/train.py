@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 from vitgan.commands import command
-from vitgan.config import RunConfig, check_trackers, flat
+from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, true_convolutions
@@ -42,7 +42,7 @@ from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newe
 from vitgan.training.hooks import Evaluation, Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
-from vitgan.training.trackers import PROJECT, make_tracker, tell_configuration, tracker_options
+from vitgan.training.trackers import PROJECT, check_trackers, make_tracker, tell_configuration, tracker_options
 from vitgan.vae.coding import load_decoder
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
