@@ -246,10 +246,11 @@ def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
             raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
 
 
-def differences(config: RunConfig, base: RunConfig) -> list[str]:
-    """Dotted names of the fields whose values are not the base's."""
-    before = dict(flat(base.model_dump()))
-    return [name for name, value in flat(config.model_dump()) if before.get(name) != value]
+def differences(config: RunConfig, base: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """(the base's value, the configuration's) by the dotted names of the fields that differ; None where one lacks it."""
+    before, after = dict(flat(base.model_dump(mode="json"))), dict(flat(config.model_dump(mode="json")))
+    both = {name: (before.get(name), after.get(name)) for name in before | after}
+    return {name: (old, new) for name, (old, new) in both.items() if old != new}
 
 
 def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:

@@ -1,12 +1,11 @@
 """A run's folder: its number, its configuration, which images it trains on, and what may change when it goes on."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vitgan.config import RunConfig
+from vitgan.config import RunConfig, differences
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import Digest, ImageStore
 from vitgan.errors import UserError
@@ -145,31 +144,32 @@ def data_of_run(run: Path, data: str | None = None) -> ImageStore:
     )
 
 
-FREE_ON_RESUME = {
-    "total_kimg",
-    "max_minutes",
-    "max_cpu_minutes",
-    "log_every_kimg",
-    "instruments",
-    "samples_every_kimg",
-    "checkpoint_every_kimg",
-    "keep_checkpoints",
-    "sample_count",
-    "trackers",
-    "device",
-    "on_divergence",
-    "logit_bound",
-    "rollback_rate",
-    "micro_batch_size",
-    "checkpoint_activations",
-    "compile",
-    "cuda_graphs",
+WITHOUT_INFLUENCE = {
+    "evaluate_every_kimg",
+    "protocol",
     "model.class_counts",
     "model.class_names",
     "model.vae.name",
+    "training.total_kimg",
+    "training.max_minutes",
+    "training.max_cpu_minutes",
+    "training.log_every_kimg",
+    "training.samples_every_kimg",
+    "training.checkpoint_every_kimg",
+    "training.keep_checkpoints",
+    "training.sample_count",
+    "training.instruments",
+    "training.trackers",
+    "training.device",
+    "training.micro_batch_size",
+    "training.checkpoint_activations",
+    "training.compile",
+    "training.cuda_graphs",
 }
 """Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
 rounding). Numbers of images are those of the labels, which `data_of_run` compares."""
+FREE_ON_RESUME = {"preset", "training.on_divergence", "training.logit_bound", "training.rollback_rate"}
+"""What may change besides, when a run goes on."""
 
 
 def config_of_run(run: Path) -> RunConfig:
@@ -189,26 +189,14 @@ def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
     Raises:
         UserError: Naming the first field that differs, or the store.
     """
-    old = config_of_run(run).model_dump(mode="json")
-    new = config.model_dump(mode="json")
     # Images are known by their checksum where the run has noted it; their folder may have moved.
-    sections = ("init_from", "model", "objective", "augment", "training")
-    for section in sections if (run / DATA_RECORD).exists() else ("data", *sections):
-        for field, before, now in _differences(old[section], new[section], section):
-            if field.removeprefix("training.") not in FREE_ON_RESUME:
-                raise UserError(
-                    f"the run {run} began with {field} {before}, which cannot become {now} now: resume without changing "
-                    "it, or start a new run from its weights (init_from)",
-                    field,
-                )
+    free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
+    for field, (before, now) in differences(config, config_of_run(run)).items():
+        if field not in free:
+            raise UserError(
+                f"the run {run} began with {field} {before}, which cannot become {now} now: resume without changing it, or "
+                "start a new run from its weights (init_from)",
+                field,
+            )
     if store.images.nbytes <= VERIFIED_BYTES:
         store.verify()
-
-
-def _differences(old: object, new: object, path: str) -> Iterator[tuple[str, object, object]]:
-    """(field, old value, new value) wherever they differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old | new:
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
-    elif old != new:
-        yield path, old, new

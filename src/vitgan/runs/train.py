@@ -17,7 +17,7 @@ from vitgan.commands import command
 from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.devices import choose_precision, true_convolutions
+from vitgan.devices import choose_precision, lacks_memory, true_convolutions
 from vitgan.errors import ProcessError, UserError
 from vitgan.files import one_line, write_json
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
@@ -35,7 +35,7 @@ from vitgan.runs.folder import (
     record_of,
 )
 from vitgan.runs.images import holds_images_to_prepare, with_images
-from vitgan.runs.memory import lacks_memory, out_of_memory
+from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
