@@ -1,6 +1,7 @@
-"""The one exception that stands for a mistake of the user's, not of the program's."""
+"""What a user is told: the one exception for a mistake of theirs, the nearest name, and a command to paste."""
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 
@@ -30,3 +31,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     names = list(names)
     near = difflib.get_close_matches(name, names, n=1)
     return f"{f'did you mean {near[0]!r}? ' if near else ''}choose one of {', '.join(names)}"
+
+
+def shell(*words: object) -> str:
+    """The words of a command, quoted where a shell would split or read them."""
+    return shlex.join(map(str, words))
+
+
+def command(*words: object) -> str:
+    """ "vitgan train --resume 'my runs/00000-quickstart'": one of ours."""
+    return shell("vitgan", *words)

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from vitgan import commands
-from vitgan.commands import PRESET_NAMES
 from vitgan.config import RunConfig, changed, check_effect, flat, merged
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_tree
@@ -370,6 +368,11 @@ IMAGENET_PRESETS: dict[str, Callable[[], RunConfig]] = {
     "imagenet256-cat-m": partial(imagenet256, cat, dim=896, depth=20, num_heads=14, epochs=40),
 }
 
+PRESET_NAMES = (
+    *(CPU_PRESETS | IMAGENET_PRESETS),
+    *(size + variant for size in PAPER_SIZES for variant in ("", *(f"-{name}" for name in VARIANTS))),
+)
+
 
 def preset(name: str, **changes: object) -> RunConfig:
     """The preset of that name, its name written into it, with some fields changed.
@@ -377,7 +380,7 @@ def preset(name: str, **changes: object) -> RunConfig:
         vitgan.preset("quickstart", **{"training.total_kimg": 1, "model.generator.depth": 3})
 
     Args:
-        name: One of `vitgan.commands.PRESET_NAMES`.
+        name: One of `PRESET_NAMES`.
         changes: Values by the fields' dotted names; for a part of the configuration, a whole Config.
 
     Raises:
@@ -421,14 +424,6 @@ def from_file(path: str | Path, base: RunConfig | None = None) -> RunConfig:
         return new
     except UserError as error:
         raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
-
-
-def summary(name: str) -> str:
-    """What a preset is, on one line."""
-    if name in commands.PRESETS:
-        return commands.PRESETS[name]
-    dataset, _, variant = name.partition("-")
-    return "; ".join([commands.SIZES[dataset], *([commands.VARIANTS[variant]] if variant else [])])
 
 
 Replaced = TypeVar("Replaced", bound=Config)

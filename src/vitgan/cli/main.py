@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from vitgan import __version__
 from vitgan.cli.output import check_output, make_output_safe
+from vitgan.cli.preset_texts import RECOMMENDED
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.commands import RECOMMENDED
 from vitgan.devices import keep_freed_memory, lacks_memory
 from vitgan.errors import ProcessError, UserError
 from vitgan.runs.processes import one_of_several, speaks

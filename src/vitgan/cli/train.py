@@ -10,9 +10,10 @@ import tyro
 from pydantic import Field
 
 from vitgan.cli.parsing import Group
+from vitgan.cli.preset_texts import PRESETS, RECOMMENDED, SIZES, VARIANTS, summary
 from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.commands import PRESETS, RECOMMENDED, SIZES, VARIANTS, command
+from vitgan.errors import command
 from vitgan.runs.processes import speaks
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     if (folder := value_of("--resume", words)) is not None:
         return resumed(folder)
     if words and not words[0].startswith("-"):
-        from vitgan.presets import preset, summary
+        from vitgan.presets import preset
 
         base = preset(words[0])
         about = textwrap.fill(summary(words[0]), 78, subsequent_indent="  ")

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from vitgan.commands import command
 from vitgan.config import RunConfig, changed
-from vitgan.errors import ProcessError, UserError
+from vitgan.errors import ProcessError, UserError, command
 from vitgan.files import one_line
 from vitgan.runs.folder import DATA_RECORD
 

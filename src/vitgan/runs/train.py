@@ -13,12 +13,11 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 
-from vitgan.commands import command
 from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, lacks_memory, true_convolutions
-from vitgan.errors import ProcessError, UserError
+from vitgan.errors import ProcessError, UserError, command
 from vitgan.files import one_line, write_json
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator

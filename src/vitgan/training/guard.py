@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vitgan.commands import command
-from vitgan.errors import UserError
+from vitgan.errors import UserError, command
 from vitgan.training.config import TrainingConfig
 from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import append_event
