@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
+from vitgan.cli.arguments import check_useless
 from vitgan.cli.parsing import Group
 from vitgan.cli.preset_texts import PRESETS, RECOMMENDED, SIZES, VARIANTS, summary
 from vitgan.cli.progress import training_display
@@ -56,17 +57,21 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     Raises:
         UserError: If there is no such preset (with the nearest one), or the file or run cannot be read.
     """
-    if (folder := value_of("--resume", words)) is not None:
-        return resumed(folder)
-    if words and not words[0].startswith("-"):
-        from vitgan.presets import preset
+    run, file = value_of("--resume", words), value_of("--config", words)
+    named = words[0] if words and not words[0].startswith("-") else None
+    if run is None and file is None and named is None:
+        return Group(ABOUT, PRESETS | SIZES)
+    from vitgan.presets import from_file, preset
+    from vitgan.runs.folder import config_of_run
 
-        base = preset(words[0])
-        about = textwrap.fill(summary(words[0]), 78, subsequent_indent="  ")
-        return Group(ABOUT, {words[0]: started(words, base, about)})
-    if value_of("--config", words) is not None:
-        return started(words, None, "Trains from a configuration file.")
-    return Group(ABOUT, PRESETS | SIZES)
+    if run is not None:
+        return trains(config_of_run(Path(run)), words, "Goes on with a run.")
+    base = preset(named) if named is not None else None
+    start = from_file(file, base) if file is not None else base
+    assert start is not None
+    if named is None:
+        return trains(start, words, "Trains from a configuration file.")
+    return Group(ABOUT, {named: trains(start, words, textwrap.fill(summary(named), 78, subsequent_indent="  "))})
 
 
 def value_of(option: str, words: list[str]) -> str | None:
@@ -77,63 +82,42 @@ def value_of(option: str, words: list[str]) -> str | None:
     return None
 
 
-def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[..., None]:
-    """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
-    from vitgan import presets
+def trains(start: "RunConfig", words: list[str], about: str) -> Callable[..., None]:
+    """The command whose options are the fields of a configuration, of the kinds of network that the words ask for."""
     from vitgan.config import RunConfig, check_effect, differences, merged
 
-    file = value_of("--config", words)
-    start = base if file is None else presets.from_file(file, base)
-    assert start is not None
     for network in ("generator", "discriminator"):
         if (kind := value_of(f"--model.{network}.kind", words)) is not None:
             start = merged(start, {"model": {network: {"kind": kind}}})
 
-    def new(
+    def train(
         settings: Annotated[RunConfig, *OVERRIDABLE] = start,
+        resume: Path | None = None,
         config: Path | None = None,
         out: Path = Path("runs"),
         folder: Path | None = None,
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
+        if resume is not None:
+            check_useless(train, "beside --resume", config=config, out=out, folder=folder)
         check_effect(settings, differences(settings, start))
-        carry_out(settings, dry_run, profile_steps, out=out, folder=folder)
+        if dry_run:
+            print(describe(settings))
+        else:
+            carry_out(settings, profile_steps, out=out, resume=resume, folder=folder)
 
-    new.__doc__ = f"{about}\n\n{OPTIONS}"
-    return new
-
-
-def resumed(folder: str) -> Callable[..., None]:
-    """The command that goes on with a run."""
-    from vitgan.config import RunConfig, check_effect, differences
-    from vitgan.runs.folder import config_of_run
-
-    start = config_of_run(Path(folder))
-
-    def go_on(
-        resume: Path,
-        config: Annotated[RunConfig, *OVERRIDABLE] = start,
-        dry_run: bool = False,
-        profile_steps: ProfileSteps = 0,
-    ) -> None:
-        check_effect(config, differences(config, start))
-        carry_out(config, dry_run, profile_steps, resume=resume)
-
-    go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
-    return go_on
+    train.__doc__ = f"{about}\n\n{OPTIONS}"
+    return train
 
 
-def carry_out(config: "RunConfig", dry_run: bool, profile_steps: int, **places: Any) -> None:
+def carry_out(config: "RunConfig", profile_steps: int, **places: Any) -> None:
     """Trains, until the end or until a signal asks for it; `places` are arguments of `vitgan.train`.
 
     Raises:
         UserError: If the run, the data or the folders do not fit.
         SystemExit: With 128 and the signal's number if it was asked to end.
     """
-    if dry_run:
-        print(describe(config))
-        return
     from vitgan.runs.train import train
 
     with stop_on_signal() as received:
