@@ -1,7 +1,7 @@
 """How a configuration becomes a run, and how a run goes on."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from filelock import FileLock
 
 from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
@@ -19,9 +18,8 @@ from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, lacks_memory, true_convolutions
 from vitgan.errors import ProcessError, UserError, command
 from vitgan.files import one_line, write_json
-from vitgan.models.build import ModelConfig, build_discriminator, build_generator
-from vitgan.models.generator import Generator
-from vitgan.presets import preset
+from vitgan.models.build import build_discriminator, build_generator
+from vitgan.presets import preset, replaced
 from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
@@ -38,7 +36,7 @@ from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
-from vitgan.training.hooks import Evaluation, Hooks
+from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
 from vitgan.training.trackers import PROJECT, check_trackers, make_tracker, tell_configuration, tracker_options
@@ -89,7 +87,7 @@ def train(
     if data is None and resume is None and holds_images_to_prepare(settings.data):
         data = settings.data
     if data is not None:
-        start, place, notify, progress = settings, Path(out) / "data", hooks.notify, hooks.on_prepare
+        start, place, notify, progress = settings, Path(out) / "data", hooks.on_notice, hooks.on_prepare
         settings = on_main_process(processes, lambda: with_images(start, data, place, notify, progress))
     resumed, own = (Path(place) if place is not None else None for place in (resume, folder))
     return _train_settings(settings, Path(out), resumed, own, hooks, processes)
@@ -135,7 +133,7 @@ def _train(
             remove_leftovers(run)
             trainer.prune()
         for note in notes:
-            hooks.notify(note)
+            hooks.on_notice(note)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
@@ -169,12 +167,11 @@ def check_networks(config: RunConfig, starts: bool) -> None:
 @contextmanager
 def _locked(run: Path, processes: PartialState) -> Iterator[None]:
     """The main process holds the run's lock meanwhile."""
-    locks: list[FileLock] = []
-    on_main_process(processes, lambda: locks.append(lock_run(run)))
+    lock = on_every_process(processes, lambda: lock_run(run) if processes.is_main_process else None)
     try:
         yield
     finally:
-        for lock in locks:
+        if lock is not None:
             lock.release()
 
 
@@ -284,9 +281,7 @@ def with_vae_of(store: ImageStore, config: RunConfig) -> RunConfig:
     """
     if store.vae == config.model.vae:
         return config
-    # Pydantic's own copies are not validated.
-    model = ModelConfig.model_validate(dict(config.model) | {"vae": store.vae})
-    return RunConfig.model_validate(dict(config) | {"model": model})
+    return replaced(config, model=replaced(config.model, vae=store.vae))
 
 
 def check_vae(config: RunConfig, device: torch.device | None) -> None:
@@ -305,15 +300,12 @@ def with_evaluation(
     """The hooks, with the evaluation that the configuration asks for; it measures on the main process."""
     if config.evaluate_every_kimg is None:
         return hooks
-    measures: list[Callable[[Generator], Evaluation]] = []
+    from vitgan.runs.evaluation import evaluation_of_run
 
-    def make() -> None:
-        from vitgan.runs.evaluation import evaluation_of_run
-
-        measures.append(evaluation_of_run(config, store, device))
-
-    on_main_process(processes, make)
-    return replace(hooks, evaluate=next(iter(measures), None), evaluate_every_kimg=config.evaluate_every_kimg)
+    evaluate = on_every_process(
+        processes, lambda: evaluation_of_run(config, store, device) if processes.is_main_process else None
+    )
+    return replace(hooks, evaluate=evaluate, evaluate_every_kimg=config.evaluate_every_kimg)
 
 
 def open_store(config: RunConfig, resume: str | Path | None = None) -> ImageStore:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.training.objective import Objective
 from vitgan.training.statistics import Statistics
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -41,7 +42,7 @@ class TrainingState:
     generator_ema: Generator
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
-    objective: nn.Module
+    objective: Objective
     step: int = 0
     images_seen: int = 0
     rollbacks: int = 0
