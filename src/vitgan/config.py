@@ -1,6 +1,5 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -8,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from vitgan.augment import AugmentConfig
-from vitgan.errors import UserError
+from vitgan.errors import UserError, similar
 from vitgan.files.pictures import check_picture_size, enlargement, grid_shape
 from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
@@ -306,9 +305,8 @@ def _merge(values: dict[str, Any], tree: Any, place: str, known: list[str]) -> N
 
 
 def _no_field(name: str, known: list[str]) -> UserError:
-    same = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
-    near = same or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f"perhaps you meant {' or '.join(near[:2])}" if near else f"fields are {', '.join(known)}"
+    near = similar(name, known)
+    hint = f"perhaps you meant {' or '.join(near)}" if near else f"fields are {', '.join(known)}"
     return UserError(f"there is no field {name} that takes a single value: {hint}", near[0] if near else None)
 
 

@@ -26,6 +26,13 @@ class ProcessError(UserError):
     """What only one of several processes of a run knows, so that it says it itself."""
 
 
+def similar(name: str, names: Iterable[str]) -> list[str]:
+    """At most two of the dotted names: those with the same last part, else the nearest."""
+    names = list(names)
+    same = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    return (same or difflib.get_close_matches(name, names, n=2, cutoff=0.5))[:2]
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """ "did you mean 'train'? choose one of data, train": what a message says of a name that is none of these."""
     names = list(names)

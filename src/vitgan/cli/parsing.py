@@ -1,6 +1,5 @@
 """The tree of commands: annotated functions, read by tyro, checked by pydantic, and each complaint in one line."""
 
-import difflib
 import functools
 import inspect
 import re
@@ -13,7 +12,7 @@ from tyro import _errors as events  # its hook for complaints as data, not text,
 from tyro.constructors import MISSING, ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 from tyro.extras import SubcommandApp
 
-from vitgan.errors import UserError, nearest
+from vitgan.errors import UserError, nearest, similar
 from vitgan.schema import Config, first_problem
 
 Command = Callable[..., None]
@@ -193,9 +192,7 @@ def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
 
 
 def _unknown_option(word: str, node: Node) -> tuple[str, str | None]:
-    known, name = list(parameters(node)), _parameter(word)
-    same = [parameter for parameter in known if parameter.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f": perhaps you meant {' or '.join(map(flag, near[:2]))}" if near else ""
+    near = similar(_parameter(word), parameters(node))
+    hint = f": perhaps you meant {' or '.join(map(flag, near))}" if near else ""
     kind = "option" if word.startswith("-") else "argument"
     return f"unknown {kind} {word!r}{hint}", near[0] if near else None

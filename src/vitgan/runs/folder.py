@@ -1,5 +1,6 @@
 """A run's folder: its number, its configuration, which images it trains on, and what may change when it goes on."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from filelock import FileLock, Timeout
 
 from vitgan.config import RunConfig, differences
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.data.store import Digest, ImageStore
+from vitgan.data.store import DESCRIPTION, IMAGES, Digest, ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
 from vitgan.schema import Config
@@ -107,6 +108,11 @@ def open_data(data: str) -> ImageStore:
         UserError: If there is none.
     """
     return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether there is a store in a folder."""
+    return all(os.path.isfile(os.path.join(path, name)) for name in (DESCRIPTION, IMAGES))  # noqa: PTH113, PTH118
 
 
 def data_of_run(run: Path, data: str | None = None) -> ImageStore:

@@ -90,15 +90,19 @@ def train(
         start, place, notify, progress = settings, Path(out) / "data", hooks.on_notice, hooks.on_prepare
         settings = on_main_process(processes, lambda: with_images(start, data, place, notify, progress))
     resumed, own = (Path(place) if place is not None else None for place in (resume, folder))
-    return _train_settings(settings, Path(out), resumed, own, hooks, processes)
-
-
-def _train_settings(
-    config: RunConfig, out: Path, resume: Path | None, own: Path | None, hooks: Hooks, processes: PartialState
-) -> Path:
-    """Refuses what cannot be done before a run is made; see `train`."""
     if own is not None and on_main_process(processes, lambda: (own / DATA_RECORD).exists()):
-        resume = own
+        resumed = own
+    settings, store = _checked(settings, resumed, processes)
+    run = on_main_process(
+        processes, lambda: resumed or (begin_run(own, settings) if own else new_run(Path(out), settings))
+    )
+    with _errors_in_one_line(run, settings, processes), _locked(run, processes):
+        _train(run, settings, store, resumed is not None, hooks, processes)
+    return run
+
+
+def _checked(config: RunConfig, resume: Path | None, processes: PartialState) -> tuple[RunConfig, ImageStore]:
+    """The configuration for the images, and these; refuses what cannot be done, before a run is made."""
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_vae_of(store, with_classes_of(store, config))
     on_main_process(processes, lambda: check_vae(config, processes.device))
@@ -114,10 +118,7 @@ def _train_settings(
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
-    run = on_main_process(processes, lambda: resume or (begin_run(own, config) if own else new_run(out, config)))
-    with _errors_in_one_line(run, config, processes), _locked(run, processes):
-        _train(run, config, store, resume is not None, hooks, processes)
-    return run
+    return config, store
 
 
 def _train(
