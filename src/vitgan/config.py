@@ -67,129 +67,86 @@ class RunConfig(Config):
         batch, micro = self.training.batch_size, self.training.micro_batch_size
         at_once = micro or share
         name = "training.batch_size" if micro is None else "training.micro_batch_size"
-        refuse(share % at_once, name, f"micro_batch_size {micro} does not divide the {share} images of a process")
-        refuse(self.objective.energy and at_once < 2, name, "energy compares images: let D see 2 or more at once")
+        refuse(share % at_once, name, f"{micro} does not divide the {share} images that a process has of a batch")
+        refuse(self.objective.energy and at_once < 2, name, "lets D see one image, and energy compares 2 or more")
         # A batch smaller than a group is one group, as in StyleGAN2.
         group = min(getattr(self.model.discriminator, "minibatch_stddev_group", 1), batch)
         refuse(
             at_once % group,
             name,
-            f"D compares groups of {group} images (minibatch_stddev_group), and sees {at_once} at once: take a multiple",
+            f"lets D see {at_once} images at once, no multiple of minibatch_stddev_group {group}: change one of the two",
         )
 
     def _check_step(self) -> None:
         training, objective = self.training, self.objective
         if objective.needs_double_backward:
-            need = "which exact R1, R2, WGAN-GP and path length need: set it to {}, or the penalty to finite_difference"
+            lacks = "has no second derivative, which exact R1, R2, WGAN-GP and path length need"
             for name in ("generator", "discriminator"):
-                refuse(
-                    getattr(getattr(self.model, name), "attention_kernel", None) == "fused",
-                    f"model.{name}.attention_kernel",
-                    f"{name}.attention_kernel fused has no second derivative, {need.format('auto')}",
-                )
-            refuse(
-                training.compile,
-                "training.compile",
-                f"compile: compiled blocks have no second derivative, {need.format('False')}",
-            )
-        refuse(
-            training.cuda_graphs and not training.compile,
-            "training.compile",
-            "cuda_graphs replays compiled blocks: set compile to True too",
-        )
-        refuse(
-            training.cuda_graphs and training.checkpoint_activations,
-            "training.checkpoint_activations",
-            "cuda_graphs keeps what checkpoint_activations gives back: set one of the two to False",
-        )
+                kernel = getattr(getattr(self.model, name), "attention_kernel", None)
+                field = f"model.{name}.attention_kernel"
+                refuse(kernel == "fused", field, f"fused {lacks}: take auto, or finite_difference as penalty")
+            reason = f"makes code that {lacks}: turn it off, or take finite_difference as penalty"
+            refuse(training.compile, "training.compile", reason)
+        if training.cuda_graphs:
+            refuse(not training.compile, "training.compile", "is needed by cuda_graphs: set it to True too")
+            reason = "gives back what cuda_graphs keeps: set one of the two to False"
+            refuse(training.checkpoint_activations, "training.checkpoint_activations", reason)
         averages = [name for name in ("lecam", "path_length") if getattr(objective, name)]
         refuse(
             training.micro_batch_size is not None and averages,
             "training.micro_batch_size",
-            f"{' and '.join(averages)} need the mean over the whole batch, which micro_batch_size splits: leave out one of "
-            "the two (checkpoint_activations saves memory as well)",
+            f"splits the batch whose mean {' and '.join(averages)} need: leave out one of the two (checkpoint_activations "
+            "saves memory as well)",
         )
-        refuse(
-            training.freeze_d and self.init_from is None,
-            "training.freeze_d",
-            "freeze_d keeps layers of D as another training left them: set init_from to that, or leave freeze_d out",
-        )
+        reason = "keeps layers of D as another training left them: set init_from to that, or leave it out"
+        refuse(training.freeze_d and self.init_from is None, "training.freeze_d", reason)
 
     def _check_objective(self) -> None:
-        objective, discriminator = self.objective, self.model.discriminator
+        objective, augment, discriminator = self.objective, self.augment, self.model.discriminator
         bcr = objective.bcr_real or objective.bcr_fake
+        reason = "0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off"
+        refuse((objective.diffaugment or bcr) and augment.probability == 0, "augment.probability", reason)
         refuse(
-            (objective.diffaugment or bcr) and self.augment.probability == 0,
-            "augment.probability",
-            "augment.probability 0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off",
-        )
-        refuse(
-            self.augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"),
+            augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"),
             "augment.adaptive",
-            "augment.adaptive asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other than "
-            "wasserstein, whose logits have no zero",
+            "asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other than wasserstein, "
+            "whose logits have no zero",
         )
-        refuse(
-            objective.bcr_ramp_images and not bcr,
-            "objective.bcr_ramp_images",
-            "bcr_ramp_images has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10",
-        )
-        refuse(
-            objective.energy and discriminator.kind != "projected",
-            "objective.energy",
-            f"energy compares frozen features, and a discriminator of kind {discriminator.kind} has none: leave it out, or "
-            "begin from a preset with -projected",
-        )
-        features = getattr(discriminator, "alignment_features", None)
-        refuse(
-            objective.alignment and features is None,
-            "model.discriminator.alignment_features",
-            "alignment compares D's tokens with a frozen network, and D has none: leave it out, or set "
-            "discriminator.alignment_features, for example to lite2, of a discriminator of kind vit",
-        )
-        refuse(
-            features is not None and not objective.alignment,
-            "objective.alignment",
-            f"nothing is aligned with {features}: set objective.alignment too, for example to 0.5",
-        )
-        refuse(
-            features is not None and (self.model.vae is not None or self.model.channels not in (1, 3)),
-            "model.discriminator.alignment_features",
-            f"{features} sees images of 1 or 3 channels, and these are others: leave out objective.alignment and "
-            "discriminator.alignment_features",
-        )
-        refuse(
-            objective.level_consistency and not self.model.scaled_levels,
-            "objective.level_consistency",
-            "level_consistency compares levels of several resolutions, and this generator has none: leave it out, or set "
-            "generator.levels to scaled and generator.num_levels to 2 or more",
-        )
+        reason = "has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10"
+        refuse(objective.bcr_ramp_images and not bcr, "objective.bcr_ramp_images", reason)
+        kind = discriminator.kind
+        reason = f"compares frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
+        refuse(objective.energy and kind != "projected", "objective.energy", reason)
+        reason = "compares levels of several resolutions: set generator.levels to scaled, and num_levels to 2 or more"
+        no_levels = objective.level_consistency and not self.model.scaled_levels
+        refuse(no_levels, "objective.level_consistency", reason)
+
+        features, field = getattr(discriminator, "alignment_features", None), "model.discriminator.alignment_features"
+        reason = "is missing, and objective.alignment needs it: set it, for example to lite2, of a D of kind vit"
+        refuse(objective.alignment and features is None, field, reason)
+        if features is not None:
+            reason = f"is 0, so nothing is aligned with {features}: set it too, for example to 0.5"
+            refuse(not objective.alignment, "objective.alignment", reason)
+            reason = (
+                f"{features} sees images of 1 or 3 channels, and these are others: leave out objective.alignment too"
+            )
+            refuse(self.model.vae is not None or self.model.channels not in (1, 3), field, reason)
 
     def _check_latents(self) -> None:
         if self.model.vae is None:
             return
-        refuse(
-            self.training.horizontal_flip,
-            "training.horizontal_flip",
-            "horizontal_flip mirrors pixels, and the latent of a mirror image is no mirrored latent: set it to False, and "
-            "encode the store with flips",
-        )
-        refuse(
-            self.objective.out_of_range,
-            "objective.out_of_range",
-            "out_of_range holds pixels in [-1, 1], and latents have no bounds: leave it out",
-        )
-        refuse(
-            self.model.discriminator.kind == "projected",
-            "model.discriminator.kind",
-            "a discriminator of kind projected looks at frozen features of pixels, and these are latents: choose vit",
-        )
+        reason = "mirrors pixels, and a latent's mirror is no latent: set it to False, and encode the store with flips"
+        refuse(self.training.horizontal_flip, "training.horizontal_flip", reason)
+        reason = "holds pixels in [-1, 1], and latents have no bounds: leave it out"
+        refuse(self.objective.out_of_range, "objective.out_of_range", reason)
+        reason = "projected looks at frozen features of pixels, and these are latents: choose vit"
+        refuse(self.model.discriminator.kind == "projected", "model.discriminator.kind", reason)
 
 
-def refuse(wrong: object, field: str, message: str) -> None:
-    """Raises a UserError that names the field, if something is wrong."""
+def refuse(wrong: object, field: str, reason: str) -> None:
+    """Raises a UserError about a field, if something is wrong; the reason goes on where the field's name ends."""
     if wrong:
-        raise UserError(message, field)
+        raise UserError(f"{field} {reason}", field)
 
 
 def among(*values: object) -> Callable[[object], bool]:
