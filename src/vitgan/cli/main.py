@@ -113,11 +113,7 @@ def with_guess(words: list[str]) -> list[str]:
 
 
 def command_tree(words: list[str]) -> "Group":
-    """All commands, of which only the one that is meant is imported.
-
-    Raises:
-        UserError: If it cannot be done here.
-    """
+    """All commands, of which only the one that is meant is imported."""
     from vitgan.cli.parsing import Group
 
     name = words[0]

@@ -36,10 +36,6 @@ Node = Group | Command | str
 def parse(tree: Group, words: list[str]) -> Callable[[], None]:
     """The command that the words ask for, with its arguments, ready to be called; `--help` prints and ends the process.
 
-    Args:
-        tree: All commands.
-        words: What stands behind `vitgan`.
-
     Raises:
         UserError: If a command or option is unknown (with the nearest one), or a value does not fit.
     """

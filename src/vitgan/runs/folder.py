@@ -92,21 +92,12 @@ class DataRecord(Config):
 
 def record_of(store: ImageStore) -> DataRecord:
     """The record of a store, from its description."""
-    description = store.description
-    return DataRecord(
-        count=description.count,
-        sha256=description.sha256,
-        labels_sha256=description.labels_sha256,
-        path=str(store.path.absolute()),
-    )
+    described = store.description.model_dump(include={"count", "sha256", "labels_sha256"})
+    return DataRecord(**described, path=str(store.path.absolute()))
 
 
 def open_data(data: str) -> ImageStore:
-    """The store in the folder `data`, or the bundled one of that name.
-
-    Raises:
-        UserError: If there is none.
-    """
+    """The store in the folder `data`, or the bundled one of that name; a UserError if there is none."""
     return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
 
 
@@ -179,22 +170,14 @@ FREE_ON_RESUME = {"preset", "training.on_divergence", "training.logit_bound", "t
 
 
 def config_of_run(run: Path) -> RunConfig:
-    """A run's configuration.
-
-    Raises:
-        UserError: If the folder is no run.
-    """
+    """A run's configuration; a UserError if the folder is no run."""
     if not run.is_dir():
         raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
     return read_model(run / "config.json", RunConfig, "run")
 
 
 def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
-    """Refuses to go on with another configuration than the run's own, or with images that were altered.
-
-    Raises:
-        UserError: Naming the first field that differs, or the store.
-    """
+    """Refuses to go on with another configuration than the run's own, or with images that were altered."""
     # Images are known by their checksum where the run has noted it; their folder may have moved.
     free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
     for field, (before, now) in differences(config, config_of_run(run)).items():

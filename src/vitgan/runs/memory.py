@@ -12,12 +12,6 @@ def out_of_memory(error: BaseException, run: Path, config: RunConfig, share: int
     """The line for what needs more memory than there is: the command that goes on with less.
 
     Before the first step there is nothing to go on with, and no size of a batch makes networks smaller.
-
-    Args:
-        error: What was raised.
-        run: The run's folder.
-        config: The run's.
-        share: Images of a batch that one process has.
     """
     reason = f"the memory does not suffice ({one_line(str(error), 120)})"
     if not (run / DATA_RECORD).exists():

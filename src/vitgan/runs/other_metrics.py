@@ -47,7 +47,7 @@ def check_others(
         classes: Of what is measured.
         store: The reference.
         protocol: Says whether classes are compared, and whether the path length is measured.
-        generator: Whether a generator is measured, which makes as many images as are asked for.
+        generator: Whether a generator is measured.
         source: What is measured, for messages.
 
     Raises:

@@ -214,11 +214,7 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
 
 
 def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> None:
-    """Starts the run's trackers, and tells them its configuration.
-
-    Raises:
-        UserError: If one cannot start.
-    """
+    """Starts the run's trackers, and tells them its configuration."""
     try:
         accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(run))
         if accelerator.is_main_process:
@@ -286,11 +282,7 @@ def with_vae_of(store: ImageStore, config: RunConfig) -> RunConfig:
 
 
 def check_vae(config: RunConfig, device: torch.device | None) -> None:
-    """Loads what makes images of the model's latents, where there are some.
-
-    Raises:
-        UserError: If it is not there, or another one.
-    """
+    """Refuses a VAE that is not there, or another one than the model's latents are of."""
     if config.model.vae is not None:
         load_decoder(config.model.vae, str(device or "cpu"))
 

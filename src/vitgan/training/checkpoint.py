@@ -160,11 +160,7 @@ def read_checkpoint(folder: Path) -> tuple[CheckpointManifest, dict[str, dict[st
 
 
 def verify_checkpoint(folder: Path) -> CheckpointManifest:
-    """The manifest of a checkpoint whose files are all there and unchanged.
-
-    Raises:
-        UserError: See `read_checkpoint`.
-    """
+    """The manifest of a checkpoint whose files are all there and unchanged; else a UserError that names the file."""
     return read_checkpoint(folder)[0]
 
 

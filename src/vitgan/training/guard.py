@@ -137,11 +137,7 @@ def restore_buffers_where(bad: Tensor, module: nn.Module, copies: list[Tensor]) 
 
 
 def goes_back(divergence: Divergence, state: TrainingState, config: TrainingConfig, run: Path) -> bool:
-    """Whether the run goes back to a checkpoint; False is on, without the bad update.
-
-    Raises:
-        UserError: If the run is to stop, or cannot go on.
-    """
+    """Whether the run goes back to a checkpoint, or on, without the bad update; a UserError if it is to stop."""
     where = divergence.describe(config.seed)
     resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
     if config.on_divergence == "stop":

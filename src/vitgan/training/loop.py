@@ -148,11 +148,7 @@ class Trainer:
         return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
-        """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint.
-
-        Raises:
-            UserError: If it is to stop, or cannot go on.
-        """
+        """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint."""
         state, config = self.state, self.config
         if self.accelerator.is_main_process:
             record_divergence(divergence, state, config, self.run, real)

@@ -25,11 +25,7 @@ class TrainingState:
     """The mutable state of a run.
 
     Attributes:
-        generator: G as it is trained.
-        discriminator: D as it is trained, spectral vectors in its buffers.
         generator_ema: The averaged G, which makes samples and is what a run hands on.
-        generator_optimizer: Adam of G.
-        discriminator_optimizer: Adam of D.
         objective: The losses, whose buffers are running means.
         step: Updates done.
         images_seen: Real images shown to D so far, over all processes.

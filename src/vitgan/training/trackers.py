@@ -15,11 +15,7 @@ SAMPLES = "samples"
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Refuses trackers that cannot be used here.
-
-    Raises:
-        UserError: If accelerate does not know one, it is not installed, or named twice.
-    """
+    """Refuses trackers that accelerate does not know, that are not installed, or that are named twice."""
     installed = sorted(str(kind) for kind in get_available_trackers())
     for name in names:
         if name not in installed or names.count(name) > 1:
