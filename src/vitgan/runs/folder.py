@@ -19,38 +19,33 @@ VERIFIED_BYTES = 1 << 30
 """Stores up to this size are read through on every resume: a second or two at most."""
 
 
-def new_run(out: Path, config: RunConfig) -> Path:
-    """Makes `out`/00003-cifar10, numbered after the runs that are there.
+def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
+    """Makes a run's folder: `out`/00003-cifar10, numbered after the runs that are there, or `own`.
+
+    A run in its own folder that was killed before its first step is begun again.
 
     Raises:
-        UserError: If the folder cannot be written.
+        UserError: If its own folder holds something else, or one cannot be written.
     """
     name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with lock_file(out / LOCK):  # another run may be looking for its number
-            numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
-            run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
-            run.mkdir()
+        if own is not None:
+            if own.is_dir() and {path.name for path in own.iterdir()} - {"config.json", LOCK}:
+                raise UserError(
+                    f"the folder {own} holds files and is no run: choose another, or an empty one", "folder"
+                )
+            own.mkdir(parents=True, exist_ok=True)
+            run = own
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            with lock_file(out / LOCK):  # another run may be looking for its number
+                numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
+                run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+                run.mkdir()
         write_json(run / "config.json", config.model_dump(mode="json"))
     except OSError as error:
-        raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another folder", "out") from error
-    return run
-
-
-def begin_run(run: Path, config: RunConfig) -> Path:
-    """Makes the folder `run` for a new run; one that was killed before its first step is begun again.
-
-    Raises:
-        UserError: If the folder holds something else, or cannot be written.
-    """
-    try:
-        if run.is_dir() and {path.name for path in run.iterdir()} - {"config.json", LOCK}:
-            raise UserError(f"the folder {run} holds files and is no run: choose another, or an empty one", "folder")
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "config.json", config.model_dump(mode="json"))
-    except OSError as error:
-        raise UserError(f"cannot make the run folder {run}: {error.strerror}; choose another", "folder") from error
+        place, parameter = (own, "folder") if own is not None else (out, "out")
+        raise UserError(f"cannot make a run in {place}: {error.strerror}; choose another folder", parameter) from error
     return run
 
 

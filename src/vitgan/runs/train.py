@@ -23,7 +23,6 @@ from vitgan.presets import preset, replaced
 from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
-    begin_run,
     check_resumable,
     data_of_run,
     lock_run,
@@ -93,9 +92,7 @@ def train(
     if own is not None and on_main_process(processes, lambda: (own / DATA_RECORD).exists()):
         resumed = own
     settings, store = _checked(settings, resumed, processes)
-    run = on_main_process(
-        processes, lambda: resumed or (begin_run(own, settings) if own else new_run(Path(out), settings))
-    )
+    run = on_main_process(processes, lambda: resumed or new_run(Path(out), settings, own))
     with _errors_in_one_line(run, settings, processes), _locked(run, processes):
         _train(run, settings, store, resumed is not None, hooks, processes)
     return run
