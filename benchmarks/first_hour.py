@@ -24,10 +24,9 @@ from benchmarks.flops import step_flops
 from benchmarks.players import DTYPES, Precision, configuration, steps, trainer_of
 from benchmarks.table import say
 from benchmarks.timing import MatrixProducts, Work, in_turns, seconds_of
-from vitgan.devices import computes_bf16
+from vitgan.devices import computes_bf16, lacks_memory
 from vitgan.files import write_json
 from vitgan.runs.evaluation import measure
-from vitgan.runs.memory import lacks_memory
 from vitgan.runs.train import train
 from vitgan.training.log import read_metrics
 

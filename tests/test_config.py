@@ -33,6 +33,9 @@ def test_a_preset_takes_changes_by_dotted_names() -> None:
     plain = preset("quickstart")
     model = replaced(plain.model, generator=replaced(plain.model.generator, depth=3))
     assert config == replaced(plain, data="store", model=model, training=replaced(plain.training, total_kimg=1))
+    assert preset("quickstart", training={"total_kimg": 1}) == preset("quickstart", **{"training.total_kimg": 1})
+    other = preset("cifar10", **{"model.generator.kind": "stylegan2"})
+    assert other.model.generator == StyleGAN2GeneratorConfig()
     other = preset("cifar10", **{"model.generator": StyleGAN2GeneratorConfig()})
     assert other.model.generator == StyleGAN2GeneratorConfig()
 
@@ -44,7 +47,7 @@ def test_a_preset_takes_changes_by_dotted_names() -> None:
         ("total_kimg", 1, "training.total_kimg"),
         ("generator.inr_dim", 1, "model.generator.inr_dim"),
         ("training.total_kimg.x", 1, None),
-        ("training", {"total_kimg": 1}, None),
+        ("training", {"total_kim": 1}, "training.total_kimg"),
         ("training.total_kimg", 0, "training.total_kimg"),
         ("training.total_kimg", "many", "training.total_kimg"),
         ("training.batch_size", 7.5, "training.batch_size"),
@@ -97,7 +100,7 @@ model:
         ("a.json", '{"training": {"batch_size": 7.5}}', "training.batch_size"),
         ("a.json", '{"training": 5}', "training"),
         ("a.yaml", "training:", "training"),
-        ("a.yaml", "model: {generator: {kind: stylegan3}}", "model.generator"),
+        ("a.yaml", "model: {generator: {kind: stylegan3}}", "model.generator.kind"),
         ("a.yaml", "model: {generator: {kind: stylegan2, dim: 3}}", "model.generator.stylegan2.dim"),
         ("a.yaml", "preset: quickstrat", None),
         ("a.yaml", "data: a\ndata: b", None),

@@ -10,7 +10,7 @@ import vitgan
 
 ROOT = Path(vitgan.__file__).parent
 
-BASE = {"errors", "schema", "commands"}
+BASE = {"errors", "schema"}
 MODELS = BASE | {"devices", "frozen", "layers", "models"}
 ARITHMETIC = {"losses", "augment"}
 TRAINING = MODELS | ARITHMETIC | {"files", "training"}
@@ -28,7 +28,6 @@ LIBRARY = TRAINING | {
 MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
     "errors": set(),
-    "commands": set(),
     "schema": set(),
     "losses": set(),
     "augment": {"schema", "layers"},

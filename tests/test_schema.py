@@ -3,8 +3,7 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from vitgan.commands import PRESET_NAMES
-from vitgan.presets import preset
+from vitgan.presets import PRESET_NAMES, preset
 from vitgan.schema import Config
 
 

@@ -1,6 +1,5 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -8,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from vitgan.augment import AugmentConfig
-from vitgan.errors import UserError
+from vitgan.errors import UserError, similar
 from vitgan.files.pictures import check_picture_size, enlargement, grid_shape
 from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
@@ -44,17 +43,16 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         check_sizes(self.model, Path("model"))
-        self._check_second_derivatives()
-        self._check_cuda_graphs()
-        self._check_augmentation()
-        self._check_averages()
-        self._check_energy()
-        self._check_alignment()
-        self._check_levels()
+        self._check_step()
+        self._check_objective()
         self._check_latents()
-        self._check_grid()
-        self._check_freeze()
         self.check_share(self.training.batch_size)
+        rows, columns = grid_shape(self.training.sample_count)
+        side = self.model.image_size * enlargement(self.model.image_size)
+        try:
+            check_picture_size(columns * side, rows * side)
+        except UserError as error:
+            raise UserError(f"the grid of sample_count images: {error}", "training.sample_count") from error
         return self
 
     def check_share(self, share: int) -> None:
@@ -67,154 +65,88 @@ class RunConfig(Config):
             UserError: If micro-batches do not divide the share, or a group of D's minibatch standard deviation is split.
         """
         batch, micro = self.training.batch_size, self.training.micro_batch_size
-        if micro is not None and share % micro:
-            raise UserError(
-                f"micro_batch_size {micro} does not divide a process's share of the batch, {share} images: choose a size "
-                "that does",
-                "training.micro_batch_size",
-            )
-        if self.objective.energy and (micro or share) < 2:
-            name = "batch_size" if micro is None else "micro_batch_size"
-            raise UserError(
-                f"energy compares images, and {name} leaves one at a time: raise it to 2 or more", f"training.{name}"
-            )
+        at_once = micro or share
+        name = "training.batch_size" if micro is None else "training.micro_batch_size"
+        refuse(share % at_once, name, f"{micro} does not divide the {share} images that a process has of a batch")
+        refuse(self.objective.energy and at_once < 2, name, "lets D see one image, and energy compares 2 or more")
         # A batch smaller than a group is one group, as in StyleGAN2.
         group = min(getattr(self.model.discriminator, "minibatch_stddev_group", 1), batch)
-        if (micro or share) % group:
-            name = "batch_size" if micro is None else "micro_batch_size"
-            of = f", {share} images for each process," if share != batch and not micro else ""
-            raise UserError(
-                f"{name} {micro or batch}{of} is no multiple of D's minibatch_stddev_group {group}, images that D compares: "
-                "change one of the two",
-                f"training.{name}",
-            )
+        refuse(
+            at_once % group,
+            name,
+            f"lets D see {at_once} images at once, no multiple of minibatch_stddev_group {group}: change one of the two",
+        )
 
-    def _check_second_derivatives(self) -> None:
-        if not self.objective.needs_double_backward:
-            return
-        need = "which exact R1, R2, WGAN-GP and path length need: set it to {}, or the penalty to finite_difference"
-        for name in ("generator", "discriminator"):
-            if getattr(getattr(self.model, name), "attention_kernel", None) == "fused":
-                raise UserError(
-                    f"{name}.attention_kernel fused has no second derivative, {need.format('auto')}",
-                    f"model.{name}.attention_kernel",
-                )
-        if self.training.compile:
-            raise UserError(
-                f"compile: compiled blocks have no second derivative, {need.format('False')}", "training.compile"
-            )
+    def _check_step(self) -> None:
+        training, objective = self.training, self.objective
+        if objective.needs_double_backward:
+            lacks = "has no second derivative, which exact R1, R2, WGAN-GP and path length need"
+            for name in ("generator", "discriminator"):
+                kernel = getattr(getattr(self.model, name), "attention_kernel", None)
+                field = f"model.{name}.attention_kernel"
+                refuse(kernel == "fused", field, f"fused {lacks}: take auto, or finite_difference as penalty")
+            reason = f"makes code that {lacks}: turn it off, or take finite_difference as penalty"
+            refuse(training.compile, "training.compile", reason)
+        if training.cuda_graphs:
+            refuse(not training.compile, "training.compile", "is needed by cuda_graphs: set it to True too")
+            reason = "gives back what cuda_graphs keeps: set one of the two to False"
+            refuse(training.checkpoint_activations, "training.checkpoint_activations", reason)
+        averages = [name for name in ("lecam", "path_length") if getattr(objective, name)]
+        refuse(
+            training.micro_batch_size is not None and averages,
+            "training.micro_batch_size",
+            f"splits the batch whose mean {' and '.join(averages)} need: leave out one of the two (checkpoint_activations "
+            "saves memory as well)",
+        )
+        reason = "keeps layers of D as another training left them: set init_from to that, or leave it out"
+        refuse(training.freeze_d and self.init_from is None, "training.freeze_d", reason)
 
-    def _check_cuda_graphs(self) -> None:
-        training = self.training
-        if training.cuda_graphs and not training.compile:
-            raise UserError("cuda_graphs replays compiled blocks: set compile to True too", "training.compile")
-        if training.cuda_graphs and training.checkpoint_activations:
-            raise UserError(
-                "cuda_graphs keeps what checkpoint_activations gives back: set one of the two to False",
-                "training.checkpoint_activations",
-            )
-
-    def _check_augmentation(self) -> None:
-        objective = self.objective
+    def _check_objective(self) -> None:
+        objective, augment, discriminator = self.objective, self.augment, self.model.discriminator
         bcr = objective.bcr_real or objective.bcr_fake
-        if (objective.diffaugment or bcr) and self.augment.probability == 0:
-            raise UserError(
-                "augment.probability 0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off",
-                "augment.probability",
-            )
-        if self.augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"):
-            raise UserError(
-                "augment.adaptive asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other "
-                "than wasserstein, whose logits have no zero",
-                "augment.adaptive",
-            )
-        if objective.bcr_ramp_images and not bcr:
-            raise UserError(
-                "bcr_ramp_images has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10",
-                "objective.bcr_ramp_images",
-            )
+        reason = "0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off"
+        refuse((objective.diffaugment or bcr) and augment.probability == 0, "augment.probability", reason)
+        refuse(
+            augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"),
+            "augment.adaptive",
+            "asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other than wasserstein, "
+            "whose logits have no zero",
+        )
+        reason = "has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10"
+        refuse(objective.bcr_ramp_images and not bcr, "objective.bcr_ramp_images", reason)
+        kind = discriminator.kind
+        reason = f"compares frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
+        refuse(objective.energy and kind != "projected", "objective.energy", reason)
+        reason = "compares levels of several resolutions: set generator.levels to scaled, and num_levels to 2 or more"
+        no_levels = objective.level_consistency and not self.model.scaled_levels
+        refuse(no_levels, "objective.level_consistency", reason)
 
-    def _check_averages(self) -> None:
-        averages = [name for name in ("lecam", "path_length") if getattr(self.objective, name)]
-        if self.training.micro_batch_size is not None and averages:
-            raise UserError(
-                f"{averages[0]} needs the mean over the whole batch, which micro_batch_size splits: leave out one of the "
-                "two (checkpoint_activations saves memory as well)",
-                "training.micro_batch_size",
+        features, field = getattr(discriminator, "alignment_features", None), "model.discriminator.alignment_features"
+        reason = "is missing, and objective.alignment needs it: set it, for example to lite2, of a D of kind vit"
+        refuse(objective.alignment and features is None, field, reason)
+        if features is not None:
+            reason = f"is 0, so nothing is aligned with {features}: set it too, for example to 0.5"
+            refuse(not objective.alignment, "objective.alignment", reason)
+            reason = (
+                f"{features} sees images of 1 or 3 channels, and these are others: leave out objective.alignment too"
             )
-
-    def _check_energy(self) -> None:
-        kind = self.model.discriminator.kind
-        if self.objective.energy and kind != "projected":
-            raise UserError(
-                f"energy compares frozen features, and a discriminator of kind {kind} has none: leave it out, or begin from "
-                "a preset with -projected",
-                "objective.energy",
-            )
-
-    def _check_alignment(self) -> None:
-        features = getattr(self.model.discriminator, "alignment_features", None)
-        if self.objective.alignment and features is None:
-            raise UserError(
-                "alignment compares D's tokens with a frozen network, and D has none: leave it out, or set "
-                "discriminator.alignment_features, for example to lite2, of a discriminator of kind vit",
-                "model.discriminator.alignment_features",
-            )
-        if features is not None and not self.objective.alignment:
-            raise UserError(
-                f"nothing is aligned with {features}: set objective.alignment too, for example to 0.5",
-                "objective.alignment",
-            )
-        if features is not None and (self.model.vae is not None or self.model.channels not in (1, 3)):
-            what = "latents" if self.model.vae is not None else f"images of {self.model.channels} channels"
-            raise UserError(
-                f"{features} sees images of 1 or 3 channels, and these are {what}: leave out objective.alignment and "
-                "discriminator.alignment_features",
-                "model.discriminator.alignment_features",
-            )
-
-    def _check_levels(self) -> None:
-        if self.objective.level_consistency and not self.model.scaled_levels:
-            raise UserError(
-                "level_consistency compares levels of several resolutions, and this generator has none: leave it out, or "
-                "set generator.levels to scaled and generator.num_levels to 2 or more",
-                "objective.level_consistency",
-            )
+            refuse(self.model.vae is not None or self.model.channels not in (1, 3), field, reason)
 
     def _check_latents(self) -> None:
         if self.model.vae is None:
             return
-        if self.training.horizontal_flip:
-            raise UserError(
-                "horizontal_flip mirrors pixels, and the latent of a mirror image is no mirrored latent: set it to False, "
-                "and encode the store with flips",
-                "training.horizontal_flip",
-            )
-        if self.objective.out_of_range:
-            raise UserError(
-                "out_of_range holds pixels in [-1, 1], and latents have no bounds: leave it out",
-                "objective.out_of_range",
-            )
-        if self.model.discriminator.kind == "projected":
-            raise UserError(
-                "a discriminator of kind projected looks at frozen features of pixels, and these are latents: choose vit",
-                "model.discriminator.kind",
-            )
+        reason = "mirrors pixels, and a latent's mirror is no latent: set it to False, and encode the store with flips"
+        refuse(self.training.horizontal_flip, "training.horizontal_flip", reason)
+        reason = "holds pixels in [-1, 1], and latents have no bounds: leave it out"
+        refuse(self.objective.out_of_range, "objective.out_of_range", reason)
+        reason = "projected looks at frozen features of pixels, and these are latents: choose vit"
+        refuse(self.model.discriminator.kind == "projected", "model.discriminator.kind", reason)
 
-    def _check_freeze(self) -> None:
-        if self.training.freeze_d and self.init_from is None:
-            raise UserError(
-                "freeze_d keeps layers of D as another training left them: set init_from to that, or leave freeze_d out",
-                "training.freeze_d",
-            )
 
-    def _check_grid(self) -> None:
-        rows, columns = grid_shape(self.training.sample_count)
-        side = self.model.image_size * enlargement(self.model.image_size)
-        try:
-            check_picture_size(columns * side, rows * side)
-        except UserError as error:
-            raise UserError(f"the grid of sample_count images: {error}", "training.sample_count") from error
+def refuse(wrong: object, field: str, reason: str) -> None:
+    """Raises a UserError about a field, if something is wrong; the reason goes on where the field's name ends."""
+    if wrong:
+        raise UserError(f"{field} {reason}", field)
 
 
 def among(*values: object) -> Callable[[object], bool]:
@@ -270,50 +202,29 @@ def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
             raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
 
 
-def differences(config: RunConfig, base: RunConfig) -> list[str]:
-    """Dotted names of the fields whose values are not the base's."""
-    before = dict(flat(base.model_dump()))
-    return [name for name, value in flat(config.model_dump()) if before.get(name) != value]
-
-
-def check_trackers(names: tuple[str, ...]) -> None:
-    """Refuses trackers that cannot be used here.
-
-    Raises:
-        UserError: If one is unknown to accelerate, named twice, or not installed.
-    """
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    installed = sorted(str(kind) for kind in get_available_trackers())
-    for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS or names.count(name) > 1:
-            reason = "is named twice" if name in LOGGER_TYPE_TO_CLASS else "is none that accelerate knows"
-            known = ", ".join(LOGGER_TYPE_TO_CLASS)
-            raise UserError(f"the tracker {name!r} {reason}: choose from {known}", "training.trackers")
-        if name not in installed:
-            raise UserError(
-                f"the tracker {name} is not installed: install it, or choose {' or '.join(installed)}",
-                "training.trackers",
-            )
+def differences(config: RunConfig, base: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """(the base's value, the configuration's) by the dotted names of the fields that differ; None where one lacks it."""
+    before, after = dict(flat(base.model_dump(mode="json"))), dict(flat(config.model_dump(mode="json")))
+    both = {name: (before.get(name), after.get(name)) for name in before | after}
+    return {name: (old, new) for name, (old, new) in both.items() if old != new}
 
 
 def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
-    """A copy with other values at dotted names, validated; see `vitgan.preset`.
+    """A copy with other values at dotted names, validated; see `vitgan.preset` and `merged`.
 
     Raises:
         UserError: If there is no such field, with the nearest names, or a value does not fit or does nothing.
     """
-    values = config.model_dump()
+    tree: dict[str, Any] = {}
     for name, value in changes.items():
         *path, last = name.split(".")
-        section: Any = values
+        section = tree
         for part in path:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section or isinstance(value, dict):
-            raise _no_field(name, [field for field, _ in flat(values)])
-        section[last] = value
-    new = _validated(values)
-    check_effect(new, changes)
+            section = section.setdefault(part, {})
+        section[last] = value.model_dump() if isinstance(value, Config) else value
+    new = merged(config, tree)
+    set_one_by_one = {name: value for name, value in changes.items() if not isinstance(value, Config)}
+    check_effect(new, dict(flat(set_one_by_one)))
     return new
 
 
@@ -327,7 +238,11 @@ def merged(config: RunConfig, tree: Any) -> RunConfig:
     """
     values = config.model_dump()
     _merge(values, tree, "", [field for field, _ in flat(values)])
-    return _validated(values)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        field, reason = first_problem(error)
+        raise UserError(f"{field} {reason}", field) from error
 
 
 def _merge(values: dict[str, Any], tree: Any, place: str, known: list[str]) -> None:
@@ -336,7 +251,7 @@ def _merge(values: dict[str, Any], tree: Any, place: str, known: list[str]) -> N
     for key, value in tree.items():
         name = f"{place}.{key}".lstrip(".")
         if key not in values:
-            raise _no_field(name, known)
+            raise _no_field(next((leaf for leaf, _ in flat({name: value})), name), known)
         section = values[key]
         if not isinstance(section, dict) or "kind" in values:  # a dictionary beside a kind is a value
             values[key] = value
@@ -346,18 +261,9 @@ def _merge(values: dict[str, Any], tree: Any, place: str, known: list[str]) -> N
             _merge(section, value, name, known)
 
 
-def _validated(values: dict[str, Any]) -> RunConfig:
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        field, reason = first_problem(error)
-        raise UserError(f"{field} {reason}", field) from error
-
-
 def _no_field(name: str, known: list[str]) -> UserError:
-    same = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
-    near = same or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f"perhaps you meant {' or '.join(near[:2])}" if near else f"fields are {', '.join(known)}"
+    near = similar(name, known)
+    hint = f"perhaps you meant {' or '.join(near)}" if near else f"fields are {', '.join(known)}"
     return UserError(f"there is no field {name} that takes a single value: {hint}", near[0] if near else None)
 
 

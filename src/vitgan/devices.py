@@ -15,6 +15,8 @@ from vitgan.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+ALLOCATION_FAILED = re.compile(r"DefaultCPUAllocator|out of memory|ALLOC_FAILED", re.IGNORECASE)
+"""What torch says where an allocation failed: on a CPU, on a GPU, or inside a library."""
 NAME = re.compile(r"auto|(cpu|mps)|(cuda|xpu)(:\d{1,3})?", re.ASCII)
 Precision = Literal["auto", "float32", "bf16"]
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -120,3 +122,9 @@ def keep_freed_memory() -> bool:
 def keeps_freed_memory() -> bool:
     """Whether this process has asked for that."""
     return _kept
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an allocation failed."""
+    failed = isinstance(error, RuntimeError) and ALLOCATION_FAILED.search(str(error)) is not None
+    return failed or isinstance(error, MemoryError)

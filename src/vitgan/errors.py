@@ -1,6 +1,7 @@
-"""The one exception that stands for a mistake of the user's, not of the program's."""
+"""What a user is told: the one exception for a mistake of theirs, the nearest name, and a command to paste."""
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 LONGEST_MESSAGE = 2000
@@ -41,8 +42,25 @@ class ProcessError(UserError):
     """What only one of several processes of a run knows, so that it says it itself."""
 
 
+def similar(name: str, names: Iterable[str]) -> list[str]:
+    """At most two of the dotted names: those with the same last part, else the nearest."""
+    names = list(names)
+    same = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    return (same or difflib.get_close_matches(name, names, n=2, cutoff=0.5))[:2]
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """ "did you mean 'train'? choose one of data, train": what a message says of a name that is none of these."""
     names = list(names)
     near = difflib.get_close_matches(name, names, n=1)
     return f"{f'did you mean {near[0]!r}? ' if near else ''}choose one of {', '.join(names)}"
+
+
+def shell(*words: object) -> str:
+    """The words of a command, quoted where a shell would split or read them."""
+    return shlex.join(map(str, words))
+
+
+def command(*words: object) -> str:
+    """ "vitgan train --resume 'my runs/00000-quickstart'": one of ours."""
+    return shell("vitgan", *words)

@@ -4,16 +4,13 @@ A docstring says what a row is. A variant is a function of a base, so that it wo
 `vanilla(vitgan("cifar10"))`, and an ablation at CPU size is `vanilla(cifar10_tiny())`.
 """
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from vitgan import commands
-from vitgan.commands import PRESET_NAMES
 from vitgan.config import RunConfig, changed, check_effect, flat, merged
-from vitgan.errors import UserError
+from vitgan.errors import UserError, similar
 from vitgan.files import one_line, read_tree
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
@@ -190,7 +187,7 @@ def gat_positions(base: RunConfig) -> RunConfig:
 
 def summed_levels(base: RunConfig) -> RunConfig:
     """GAT's levels after each quarter of G's depth (each block, if there are fewer than four), with noise that falls."""
-    return with_model(base, replaced(base.model.generator, num_levels=min(4, vit_depth(base)), levels="summed"))
+    return with_model(base, replaced(base.model.generator, num_levels=min(4, vit(base).depth), levels="summed"))
 
 
 def scaled_levels(base: RunConfig) -> RunConfig:
@@ -237,7 +234,7 @@ GAT_ATTENTION = {"key_bias": True, "attention_init": 0.5**0.5}
 def projected(base: RunConfig) -> RunConfig:
     """Our modern generator, with the latent in each token and convolutions onto pixels, against Projected GAN's D."""
     base = modern(base)
-    generator = replaced(base.model.generator, latent_tokens=True, pixel_mapping="conv", inr_dim=vit_dim(base) // 2)
+    generator = replaced(base.model.generator, latent_tokens=True, pixel_mapping="conv", inr_dim=vit(base).dim // 2)
     return with_projected_discriminator(with_model(base, generator))
 
 
@@ -285,7 +282,7 @@ def gates(base: RunConfig) -> RunConfig:
 
 def width_scaled_rate(base: RunConfig) -> RunConfig:
     """Ordinary weights in place of equalised ones, and GAT's learning rate 2e-4 at width 768, scaled by 768 / width."""
-    rate = 2e-4 * 768 / vit_dim(base)
+    rate = 2e-4 * 768 / vit(base).dim
     training = replaced(base.training, learning_rate=rate, discriminator_learning_rate=None)
     base = both_vits(equalized_lr=False)(base)
     generator = replaced(base.model.generator, mapping_lr_multiplier=1.0)
@@ -370,6 +367,11 @@ IMAGENET_PRESETS: dict[str, Callable[[], RunConfig]] = {
     "imagenet256-cat-m": partial(imagenet256, cat, dim=896, depth=20, num_heads=14, epochs=40),
 }
 
+PRESET_NAMES = (
+    *(CPU_PRESETS | IMAGENET_PRESETS),
+    *(size + variant for size in PAPER_SIZES for variant in ("", *(f"-{name}" for name in VARIANTS))),
+)
+
 
 def preset(name: str, **changes: object) -> RunConfig:
     """The preset of that name, its name written into it, with some fields changed.
@@ -377,15 +379,14 @@ def preset(name: str, **changes: object) -> RunConfig:
         vitgan.preset("quickstart", **{"training.total_kimg": 1, "model.generator.depth": 3})
 
     Args:
-        name: One of `vitgan.commands.PRESET_NAMES`.
+        name: One of `PRESET_NAMES`.
         changes: Values by the fields' dotted names; for a part of the configuration, a whole Config.
 
     Raises:
         UserError: If there is no such preset or field, with the nearest name, or a value does not fit.
     """
     if name not in PRESET_NAMES:
-        near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = "".join(f"did you mean {near!r}? " for near in similar(name, PRESET_NAMES)[:1])
         raise UserError(
             f"unknown preset {name!r}: {hint}for a CPU there are {', '.join(CPU_PRESETS)}; `vitgan train --help` lists all"
         )
@@ -423,14 +424,6 @@ def from_file(path: str | Path, base: RunConfig | None = None) -> RunConfig:
         raise UserError(one_line(f"{path}: {error}"), error.parameter) from error
 
 
-def summary(name: str) -> str:
-    """What a preset is, on one line."""
-    if name in commands.PRESETS:
-        return commands.PRESETS[name]
-    dataset, _, variant = name.partition("-")
-    return "; ".join([commands.SIZES[dataset], *([commands.VARIANTS[variant]] if variant else [])])
-
-
 Replaced = TypeVar("Replaced", bound=Config)
 
 
@@ -454,18 +447,12 @@ def with_model(
     return replaced(base, model=model, objective=objective or base.objective)
 
 
-def vit_dim(base: RunConfig) -> int:
-    """Width of a base's generator, which must be a ViT."""
+def vit(base: RunConfig) -> ViTGeneratorConfig:
+    """A base's generator, which must be a ViT."""
     assert isinstance(base.model.generator, ViTGeneratorConfig)
-    return base.model.generator.dim
-
-
-def vit_depth(base: RunConfig) -> int:
-    """Blocks of a base's generator, which must be a ViT."""
-    assert isinstance(base.model.generator, ViTGeneratorConfig)
-    return base.model.generator.depth
+    return base.model.generator
 
 
 def channel_base(base: RunConfig) -> int:
     """StyleGAN2's width beside a given ViT: 512, 512, 256, 128 maps from 4² to 32² beside the paper's 384 [choice]."""
-    return round(4096 * vit_dim(base) / 384)
+    return round(4096 * vit(base).dim / 384)

@@ -17,6 +17,9 @@ class Config(BaseModel):
 def first_problem(error: ValidationError) -> tuple[str, str]:
     """The first value that does not fit: its dotted place, and "must be greater than 0, but is -1"."""
     first = error.errors(include_url=False)[0]
-    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    found = "" if first["type"] == "missing" else f", but is {first['input']!r}"
-    return ".".join(map(str, first["loc"])), reason + found
+    place, reason, found = ".".join(map(str, first["loc"])), first["msg"], repr(first["input"])
+    if first["type"] == "union_tag_invalid":
+        about = first.get("ctx", {})
+        place, reason, found = f"{place}.kind", f"must be one of {about['expected_tags']}", repr(about["tag"])
+    reason = reason.removeprefix("Value error, ").replace("Input should", "must")
+    return place, reason if first["type"] == "missing" else f"{reason}, but is {found}"

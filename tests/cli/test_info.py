@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vitgan.cli.main import dispatch
-from vitgan.commands import PRESET_NAMES
+from vitgan.cli.preset_texts import NAMES as PRESET_NAMES
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig

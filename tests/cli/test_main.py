@@ -210,9 +210,9 @@ def test_output_that_cannot_be_written(store: str, run: Path, tmp_path: Path) ->
         ("train nothing", "unknown preset 'nothing'"),
         ("train quickstart --training.batch-size 7 --training.micro-batch-size 2", "(--training.micro-batch-size)"),
         ("evaluate nothing --batch-size 0", "--batch-size must"),
-        ("train quickstart --model.discriminator.kind nothing", "--model.discriminator.kind must"),
         (["sample", "fashion-mnist", "--label", "a\n\x1b[2Jb"], r"a\n\x1b[2Jb"),
         (["train", "quickstart", "--data", "no\nstore"], r"no\nstore"),
+        ("train quickstart --model.discriminator.kind nothing", "model.discriminator.kind must"),
     ],
 )
 def test_exit_code_2_and_the_options_name(

@@ -8,7 +8,6 @@ from torch import nn
 
 from reference.draws import normal, perturb
 from tiny import few_blocks
-from vitgan.commands import PRESET_NAMES
 from vitgan.errors import UserError
 from vitgan.files.tensors import load_weights
 from vitgan.models.build import GeneratorSpec, ModelConfig, build_discriminator, build_generator
@@ -18,7 +17,7 @@ from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleG
 from vitgan.models.stylegan2_generator import StyleGAN2Generator, StyleGAN2GeneratorConfig
 from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.presets import preset, replaced
+from vitgan.presets import PRESET_NAMES, preset, replaced
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:

@@ -63,7 +63,7 @@ def test_bad_update_leaves_everything_as_it_was(
     one.step(images, None, StepRandomness(0, 1))
     assert all(value.equal(before[name]) for name, value in weights(one, player).items())
     assert not all(value.equal(others_before[name]) for name, value in weights(one, other).items())
-    assert all(buffer.isfinite().all() for buffer in one.objective.buffers())
+    assert all(buffer.isfinite().all() for buffer in one.state.objective.buffers())
     found = one.guard.look(2)
     assert found is not None
     assert (found.step, found.steps) == (1, 1)

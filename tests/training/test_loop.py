@@ -55,7 +55,7 @@ def test_reported_gradient_norm_is_that_of_the_loss(tmp_path: Path) -> None:
 
     update_spectral_norms(state.discriminator)
     batch = Batch(images(), None, StepRandomness(0, 0), step=0, images_seen=0)
-    loss, _ = two.objective.discriminator_loss(state.generator, state.discriminator, batch)
+    loss, _ = two.state.objective.discriminator_loss(state.generator, state.discriminator, batch)
     gradients = torch.autograd.grad(loss, list(state.discriminator.parameters()))
     norm = torch.cat([g.double().flatten() for g in gradients]).norm()
     assert parts["gradient_norm/discriminator"].item() == pytest.approx(norm.item(), rel=1e-5)

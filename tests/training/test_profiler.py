@@ -28,7 +28,7 @@ def test_a_profiled_run_is_the_run_and_its_trace_has_the_steps(
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     assert len({event["name"] for event in events if event["name"].startswith("ProfilerStep#")}) == 2
     assert any(event["name"] == "aten::addmm" for event in events)
-    assert "aten::addmm" in table
+    assert "aten::" in table  # which operators come first is a matter of time
     path.unlink()
     assert content(run) == content(plain)
 

@@ -9,8 +9,7 @@ import tyro
 from vitgan.cli.arguments import Positive, Seed
 from vitgan.cli.progress import log_hooks
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.commands import command
-from vitgan.errors import UserError
+from vitgan.errors import UserError, command
 
 if TYPE_CHECKING:
     from vitgan.config import RunConfig

@@ -87,11 +87,7 @@ class Usual(type(Path())):  # pyright: ignore[reportUntypedBaseClass]
 
 
 def check_usual(path: Path, parameter: str = "out") -> Path:
-    """Refuses such a file that is there already, or that cannot be made.
-
-    Raises:
-        UserError: If it is.
-    """
+    """Refuses such a file that is there already, or that cannot be made."""
     if path.exists():
         raise UserError(f"{path} is there already: ask for it by name to replace it, or for another name", parameter)
     return check_file(path)
@@ -114,11 +110,7 @@ AnimationFile = Annotated[Path, _output(check_animation)]
 
 
 def check_different(**files: Path | None) -> None:
-    """Refuses one file for two things, by the options' names.
-
-    Raises:
-        UserError: If there is one.
-    """
+    """Refuses one file for two things, by the options' names."""
     seen: dict[Path, str] = {}
     for option, file in files.items():
         if file is None:
@@ -129,16 +121,7 @@ def check_different(**files: Path | None) -> None:
 
 
 def check_useless(command: Callable[..., None], where: str, **values: object) -> None:
-    """Refuses options that do nothing where they are given.
-
-    Args:
-        command: Whose options they are.
-        where: Beside what, for the message: "in a still picture".
-        values: Of these options, by their parameters' names.
-
-    Raises:
-        UserError: If one is not its default.
-    """
+    """Refuses values of a command's options that are not the default, where they do nothing ("in a still picture")."""
     for name, value in values.items():
         if value != inspect.signature(command).parameters[name].default:
             raise UserError(f"{name} does nothing {where}: leave it out", name)

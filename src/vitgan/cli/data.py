@@ -14,7 +14,6 @@ from vitgan.cli.arguments import Device, PictureFile, Seed, check_useless
 from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.cli.train import recommended
-from vitgan.commands import command
 from vitgan.data.download import download
 from vitgan.data.encode import encode_store
 from vitgan.data.overview import channel_moments, class_counts, store_grid, value_histogram
@@ -30,6 +29,7 @@ from vitgan.data.sources.imagenet import ImageNet
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
+from vitgan.errors import command
 from vitgan.files import whole_file
 from vitgan.files.pictures import check_picture_size
 from vitgan.schema import Config

@@ -6,8 +6,7 @@ from typing import Literal
 
 from vitgan.cli.arguments import Model, OnnxFile, Usual, open_model
 from vitgan.cli.parsing import Group
-from vitgan.commands import shell
-from vitgan.errors import escaped
+from vitgan.errors import escaped, shell
 from vitgan.files.folders import check_folder
 
 

@@ -10,9 +10,9 @@ import tyro
 from pydantic import BaseModel
 
 from vitgan.cli.arguments import check_useless
+from vitgan.cli.preset_texts import NAMES, PRESETS, SIZES, VARIANTS, summary
 from vitgan.cli.progress import losses
-from vitgan.commands import PRESET_NAMES, PRESETS, SIZES, VARIANTS, command
-from vitgan.errors import UserError
+from vitgan.errors import UserError, command
 from vitgan.files import one_line, read_model
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.pretrained.names import CONFIG, WEIGHTS, bundled_models, find_model
@@ -41,9 +41,9 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
         _list_all(runs)
         return
     check_useless(info, "beside a name", runs=runs)
-    if name in PRESET_NAMES:
+    if name in NAMES:
         from vitgan.models.costs import model_costs
-        from vitgan.presets import preset, summary
+        from vitgan.presets import preset
 
         print(f"preset {name}: {summary(name)}")
         model = preset(name).model

@@ -1,7 +1,6 @@
 """`vitgan COMMAND ...`: from the words of a command line to the end of the process."""
 
 import os
-import re
 import sys
 import warnings
 from contextlib import suppress
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from vitgan import __version__
 from vitgan.cli.output import check_output, make_output_safe
+from vitgan.cli.preset_texts import RECOMMENDED
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.commands import RECOMMENDED
-from vitgan.devices import keep_freed_memory
+from vitgan.devices import keep_freed_memory, lacks_memory
 from vitgan.errors import ProcessError, UserError
 from vitgan.runs.processes import one_of_several, speaks
 
@@ -114,11 +113,7 @@ def with_guess(words: list[str]) -> list[str]:
 
 
 def command_tree(words: list[str]) -> "Group":
-    """All commands, of which only the one that is meant is imported.
-
-    Raises:
-        UserError: If it cannot be done here.
-    """
+    """All commands, of which only the one that is meant is imported."""
     from vitgan.cli.parsing import Group
 
     name = words[0]
@@ -140,7 +135,7 @@ def _line(error: Exception, arguments: list[str]) -> str | None:
         return f"{error}{_option(error, arguments)}"
     from vitgan.files import one_line  # which imports numpy: not for a help text
 
-    if isinstance(error, MemoryError) or re.search(r"DefaultCPUAllocator|out of memory", str(error)):
+    if lacks_memory(error):
         return one_line(f"the memory does not suffice ({str(error)[:200]}): ask for less, or end other programs")
     if isinstance(error, OSError):  # of a file that no command expected to fail, e.g. a name too long for the system
         place = f"{error.filename}: " if error.filename else ""

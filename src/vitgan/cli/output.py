@@ -78,11 +78,7 @@ def make_output_safe() -> None:
 
 
 def check_output() -> None:
-    """Whether standard output took all that was printed; a reader that left had enough.
-
-    Raises:
-        UserError: If it did not.
-    """
+    """Refuses to end well where standard output did not take all that was printed; a reader that left had enough."""
     sys.stdout.flush()
     lost = getattr(getattr(sys.stdout, "buffer", None), "lost", None)
     if lost is not None and not isinstance(lost, BrokenPipeError):

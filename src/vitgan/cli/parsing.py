@@ -1,6 +1,5 @@
 """The tree of commands: annotated functions, read by tyro, checked by pydantic, and each complaint in one line."""
 
-import difflib
 import functools
 import inspect
 import re
@@ -14,7 +13,7 @@ from tyro import _errors as events  # its hook for complaints as data, not text,
 from tyro.constructors import MISSING, ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 from tyro.extras import SubcommandApp
 
-from vitgan.errors import UserError, nearest
+from vitgan.errors import UserError, nearest, similar
 from vitgan.schema import Config, first_problem
 
 Command = Callable[..., None]
@@ -37,10 +36,6 @@ Node = Group | Command | str
 
 def parse(tree: Group, words: list[str]) -> Callable[[], None]:
     """The command that the words ask for, with its arguments, ready to be called; `--help` prints and ends the process.
-
-    Args:
-        tree: All commands.
-        words: What stands behind `vitgan`.
 
     Raises:
         UserError: If a command or option is unknown (with the nearest one), or a value does not fit.
@@ -202,8 +197,7 @@ def _unknown_option(word: str, node: Node, words: list[str]) -> tuple[str, str |
         if (switch := _parameter(before)) in known:
             on, (path, dot, last) = flag(switch), switch.rpartition(".")
             return f"{on} takes no value: write {on} for True, {flag(f'{path}{dot}no-{last}')} for False", switch
-    same = [parameter for parameter in known if parameter.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    near = same or (difflib.get_close_matches(name, known, n=1, cutoff=0.5) if word.startswith("-") else [])
-    hint = f": perhaps you meant {' or '.join(map(flag, near[:2]))}" if near else ""
+    near = similar(name, known) if word.startswith("-") else []
+    hint = f": perhaps you meant {' or '.join(map(flag, near))}" if near else ""
     kind = "option" if word.startswith("-") else "argument"
     return f"unknown {kind} {word!r}{hint}", near[0] if near else None

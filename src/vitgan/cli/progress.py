@@ -40,9 +40,7 @@ def draws_bars() -> bool:
 def progress_bar(title: str, unit: str = "images") -> Iterator[OnProgress]:
     """Yields a callable `(done, total)` that shows progress on standard error.
 
-    Args:
-        title: What is being done, e.g. "Preparing".
-        unit: What is counted; the rate is shown in this unit per second.
+    The title says what is done ("Preparing"), the unit what is counted.
     """
     if not draws_bars():
         yield _log_lines(title, unit)

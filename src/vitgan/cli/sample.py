@@ -72,7 +72,9 @@ def sample(
             on average, more in places. auto takes bf16 if the processor supports it.
     """
     if seeds is not None:
-        check_seeds(seeds, count, seed)
+        check_useless(sample, "beside --seeds, which says how many images there are, and which", count=count, seed=seed)
+        if len(set(seeds)) < len(seeds):
+            raise UserError("--seeds has a seed twice: name each image once", "seeds")
     if grid is None and folder is None and npz is None:
         grid = check_usual(Path("samples.png"), "grid")
     if grid is None:
@@ -124,14 +126,6 @@ def sample(
 
 
 COMMAND = sample
-
-
-def check_seeds(seeds: tuple[int, ...], count: int | None, seed: int | None) -> None:
-    """Refuses seeds that are given twice, or beside `--count` and `--seed`."""
-    if count is not None or seed is not None:
-        raise UserError("--seeds says how many images there are, and which: leave out --count and --seed", "seeds")
-    if len(set(seeds)) < len(seeds):
-        raise UserError("--seeds has a seed twice: name each image once", "seeds")
 
 
 def check_outputs(grid: Path | None, folder: Path | None, npz: Path | None) -> None:

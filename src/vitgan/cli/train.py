@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
+from vitgan.cli.arguments import check_useless
 from vitgan.cli.parsing import Group
+from vitgan.cli.preset_texts import PRESETS, RECOMMENDED, SIZES, VARIANTS, summary
 from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.commands import PRESETS, RECOMMENDED, SIZES, VARIANTS, command
-from vitgan.errors import UserError
+from vitgan.errors import command
 from vitgan.runs.processes import speaks
 
 if TYPE_CHECKING:
@@ -56,17 +57,21 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     Raises:
         UserError: If there is no such preset (with the nearest one), or the file or run cannot be read.
     """
-    if (folder := value_of("--resume", words)) is not None:
-        return resumed(folder)
-    if words and not words[0].startswith("-"):
-        from vitgan.presets import preset, summary
+    run, file = value_of("--resume", words), value_of("--config", words)
+    named = words[0] if words and not words[0].startswith("-") else None
+    if run is None and file is None and named is None:
+        return Group(ABOUT, PRESETS | SIZES)
+    from vitgan.presets import from_file, preset
+    from vitgan.runs.folder import config_of_run
 
-        base = preset(words[0])
-        about = textwrap.fill(summary(words[0]), 78, subsequent_indent="  ")
-        return Group(ABOUT, {words[0]: started(words, base, about)})
-    if value_of("--config", words) is not None:
-        return started(words, None, "Trains from a configuration file.")
-    return Group(ABOUT, PRESETS | SIZES)
+    if run is not None:
+        return trains(config_of_run(Path(run)), words, "Goes on with a run.")
+    base = preset(named) if named is not None else None
+    start = from_file(file, base) if file is not None else base
+    assert start is not None
+    if named is None:
+        return trains(start, words, "Trains from a configuration file.")
+    return Group(ABOUT, {named: trains(start, words, textwrap.fill(summary(named), 78, subsequent_indent="  "))})
 
 
 def value_of(option: str, words: list[str]) -> str | None:
@@ -78,85 +83,42 @@ def value_of(option: str, words: list[str]) -> str | None:
     return value
 
 
-def started(words: list[str], base: "RunConfig | None", about: str) -> Callable[..., None]:
-    """The command of a new run from a base, a configuration file, or both; the words say which file and kinds."""
-    from vitgan import presets
-    from vitgan.config import RunConfig, check_effect, differences
+def trains(start: "RunConfig", words: list[str], about: str) -> Callable[..., None]:
+    """The command whose options are the fields of a configuration, of the kinds of network that the words ask for."""
+    from vitgan.config import RunConfig, check_effect, differences, merged
 
-    file = value_of("--config", words)
-    start = base if file is None else presets.from_file(file, base)
-    assert start is not None
-    start = with_kinds(start, words)
+    for network in ("generator", "discriminator"):
+        if (kind := value_of(f"--model.{network}.kind", words)) is not None:
+            start = merged(start, {"model": {network: {"kind": kind}}})
 
-    def new(
+    def train(
         settings: Annotated[RunConfig, *OVERRIDABLE] = start,
+        resume: Path | None = None,
         config: Path | None = None,
         out: Path = Path("runs"),
         folder: Path | None = None,
         dry_run: bool = False,
         profile_steps: ProfileSteps = 0,
     ) -> None:
+        if resume is not None:
+            check_useless(train, "beside --resume", config=config, out=out, folder=folder)
         check_effect(settings, differences(settings, start))
-        carry_out(settings, dry_run, profile_steps, out=out, folder=folder)
+        if dry_run:
+            print(describe(settings))
+        else:
+            carry_out(settings, profile_steps, out=out, resume=resume, folder=folder)
 
-    new.__doc__ = f"{about}\n\n{OPTIONS}"
-    return new
-
-
-def with_kinds(start: "RunConfig", words: list[str]) -> "RunConfig":
-    """A preset whose G or D is of another kind, with that kind's own defaults, where the words ask for it.
-
-    Raises:
-        UserError: If there is no such kind.
-    """
-    from pydantic import ValidationError
-
-    from vitgan.presets import replaced
-
-    for network in ("generator", "discriminator"):
-        kind = value_of(f"--model.{network}.kind", words)
-        if kind in (None, getattr(start.model, network).kind):
-            continue
-        try:
-            model = replaced(start.model, **{network: {"kind": kind}})
-        except ValidationError as error:
-            kinds = error.errors()[0].get("ctx", {}).get("expected_tags", "")
-            field = f"model.{network}.kind"
-            raise UserError(f"--{field} must be one of {kinds}, but is {kind!r}", field) from error
-        start = start.model_copy(update={"model": model})
-    return start
+    train.__doc__ = f"{about}\n\n{OPTIONS}"
+    return train
 
 
-def resumed(folder: str) -> Callable[..., None]:
-    """The command that goes on with a run."""
-    from vitgan.config import RunConfig, check_effect, differences
-    from vitgan.runs.folder import config_of_run
-
-    start = config_of_run(Path(folder))
-
-    def go_on(
-        resume: Path,
-        config: Annotated[RunConfig, *OVERRIDABLE] = start,
-        dry_run: bool = False,
-        profile_steps: ProfileSteps = 0,
-    ) -> None:
-        check_effect(config, differences(config, start))
-        carry_out(config, dry_run, profile_steps, resume=resume)
-
-    go_on.__doc__ = f"Goes on with a run.\n\n{OPTIONS}"
-    return go_on
-
-
-def carry_out(config: "RunConfig", dry_run: bool, profile_steps: int, **places: Any) -> None:
+def carry_out(config: "RunConfig", profile_steps: int, **places: Any) -> None:
     """Trains, until the end or until a signal asks for it; `places` are arguments of `vitgan.train`.
 
     Raises:
         UserError: If the run, the data or the folders do not fit.
         SystemExit: With 128 and the signal's number if it was asked to end.
     """
-    if dry_run:
-        print(describe(config))
-        return
     from vitgan.runs.train import train
 
     with stop_on_signal() as received:

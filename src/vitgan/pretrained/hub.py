@@ -8,8 +8,7 @@ from typing import Any, Self
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, ModelHubMixin
 from huggingface_hub.utils import validate_repo_id
 
-from vitgan.commands import command
-from vitgan.errors import UserError
+from vitgan.errors import UserError, command
 from vitgan.files import one_line, read_json
 from vitgan.files.folders import new_folder
 from vitgan.files.pictures import enlargement, image_grid, save_image

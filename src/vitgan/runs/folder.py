@@ -1,14 +1,14 @@
 """A run's folder: its number, its configuration, which images it trains on, and what may change when it goes on."""
 
+import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vitgan.config import RunConfig
+from vitgan.config import RunConfig, differences
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.data.store import Digest, ImageStore
+from vitgan.data.store import DESCRIPTION, IMAGES, Digest, ImageStore
 from vitgan.errors import UserError
 from vitgan.files import lock_file, read_model, write_json
 from vitgan.schema import Config
@@ -19,38 +19,33 @@ VERIFIED_BYTES = 1 << 30
 """Stores up to this size are read through on every resume: a second or two at most."""
 
 
-def new_run(out: Path, config: RunConfig) -> Path:
-    """Makes `out`/00003-cifar10, numbered after the runs that are there.
+def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
+    """Makes a run's folder: `out`/00003-cifar10, numbered after the runs that are there, or `own`.
+
+    A run in its own folder that was killed before its first step is begun again.
 
     Raises:
-        UserError: If the folder cannot be written.
+        UserError: If its own folder holds something else, or one cannot be written.
     """
     name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with lock_file(out / LOCK):  # another run may be looking for its number
-            numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
-            run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
-            run.mkdir()
+        if own is not None:
+            if own.is_dir() and {path.name for path in own.iterdir()} - {"config.json", LOCK}:
+                raise UserError(
+                    f"the folder {own} holds files and is no run: choose another, or an empty one", "folder"
+                )
+            own.mkdir(parents=True, exist_ok=True)
+            run = own
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            with lock_file(out / LOCK):  # another run may be looking for its number
+                numbers = [int(m.group(1)) for p in out.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
+                run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
+                run.mkdir()
         write_json(run / "config.json", config.model_dump(mode="json"))
     except OSError as error:
-        raise UserError(f"cannot make a run folder in {out}: {error.strerror}; choose another folder", "out") from error
-    return run
-
-
-def begin_run(run: Path, config: RunConfig) -> Path:
-    """Makes the folder `run` for a new run; one that was killed before its first step is begun again.
-
-    Raises:
-        UserError: If the folder holds something else, or cannot be written.
-    """
-    try:
-        if run.is_dir() and {path.name for path in run.iterdir()} - {"config.json", LOCK}:
-            raise UserError(f"the folder {run} holds files and is no run: choose another, or an empty one", "folder")
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "config.json", config.model_dump(mode="json"))
-    except OSError as error:
-        raise UserError(f"cannot make the run folder {run}: {error.strerror}; choose another", "folder") from error
+        place, parameter = (own, "folder") if own is not None else (out, "out")
+        raise UserError(f"cannot make a run in {place}: {error.strerror}; choose another folder", parameter) from error
     return run
 
 
@@ -92,22 +87,18 @@ class DataRecord(Config):
 
 def record_of(store: ImageStore) -> DataRecord:
     """The record of a store, from its description."""
-    description = store.description
-    return DataRecord(
-        count=description.count,
-        sha256=description.sha256,
-        labels_sha256=description.labels_sha256,
-        path=str(store.path.absolute()),
-    )
+    described = store.description.model_dump(include={"count", "sha256", "labels_sha256"})
+    return DataRecord(**described, path=str(store.path.absolute()))
 
 
 def open_data(data: str) -> ImageStore:
-    """The store in the folder `data`, or the bundled one of that name.
-
-    Raises:
-        UserError: If there is none.
-    """
+    """The store in the folder `data`, or the bundled one of that name; a UserError if there is none."""
     return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether there is a store in a folder."""
+    return all(os.path.isfile(os.path.join(path, name)) for name in (DESCRIPTION, IMAGES))  # noqa: PTH113, PTH118
 
 
 def data_of_run(run: Path, data: str | None = None) -> ImageStore:
@@ -145,70 +136,51 @@ def data_of_run(run: Path, data: str | None = None) -> ImageStore:
     )
 
 
-FREE_ON_RESUME = {
-    "total_kimg",
-    "max_minutes",
-    "max_cpu_minutes",
-    "log_every_kimg",
-    "instruments",
-    "samples_every_kimg",
-    "checkpoint_every_kimg",
-    "keep_checkpoints",
-    "sample_count",
-    "trackers",
-    "device",
-    "on_divergence",
-    "logit_bound",
-    "rollback_rate",
-    "micro_batch_size",
-    "checkpoint_activations",
-    "compile",
-    "cuda_graphs",
+WITHOUT_INFLUENCE = {
+    "evaluate_every_kimg",
+    "protocol",
     "model.class_counts",
     "model.class_names",
     "model.vae.name",
+    "training.total_kimg",
+    "training.max_minutes",
+    "training.max_cpu_minutes",
+    "training.log_every_kimg",
+    "training.samples_every_kimg",
+    "training.checkpoint_every_kimg",
+    "training.keep_checkpoints",
+    "training.sample_count",
+    "training.instruments",
+    "training.trackers",
+    "training.device",
+    "training.micro_batch_size",
+    "training.checkpoint_activations",
+    "training.compile",
+    "training.cuda_graphs",
 }
 """Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
 rounding). Numbers of images are those of the labels, which `data_of_run` compares."""
+FREE_ON_RESUME = {"preset", "training.on_divergence", "training.logit_bound", "training.rollback_rate"}
+"""What may change besides, when a run goes on."""
 
 
 def config_of_run(run: Path) -> RunConfig:
-    """A run's configuration.
-
-    Raises:
-        UserError: If the folder is no run.
-    """
+    """A run's configuration; a UserError if the folder is no run."""
     if not run.is_dir():
         raise UserError(f"there is no run at {run}: `vitgan info` lists the runs")
     return read_model(run / "config.json", RunConfig, "run")
 
 
 def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
-    """Refuses to go on with another configuration than the run's own, or with images that were altered.
-
-    Raises:
-        UserError: Naming the first field that differs, or the store.
-    """
-    old = config_of_run(run).model_dump(mode="json")
-    new = config.model_dump(mode="json")
+    """Refuses to go on with another configuration than the run's own, or with images that were altered."""
     # Images are known by their checksum where the run has noted it; their folder may have moved.
-    sections = ("init_from", "model", "objective", "augment", "training")
-    for section in sections if (run / DATA_RECORD).exists() else ("data", *sections):
-        for field, before, now in _differences(old[section], new[section], section):
-            if field.removeprefix("training.") not in FREE_ON_RESUME:
-                raise UserError(
-                    f"the run {run} began with {field} {before}, which cannot become {now} now: resume without changing "
-                    "it, or start a new run from its weights (init_from)",
-                    field,
-                )
+    free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
+    for field, (before, now) in differences(config, config_of_run(run)).items():
+        if field not in free:
+            raise UserError(
+                f"the run {run} began with {field} {before}, which cannot become {now} now: resume without changing it, or "
+                "start a new run from its weights (init_from)",
+                field,
+            )
     if store.images.nbytes <= VERIFIED_BYTES:
         store.verify()
-
-
-def _differences(old: object, new: object, path: str) -> Iterator[tuple[str, object, object]]:
-    """(field, old value, new value) wherever they differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old | new:
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
-    elif old != new:
-        yield path, old, new

@@ -12,10 +12,10 @@ from vitgan.data.sources.guess import guess_source
 from vitgan.data.sources.hub import SCHEME
 from vitgan.data.sources.objects import PythonImages
 from vitgan.data.sources.source import Source
-from vitgan.data.store import DESCRIPTION, IMAGES, ImageStore
+from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files.writing import lock_file
-from vitgan.runs.folder import BUNDLED_DATA
+from vitgan.runs.folder import BUNDLED_DATA, is_store
 
 
 def with_images(
@@ -74,11 +74,6 @@ def with_images(
         raise UserError(f"cannot prepare images in {folder}: {error.strerror}; choose another folder", "out") from error
     on_notice(f"images: {store}")
     return config.model_copy(update={"data": str(store), "model": model})
-
-
-def is_store(path: str | Path) -> bool:
-    """Whether there is a store in a folder."""
-    return all(os.path.isfile(os.path.join(path, name)) for name in (DESCRIPTION, IMAGES))  # noqa: PTH113, PTH118
 
 
 def holds_images_to_prepare(path: str) -> bool:

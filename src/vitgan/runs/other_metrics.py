@@ -47,7 +47,7 @@ def check_others(
         classes: Of what is measured.
         store: The reference.
         protocol: Says whether classes are compared, and whether the path length is measured.
-        generator: Whether a generator is measured, which makes as many images as are asked for.
+        generator: Whether a generator is measured.
         source: What is measured, for messages.
 
     Raises:
@@ -62,39 +62,24 @@ def check_others(
     if classes is None or real is None:
         without = source if classes is None else "the store"
         raise UserError(f"{without} has no classes to compare one by one: leave class_images out", "class_images")
-    _check_same(classes, real)
-    if missing := sorted({*real.known} - {*classes.known}):  # the mean would be over the others alone
+    names = zip(classes.names or (), real.names or (), strict=False)  # a class that nobody has images of is none
+    if max(classes.known) >= real.count or any(a != b for a, b in names):
         raise UserError(
-            f"class {real.name(missing[0])} has reference images and none to measure: pass a store without it",
-            "class_images",
-        )
-    for index in classes.known:
-        if (there := real.available[index]) < protocol.least_store_images:
-            raise UserError(
-                f"class {real.name(index)} has {there:,} reference images, protocol {protocol.name} asks for "
-                f"{protocol.least_store_images:,} of each: pass a larger store, or another protocol",
-                "class_images",
-            )
-        if not generator and (there := classes.available[index]) < protocol.class_images:
-            raise UserError(
-                f"class {real.name(index)} has {there:,} images to measure, {protocol.class_images:,} were asked for",
-                "class_images",
-            )
-
-
-def _check_same(generated: Classes, real: Classes) -> None:
-    if max(generated.known) >= real.count:  # a class that nobody has images of is none
-        raise UserError(
-            f"one side has {generated.count} classes, the store {real.count}: pass the store that the model was trained on",
+            f"{source} has other classes than the store, or in another order: pass the store that the model was trained on",
             "data",
         )
-    names = zip(generated.names or (), real.names or (), strict=False)
-    if (index := next((index for index, (a, b) in enumerate(names) if a != b), None)) is not None:
-        raise UserError(
-            f"class {index} is {generated.name(index)} on one side and {real.name(index)} in the store: pass a store with "
-            "the same classes in the same order",
-            "data",
-        )
+    for index in sorted({*real.known, *classes.known}):  # of all: else the mean would be over some alone
+        made = classes.available[index] if index in classes.known else 0
+        for side, there, least in (
+            ("the store", real.available[index], protocol.least_store_images),
+            (source, made, protocol.class_images),
+        ):
+            if there < least:
+                raise UserError(
+                    f"class {real.name(index)} has {there:,} images in {side}, {least:,} are needed: pass more, or choose "
+                    "another protocol",
+                    "class_images",
+                )
 
 
 def measure_others(

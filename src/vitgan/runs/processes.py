@@ -5,7 +5,6 @@ What torchrun says in the environment is read before torch is imported.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vitgan.errors import ProcessError, UserError
@@ -19,21 +18,6 @@ NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
-@dataclass(frozen=True)
-class Launch:
-    """This process's place among those of the run.
-
-    Attributes:
-        processes: How many there are.
-        rank: From 0, over all machines.
-        here: How many of them run on this machine.
-    """
-
-    processes: int = 1
-    rank: int = 0
-    here: int = 1
-
-
 def one_of_several() -> bool:
     """Whether a launcher started this process as one of several."""
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
@@ -44,37 +28,21 @@ def speaks() -> bool:
     return not one_of_several() or os.environ["RANK"] == "0"
 
 
-def launch() -> Launch:
-    """What the launcher says.
+def processes_started() -> int:
+    """How many processes the launcher says there are.
 
     Raises:
-        UserError: If it leaves out something that the processes need to find one another, or says nonsense.
+        UserError: If it leaves out something that the processes need to find one another.
+        ValueError: If it says nonsense.
     """
     mpi = next((name for name in MPI_SIZES if os.environ.get(name, "1") != "1"), None)
     if "WORLD_SIZE" not in os.environ and mpi:
         raise UserError(f"{mpi} is {os.environ[mpi]}, but MPI is not supported: start the processes with torchrun")
     if os.environ.get("WORLD_SIZE", "1") == "1" and "LOCAL_RANK" not in os.environ:
-        return Launch()
-    missing = [name for name in NAMES if not os.environ.get(name)]
-    if missing:
-        found = [name for name in NAMES if name not in missing]
-        raise UserError(
-            f"the environment has {' and '.join(found)}, but not {', '.join(missing)}: "
-            "start several processes with torchrun, or unset what is there"
-        )
-    processes, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
-    local, _ = _number("LOCAL_RANK", 0), _number("MASTER_PORT", 0)
-    here = _number("LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in os.environ else local + 1
-    if rank >= processes or local >= here:
-        raise UserError(f"RANK {rank} of WORLD_SIZE {processes}, LOCAL_RANK {local} of {here}: ranks count from 0")
-    return Launch(processes, rank, here)
-
-
-def _number(name: str, least: int) -> int:
-    value = os.environ[name]
-    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= least):
-        raise UserError(f"the environment has {name}={value!r}: expected a whole number of at least {least}")
-    return int(value)
+        return 1
+    if missing := [name for name in NAMES if not os.environ.get(name)]:
+        raise UserError(f"the environment lacks {', '.join(missing)}: start several processes with torchrun")
+    return int(os.environ["WORLD_SIZE"])
 
 
 def join_processes(device: str) -> "PartialState":
@@ -88,34 +56,35 @@ def join_processes(device: str) -> "PartialState":
 
     from vitgan.files import one_line
 
-    started = launch()
     if not torch.distributed.is_initialized():
         PartialState._reset_state()  # of an earlier run in this process
-    cpu = device == "cpu" or not torch.accelerator.is_available()
-    if started.processes > 1 and not cpu:
-        cpu = torch.accelerator.current_accelerator() == torch.device("mps")  # has no collectives
-        if not cpu and started.here > (count := torch.accelerator.device_count()):
-            raise UserError(
-                f"{started.here} processes cannot share the {count} GPU(s) of this machine: start as many as it has, "
-                "or set the device to cpu",
-                "training.device",
-            )
     try:
+        started = processes_started()
+        cpu = device == "cpu" or not torch.accelerator.is_available()
+        if started > 1 and not cpu:
+            cpu = torch.accelerator.current_accelerator() == torch.device("mps")  # has no collectives
+            here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()
+            if not cpu and here > gpus:
+                raise UserError(
+                    f"{here} processes cannot share the {gpus} GPU(s) of this machine: start as many as it has, or set the "
+                    "device to cpu",
+                    "training.device",
+                )
         processes = PartialState(cpu=cpu, **_meeting_place(started))
     except (RuntimeError, ValueError) as error:
         raise ProcessError(
             f"the processes do not meet: {one_line(str(error), 200)}; start them with torchrun"
         ) from error
-    if processes.num_processes != started.processes:
+    if processes.num_processes != started:
         raise UserError(
-            f"{started.processes} processes were started, but only {processes.num_processes} would work together: "
-            "set the device to cpu, or start one",
+            f"{started} processes were started, but only {processes.num_processes} would work together: set the device to "
+            "cpu, or start one",
             "training.device",
         )
     return processes
 
 
-def _meeting_place(started: Launch) -> dict[str, Any]:
+def _meeting_place(started: int) -> dict[str, Any]:
     """Where processes meet that torchrun may start anew: away from what the dead ones left in its store.
 
     torchrun keeps one store for all attempts, in which a new process finds the addresses of dead ones, and waits for them.
@@ -132,9 +101,9 @@ def _meeting_place(started: Launch) -> dict[str, Any]:
         )
     from torch._C._distributed_c10d import PrefixStore, TCPStore
 
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), started.processes, is_master=False)
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), started, is_master=False)
     store = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    return {"store": store, "rank": started.rank, "world_size": started.processes}
+    return {"store": store, "rank": int(os.environ["RANK"]), "world_size": started}
 
 
 def on_every_process(processes: "PartialState", action: Callable[[], Result]) -> Result:

@@ -2,35 +2,17 @@
 
 from pathlib import Path
 
-from vitgan.config import RunConfig, flat
+from vitgan.config import RunConfig, differences, flat
 from vitgan.errors import UserError
 from vitgan.files import read_model
 from vitgan.presets import preset
 from vitgan.pretrained.names import for_others, run_of_checkpoint
-from vitgan.runs.folder import DATA_RECORD, DataRecord, config_of_run
+from vitgan.runs.folder import DATA_RECORD, WITHOUT_INFLUENCE, DataRecord, config_of_run
 from vitgan.training.checkpoint import NAME
 from vitgan.training.log import read_metrics
 
-NOT_THE_MODEL = (
-    "data",
-    "evaluate_every_kimg",
-    "protocol",
-    "model.class_counts",
-    "model.class_names",
-    "model.vae",  # the data's
-    "training.total_kimg",
-    "training.seed",
-    "training.precision",
-    "training.device",
-    "training.trackers",
-    "training.instruments",
-    "training.compile",
-    "training.cuda_graphs",
-    "training.micro_batch_size",
-    "training.checkpoint_activations",
-)
-"""Fields and sections that a list of changes to a preset leaves out: said elsewhere, or without influence on learning."""
-NOT_THE_MODEL_ENDINGS = ("_every_kimg", "max_minutes", "max_cpu_minutes", "keep_checkpoints", "sample_count")
+SAID_ELSEWHERE = {"data", "training.seed", "training.precision"}
+"""Fields that a list of changes to a preset leaves out, besides the VAE's and those without influence on what is learnt."""
 
 
 def provenance(checkpoint: Path) -> str:
@@ -71,18 +53,13 @@ def changes_to_preset(config: RunConfig) -> list[str]:
         base = preset(config.preset)
     except UserError:
         return []
-    before, after = dict(flat(base.model_dump())), dict(flat(config.model_dump()))
-    return [
-        option(name, value)
-        for name, value in after.items()
-        if before.get(name) != value and not name.startswith(NOT_THE_MODEL) and not name.endswith(NOT_THE_MODEL_ENDINGS)
-    ]
+    after = dict(flat(config.model_dump()))
+    left_out = WITHOUT_INFLUENCE | SAID_ELSEWHERE | {name for name in after if name.startswith("model.vae")}
+    return [option(name, after[name]) for name in differences(config, base) if name in after and name not in left_out]
 
 
 def option(name: str, value: object) -> str:
     """A field as it is written on the command line, see `for_others`."""
-    section, _, field = name.replace("_", "-").rpartition(".")
-    prefix = f"--{section}." if section else "--"
-    if isinstance(value, bool):
-        return f"{prefix}{field}" if value else f"{prefix}no-{field}"
-    return f"{prefix}{field} {for_others(value) if isinstance(value, str) else value}"
+    *section, field = name.replace("_", "-").split(".")
+    flag = "--" + ".".join([*section, f"no-{field}" if value is False else field])
+    return flag if isinstance(value, bool) else f"{flag} {for_others(value) if isinstance(value, str) else value}"

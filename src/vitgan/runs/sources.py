@@ -26,7 +26,7 @@ from vitgan.models.draws import draw_latents
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import find_model, run_of_checkpoint
-from vitgan.runs.folder import config_of_run, data_of_run, open_data
+from vitgan.runs.folder import config_of_run, data_of_run, is_store, open_data
 
 
 def find_source(source: str | Path) -> Path:
@@ -111,11 +111,6 @@ def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, 
     images = source.batches(protocol.choose(len(source), protocol.generated_images))
     classes = classes_of_store(ImageStore.open(path), protocol, source=source) if is_store(path) else None
     return Measured(images, PATCH_SIZE, classes=classes)
-
-
-def is_store(path: Path) -> bool:
-    """Whether there is an image store in a folder."""
-    return (path / "dataset.json").is_file() and (path / "images.npy").is_file()
 
 
 def is_model(path: Path) -> bool:

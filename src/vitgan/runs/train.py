@@ -1,7 +1,7 @@
 """How a configuration becomes a run, and how a run goes on."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,25 +11,21 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from filelock import FileLock
 
-from vitgan.commands import command
-from vitgan.config import RunConfig, check_trackers, flat
+from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.devices import choose_precision, true_convolutions
-from vitgan.errors import ProcessError, UserError
+from vitgan.devices import choose_precision, lacks_memory, true_convolutions
+from vitgan.errors import ProcessError, UserError, command
 from vitgan.files import one_line, write_json
 from vitgan.frozen.vae import load_decoder
-from vitgan.models.build import ModelConfig, build_discriminator, build_generator
-from vitgan.models.generator import Generator
-from vitgan.presets import preset
+from vitgan.models.build import build_discriminator, build_generator
+from vitgan.presets import preset, replaced
 from vitgan.pretrained.generators import locate_networks
 from vitgan.pretrained.names import WEIGHTS
 from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
-    begin_run,
     check_resumable,
     data_of_run,
     lock_run,
@@ -38,14 +34,14 @@ from vitgan.runs.folder import (
     record_of,
 )
 from vitgan.runs.images import holds_images_to_prepare, with_images
-from vitgan.runs.memory import lacks_memory, out_of_memory
+from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
-from vitgan.training.hooks import Evaluation, Hooks
+from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
-from vitgan.training.trackers import PROJECT, make_tracker, tell_configuration, tracker_options
+from vitgan.training.trackers import PROJECT, check_trackers, make_tracker, tell_configuration, tracker_options
 
 LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
 """What messages of torch.distributed say when another process is gone or does not answer."""
@@ -92,22 +88,26 @@ def train(
     if data is None and resume is None and holds_images_to_prepare(settings.data):
         data = settings.data
     if data is not None:
-        start, place, notify, progress = settings, Path(out) / "data", hooks.notify, hooks.on_prepare
+        start, place, notify, progress = settings, Path(out) / "data", hooks.on_notice, hooks.on_prepare
         settings = on_main_process(processes, lambda: with_images(start, data, place, notify, progress))
     resumed, own = (Path(place) if place is not None else None for place in (resume, folder))
-    return _train_settings(settings, Path(out), resumed, own, hooks, processes)
-
-
-def _train_settings(
-    config: RunConfig, out: Path, resume: Path | None, own: Path | None, hooks: Hooks, processes: PartialState
-) -> Path:
-    """Refuses what cannot be done before a run is made; see `train`."""
     if own is not None and on_main_process(processes, lambda: (own / DATA_RECORD).exists()):
-        resume = own
+        resumed = own
+    settings, store = _checked(settings, resumed, hooks, processes)
+    run = on_main_process(processes, lambda: resumed or new_run(Path(out), settings, own))
+    with _errors_in_one_line(run, settings, processes), _locked(run, processes):
+        _train(run, settings, store, resumed is not None, hooks, processes)
+    return run
+
+
+def _checked(
+    config: RunConfig, resume: Path | None, hooks: Hooks, processes: PartialState
+) -> tuple[RunConfig, ImageStore]:
+    """The configuration for the images, and these; refuses what cannot be done, before a run is made."""
     store = on_every_process(processes, lambda: open_store(config, resume))
     config = with_vae_of(store, with_classes_of(store, config))
     if resume is None and processes.is_main_process and config.model.num_classes > store.label_count:
-        hooks.notify(
+        hooks.on_notice(
             f"the model has {config.model.num_classes} classes, the images {store.label_count}: the rest stay new"
         )
     on_main_process(processes, lambda: check_vae(config, processes.device))
@@ -123,10 +123,7 @@ def _train_settings(
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
-    run = on_main_process(processes, lambda: resume or (begin_run(own, config) if own else new_run(out, config)))
-    with _errors_in_one_line(run, config, processes), _locked(run, processes):
-        _train(run, config, store, resume is not None, hooks, processes)
-    return run
+    return config, store
 
 
 def _train(
@@ -143,7 +140,7 @@ def _train(
             remove_leftovers(run)
             trainer.prune()
         for note in notes:
-            hooks.notify(note)
+            hooks.on_notice(note)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
@@ -177,12 +174,11 @@ def check_networks(config: RunConfig, starts: bool) -> None:
 @contextmanager
 def _locked(run: Path, processes: PartialState) -> Iterator[None]:
     """The main process holds the run's lock meanwhile."""
-    locks: list[FileLock] = []
-    on_main_process(processes, lambda: locks.append(lock_run(run)))
+    lock = on_every_process(processes, lambda: lock_run(run) if processes.is_main_process else None)
     try:
         yield
     finally:
-        for lock in locks:
+        if lock is not None:
             lock.release()
 
 
@@ -224,11 +220,7 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
 
 
 def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> None:
-    """Starts the run's trackers, and tells them its configuration.
-
-    Raises:
-        UserError: If one cannot start.
-    """
+    """Starts the run's trackers, and tells them its configuration."""
     try:
         accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(run))
         if accelerator.is_main_process:
@@ -313,17 +305,11 @@ def with_vae_of(store: ImageStore, config: RunConfig) -> RunConfig:
     """
     if store.vae == config.model.vae:
         return config
-    # Pydantic's own copies are not validated.
-    model = ModelConfig.model_validate(dict(config.model) | {"vae": store.vae})
-    return RunConfig.model_validate(dict(config) | {"model": model})
+    return replaced(config, model=replaced(config.model, vae=store.vae))
 
 
 def check_vae(config: RunConfig, device: torch.device | None) -> None:
-    """Loads what makes images of the model's latents, where there are some.
-
-    Raises:
-        UserError: If it is not there, or another one.
-    """
+    """Refuses a VAE that is not there, or another one than the model's latents are of."""
     if config.model.vae is not None:
         load_decoder(config.model.vae, str(device or "cpu"))
 
@@ -334,15 +320,12 @@ def with_evaluation(
     """The hooks, with the evaluation that the configuration asks for; it measures on the main process."""
     if config.evaluate_every_kimg is None:
         return hooks
-    measures: list[Callable[[Generator], Evaluation]] = []
+    from vitgan.runs.evaluation import evaluation_of_run
 
-    def make() -> None:
-        from vitgan.runs.evaluation import evaluation_of_run
-
-        measures.append(evaluation_of_run(config, store, device))
-
-    on_main_process(processes, make)
-    return replace(hooks, evaluate=next(iter(measures), None), evaluate_every_kimg=config.evaluate_every_kimg)
+    evaluate = on_every_process(
+        processes, lambda: evaluation_of_run(config, store, device) if processes.is_main_process else None
+    )
+    return replace(hooks, evaluate=evaluate, evaluate_every_kimg=config.evaluate_every_kimg)
 
 
 def open_store(config: RunConfig, resume: str | Path | None = None) -> ImageStore:

@@ -14,8 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from vitgan.commands import command
-from vitgan.errors import UserError
+from vitgan.errors import UserError, command
 from vitgan.files import read_model, sync_folder, write_json
 from vitgan.files.tensors import check_tensors, read_tensors, recorded_digest, write_tensors
 from vitgan.schema import Config
@@ -161,11 +160,7 @@ def read_checkpoint(folder: Path) -> tuple[CheckpointManifest, dict[str, dict[st
 
 
 def verify_checkpoint(folder: Path) -> CheckpointManifest:
-    """The manifest of a checkpoint whose files are all there and unchanged.
-
-    Raises:
-        UserError: See `read_checkpoint`.
-    """
+    """The manifest of a checkpoint whose files are all there and unchanged; else a UserError that names the file."""
     return read_checkpoint(folder)[0]
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vitgan.commands import command
-from vitgan.errors import UserError
+from vitgan.errors import UserError, command
 from vitgan.training.config import TrainingConfig
 from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import append_event
@@ -138,11 +137,7 @@ def restore_buffers_where(bad: Tensor, module: nn.Module, copies: list[Tensor]) 
 
 
 def goes_back(divergence: Divergence, state: TrainingState, config: TrainingConfig, run: Path) -> bool:
-    """Whether the run goes back to a checkpoint; False is on, without the bad update.
-
-    Raises:
-        UserError: If the run is to stop, or cannot go on.
-    """
+    """Whether the run goes back to a checkpoint, or on, without the bad update; a UserError if it is to stop."""
     where = divergence.describe(config.seed)
     resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
     if config.on_divergence == "stop":

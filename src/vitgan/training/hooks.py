@@ -37,20 +37,24 @@ class Evaluation:
     """Its value, lower is better."""
 
 
+def ignore(*_: object) -> None:
+    """A hook that does nothing."""
+
+
 @dataclass
 class Hooks:
     """Functions that the loop calls; all optional. All but `should_stop` are called on the main process only."""
 
-    on_prepare: Callable[[int, int], None] | None = None
+    on_prepare: Callable[[int, int], None] = ignore
     """(images prepared, images in all), where images are prepared before the run."""
-    on_step: Callable[[int, Clock], None] | None = None
+    on_step: Callable[[int, Clock], None] = ignore
     """(images seen, the time that training took), after every step."""
-    on_log: Callable[[dict[str, float]], None] | None = None
-    on_samples: Callable[[Path], None] | None = None
-    on_notice: Callable[[str], None] | None = None
+    on_log: Callable[[dict[str, float]], None] = ignore
+    on_samples: Callable[[Path], None] = ignore
+    on_notice: Callable[[str], None] = ignore
     """One line about something that the run survived (a damaged checkpoint, a skipped update, a rollback), or about an
     evaluation."""
-    should_stop: Callable[[], bool] | None = None
+    should_stop: Callable[[], bool] = lambda: False
     """Called after every step on every process. If any returns True, a checkpoint is saved and the run ends. In an
     evaluation it is called whenever the generator or a part of it is: if True, the resume makes the evaluation."""
     evaluate: Callable[[Generator], Evaluation] | None = None
@@ -58,10 +62,5 @@ class Hooks:
     evaluate_every_kimg: float = float("inf")
     profile_steps: int = 0
     """Trace this many steps, after a warm-up, into the run's folder profile/; 0 traces none."""
-    on_profile: Callable[[Path, str], None] | None = None
+    on_profile: Callable[[Path, str], None] = ignore
     """(the trace, a table of what took the time)."""
-
-    def notify(self, line: str) -> None:
-        """Tells `on_notice`, if there is one."""
-        if self.on_notice:
-            self.on_notice(line)

@@ -51,7 +51,6 @@ class Trainer:
     accelerator: Accelerator
     run: Path
     state: TrainingState = field(init=False)
-    objective: Objective = field(init=False)
     guard: Guard = field(init=False)
     step: GanStep = field(init=False)
     _mean_of: int | None = field(init=False, default=None)
@@ -60,9 +59,7 @@ class Trainer:
         device = self.accelerator.device
         generator = build_generator(self.model.generator_spec(), self.config.seed).to(device)
         discriminator = build_discriminator(self.model, self.config.seed + 1).to(device)
-        self.objective = Objective(
-            self.objective_config, self.augmentation, lambda tensor: self._reduced(tensor, "mean")
-        ).to(device)
+        objective = Objective(self.objective_config, self.augmentation, lambda tensor: self._reduced(tensor, "mean"))
         if self.objective_config.needs_double_backward:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
@@ -83,9 +80,9 @@ class Trainer:
             generator_ema=generator_ema,
             generator_optimizer=self._adam(generator),
             discriminator_optimizer=self._adam(discriminator),
-            objective=self.objective,
+            objective=objective.to(device),
         )
-        self.step = GanStep(self.state, self.objective, self.config, self.accelerator, self.guard, cuda_graphs)
+        self.step = GanStep(self.state, self.config, self.accelerator, self.guard, cuda_graphs)
 
     @property
     def total_images(self) -> int:
@@ -127,8 +124,9 @@ class Trainer:
                 before = state.images_seen
                 state.statistics.add(self.step(real, labels, randomness))
 
-                asked = hooks.should_stop is not None and hooks.should_stop()
-                over, asked = self._agreed(clock.is_over(config.max_minutes, config.max_cpu_minutes), asked)
+                over, asked = self._agreed(
+                    clock.is_over(config.max_minutes, config.max_cpu_minutes), hooks.should_stop()
+                )
                 finished = over or state.images_seen >= self.total_images
                 stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
@@ -136,7 +134,7 @@ class Trainer:
                 divergence = self.guard.look(state.step, now=saving)
                 if divergence is not None and self._goes_back(divergence, real, hooks):
                     return "went back"
-                if main and hooks.on_step:
+                if main:
                     hooks.on_step(state.images_seen, clock)
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
                     self._log(metrics, clock, real, hooks)
@@ -150,11 +148,7 @@ class Trainer:
         return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
-        """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint.
-
-        Raises:
-            UserError: If it is to stop, or cannot go on.
-        """
+        """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint."""
         state, config = self.state, self.config
         if self.accelerator.is_main_process:
             record_divergence(divergence, state, config, self.run, real)
@@ -193,7 +187,7 @@ class Trainer:
 
     def _notify(self, hooks: Hooks, line: str) -> None:
         if self.accelerator.is_main_process:
-            hooks.notify(line)
+            hooks.on_notice(line)
 
     def _agreed(self, *flags: bool) -> list[bool]:
         """For each flag whether any process raises it: all must leave the loop at the same step."""
@@ -245,8 +239,7 @@ class Trainer:
         metrics.append(record)
         shown = {k: v for k, v in record.items() if k not in ("images", "step")}
         self._tell_trackers(lambda tracker: tracker.log(shown, step=state.images_seen), hooks)
-        if hooks.on_log:
-            hooks.on_log(record)
+        hooks.on_log(record)
 
     def _misses_evaluation(self, hooks: Hooks, finished: bool) -> bool:
         """Whether the run ended before the evaluation of the checkpoint that it goes on from."""
@@ -261,7 +254,7 @@ class Trainer:
             return True
 
         def look(*_: object) -> None:
-            if hooks.should_stop is not None and hooks.should_stop():
+            if hooks.should_stop():
                 raise _Stopped
 
         generator = self.state.generator_ema
@@ -309,8 +302,7 @@ class Trainer:
         grid = image_grid(images, columns, enlargement(self.model.image_size))
         save_image(grid, path)
         self._tell_trackers(lambda tracker: tell_images(tracker, grid, self.state.images_seen), hooks)
-        if hooks.on_samples:
-            hooks.on_samples(path)
+        hooks.on_samples(path)
 
 
 def _passes(before: int, after: int, every_kimg: float) -> bool:

@@ -146,10 +146,7 @@ class Objective(nn.Module):
     ) -> None:
         """Starts with running means of 0.
 
-        Args:
-            config: Which terms, with what weight.
-            augmentation: DiffAugment's.
-            mean_over_processes: Averages a tensor over all processes; running means must be the same on each.
+        `mean_over_processes` averages a tensor over all processes: running means must be the same on each.
         """
         super().__init__()
         self.config, self.augmentation = config, augmentation

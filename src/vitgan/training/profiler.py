@@ -41,9 +41,8 @@ def profiled(hooks: Hooks, run: Path, device: torch.device) -> Iterator[Hooks]:
             done.export_chrome_trace(str(path))
         except OSError as error:
             raise UserError(f"cannot write the profile {path}: {error.strerror or error}") from error
-        if hooks.on_profile:
-            order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
-            hooks.on_profile(path, done.key_averages().table(order, row_limit=ROWS, max_name_column_width=40))
+        order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+        hooks.on_profile(path, done.key_averages().table(order, row_limit=ROWS, max_name_column_width=40))
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # it would tell the terminal when it begins
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
@@ -53,8 +52,7 @@ def profiled(hooks: Hooks, run: Path, device: torch.device) -> Iterator[Hooks]:
 
     def on_step(images: int, clock: Clock) -> None:
         nonlocal images_seen, left
-        if hooks.on_step:
-            hooks.on_step(images, clock)
+        hooks.on_step(images, clock)
         if left:
             images_seen, left = images, left - 1
             profiler.step()
@@ -67,4 +65,4 @@ def profiled(hooks: Hooks, run: Path, device: torch.device) -> Iterator[Hooks]:
             profiler.on_trace_ready = None  # too few steps to tell of
         profiler.stop()
     if left:
-        hooks.notify(f"the run ended before its profile: that needs {WAIT + WARMUP + steps} steps")
+        hooks.on_notice(f"the run ended before its profile: that needs {WAIT + WARMUP + steps} steps")

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.training.objective import Objective
 from vitgan.training.statistics import Statistics
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -24,11 +25,7 @@ class TrainingState:
     """The mutable state of a run.
 
     Attributes:
-        generator: G as it is trained.
-        discriminator: D as it is trained, spectral vectors in its buffers.
         generator_ema: The averaged G, which makes samples and is what a run hands on.
-        generator_optimizer: Adam of G.
-        discriminator_optimizer: Adam of D.
         objective: The losses, whose buffers are running means.
         step: Updates done.
         images_seen: Real images shown to D so far, over all processes.
@@ -41,7 +38,7 @@ class TrainingState:
     generator_ema: Generator
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
-    objective: nn.Module
+    objective: Objective
     step: int = 0
     images_seen: int = 0
     rollbacks: int = 0

@@ -14,29 +14,25 @@ class Statistics:
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+        """Sum or maximum, and count, by name."""
 
     @torch.no_grad()
     def add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
-            value = value.detach().float()
-            maximum = name.endswith(MAXIMUM_SUFFIX)
-            finite = value.isfinite()
-            value = torch.where(finite, value, -torch.inf if maximum else 0.0)
-            if name not in self._values:
-                self._values[name], self._counts[name] = value, finite.float()
-                continue
-            if maximum:
-                self._values[name] = torch.maximum(self._values[name], value)
-            else:
-                self._values[name] = self._values[name] + value
-            self._counts[name] = self._counts[name] + finite
+            value, maximum = value.detach().float(), name.endswith(MAXIMUM_SUFFIX)
+            count = value.isfinite().float()
+            value = torch.where(count > 0, value, -torch.inf if maximum else 0.0)
+            if name in self._sums:
+                so_far, counted = self._sums[name]
+                value = torch.maximum(so_far, value) if maximum else so_far + value
+                count = counted + count
+            self._sums[name] = value, count
 
     def collect(self) -> dict[str, float]:
         """The figures, and a fresh start. A figure that was never finite is absent."""
         sums = self.sums()
-        self._values, self._counts = {}, {}
+        self._sums = {}
         return {
             name: value if name.endswith(MAXIMUM_SUFFIX) else value / count
             for name, (value, count) in sums.items()
@@ -45,11 +41,13 @@ class Statistics:
 
     def sums(self) -> dict[str, tuple[float, int]]:
         """Sum (or maximum) and count of each figure so far: float32 values, exact as Python's floats."""
-        sums = {name: (value.item(), int(self._counts[name].item())) for name, value in self._values.items()}
+        sums = {name: (value.item(), int(count.item())) for name, (value, count) in self._sums.items()}
         return {name: (value if count else 0.0, count) for name, (value, count) in sums.items()}
 
     def restore(self, sums: dict[str, tuple[float, int]]) -> None:
         """The inverse of `sums`."""
         never = {name: -torch.inf if name.endswith(MAXIMUM_SUFFIX) else 0.0 for name in sums}
-        self._values = {name: torch.tensor(value if count else never[name]) for name, (value, count) in sums.items()}
-        self._counts = {name: torch.tensor(float(count)) for name, (_, count) in sums.items()}
+        self._sums = {
+            name: (torch.tensor(value if count else never[name]), torch.tensor(float(count)))
+            for name, (value, count) in sums.items()
+        }

@@ -17,7 +17,7 @@ from vitgan.models.generator import Generator
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay, update_average
 from vitgan.training.guard import Guard, copy_buffers, restore_buffers_where
-from vitgan.training.objective import Batch, Objective, Parts
+from vitgan.training.objective import Batch, Parts
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.state import TrainingState
 
@@ -31,13 +31,12 @@ class GanStep:
     def __init__(
         self,
         state: TrainingState,
-        objective: Objective,
         config: TrainingConfig,
         accelerator: Accelerator,
         guard: Guard,
         cuda_graphs: bool = False,
     ) -> None:
-        self.state, self.objective, self.config = state, objective, config
+        self.state, self.config = state, config
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
 
     def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
@@ -51,7 +50,7 @@ class GanStep:
         Returns:
             Losses, logits and gradient norms, scalars on the device.
         """
-        state, objective = self.state, self.objective
+        state, objective = self.state, self.state.objective
         batch = Batch(real, labels, randomness, state.step, state.images_seen)
         self._set_learning_rates()
         if self.cuda_graphs:
@@ -85,7 +84,7 @@ class GanStep:
 
         A bad update leaves weights and running means as they were.
         """
-        averages = copy_buffers(self.objective)
+        averages = copy_buffers(self.state.objective)
         parts, suspicion = self._gradients(loss, batch)
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         parts, suspicion = self._average_over_processes(gradients, parts, suspicion)
@@ -96,8 +95,8 @@ class GanStep:
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam then leaves everything as it is
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self.objective.follow_sureness(parts, self.config.batch_size)
-        restore_buffers_where(bad, self.objective, averages)
+        self.state.objective.follow_sureness(parts, self.config.batch_size)
+        restore_buffers_where(bad, self.state.objective, averages)
         return parts, norm
 
     def _gradients(self, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:

@@ -5,11 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.tracking import GeneralTracker, TensorBoardTracker
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, get_available_trackers
 from PIL.Image import Image
+
+from vitgan.errors import UserError
 
 PROJECT = "vitgan"
 SAMPLES = "samples"
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Refuses trackers that accelerate does not know, that are not installed, or that are named twice."""
+    installed = sorted(str(kind) for kind in get_available_trackers())
+    for name in names:
+        if name not in installed or names.count(name) > 1:
+            raise UserError(
+                f"the tracker {name!r} is unknown, not installed or named twice: choose from {', '.join(installed)}",
+                "training.trackers",
+            )
 
 
 def make_tracker(name: str, run: Path) -> str | GeneralTracker:

@@ -1,6 +1,4 @@
-"""Commands as people paste them into a shell."""
-
-import shlex
+"""What each preset is, on a line of help; `vitgan.presets` itself takes longer to import."""
 
 RECOMMENDED = "cifar10-tiny-projected"
 """The preset for people's own colour images: the best recipe measured on a CPU (docs/results/images.md)."""
@@ -15,7 +13,7 @@ PRESETS = {
     "imagenet256-gat-xl": "the same, 1152 wide, of GAT-XL/2's parameters and FLOPs (FID 2.18 there); not yet run",
     "imagenet256-cat-m": "CAT's levels on the same latents, of CAT-M/2's parameters (FID 1.93 there); not yet run",
 }
-"""The presets of our own, for help texts: `vitgan.presets` takes longer to import."""
+"""Our own."""
 SIZES = {
     "cifar10": "CIFAR-10 at 32×32 (the paper: FID 6.66, IS 9.30 with G and D both ViTs)",
     "celeba64": "CelebA at 64×64",
@@ -34,14 +32,12 @@ VARIANTS = {
     "projected": "our modern G against Projected GAN's D",
 }
 """What can follow the name of one of the paper's sizes, e.g. cifar10-vanilla."""
-PRESET_NAMES = (*PRESETS, *(size + variant for size in SIZES for variant in ("", *(f"-{name}" for name in VARIANTS))))
+NAMES = (*PRESETS, *(size + variant for size in SIZES for variant in ("", *(f"-{name}" for name in VARIANTS))))
 
 
-def shell(*words: object) -> str:
-    """The words of a command, quoted where a shell would split or read them."""
-    return shlex.join(map(str, words))
-
-
-def command(*words: object) -> str:
-    """ "vitgan train --resume 'my runs/00000-quickstart'": one of ours."""
-    return shell("vitgan", *words)
+def summary(name: str) -> str:
+    """What a preset is, on one line."""
+    if name in PRESETS:
+        return PRESETS[name]
+    dataset, _, variant = name.partition("-")
+    return "; ".join([SIZES[dataset], *([VARIANTS[variant]] if variant else [])])
