@@ -2,7 +2,7 @@
 
 from vitgan.metrics.evaluate import METRICS, compare, evaluate
 from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
-from vitgan.metrics.image_summary import ImageSummary, merge_across_processes, summarize
+from vitgan.metrics.image_summary import ImageSummary, summarize
 from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
 
@@ -18,7 +18,6 @@ __all__ = [
     "evaluate",
     "find_protocol",
     "load_extractor",
-    "merge_across_processes",
     "reference_statistics",
     "summarize",
 ]

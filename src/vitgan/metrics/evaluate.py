@@ -165,8 +165,8 @@ def _frechet(generated: ImageSummary, reference: ReferenceStatistics) -> dict[st
 
 def _kernel(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:
     mean, std = kernel_distance(
-        generated.sample.kept()[1],
-        reference.summary.sample.kept()[1],
+        generated.features,
+        reference.summary.features,
         subsets=protocol.kernel_subsets,
         subset_size=protocol.kernel_subset_size,
         seed=protocol.seed,
