@@ -1,6 +1,6 @@
 """Metrics of generated images, each with the protocol that it was measured by."""
 
-from vitgan.metrics.evaluate import METRICS, compare, evaluate
+from vitgan.metrics.evaluate import METRICS, evaluate
 from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
 from vitgan.metrics.image_summary import ImageSummary, summarize
 from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
@@ -14,7 +14,6 @@ __all__ = [
     "ImageSummary",
     "Protocol",
     "ReferenceStatistics",
-    "compare",
     "evaluate",
     "find_protocol",
     "load_extractor",
