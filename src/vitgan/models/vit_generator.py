@@ -205,18 +205,11 @@ class ViTGenerator(Generator):
         w = self.mapping_network(z, labels)
         return w if self.token_embedding is None else torch.cat([w, pixel_norm(z.to(w.dtype))], dim=1)
 
-    def synthesis(self, w: Tensor, noise: Noise | None = None, zoom: int = 1) -> Tensor:
-        """w (B, num_styles, w_dim) -> images (B, C, zoom · H, zoom · W).
-
-        Args:
-            w: Styles.
-            noise: Not used: only levels have noise.
-            zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
-        """
+    def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         ends, _ = self.hidden(w)  #                                 (B, N, dim) a level
         if self.config.levels == "scaled":
-            return self.head(-1, ends[-1], w, zoom)  #              (B, C, zoom · H, zoom · W)
-        return list(accumulate(self.heads(ends, w, zoom)))[-1]  #   (B, C, zoom · H, zoom · W)
+            return self.head(-1, ends[-1], w)  #                    (B, C, H, W)
+        return list(accumulate(self.heads(ends, w)))[-1]  #         (B, C, H, W)
 
     def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         if self.num_levels == 1:
@@ -255,23 +248,17 @@ class ViTGenerator(Generator):
         w = w[..., : self.config.w_dim]
         return F.silu(w) if self.config.modulation_silu else w
 
-    def heads(self, ends: list[Tensor], w: Tensor, zoom: int = 1) -> list[Tensor]:
-        """What each level's head makes of its tokens: (B, C, zoom · H, zoom · W) a level."""
-        return [self.head(level, h, w, zoom) for level, h in enumerate(ends)]
+    def heads(self, ends: list[Tensor], w: Tensor) -> list[Tensor]:
+        """What each level's head makes of its tokens: (B, C, H, W) a level."""
+        return [self.head(level, h, w) for level, h in enumerate(ends)]
 
-    def head(self, level: int, h: Tensor, w: Tensor, zoom: int = 1) -> Tensor:
+    def head(self, level: int, h: Tensor, w: Tensor) -> Tensor:
         """One level's image of its tokens h (B, N, dim), with the style of the block that comes next, or the last."""
         norm = [*self.level_norms, self.norm][level]
         decoder = [*self.level_mappings, self.pixel_mapping][level]
         w = self.modulation(w[:, min(self.level_ends[level], self.num_styles - 1)])
         y = norm(h, w)[:, -(self.grid_size**2) :]  #                (B, L, dim)
-        if isinstance(decoder, ImplicitPatchDecoder):
-            return decoder(y, zoom)  #                              (B, C, zoom · H, zoom · W)
-        if zoom != 1:
-            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
-        if isinstance(decoder, ConvolutionalPatchDecoder):
-            return decoder(y, w)  #                                 (B, C, H, W)
-        return decoder(y)  #                                        (B, C, H, W)
+        return decoder(y, w) if isinstance(decoder, ConvolutionalPatchDecoder) else decoder(y)  # (B, C, H, W)
 
     @property
     def continuous_decoder(self) -> ImplicitPatchDecoder | None:
