@@ -206,16 +206,12 @@ class ViTDiscriminator(Discriminator):
             patches = patches + self.position_embedding(positions)  #   (B, L, dim)
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        h, maps = self.tokens(images), []  #                                (B, 1 + L, dim)
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        h = self.tokens(images)  #                                          (B, 1 + L, dim)
         for block in self.blocks[:-1]:
-            h, weights = block(h, None, return_attention)  #                (B, 1 + L, dim)
-            maps.append(weights)
+            h, _ = block(h)  #                                              (B, 1 + L, dim)
         # Of the last block the score needs the class token alone: 4/5 of its work falls away, and nothing changes.
-        h, weights = self.blocks[-1](h, None if return_attention else 1, return_attention)
-        maps.append(weights)
+        h, _ = self.blocks[-1](h, num_outputs=1)  #                         (B, 1, dim)
         # Losses subtract logits and penalties square the difference: from here on float32, under autocast too.
         with full_precision(h):
             y = self.norm(h[:, 0].to(self.head.weight.dtype))  #            (B, dim)
@@ -224,7 +220,16 @@ class ViTDiscriminator(Discriminator):
                 if labels is None:
                     raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
                 logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
-        return (logits, maps) if return_attention else logits
+        return logits
+
+    def attention_maps(self, images: Tensor) -> list[Tensor]:
+        if self.num_levels > 1:
+            images = images.unsqueeze(1).expand(-1, self.num_levels, -1, -1, -1)
+        h, maps = self.tokens(images), []
+        for block in self.blocks:
+            h, weights = block(h, return_attention=True)  #                 (B, heads, 1 + L, 1 + L)
+            maps.append(weights)
+        return maps
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert self.alignment is not None
