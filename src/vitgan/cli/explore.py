@@ -216,7 +216,7 @@ def zoom(
 ) -> None:
     """Draws an image at more pixels, beside bicubic (implicit decoders only).
 
-    example: vitgan explore zoom emoji --seeds 0 1 --factors 2 4 8
+    example: vitgan explore zoom runs/00001-cifar10-tiny --seeds 0 1 --factors 2 4 8
 
     Args:
         seeds: Seeds of the images; each has a row.
@@ -361,11 +361,13 @@ def invert(
     features = perceptual_features(generator.device) if perceptual_weight else None
     shown, every = [], -(-steps // VIDEO_STEPS)
 
-    def show(step: int, image: "Tensor") -> None:
-        if step % every == 0:
-            shown.append(image[0].cpu())
-
     with progress_bar("Inverting", unit="steps") as on_progress:
+
+        def on_step(done: int, image: "Tensor") -> None:
+            if video_out is not None and (done - 1) % every == 0:
+                shown.append(image[0].cpu())
+            on_progress(done, steps)
+
         found = find_styles(
             generator,
             target,
@@ -374,8 +376,7 @@ def invert(
             steps,
             perceptual_weight=perceptual_weight,
             seed=seed,
-            on_progress=on_progress,
-            on_image=show if video_out is not None else None,
+            on_step=on_step,
         )
     save_sheet(out, [[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256)
     print(f"PSNR {found.psnr:.2f} dB: {out}")

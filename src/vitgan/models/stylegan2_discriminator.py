@@ -103,12 +103,6 @@ class StyleGAN2Discriminator(Discriminator):
     ) -> None:
         """Builds the network; weights come from torch's global generator.
 
-        Args:
-            config: Sizes.
-            resolution: Height and width of the images, a power of two from 8.
-            channels: Of the images, of all levels together.
-            num_classes: Classes of a conditional model, 0 for an unconditional one.
-
         Raises:
             UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
         """
