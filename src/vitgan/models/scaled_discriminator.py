@@ -45,3 +45,7 @@ class ScaledDiscriminator(Discriminator):
     def attention_maps(self, images: Tensor) -> list[Tensor]:
         """Those of the last level."""
         return self.network.attention_maps(images)
+
+    def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the last level."""
+        return self.network.aligned(images[:, -1])
