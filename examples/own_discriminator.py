@@ -27,11 +27,8 @@ class Patches(Discriminator):
             nn.Conv2d(4 * width, 1, 1),
         )
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        logits = self.network(images).float().flatten(1)  # (B, patches)
-        return (logits, []) if return_attention else logits
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        return self.network(images).float().flatten(1)  # (B, patches)
 
 
 CUSTOM_NETWORKS["patches"] = Patches

@@ -13,7 +13,7 @@ from vitgan.models.generator import Generator
 def test_an_image_of_the_model_is_recovered(vit: Generator, space: Any) -> None:
     target = vit.sample(1, seed=123)
     done: list[int] = []
-    found = invert(vit, target, None, space, steps=120, on_progress=lambda k, _: done.append(k))
+    found = invert(vit, target, None, space, steps=120, on_step=lambda k, _: done.append(k))
     start = invert(vit, target, None, space, steps=1, learning_rate=0)
     assert found.psnr > start.psnr + 10
     assert found.psnr > 30

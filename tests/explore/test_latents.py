@@ -13,6 +13,7 @@ from vitgan.explore.latents import (
     lerp,
     mix,
     mixed_styles,
+    render,
     slerp,
     styles_of_seeds,
     truncate,
@@ -84,7 +85,7 @@ def test_seeds_out_of_range(vit: Generator, seeds: list[int]) -> None:
 @pytest.mark.parametrize("space", ["z", "w"])
 @pytest.mark.parametrize("way", ["spherical", "linear"])
 def test_the_walk_passes_through_the_seeds_images(vit: Generator, space: Any, way: Any) -> None:
-    frames = interpolate(vit, [3, 4, 5], steps=4, space=space, way=way)
+    frames = render(vit, interpolate(vit, [3, 4, 5], steps=4, space=space, way=way))
     assert frames.shape == (12, 3, 16, 16)
     expected = torch.cat([vit.sample(1, seed) for seed in (3, 4, 5)])
     torch.testing.assert_close(frames[::4], expected, atol=1e-5, rtol=0)
@@ -92,29 +93,25 @@ def test_the_walk_passes_through_the_seeds_images(vit: Generator, space: Any, wa
 
 
 def test_straight_styles_lie_between_the_ends(vit: Generator) -> None:
-    seen: list[torch.Tensor] = []
-    synthesis = vit.synthesis
-    vit.synthesis = lambda w: (seen.append(w), synthesis(w))[1]  # pyright: ignore[reportAttributeAccessIssue]
-    interpolate(vit, [0, 1], steps=2, space="w", way="linear", loop=False)
-    start, middle, end = torch.cat(seen)[:, 0]
+    start, middle, end = interpolate(vit, [0, 1], steps=2, space="w", way="linear", loop=False)[:, 0]
     torch.testing.assert_close(middle, (start + end) / 2)
 
 
 def test_an_open_walk_ends_on_the_last_seed(vit: Generator) -> None:
-    frames = interpolate(vit, [3, 4], steps=5, loop=False)
+    frames = render(vit, interpolate(vit, [3, 4], steps=5, loop=False))
     assert len(frames) == 6
     torch.testing.assert_close(frames[-1:], vit.sample(1, 4), atol=1e-5, rtol=0)
 
 
 def test_a_conditional_walk_stays_in_its_class() -> None:
     generator = make("vit", num_classes=4)
-    frames = interpolate(generator, [0, 1], steps=2, label=2)
+    frames = render(generator, interpolate(generator, [0, 1], steps=2, label=2))
     torch.testing.assert_close(frames[:1], generator.sample(1, 0, labels=torch.tensor([2])), atol=1e-5, rtol=0)
 
 
 def test_a_walk_among_styles_of_several_classes_passes_through_each() -> None:
     generator = make("vit", num_classes=4)
-    frames = interpolate(generator, [0, 3], steps=2, space="w")
+    frames = render(generator, interpolate(generator, [0, 3], steps=2, space="w"))
     for seed, frame in ((0, frames[:1]), (3, frames[2:3])):
         torch.testing.assert_close(frame, generator.sample(1, seed, labels=torch.tensor([seed])), atol=1e-5, rtol=0)
 
@@ -128,7 +125,8 @@ def test_too_few_seeds_or_steps(vit: Generator, seeds: list[int], steps: int) ->
 @pytest.mark.parametrize("kind", ["vit", "gated", "conv", "stylegan2"])
 def test_mixing_at_the_ends_equals_the_pure_images(kind: str) -> None:
     generator = make(kind)
-    strip = crossover(generator, styles_of_seeds(generator, [1]), styles_of_seeds(generator, [2]))
+    one, two = styles_of_seeds(generator, [1]), styles_of_seeds(generator, [2])
+    strip = render(generator, crossover(generator, one, two))
     assert len(strip) == generator.num_styles + 1
     torch.testing.assert_close(strip[:1], generator.sample(1, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(strip[-1:], generator.sample(1, 1), atol=1e-5, rtol=0)
@@ -141,13 +139,13 @@ def test_styles_change_over_at_the_layer(vit: Generator) -> None:
 
 
 def test_the_grid_has_pure_images_at_its_edges(vit: Generator) -> None:
-    grid = mix(vit, styles_of_seeds(vit, [0, 1]), styles_of_seeds(vit, [5, 6, 7]), layer=1)
+    styles = mix(vit, styles_of_seeds(vit, [0, 1]), styles_of_seeds(vit, [5, 6, 7]), layer=1)
+    grid = render(vit, styles)
     assert grid.shape == (3, 4, 3, 16, 16)
     torch.testing.assert_close(grid[2, 0], vit.sample(1, 1)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(grid[0, 3], vit.sample(1, 7)[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        grid[2, 3], crossover(vit, styles_of_seeds(vit, [1]), styles_of_seeds(vit, [7]))[1], atol=1e-5, rtol=0
-    )
+    pair = crossover(vit, styles_of_seeds(vit, [1]), styles_of_seeds(vit, [7]))
+    torch.testing.assert_close(styles[2, 3], pair[1])
 
 
 def test_layers_that_cannot_be_mixed(vit: Generator) -> None:
@@ -158,7 +156,7 @@ def test_layers_that_cannot_be_mixed(vit: Generator) -> None:
 
 
 def test_from_the_mean_image_to_the_plain_one(vit: Generator) -> None:
-    grid = truncate(vit, styles_of_seeds(vit, [0, 1]), [0.0, 0.5, 1.0])
+    grid = render(vit, truncate(vit, [0, 1], [0.0, 0.5, 1.0]))
     assert grid.shape == (2, 3, 3, 16, 16)
     torch.testing.assert_close(grid[0, 0], grid[1, 0], atol=1e-6, rtol=0)  # one mean image for all
     mean = vit.synthesis(vit.w_mean.expand(1, vit.num_styles, -1))[0].clamp(-1, 1)
@@ -169,4 +167,4 @@ def test_from_the_mean_image_to_the_plain_one(vit: Generator) -> None:
 
 def test_no_psi(vit: Generator) -> None:
     with pytest.raises(UserError):
-        truncate(vit, vit.w_mean[None], [])
+        truncate(vit, [0], [])

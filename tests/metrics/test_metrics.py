@@ -15,11 +15,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from toy_features import in_batches, toy_extractor, toy_images
 from vitgan.data.bundled import bundled_fashion_mnist
-from vitgan.metrics import METRICS, Protocol, ReferenceStatistics, compare, evaluate, load_extractor
+from vitgan.metrics import METRICS, Protocol, ReferenceStatistics, evaluate, load_extractor
 from vitgan.metrics.features import FeatureExtractor
-from vitgan.metrics.image_summary import summarize
 from vitgan.metrics.reference import reference_statistics
-from vitgan.metrics.texture import TextureStatistics, high_pass, power_in_patch, seam
+from vitgan.metrics.texture import high_pass, power_in_patch, seam
 
 PROTOCOL = Protocol(
     "test",
@@ -68,20 +67,6 @@ def test_figures_do_not_depend_on_how_images_arrive() -> None:
     real, generated = toy_images(300, seed=1), toy_images(600, seed=2)
     results = [toy_result(generated, real, PROTOCOL, *sizes)["metrics"] for sizes in ((600,), (1, 7, 64))]
     assert results[0] == pytest.approx(results[1], rel=1e-12)
-
-
-def test_processes_share_the_work() -> None:
-    real, generated, extractor = toy_images(300, seed=1), toy_images(600, seed=2), toy_extractor()
-    settings: dict[str, Any] = {"splits": PROTOCOL.splits, "kept": PROTOCOL.kept_features, "seed": PROTOCOL.seed}
-    places = PROTOCOL.choose(600, PROTOCOL.texture_images)
-    first_texture, second_texture = TextureStatistics(4), TextureStatistics(4)
-    first = summarize(first_texture.watching([generated[:256]], places), extractor, count=256, **settings)
-    rest = second_texture.watching([generated[256:]], places - 256)
-    second = summarize(rest, extractor, count=344, first_position=256, **settings)
-    first.merge(second)
-    first_texture.merge(second_texture)
-    merged = compare(first, first_texture, reference_of(real, extractor), PROTOCOL, extractor)["metrics"]
-    assert merged == pytest.approx(toy_result(generated, real)["metrics"], rel=1e-6)
 
 
 def test_no_random_state_is_touched_or_used() -> None:

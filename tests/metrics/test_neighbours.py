@@ -39,12 +39,12 @@ def test_picture_shows_each_image_beside_its_neighbours(tmp_path: Path) -> None:
     found = nearest_images(generated, [real], toy_extractor(), neighbours=2, real_count=60)
     save_neighbours(tmp_path / "new" / "grid.png", generated, found)
     sheet = np.asarray(Image.open(tmp_path / "new" / "grid.png"))
-    assert sheet.shape == (2 + 3 * 66, 5 * 2 + 3 * 66, 3)
+    assert sheet.shape == (3 * 9 * 8, 4 * 9 * 8, 3)  # each 8×8 image has a white row above and column before it
     for row, index in enumerate((10, 20, 30)):
-        top = 2 + row * 66
+        top = row * 72 + 8
         tile = real[index].permute(1, 2, 0).numpy().repeat(8, axis=0).repeat(8, axis=1)
-        assert np.array_equal(sheet[top : top + 64, 2:66], tile)
-        assert np.array_equal(sheet[top : top + 64, 76:140], tile)
+        assert np.array_equal(sheet[top : top + 64, 8:72], tile)
+        assert np.array_equal(sheet[top : top + 64, 152:216], tile)
 
 
 def test_grey_images_beside_colour(tmp_path: Path) -> None:

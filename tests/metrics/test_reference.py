@@ -37,8 +37,8 @@ def test_second_time_from_the_cache_with_equal_bits(tmp_path: Path) -> None:
     first = statistics(read, cache=tmp_path / "new" / "folder")
     second = statistics(read, cache=tmp_path / "new" / "folder")
     assert read.read_count == 90
-    for name, values in first.summary.state().items():
-        assert np.array_equal(values, second.summary.state()[name]), name
+    for name, values in first.summary.tensors().items():
+        assert torch.equal(values, second.summary.tensors()[name]), name
     assert second.matches(PROTOCOL, toy_extractor())
 
 

@@ -32,28 +32,18 @@ def test_does_not_depend_on_batches() -> None:
     torch.testing.assert_close(by_one.scatter, by_many.scatter, rtol=1e-12, atol=1e-9)
 
 
-def test_parts_merge_into_the_whole() -> None:
+def test_parts_join_to_the_whole() -> None:
     x = features(2500, offset=3)
-    whole, first, rest = collected(x), collected(x[:100]), collected(x[100:1000], x[1000:])
-    first.merge(rest)
-    assert first.count == whole.count
-    torch.testing.assert_close(first.mean, whole.mean, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(first.covariance, whole.covariance, rtol=1e-12, atol=1e-12)
+    whole, joined = collected(x), collected(x[:100]).joined(collected(x[100:1000], x[1000:]))
+    assert joined.count == whole.count
+    torch.testing.assert_close(joined.mean, whole.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(joined.covariance, whole.covariance, rtol=1e-12, atol=1e-12)
 
 
-def test_merging_with_nothing_changes_nothing() -> None:
-    statistics = collected(features(50))
+def test_joining_nothing_changes_nothing() -> None:
+    statistics, empty = collected(features(50)), FeatureStatistics(6)
     before = statistics.scatter.clone()
-    statistics.merge(FeatureStatistics(6))
+    assert torch.equal(statistics.joined(empty).scatter, before)
+    torch.testing.assert_close(empty.joined(statistics).scatter, before, rtol=0, atol=0)
     assert torch.equal(statistics.scatter, before)
-    empty = FeatureStatistics(6)
-    empty.merge(statistics)
-    torch.testing.assert_close(empty.scatter, before, rtol=0, atol=0)
-
-
-def test_a_copy_is_independent() -> None:
-    statistics = collected(features(50))
-    copy = statistics.copy()
-    copy.update(features(40))
-    assert (statistics.count, copy.count) == (50, 90)
-    assert not torch.equal(statistics.mean, copy.mean)
+    assert empty.count == 0

@@ -139,17 +139,18 @@ def test_a_generator_that_starts_as_gats() -> None:
             )  # times 1 / sqrt(96) where it is used
 
 
-def test_only_the_implicit_decoder_zooms(generator: ViTGenerator, tiny_model) -> None:
+def test_only_the_implicit_decoder_is_continuous(generator: ViTGenerator, tiny_model) -> None:
     w = normal(1, 3, 5, dtype=torch.float32)
-    zoomed = generator.synthesis(w, zoom=3)
+    decoder = generator.continuous_decoder
+    assert decoder is not None
+    zoomed = decoder(generator.tokens(w)[0], 3)
     assert zoomed.shape == (1, 3, 36, 36)
     torch.testing.assert_close(zoomed[..., 1::3, 1::3], generator.synthesis(w), rtol=1e-4, atol=1e-5)
     for kind in ("linear", "conv", "shuffle"):
         config = tiny_model.generator.model_copy(update={"pixel_mapping": kind})
         other = build_generator(GeneratorSpec(resolution=12, generator=config))
         assert isinstance(other, ViTGenerator)
-        with pytest.raises(UserError, match="cannot zoom"):
-            other.synthesis(w, zoom=2)
+        assert other.continuous_decoder is None
 
 
 def test_forward_gives_one_style_to_all_places(generator: ViTGenerator) -> None:

@@ -78,8 +78,9 @@ def interpolate(
         check_useless(interpolate, "in a strip", frames_per_second=frames_per_second, size=size)
     check_animation_size(len(seeds) * steps, size, size)
     generator = open_model(model, device)
+    styles = latents.interpolate(generator, seeds, steps, space, way, loop, truncation, label)
     with progress_bar("Interpolating") as on_progress:
-        frames = latents.interpolate(generator, seeds, steps, space, way, loop, truncation, label, on_progress)
+        frames = latents.render(generator, styles, on_progress)
     if still:
         legs = [list(leg) for leg in frames.split(steps)]
         if not loop:
@@ -113,7 +114,7 @@ def mix(
     out: PictureFile = Usual("mix.png"),
     layers_out: PictureFile | None = None,
 ) -> None:
-    """A grid: early layers follow one latent, late layers another.
+    """A grid: early layers follow one latent, late layers another. In the corner is the mean image.
 
     example: vitgan explore mix runs/00000-quickstart --early 0 1 --late 10 11
 
@@ -129,12 +130,13 @@ def mix(
     check_different(out=out, layers_out=layers_out)
     generator = open_model(model, device)
     before, after = (latents.styles_of_seeds(generator, seeds, truncation, label) for seeds in (early, late))
+    styles = latents.mix(generator, before, after, layer)
     with progress_bar("Mixing") as on_progress:
-        grid = latents.mix(generator, before, after, layer, on_progress)
+        grid = latents.render(generator, styles, on_progress)
     save_sheet(out, grid, ["early \\ late", *seed_titles(late)], ["", *seed_titles(early)])
     print(f"mixtures: {out}")
     if layers_out is not None:
-        strip = latents.crossover(generator, before[:1], after[:1])
+        strip = latents.render(generator, latents.crossover(generator, before[:1], after[:1]))
         save_sheet(layers_out, [strip], [f"layer {k}" for k in range(len(strip))], [f"seed {late[0]} to {early[0]}"])
         print(f"the first pair at every layer: {layers_out}")
 
@@ -159,10 +161,9 @@ def truncate(
     from vitgan.explore import latents
 
     generator = open_model(model, device)
+    styles = latents.truncate(generator, seeds, psis, label)
     with progress_bar("Truncating") as on_progress:
-        styles = latents.styles_of_seeds(generator, seeds, 1.0, label)
-        labels = latents.labels_of_seeds(generator, seeds, label)
-        grid = latents.truncate(generator, styles, psis, on_progress, labels)
+        grid = latents.render(generator, styles, on_progress)
     save_sheet(out, grid, [f"psi {psi:g}" for psi in psis], seed_titles(seeds))
     print(f"truncations: {out}")
 
@@ -188,12 +189,13 @@ def directions(
         out: File for the picture.
     """
     from vitgan.explore.directions import edit, find_directions
-    from vitgan.explore.latents import styles_of_seeds
+    from vitgan.explore.latents import render, styles_of_seeds
 
     generator = open_model(model, device)
     found = find_directions(generator, count)
+    styles = edit(generator, styles_of_seeds(generator, [seed], truncation, label), found, amounts)
     with progress_bar("Moving") as on_progress:
-        grid = edit(generator, styles_of_seeds(generator, [seed], truncation, label), found, amounts, on_progress)
+        grid = render(generator, styles, on_progress)
     rows = [f"{k} ({strength:.2g})" for k, strength in enumerate(found.strengths.tolist(), start=1)]
     save_sheet(out, grid, [f"{amount:+g}" if amount else "plain" for amount in amounts], rows)
     print(f"{count} directions (strength in brackets): {out}")
@@ -241,9 +243,12 @@ def zoom(
     check_picture_size(pixels * len(seeds), pixels)
     styles = generator.styles(styles_of_seeds(generator, seeds, truncation, label))
     if not still:
+        shown = []
         with progress_bar("Zooming", unit="frames") as on_progress:
-            shown = zooming.zoom_frames(generator, styles[:1], frames, largest, size, centre, on_progress)
-            save_animation((picture(frame[0], size) for frame in shown), out, frames_per_second=20)
+            for frame in zooming.zoom_frames(generator, styles[:1], frames, largest, size, centre):
+                shown.append(picture(frame[0], size))
+                on_progress(len(shown), frames)
+        save_animation(shown, out, frames_per_second=20)
         print(f"{frames} frames: {out}")
         return
     plain = zooming.zoom(generator, styles, 1)
@@ -353,14 +358,16 @@ def invert(
     generator = open_model(model, device)
     pixels = read_photo(photo, generator.image_size, generator.image_channels)
     target = torch.tensor(pixels).unsqueeze(0).float() / 127.5 - 1
-    features = perceptual_features(generator.w_mean.device) if perceptual_weight else None
+    features = perceptual_features(generator.device) if perceptual_weight else None
     shown, every = [], -(-steps // VIDEO_STEPS)
 
-    def show(step: int, image: "Tensor") -> None:
-        if step % every == 0:
-            shown.append(image[0].cpu())
-
     with progress_bar("Inverting", unit="steps") as on_progress:
+
+        def on_step(done: int, image: "Tensor") -> None:
+            if video_out is not None and (done - 1) % every == 0:
+                shown.append(image[0].cpu())
+            on_progress(done, steps)
+
         found = find_styles(
             generator,
             target,
@@ -369,8 +376,7 @@ def invert(
             steps,
             perceptual_weight=perceptual_weight,
             seed=seed,
-            on_progress=on_progress,
-            on_image=show if video_out is not None else None,
+            on_step=on_step,
         )
     save_sheet(out, [[target[0], found.image[0]]], ["photo", f"found, {found.psnr:.1f} dB"], side=256)
     print(f"PSNR {found.psnr:.2f} dB: {out}")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.explore.latents import OnProgress, render
+from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.norm import SelfModulatedLayerNorm
 from vitgan.layers.resample import ModulatedConv2d
 from vitgan.models.draws import draw_latents
@@ -39,8 +39,8 @@ def modulation_weights(generator: Generator) -> Tensor:
 
     With latent tokens a style is w and z: a map of one of them has weights of 0 for the other.
     """
-    of_w: list[torch.nn.Module | None] = []
-    of_z: list[torch.nn.Module | None] = []
+    of_w: list[nn.Module | None] = []
+    of_z: list[nn.Module | None] = []
     for module in generator.modules():
         if isinstance(module, SelfModulatedLayerNorm):
             of_w += [module.gamma, module.beta]
@@ -51,15 +51,12 @@ def modulation_weights(generator: Generator) -> Tensor:
         elif isinstance(module, ViTGenerator):
             of_w.append(module.latent_embedding)
             of_z.append(module.token_embedding)
-    return torch.cat(
-        [F.pad(weights(layer), (0, generator.w_dim - weights(layer).shape[1])) for layer in of_w if layer is not None]
-        + [F.pad(weights(layer), (generator.w_dim - weights(layer).shape[1], 0)) for layer in of_z if layer is not None]
-    )
-
-
-def weights(layer: torch.nn.Module) -> Tensor:
-    """What the input of an affine map is multiplied by: (rows, columns), float32."""
-    return layer.effective_weight().detach().float()  # pyright: ignore[reportCallIssue]
+    rows = []
+    for layer in (*of_w, *of_z):
+        if isinstance(layer, EqualizedLinear):
+            other = generator.w_dim - layer.in_features
+            rows.append(F.pad(layer.effective_weight().detach().float(), (other, 0) if layer in of_z else (0, other)))
+    return torch.cat(rows)
 
 
 def find_directions(generator: Generator, count: int) -> Directions:
@@ -81,34 +78,26 @@ def find_directions(generator: Generator, count: int) -> Directions:
 @torch.inference_mode()
 def style_spread(generator: Generator) -> float:
     """Root mean square distance of a style from the mean style, over 2,000 latents of a fixed seed."""
-    z = draw_latents(SPREAD_SAMPLES, generator.z_dim, seed=1).to(generator.w_mean.device)
+    z = draw_latents(SPREAD_SAMPLES, generator.z_dim, seed=1).to(generator.device)
     w = generator.mapping(z, generator.labels(SPREAD_SAMPLES))
     return (w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
 
 
 @torch.inference_mode()
-def edit(
-    generator: Generator,
-    w: Tensor,
-    directions: Directions,
-    amounts: Sequence[float],
-    on_progress: OnProgress | None = None,
-) -> Tensor:
-    """One image moved along each direction.
+def edit(generator: Generator, w: Tensor, directions: Directions, amounts: Sequence[float]) -> Tensor:
+    """One style moved along each direction.
 
     Args:
         generator: The model.
         w: (1, w_dim), from `styles_of_seeds`.
         directions: From `find_directions`.
         amounts: Steps, in units of `style_spread`.
-        on_progress: Called with (images done, images in all).
 
     Returns:
-        (directions, amounts, C, H, W), float32 in [-1, 1]; amount 0 is the plain image.
+        (directions, amounts, num_styles, w_dim), for `render`; amount 0 is the plain style.
     """
     if not amounts:
         raise UserError("no amounts were given: pass at least one", "amounts")
     steps = torch.tensor(amounts, dtype=w.dtype, device=w.device) * style_spread(generator)
     moved = w + directions.vectors.to(w)[:, None] * steps[None, :, None]  # (directions, amounts, w_dim)
-    images = render(generator, generator.styles(moved.flatten(0, 1)), on_progress)
-    return images.unflatten(0, (len(directions.vectors), len(amounts)))
+    return generator.styles(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.explore.directions import style_spread
-from vitgan.explore.latents import OnProgress
 from vitgan.models.draws import draw_latents
 from vitgan.models.generator import Generator
 
@@ -45,8 +44,7 @@ def invert(
     learning_rate: float = 0.1,
     perceptual_weight: float = 0.1,
     seed: int = 0,
-    on_progress: OnProgress | None = None,
-    on_image: Callable[[int, Tensor], object] | None = None,
+    on_step: Callable[[int, Tensor], object] | None = None,
 ) -> Inversion:
     """Finds styles whose image is the target's.
 
@@ -62,8 +60,7 @@ def invert(
         learning_rate: Adam's, in units of the styles' own spread per dimension.
         perceptual_weight: Weight of the features' term.
         seed: Of the random images.
-        on_progress: Called with (steps done, steps in all).
-        on_image: Called with (steps done before it, image (1, C, H, W) in [-1, 1]) at every step.
+        on_step: Called with (steps done, the image (1, C, H, W) in [-1, 1] before the last of them) after every step.
 
     Raises:
         UserError: If the target has another size.
@@ -86,8 +83,6 @@ def invert(
     best, best_loss = moved.detach().clone(), float("inf")
     for step in range(steps):
         image = generator.to_images(generator.synthesis((start + moved * scale).expand(-1, generator.num_styles, -1)))
-        if on_image:
-            on_image(step, image.detach().clamp(-1, 1))
         loss = F.mse_loss(image, target)
         if features is not None and wanted is not None:
             loss = loss + perceptual_weight * (features(image) - wanted).square().sum() / wanted.square().sum()
@@ -97,8 +92,8 @@ def invert(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if on_progress:
-            on_progress(step + 1, steps)
+        if on_step:
+            on_step(step + 1, image.detach().clamp(-1, 1))
     with torch.no_grad():
         styles = (start + best * scale).expand(-1, generator.num_styles, -1)
         image = generator.to_images(generator.synthesis(styles)).clamp(-1, 1)

@@ -1,4 +1,7 @@
-"""From seeds to latents, styles and images: walks, mixtures and truncation."""
+"""From seeds to latents, styles and images: walks, mixtures and truncation.
+
+All of these give styles (..., num_styles, w_dim), one for each place of the synthesis. `render` makes images of them.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -13,65 +16,52 @@ from vitgan.models.generator import Generator
 OnProgress = Callable[[int, int], None]
 
 
-def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str | None) -> Tensor | None:
-    """Class indices (K,): one class by name or index, or each seed's own; None for an unconditional model.
+@torch.inference_mode()
+def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None = None) -> Tensor:
+    """Styles (..., num_styles, w_dim) -> images (..., C, H, W), float32 clipped to [-1, 1], a batch at a time."""
+    every, images, batch_size = styles.flatten(0, -3), [], generator.fast_batch()
+    for start in range(0, len(every), batch_size):
+        images.append(generator.to_images(generator.synthesis(every[start : start + batch_size])).clamp(-1, 1))
+        if on_progress:
+            on_progress(min(start + batch_size, len(every)), len(every))
+    return torch.cat(images).unflatten(0, styles.shape[:-2])
 
-    Raises:
-        UserError: If the model has no such class, or no classes.
-    """
+
+def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str | None) -> Tensor | None:
+    """Class indices (K,): one class by name or index, or each seed's own; None for an unconditional model."""
     if label is None:
         return generator.classes_of_seeds(seeds)
-    return torch.full((len(seeds),), generator.class_of(label), device=generator.w_mean.device)
+    return torch.full((len(seeds),), generator.class_of(label), device=generator.device)
 
 
 @torch.inference_mode()
 def styles_of_seeds(
     generator: Generator, seeds: Sequence[int], truncation: float = 1.0, label: int | str | None = None
 ) -> Tensor:
-    """w (K, w_dim) of the seeds' latents, as `vitgan sample` draws them, pulled towards the mean style by `truncation`."""
-    z = latents_of_seeds(seeds, generator.z_dim).to(generator.w_mean.device)
+    """w (K, w_dim) of the seeds' latents, as `vitgan sample` draws them, pulled towards the mean style by `truncation`.
+
+    Raises:
+        UserError: If there are no seeds, or the model has no such class.
+    """
+    z = latents_of_seeds(seeds, generator.z_dim).to(generator.device)
     labels = labels_of_seeds(generator, seeds, label)
     return generator.styles(generator.mapping(z, labels), truncation, labels)[:, 0]
 
 
-@torch.inference_mode()
-def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None = None) -> Tensor:
-    """Images (B, C, H, W), float32 clipped to [-1, 1], of styles (B, num_styles, w_dim), a batch at a time."""
-    images, batch_size = [], generator.fast_batch()
-    for start in range(0, len(styles), batch_size):
-        images.append(generator.to_images(generator.synthesis(styles[start : start + batch_size])).clamp(-1, 1))
-        if on_progress:
-            on_progress(min(start + batch_size, len(styles)), len(styles))
-    return torch.cat(images)
-
-
-@torch.inference_mode()
 def truncate(
-    generator: Generator,
-    w: Tensor,
-    psis: Sequence[float],
-    on_progress: OnProgress | None = None,
-    labels: Tensor | None = None,
+    generator: Generator, seeds: Sequence[int], psis: Sequence[float], label: int | str | None = None
 ) -> Tensor:
-    """Each style w (B, w_dim) at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
-
-    Args:
-        generator: The model.
-        w: Styles.
-        psis: Of the truncation trick.
-        on_progress: Called with (images done, images in all).
-        labels: (B,) int64, the styles' classes: the mean image is then that of the class.
+    """Each seed at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
 
     Returns:
-        (B, psis, C, H, W), float32 in [-1, 1].
+        (seeds, psis, num_styles, w_dim).
 
     Raises:
         UserError: If there is no psi.
     """
     if not psis:
         raise UserError("no psi was given: pass at least one", "psis")
-    styles = torch.stack([generator.styles(w, psi, labels) for psi in psis], dim=1).flatten(0, 1)
-    return render(generator, styles, on_progress).unflatten(0, (len(w), len(psis)))
+    return torch.stack([generator.styles(styles_of_seeds(generator, seeds, psi, label)) for psi in psis], dim=1)
 
 
 def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) -> Tensor:
@@ -79,12 +69,12 @@ def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) 
 
     Args:
         generator: The model.
-        early: w (B, w_dim).
-        late: w (B, w_dim).
+        early: w (..., w_dim).
+        late: w (..., w_dim).
         layer: 0 is all `late`, `generator.num_styles` all `early`.
 
     Returns:
-        (B, num_styles, w_dim).
+        (..., num_styles, w_dim).
 
     Raises:
         UserError: If the layer is out of range or the generator takes w in one place only.
@@ -94,13 +84,10 @@ def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) 
     if not 0 <= layer <= generator.num_styles:
         raise UserError(f"layer {layer} is out of range: choose 0 to {generator.num_styles}", "layer")
     first = torch.arange(generator.num_styles, device=early.device) < layer
-    return torch.where(first[None, :, None], early.unsqueeze(1), late.unsqueeze(1))
+    return torch.where(first.unsqueeze(1), early.unsqueeze(-2), late.unsqueeze(-2))
 
 
-@torch.inference_mode()
-def mix(
-    generator: Generator, early: Tensor, late: Tensor, layer: int | None = None, on_progress: OnProgress | None = None
-) -> Tensor:
+def mix(generator: Generator, early: Tensor, late: Tensor, layer: int | None = None) -> Tensor:
     """All mixtures of two lists of styles at one layer.
 
     Args:
@@ -108,28 +95,20 @@ def mix(
         early: w (E, w_dim), from `styles_of_seeds`: what the layers before `layer` take.
         late: w (L, w_dim): what the others take.
         layer: See `mixed_styles`; None is the last.
-        on_progress: Called with (images done, images in all).
 
     Returns:
-        (1 + E, 1 + L, C, H, W), float32 in [-1, 1]: the pure images of `late` in row 0, those of `early` in column 0,
-        mixtures inside. The corner (0, 0) is white.
+        (1 + E, 1 + L, num_styles, w_dim): `late` alone in row 0, `early` alone in column 0, mixtures inside. The corner
+        (0, 0) is the mean style.
     """
-    layer = generator.num_styles - 1 if layer is None else layer
-    rows, columns = len(early), len(late)
-    mixtures = mixed_styles(generator, early.repeat_interleave(columns, 0), late.repeat(rows, 1), layer)
-    styles = torch.cat([generator.styles(early), generator.styles(late), mixtures])
-    images = render(generator, styles, on_progress)
-    grid = images.new_ones(rows + 1, columns + 1, *images.shape[1:])
-    grid[1:, 0], grid[0, 1:] = images[:rows], images[rows : rows + columns]
-    grid[1:, 1:] = images[rows + columns :].unflatten(0, (rows, columns))
-    return grid
+    mixtures = mixed_styles(generator, early.unsqueeze(1), late, generator.num_styles - 1 if layer is None else layer)
+    top, left = generator.styles(torch.cat([generator.w_mean.unsqueeze(0), late])), generator.styles(early)
+    return torch.cat([top.unsqueeze(0), torch.cat([left.unsqueeze(1), mixtures], dim=1)])
 
 
-@torch.inference_mode()
 def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
-    """One pair of w (1, w_dim) mixed at every layer: (num_styles + 1, C, H, W), from all `late` to all `early`."""
+    """One pair of w (1, w_dim) mixed at every layer, from all `late` to all `early`: (num_styles + 1, num_styles, w_dim)."""
     layers = range(generator.num_styles + 1)
-    return render(generator, torch.cat([mixed_styles(generator, early, late, layer) for layer in layers]))
+    return torch.cat([mixed_styles(generator, early, late, layer) for layer in layers])
 
 
 @torch.inference_mode()
@@ -142,9 +121,8 @@ def interpolate(
     loop: bool = True,
     truncation: float = 1.0,
     label: int | str | None = None,
-    on_progress: OnProgress | None = None,
 ) -> Tensor:
-    """Frames of a walk through the images of several seeds.
+    """A walk through the images of several seeds.
 
     Args:
         generator: The model.
@@ -155,10 +133,9 @@ def interpolate(
         loop: Return to the first.
         truncation: psi of the truncation trick.
         label: Class of a conditional model; default the first seed's in z, each seed's own in w.
-        on_progress: Called with (frames done, frames in all).
 
     Returns:
-        (frames, C, H, W), float32 in [-1, 1]; frame k · steps is the image of the k-th seed.
+        (frames, num_styles, w_dim); frame k · steps is the k-th seed's.
 
     Raises:
         UserError: If there are fewer than two seeds or no steps.
@@ -168,16 +145,12 @@ def interpolate(
     if steps < 1:
         raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
     join = slerp if way == "spherical" else lerp
-    mean = generator.w_mean
-    z = latents_of_seeds(seeds, generator.z_dim).to(mean.device)
-    if space == "z":
-        z = walk(z, steps, join, loop)
-        labels = labels_of_seeds(generator, [seeds[0]] * len(z), label)
-        styles = generator.styles(generator.mapping(z, labels), truncation, labels)
-    else:
-        points = styles_of_seeds(generator, seeds, truncation, label) - mean
-        styles = generator.styles(walk(points, steps, join, loop) + mean)
-    return render(generator, styles, on_progress)
+    if space == "w":
+        points = styles_of_seeds(generator, seeds, truncation, label) - generator.w_mean
+        return generator.styles(walk(points, steps, join, loop) + generator.w_mean)
+    z = walk(latents_of_seeds(seeds, generator.z_dim).to(generator.device), steps, join, loop)
+    labels = labels_of_seeds(generator, [seeds[0]] * len(z), label)
+    return generator.styles(generator.mapping(z, labels), truncation, labels)
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

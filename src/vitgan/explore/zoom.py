@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.explore.latents import OnProgress
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGenerator
@@ -43,10 +42,11 @@ def zoom(generator: Generator, styles: Tensor, factor: int) -> Tensor:
     Returns:
         (B, C, factor · H, factor · W), float32 in [-1, 1].
     """
-    model, _ = implicit_generator(generator)
+    model, decoder = implicit_generator(generator)
     if factor < 1:
         raise UserError(f"zoom factor {factor} is too small: pass 1 or more")
-    return model.synthesis(styles, zoom=factor).float().clamp(-1, 1)
+    tokens, _ = model.tokens(styles)
+    return decoder(tokens, factor).float().clamp(-1, 1)
 
 
 def bicubic(images: Tensor, factor: int) -> Tensor:
@@ -93,7 +93,6 @@ def zoom_frames(
     largest: float = 8.0,
     size: int = 256,
     centre: tuple[float, float] | None = None,
-    on_progress: OnProgress | None = None,
 ) -> Iterator[Tensor]:
     """A smooth way into the image and back, ready to loop: `frames` frames (1, C, size, size).
 
@@ -104,7 +103,6 @@ def zoom_frames(
         largest: Magnification at the far end.
         size: Pixels of a frame.
         centre: Where to, in pixels; default the middle.
-        on_progress: Called with (frames done, frames in all).
     """
     resolution = generator.resolution
     for index in range(frames):
@@ -112,5 +110,3 @@ def zoom_frames(
         amount = 0.5 - 0.5 * torch.cos(torch.tensor(2 * torch.pi * index / frames)).item()
         width = resolution / largest**amount
         yield render_window(generator, styles, centre or (resolution / 2, resolution / 2), width, size)
-        if on_progress:
-            on_progress(index + 1, frames)

@@ -69,18 +69,6 @@ class OnnxReport(NamedTuple):
     torch_images_per_second: float
 
 
-class Bytes(nn.Module):
-    """A generator as torch-fidelity calls one: z, and labels if it has classes, to bytes."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.floats = ImageGraph(generator)
-
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """z (B, z_dim) -> images (B, 3, H, W) uint8; grey is repeated."""
-        return to_uint8(self.floats(z, labels)).expand(-1, 3, -1, -1)
-
-
 def export_onnx(
     generator: Generator, path: Path, precision: Precision = "float32", interface: Interface = "vitgan"
 ) -> OnnxReport:
@@ -106,7 +94,7 @@ def export_onnx(
     if generator.num_classes:
         generator.class_means()  # before tracing, which would write down how they are computed
     plain = interface == "vitgan"
-    module, inputs = (ImageGraph(generator) if plain else Bytes(generator)), example_inputs(generator, 2)
+    module, inputs = ImageGraph(generator, as_bytes=not plain), example_inputs(generator, 2)
     if not plain:
         del inputs["truncation"]
     with whole_file(path) as temporary, tempfile.TemporaryDirectory() as place:
@@ -121,15 +109,19 @@ def export_onnx(
 
 
 class ImageGraph(nn.Module):
-    """Latents -> images: G's forward, and behind it the decoder of the VAE whose latents it makes."""
+    """Latents -> images: G's forward, and behind it the decoder of the VAE whose latents it makes.
 
-    def __init__(self, generator: Generator) -> None:
+    With `as_bytes` as torch-fidelity takes them: uint8, and grey is repeated.
+    """
+
+    def __init__(self, generator: Generator, as_bytes: bool = False) -> None:
         super().__init__()
-        self.generator, self.to_images = generator, images_decoder(generator)
+        self.generator, self.to_images, self.as_bytes = generator, images_decoder(generator), as_bytes
 
     def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
-        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]."""
-        return self.to_images(self.generator(z, labels, truncation))
+        """z (B, z_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; or (B, 3, H, W) uint8."""
+        images = self.to_images(self.generator(z, labels, truncation))
+        return to_uint8(images).expand(-1, 3, -1, -1) if self.as_bytes else images
 
 
 def images_decoder(generator: Generator) -> nn.Module:
@@ -196,17 +188,13 @@ def write_graph(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the exporters' remarks on packages and operators that no generator of ours has."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def lower_precision(path: Path, precision: Precision) -> None:
@@ -276,7 +264,7 @@ def measure(generator: Generator, path: Path) -> OnnxReport:
     session = open_session(path)
     taken = {put.name for put in session.get_inputs()}
     plain = "truncation" in taken
-    module, scale = (ImageGraph(generator), 1.0) if plain else (Bytes(generator), BYTE)
+    module, scale = ImageGraph(generator, as_bytes=not plain), 1.0 if plain else BYTE
     inputs, arrays, differences = {}, {}, []
     for psi in (1.0, 0.7) if plain else (1.0,):
         inputs = {name: put for name, put in example_inputs(generator, CHECKED_IMAGES, psi).items() if name in taken}

@@ -40,8 +40,8 @@ def user_error(what: str, *kinds: type[Exception], advice: str = "", parameter: 
     except kinds as error:
         if isinstance(error, UserError) and UserError not in kinds:
             raise
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        message = one_line(f"{what}: {reason}") + (f": {advice}" if advice else "")
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        message = one_line(f"{what}: {reason}", longest) + (f": {advice}" if advice else "")
         raise UserError(message, getattr(error, "parameter", None) or parameter) from error
 
 

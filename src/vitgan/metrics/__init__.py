@@ -1,8 +1,8 @@
 """Metrics of generated images, each with the protocol that it was measured by."""
 
-from vitgan.metrics.evaluate import METRICS, compare, evaluate
+from vitgan.metrics.evaluate import METRICS, evaluate
 from vitgan.metrics.features import EXTRACTORS, FeatureExtractor, load_extractor
-from vitgan.metrics.image_summary import ImageSummary, merge_across_processes, summarize
+from vitgan.metrics.image_summary import ImageSummary, summarize
 from vitgan.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from vitgan.metrics.reference import ReferenceStatistics, reference_statistics
 
@@ -14,11 +14,9 @@ __all__ = [
     "ImageSummary",
     "Protocol",
     "ReferenceStatistics",
-    "compare",
     "evaluate",
     "find_protocol",
     "load_extractor",
-    "merge_across_processes",
     "reference_statistics",
     "summarize",
 ]

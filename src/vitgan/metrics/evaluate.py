@@ -85,14 +85,18 @@ def evaluate(
         on_progress: Called with (images done, images in all).
 
     Returns:
-        What `compare` returns.
+        A dictionary ready for JSON: "metrics" (name -> value), "better" (name -> direction), "real" (the values of the
+        real images, for metrics that have them), "score" (the metric to choose checkpoints by: name, value, and that
+        lower is better), "protocol", "features", "images" (the numbers really used), "patch_size", "notes".
 
     Raises:
         ValueError: Too few images, or a reference that does not belong to protocol and extractor.
     """
+    if not reference.matches(protocol, extractor):
+        raise ValueError("the reference statistics are of another protocol or extractor")
     texture = TextureStatistics(patch_size)
     looked_at = protocol.choose(protocol.generated_images, protocol.texture_images)
-    summary = summarize(
+    generated = summarize(
         texture.watching(images, looked_at),
         extractor,
         splits=protocol.splits,
@@ -101,43 +105,14 @@ def evaluate(
         count=protocol.generated_images,
         on_progress=on_progress,
     )
-    return compare(summary, texture, reference, protocol, extractor, others)
-
-
-def compare(
-    generated: ImageSummary,
-    texture: TextureStatistics,
-    reference: ReferenceStatistics,
-    protocol: Protocol,
-    extractor: FeatureExtractor,
-    others: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """All metrics of images, e.g. of statistics merged from several processes, against the reference.
-
-    Returns:
-        A dictionary ready for JSON: "metrics" (name -> value), "better" (name -> direction), "real" (the values of the
-        real images, for metrics that have them), "score" (the metric to choose checkpoints by: name, value, and that
-        lower is better), "protocol", "features", "images" (the numbers really used), "patch_size", "notes".
-
-    Raises:
-        ValueError: The reference does not belong to protocol and extractor.
-    """
-    if not reference.matches(protocol, extractor):
-        raise ValueError("the reference statistics are of another protocol or extractor")
     with torch.inference_mode():
-        values = (
-            _frechet(generated, reference)
-            | _kernel(generated, reference, protocol)
-            | _inception_score(generated)
-            | _manifolds(generated, reference, protocol)
-        )
-    real_texture, spread = reference.texture(protocol, texture.patch_size)
-    values |= _texture(texture) | {"spectrum_distance": spectrum_distance(texture.spectrum, real_texture.spectrum)}
-    values |= others or {}
-    real = {"near_copies": NEAR} | _texture(real_texture) | {"spectrum_distance": spread}
+        values = _of_features(generated, reference, protocol)
+    real_texture, spread = reference.texture(protocol, patch_size)
+    values |= _of_texture(texture, spectrum_distance(texture.spectrum, real_texture.spectrum)) | dict(others or {})
+    real = {"near_copies": NEAR} | _of_texture(real_texture, spread)
     measured = {key: metric for key, metric in METRICS.items() if key in values}
     metrics = {metric.name(extractor): values[key] for key, metric in measured.items()}
-    name = SCORE.name(extractor)
+    name, shared = SCORE.name(extractor), min(generated.count, reference.summary.count)
     return {
         "metrics": metrics,
         "better": {metric.name(extractor): metric.better for metric in measured.values()},
@@ -145,46 +120,40 @@ def compare(
         "score": {"name": name, "value": metrics[name], "better": SCORE.better},
         "protocol": protocol.to_dict(),
         "features": extractor.identity,
-        "images": _counts(generated, reference, protocol)
-        | {"texture_generated": texture.count, "texture_reference": real_texture.count},
-        "patch_size": texture.patch_size,
-        "notes": _notes(generated, reference, extractor),
+        "images": {
+            "generated": generated.count,
+            "reference": reference.summary.count,
+            "kernel_subset_size": min(protocol.kernel_subset_size, shared),
+            "manifold_images": min(protocol.manifold_images, shared),
+            "texture_generated": texture.count,
+            "texture_reference": real_texture.count,
+        },
+        "patch_size": patch_size,
+        "notes": _notes(generated, reference.summary, extractor),
     }
 
 
-def _frechet(generated: ImageSummary, reference: ReferenceStatistics) -> dict[str, float]:
+def _of_features(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:
+    real = reference.summary
     whole, *halves = fit_gaussians(generated)
     real_whole, *real_halves = reference.gaussians()
     distance = frechet_distance(whole, real_whole)
     of_halves = [frechet_distance(half, real_half) for half in halves for real_half in real_halves]
-    return {
+    values = {
         "frechet_distance": distance,
         "frechet_distance_extrapolated": extrapolated_distance(distance, of_halves),
     }
-
-
-def _kernel(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:
-    mean, std = kernel_distance(
-        generated.sample.kept()[1],
-        reference.summary.sample.kept()[1],
+    values["kernel_distance"], values["kernel_distance_std"] = kernel_distance(
+        generated.features,
+        real.features,
         subsets=protocol.kernel_subsets,
         subset_size=protocol.kernel_subset_size,
         seed=protocol.seed,
     )
-    return {"kernel_distance": mean, "kernel_distance_std": std}
-
-
-def _inception_score(generated: ImageSummary) -> dict[str, float]:
-    """Nothing of a network without classes."""
-    if not generated.classes.probability.shape[1]:
-        return {}
-    mean, std = generated.classes.score()
-    return {"inception_score": mean, "inception_score_std": std}
-
-
-def _manifolds(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, float]:
-    count = _counts(generated, reference, protocol)["manifold_images"]
-    return manifold_figures(
+    if generated.classes.probability.shape[1]:  # a network without classes has no score
+        values["inception_score"], values["inception_score_std"] = generated.classes.score()
+    count = min(protocol.manifold_images, generated.count, real.count)
+    return values | manifold_figures(
         fit_manifold(generated, count, protocol),
         reference.manifold(count, protocol),
         precision_k=protocol.precision_k,
@@ -192,27 +161,16 @@ def _manifolds(generated: ImageSummary, reference: ReferenceStatistics, protocol
     )
 
 
-def _texture(texture: TextureStatistics) -> dict[str, float]:
-    return {"seam": texture.seam, "repeat_share": texture.repeat_share}
+def _of_texture(texture: TextureStatistics, distance: float) -> dict[str, float]:
+    return {"seam": texture.seam, "repeat_share": texture.repeat_share, "spectrum_distance": distance}
 
 
-def _counts(generated: ImageSummary, reference: ReferenceStatistics, protocol: Protocol) -> dict[str, int]:
-    """Numbers of images; a small store may lower those that both sides share."""
-    shared = min(generated.count, reference.summary.count)
-    return {
-        "generated": generated.count,
-        "reference": reference.summary.count,
-        "kernel_subset_size": min(protocol.kernel_subset_size, shared),
-        "manifold_images": min(protocol.manifold_images, shared),
-    }
-
-
-def _notes(generated: ImageSummary, reference: ReferenceStatistics, extractor: FeatureExtractor) -> list[str]:
+def _notes(generated: ImageSummary, real: ImageSummary, extractor: FeatureExtractor) -> list[str]:
     """What a reader must know to read the metrics rightly."""
     notes = []
     if not extractor.paper_comparable:
         notes.append(f"{extractor.name} features: compare with other {extractor.name} metrics only, not with a FID")
-    half = min(*(statistics.count for statistics in (*generated.halves, *reference.summary.halves)))
+    half = min(statistics.count for statistics in (*generated.halves, *real.halves))
     if half < extractor.dimension:
         notes.append(
             f"half of the smaller side is {half:,} images for {extractor.dimension:,} features: "

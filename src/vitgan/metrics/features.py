@@ -91,49 +91,35 @@ def load_extractor(
     Raises:
         UserError: Unknown name, or weights that are missing or wrong; the line says what to install or pass.
     """
-    device = torch.device(device)
-    batch_size = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+    device, known = torch.device(device), False
     match name:
         case "inception":
             weights = inception.find_weights(inception_weights)
             if weights is None:
                 raise UserError(f"the Inception weights are not on this machine: {inception.how_to_get_weights()}")
-            digest = sha256(weights)
+            network, digest, dimension = inception.load_inception(weights), sha256(weights), inception.FEATURES
             known = digest.startswith(inception.WEIGHTS_SHA256_START)
-            return FeatureExtractor(
-                name="inception" if known else f"inception-{digest[:8]}",
-                network=inception.load_inception(weights).to(device),
-                dimension=inception.FEATURES,
-                weights_sha256=digest,
-                resizing=f"TensorFlow 1 bilinear to {inception.INPUT_SIZE}×{inception.INPUT_SIZE}",
-                device=device,
-                batch_size=batch_size,
-                paper_comparable=known,
-            )
+            name = name if known else f"{name}-{digest[:8]}"
+            resizing, size = "TensorFlow 1 bilinear", inception.INPUT_SIZE
         case "lite0" | "lite2":
             weights = weights_file(name)
-            size = lite.INPUT_SIZES[name]
-            return FeatureExtractor(
-                name=name,
-                network=lite.load_lite(name, weights).to(device),
-                dimension=lite.FEATURES,
-                weights_sha256=sha256(weights),
-                resizing=f"antialiased bilinear to {size}×{size}",
-                device=device,
-                batch_size=batch_size,
-            )
+            network, digest, dimension = lite.load_lite(name, weights), sha256(weights), lite.FEATURES
+            resizing, size = "antialiased bilinear", network.input_size
         case _:
             check_features(name)
             network, digest = load_transformer(name)
-            return FeatureExtractor(
-                name=f"{network.kind.name}-{digest[:8]}",
-                network=network.to(device),
-                dimension=network.dimension,
-                weights_sha256=digest,
-                resizing=f"antialiased bicubic to {network.input_size}×{network.input_size}",
-                device=device,
-                batch_size=batch_size,
-            )
+            name, dimension = f"{network.kind.name}-{digest[:8]}", network.dimension
+            resizing, size = "antialiased bicubic", network.input_size
+    return FeatureExtractor(
+        name=name,
+        network=network.to(device),
+        dimension=dimension,
+        weights_sha256=digest,
+        resizing=f"{resizing} to {size}×{size}",
+        device=device,
+        batch_size=CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE,
+        paper_comparable=known,
+    )
 
 
 def check_features(name: str) -> str:

@@ -5,6 +5,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files import one_line, regular_size
+from vitgan.files import regular_size, user_error
 
 BATCH = 64
 
@@ -66,23 +67,14 @@ class NpzImages:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            regular_size(path)
-            with zipfile.ZipFile(path) as archive:
-                self._member = next(name for name in archive.namelist() if name.endswith(".npy"))
-                with archive.open(self._member) as stream:
-                    shape, fortran, dtype = _read_header(stream)
-        except Exception as error:  # zipfile, zlib and numpy raise errors of many kinds over damaged files
-            reason = one_line(str(error)) or "it is empty"
-            raise UserError(f"{path} is no readable .npz with an array of images: {reason}") from error
+        with user_error(f"{path} is no readable .npz with an array of images", Exception), self._opened() as opened:
+            _, shape, fortran, dtype = opened
         if dtype != np.uint8 or fortran or len(shape) not in (3, 4):
-            raise UserError(
-                f"{path} holds {dtype} {shape} in {self._member}: expected uint8 images (N, H, W, 3) or (N, 3, H, W)"
-            )
+            raise UserError(f"{path} holds {dtype} {shape}: expected uint8 images (N, H, W, 3) or (N, 3, H, W)")
         self._shape = (*shape, 1) if len(shape) == 3 else shape
         self._channels_last = self._shape[3] in (1, 3)
         if not self._channels_last and self._shape[1] not in (1, 3):
-            raise UserError(f"{path} holds {shape} in {self._member}: expected 1 or 3 channels, last or second")
+            raise UserError(f"{path} holds {shape}: expected 1 or 3 channels, last or second")
 
     def __len__(self) -> int:
         return self._shape[0]
@@ -94,21 +86,32 @@ class NpzImages:
 
     def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
         image_bytes = int(np.prod(self._shape[1:], dtype=object))  # no overflow, whatever the header says
-        with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
-            _read_header(stream)
+        damaged = user_error(f"{self.path} is damaged", Exception, advice="make it again")
+        with damaged, self._opened() as (stream, *_):
             for start in range(0, len(self), BATCH):
                 stop = min(start + BATCH, len(self))
-                try:
-                    data = stream.read((stop - start) * image_bytes)
-                except Exception as error:
-                    raise UserError(f"{self.path} is damaged ({one_line(str(error))}): make it again") from error
+                data = stream.read((stop - start) * image_bytes)
                 if len(data) < (stop - start) * image_bytes:
-                    raise UserError(f"{self.path} ends before its {len(self):,} images do: make it again")
+                    raise EOFError(f"it ends before its {len(self):,} images do")
                 wanted = indices[np.searchsorted(indices, start) : np.searchsorted(indices, stop)] - start
-                if len(wanted) == 0:
-                    continue
-                images = np.frombuffer(data, np.uint8).reshape(-1, *self._shape[1:])[wanted]
-                yield torch.from_numpy(images.transpose(0, 3, 1, 2).copy() if self._channels_last else images)
+                if len(wanted):
+                    images = np.frombuffer(data, np.uint8).reshape(-1, *self._shape[1:])[wanted]
+                    yield torch.from_numpy(images.transpose(0, 3, 1, 2).copy() if self._channels_last else images)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype]]:
+        """The first array as a stream that stands at its values; its shape, Fortran order and type.
+
+        zipfile, zlib and numpy raise errors of many kinds over damaged files.
+        """
+        regular_size(self.path)
+        with zipfile.ZipFile(self.path) as archive:
+            member = next((name for name in archive.namelist() if name.endswith(".npy")), "an array .npy")
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                old = version == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+                yield stream, *read(stream)
 
 
 class EncodedImages:
@@ -139,30 +142,18 @@ class EncodedImages:
         return self._size[0], self._size[1]
 
     def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
-        workers = min(8, os.cpu_count() or 1)
-        with ThreadPoolExecutor(workers) as pool:
-            waiting: deque[list[Future[np.ndarray]]] = deque()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            ahead: deque[list[Future[np.ndarray]]] = deque()
             for start in range(0, len(indices), BATCH):
                 chunk = [int(index) for index in indices[start : start + BATCH]]
-                waiting.append([pool.submit(self.decode, self.read(index), self.names[index]) for index in chunk])
-                if len(waiting) > 2:
-                    yield self._collect(waiting.popleft())
-            while waiting:
-                yield self._collect(waiting.popleft())
+                ahead.append([pool.submit(self.decode, self.read(index), self.names[index]) for index in chunk])
+                if len(ahead) > 2:
+                    yield self._stacked(ahead.popleft())
+            yield from map(self._stacked, ahead)
 
-    def _collect(self, decoded: list[Future[np.ndarray]]) -> Tensor:
+    def _stacked(self, decoded: list[Future[np.ndarray]]) -> Tensor:
         images = [future.result() for future in decoded]
-        for image in images:
-            if image.shape[1:] != self._size:
-                sizes = " and ".join(f"{height}×{width}" for height, width in (self.size, image.shape[1:]))
-                raise UserError(
-                    f"the images have different sizes, {sizes}: make them one size, e.g. with `vitgan data`"
-                )
+        if other := next((image.shape[1:] for image in images if image.shape[1:] != self._size), None):
+            sizes = " and ".join(f"{height}×{width}" for height, width in (self.size, other))
+            raise UserError(f"the images have different sizes, {sizes}: make them one size, e.g. with `vitgan data`")
         return torch.from_numpy(np.stack(images))
-
-
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order and type from the start of an .npy stream, which then stands at the first value."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.errors import UserError, shell
+from vitgan.files import user_error
 
 WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -28,25 +29,6 @@ CLASSES = 1008
 INPUT_SIZE = 299
 
 
-class Convolution(nn.Module):
-    """Convolution, batch normalisation with fixed statistics, ReLU."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: int | tuple[int, int],
-        stride: int = 1,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(channels, eps=0.001)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
-
-
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "average": partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False),
     "maximum": partial(F.max_pool2d, kernel_size=3, stride=1, padding=1),
@@ -54,18 +36,102 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def at_35(pool_channels: int) -> list[str]:
+    """The paths of a block at 35×35, as `Block` takes them."""
+    return [
+        "branch1x1:64:1x1",
+        "branch5x5_1:48:1x1 branch5x5_2:64:5x5",
+        "branch3x3dbl_1:64:1x1 branch3x3dbl_2:96:3x3 branch3x3dbl_3:96:3x3",
+        f"average branch_pool:{pool_channels}:1x1",
+    ]
+
+
+def at_17(c: int) -> list[str]:
+    """The same at 17×17: 7×7 kernels factored into rows and columns, `c` channels wide inside."""
+    return [
+        "branch1x1:192:1x1",
+        f"branch7x7_1:{c}:1x1 branch7x7_2:{c}:1x7 branch7x7_3:192:7x1",
+        f"branch7x7dbl_1:{c}:1x1 branch7x7dbl_2:{c}:7x1 branch7x7dbl_3:{c}:1x7 "
+        f"branch7x7dbl_4:{c}:7x1 branch7x7dbl_5:192:1x7",
+        "average branch_pool:192:1x1",
+    ]
+
+
+def at_8(pooling: str) -> list[str]:
+    """The same at 8×8: paths that end in a row and a column kernel side by side."""
+    return [
+        "branch1x1:320:1x1",
+        "branch3x3_1:384:1x1 branch3x3_2a:384:1x3|branch3x3_2b:384:3x1",
+        "branch3x3dbl_1:448:1x1 branch3x3dbl_2:384:3x3 branch3x3dbl_3a:384:1x3|branch3x3dbl_3b:384:3x1",
+        f"{pooling} branch_pool:192:1x1",
+    ]
+
+
+BLOCKS = {
+    "Mixed_5b": at_35(32),
+    "Mixed_5c": at_35(64),
+    "Mixed_5d": at_35(64),
+    "Mixed_6a": [
+        "branch3x3:384:3x3/2",
+        "branch3x3dbl_1:64:1x1 branch3x3dbl_2:96:3x3 branch3x3dbl_3:96:3x3/2",
+        "halve",
+    ],
+    "Mixed_6b": at_17(128),
+    "Mixed_6c": at_17(160),
+    "Mixed_6d": at_17(160),
+    "Mixed_6e": at_17(192),
+    "Mixed_7a": [
+        "branch3x3_1:192:1x1 branch3x3_2:320:3x3/2",
+        "branch7x7x3_1:192:1x1 branch7x7x3_2:192:1x7 branch7x7x3_3:192:7x1 branch7x7x3_4:192:3x3/2",
+        "halve",
+    ],
+    "Mixed_7b": at_8("average"),
+    "Mixed_7c": at_8("maximum"),  # a slip of the 2015 graph that every published FID contains
+}
+
+
+class Convolution(nn.Module):
+    """Convolution, batch normalisation with fixed statistics, ReLU; with a stride never padded."""
+
+    def __init__(
+        self, in_channels: int, channels: int, kernel: tuple[int, int], stride: int = 1, padded: bool = True
+    ) -> None:
+        super().__init__()
+        padding = (kernel[0] // 2, kernel[1] // 2) if padded and stride == 1 else 0
+        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(channels, eps=0.001)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
 class Block(nn.Module):
     """Paths side by side over one input, their outputs concatenated in channels.
 
-    A path is written as the names of its steps: "a b" applies a, then b; "a b|c" concatenates what b and c make of a's
-    output. Steps are convolutions of this block or one of the three poolings.
+    A path is written as its steps, each a pooling or a convolution NAME:CHANNELS:KERNEL, with "/2" onto half the size.
+    "a b" applies a, then b; "a b|c" concatenates what b and c make of a's output.
+
+    Attributes:
+        channels: Of the output.
     """
 
-    def __init__(self, paths: list[str], **convolutions: Convolution) -> None:
+    def __init__(self, in_channels: int, paths: list[str]) -> None:
         super().__init__()
-        self.paths = [[step.split("|") for step in path.split()] for path in paths]
-        for name, convolution in convolutions.items():
-            self.add_module(name, convolution)
+        self.paths: list[list[list[str]]] = []
+        self.channels = 0
+        for path in paths:
+            channels, steps = in_channels, []
+            for step in path.split():
+                parts = [part.split(":") for part in step.split("|")]
+                steps.append([name for name, *_ in parts])
+                if step not in POOLINGS:
+                    for name, width, kernel in parts:
+                        rows, columns = map(int, kernel.removesuffix("/2").split("x"))
+                        stride = 2 if kernel.endswith("/2") else 1
+                        self.add_module(name, Convolution(channels, int(width), (rows, columns), stride))
+                    channels = sum(int(width) for _, width, _ in parts)
+            self.paths.append(steps)
+            self.channels += channels
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = []
@@ -77,118 +143,21 @@ class Block(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
-def same(in_channels: int, channels: int, height: int, width: int | None = None) -> Convolution:
-    """A convolution that keeps the size; the kernel is square unless `width` is given."""
-    width = height if width is None else width
-    return Convolution(in_channels, channels, (height, width), padding=(height // 2, width // 2))
-
-
-def halving(in_channels: int, channels: int) -> Convolution:
-    return Convolution(in_channels, channels, 3, stride=2)
-
-
-def block_35(in_channels: int, pool_channels: int) -> Block:
-    """At 35×35: 1×1, 5×5 and twice 3×3."""
-    return Block(
-        ["branch1x1", "branch5x5_1 branch5x5_2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "average branch_pool"],
-        branch1x1=same(in_channels, 64, 1),
-        branch5x5_1=same(in_channels, 48, 1),
-        branch5x5_2=same(48, 64, 5),
-        branch3x3dbl_1=same(in_channels, 64, 1),
-        branch3x3dbl_2=same(64, 96, 3),
-        branch3x3dbl_3=same(96, 96, 3),
-        branch_pool=same(in_channels, pool_channels, 1),
-    )
-
-
-def reduction_35() -> Block:
-    """From 35×35 to 17×17."""
-    return Block(
-        ["branch3x3", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "halve"],
-        branch3x3=halving(288, 384),
-        branch3x3dbl_1=same(288, 64, 1),
-        branch3x3dbl_2=same(64, 96, 3),
-        branch3x3dbl_3=halving(96, 96),
-    )
-
-
-def block_17(inner: int) -> Block:
-    """At 17×17: 7×7 kernels factored into rows and columns, `inner` channels wide."""
-    return Block(
-        [
-            "branch1x1",
-            "branch7x7_1 branch7x7_2 branch7x7_3",
-            "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5",
-            "average branch_pool",
-        ],
-        branch1x1=same(768, 192, 1),
-        branch7x7_1=same(768, inner, 1),
-        branch7x7_2=same(inner, inner, 1, 7),
-        branch7x7_3=same(inner, 192, 7, 1),
-        branch7x7dbl_1=same(768, inner, 1),
-        branch7x7dbl_2=same(inner, inner, 7, 1),
-        branch7x7dbl_3=same(inner, inner, 1, 7),
-        branch7x7dbl_4=same(inner, inner, 7, 1),
-        branch7x7dbl_5=same(inner, 192, 1, 7),
-        branch_pool=same(768, 192, 1),
-    )
-
-
-def reduction_17() -> Block:
-    """From 17×17 to 8×8."""
-    return Block(
-        ["branch3x3_1 branch3x3_2", "branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4", "halve"],
-        branch3x3_1=same(768, 192, 1),
-        branch3x3_2=halving(192, 320),
-        branch7x7x3_1=same(768, 192, 1),
-        branch7x7x3_2=same(192, 192, 1, 7),
-        branch7x7x3_3=same(192, 192, 7, 1),
-        branch7x7x3_4=halving(192, 192),
-    )
-
-
-def block_8(in_channels: int, pooling: str) -> Block:
-    """At 8×8: paths that end in a row and a column kernel side by side."""
-    return Block(
-        [
-            "branch1x1",
-            "branch3x3_1 branch3x3_2a|branch3x3_2b",
-            "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a|branch3x3dbl_3b",
-            f"{pooling} branch_pool",
-        ],
-        branch1x1=same(in_channels, 320, 1),
-        branch3x3_1=same(in_channels, 384, 1),
-        branch3x3_2a=same(384, 384, 1, 3),
-        branch3x3_2b=same(384, 384, 3, 1),
-        branch3x3dbl_1=same(in_channels, 448, 1),
-        branch3x3dbl_2=same(448, 384, 3),
-        branch3x3dbl_3a=same(384, 384, 1, 3),
-        branch3x3dbl_3b=same(384, 384, 3, 1),
-        branch_pool=same(in_channels, 192, 1),
-    )
-
-
 class Inception(nn.Module):
     """The network from pixels to features and class logits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = halving(3, 32)
-        self.Conv2d_2a_3x3 = Convolution(32, 32, 3)
-        self.Conv2d_2b_3x3 = same(32, 64, 3)
-        self.Conv2d_3b_1x1 = same(64, 80, 1)
-        self.Conv2d_4a_3x3 = Convolution(80, 192, 3)
-        self.Mixed_5b = block_35(192, pool_channels=32)
-        self.Mixed_5c = block_35(256, pool_channels=64)
-        self.Mixed_5d = block_35(288, pool_channels=64)
-        self.Mixed_6a = reduction_35()
-        self.Mixed_6b = block_17(inner=128)
-        self.Mixed_6c = block_17(inner=160)
-        self.Mixed_6d = block_17(inner=160)
-        self.Mixed_6e = block_17(inner=192)
-        self.Mixed_7a = reduction_17()
-        self.Mixed_7b = block_8(1280, "average")
-        self.Mixed_7c = block_8(2048, "maximum")  # a slip of the 2015 graph that every published FID contains
+        self.Conv2d_1a_3x3 = Convolution(3, 32, (3, 3), stride=2)
+        self.Conv2d_2a_3x3 = Convolution(32, 32, (3, 3), padded=False)
+        self.Conv2d_2b_3x3 = Convolution(32, 64, (3, 3))
+        self.Conv2d_3b_1x1 = Convolution(64, 80, (1, 1))
+        self.Conv2d_4a_3x3 = Convolution(80, 192, (3, 3), padded=False)
+        channels = 192
+        for name, paths in BLOCKS.items():
+            block = Block(channels, paths)
+            self.add_module(name, block)
+            channels = block.channels
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,9 +170,8 @@ class Inception(nn.Module):
         x = F.max_pool2d(x, 3, stride=2)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
         x = F.max_pool2d(x, 3, stride=2)
-        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))
-        x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
-        x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
+        for name in BLOCKS:
+            x = self.get_submodule(name)(x)
         features = F.adaptive_avg_pool2d(x, 1).flatten(1)
         return features, features @ self.fc.weight.T
 
@@ -266,12 +234,9 @@ def load_inception(weights: Path) -> Inception:
     """
     with torch.device("meta"):  # no initialisation: the global random state stays as it is
         network = Inception()
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict(state, assign=True)
-    except Exception as error:  # torch.load raises almost anything on a foreign file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{weights} does not hold the weights of the 2015 Inception network ({reason}): {how_to_get_weights()}"
-        ) from error
+    wrong = f"{weights} does not hold the weights of the 2015 Inception network"
+    with user_error(
+        wrong, Exception, advice=how_to_get_weights()
+    ):  # torch.load raises almost anything on a foreign file
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), assign=True)
     return network.requires_grad_(False).eval()

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor
 
-from vitgan.files import whole_file
+from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.metrics.features import FeatureExtractor, rebatch
 from vitgan.metrics.precision_recall import squared_distances
-
-SMALLEST_TILE = 64  # pixels; smaller images are enlarged by a whole factor
-GAP = 2
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def nearest_images(
 
 
 def save_neighbours(path: Path, generated: Tensor, found: Neighbours) -> None:
-    """Writes a PNG: a row for each generated image, which stands first, apart from its neighbours.
+    """Writes a picture: a row for each generated image, which stands first, apart from its neighbours.
 
     Args:
         path: The file.
@@ -83,21 +80,7 @@ def save_neighbours(path: Path, generated: Tensor, found: Neighbours) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    factor = -(-SMALLEST_TILE // generated.shape[-1])
-    height, width = (side * factor + GAP for side in generated.shape[-2:])
-    columns = found.images.shape[1] + 1
-    sheet = Image.new("RGB", (GAP * 5 + columns * width, GAP + len(generated) * height), "white")
-    for row, (image, nearest) in enumerate(zip(generated, found.images, strict=True)):
-        for column, tile in enumerate([image, *nearest]):
-            left = GAP + column * width + (GAP * 4 if column else 0)
-            sheet.paste(_picture(tile, factor), (left, GAP + row * height))
-    with whole_file(path) as temporary:
-        sheet.save(temporary, format="PNG")
-
-
-def _picture(image: Tensor, factor: int) -> Image.Image:
-    """(C, H, W) uint8, each pixel enlarged to a square."""
-    pixels = image.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
-    return Image.fromarray(pixels).resize(
-        (pixels.shape[1] * factor, pixels.shape[0] * factor), Image.Resampling.NEAREST
-    )
+    images = generated.cpu().expand(-1, 3, -1, -1).unsqueeze(1)
+    rows = torch.cat([images, torch.full_like(images, 255), found.images], dim=1)
+    tiles = F.pad(rows.flatten(0, 1), (1, 0, 1, 0), value=255).permute(0, 2, 3, 1).numpy()
+    save_image(image_grid(tiles, rows.shape[1], enlargement(generated.shape[-1])), path)

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_json
 from vitgan.metrics.features import check_features
+from vitgan.schema import first_problem
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
@@ -112,27 +113,23 @@ class Protocol:
         Raises:
             UserError: One line with what is expected.
         """
-        if self.resolution is not None and resolution != self.resolution:
-            raise UserError(
-                f"protocol {self.name} is about {self.resolution}×{self.resolution} images, the store holds "
-                f"{resolution}×{resolution}: prepare it at {self.resolution} or choose another protocol",
-                "protocol",
-            )
-        if self.split is not None and split is not None and split != self.split:
-            raise UserError(
-                f"protocol {self.name} measures against the {self.split} split, the store holds the {split} split: "
-                "pass the other store or choose another protocol"
-            )
-        if self.exact_store_images is not None and count != self.exact_store_images:
-            raise UserError(
-                f"protocol {self.name} measures against a store of exactly {self.exact_store_images:,} images, "
-                f"this one has {count:,}: pass the complete {self.split or 'data'} store or choose another protocol"
-            )
-        if count < self.least_store_images:
-            raise UserError(
-                f"protocol {self.name} needs a store of {self.least_store_images:,} images or more, this one has "
-                f"{count:,}: choose another protocol"
-            )
+        exact = self.exact_store_images or count
+        for fits, expected, found in (
+            (
+                self.resolution in (None, resolution),
+                f"{self.resolution}×{self.resolution} images",
+                f"{resolution}×{resolution}",
+            ),
+            (split is None or self.split in (None, split), f"the {self.split} split", f"the {split} split"),
+            (count == exact, f"exactly {exact:,} images", f"{count:,}"),
+            (count >= self.least_store_images, f"{self.least_store_images:,} images or more", f"{count:,}"),
+        ):
+            if not fits:
+                raise UserError(
+                    f"protocol {self.name} is about a store of {expected}, this one has {found}: pass another store, or "
+                    "choose another protocol",
+                    "protocol",
+                )
 
     def to_dict(self) -> dict[str, str | int | float | bool | None]:
         """All fields, ready for JSON."""
@@ -202,15 +199,11 @@ def find_protocol(name: str) -> Protocol:
         return PROTOCOLS[name]
     if not name.endswith(".json"):
         raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file")
-    fields = read_json(Path(name), "protocol")
-    if not isinstance(fields, dict):
-        raise UserError(f"the protocol {name} must be a JSON object with `name`, `purpose` and fields of Protocol")
     try:
-        protocol = Protocol(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(one_line(f"the protocol {name}: {place}: {first['msg']}")) from error
+        protocol = Protocol(**read_json(Path(name), "protocol"))
+    except (TypeError, ValidationError) as error:
+        reason = " ".join(first_problem(error)) if isinstance(error, ValidationError) else "it is no JSON object"
+        raise UserError(one_line(f"the protocol {name}: {reason}")) from error
     if protocol.name in PROTOCOLS:
         raise UserError(f"the protocol {name} calls itself {protocol.name!r}, which is taken: give it another name")
     return protocol

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files import regular_size, whole_file
+from vitgan.files import whole_file
 from vitgan.files.folders import add_file
+from vitgan.files.tensors import read_tensors, write_tensors
 from vitgan.metrics.distances import Gaussian
 from vitgan.metrics.features import FeatureExtractor
-from vitgan.metrics.image_summary import ImageSummary, summarize
+from vitgan.metrics.image_summary import ImageSummary, Purpose, groups, summarize
 from vitgan.metrics.precision_recall import Manifold
 from vitgan.metrics.protocol import Protocol
-from vitgan.metrics.statistics import Purpose, groups
 from vitgan.metrics.texture import TextureStatistics, spectrum_distance
 
-CACHE_FORMAT = 1
-MOST_CLASSES = 100_000
-"""Of a network's logits, in a cache that may be damaged."""
+CACHE_FORMAT = 2
 
 
 class ReferenceStatistics:
@@ -38,48 +37,31 @@ class ReferenceStatistics:
     def __init__(
         self, summary: ImageSummary, key: dict[str, Any], read: Callable[[np.ndarray], Iterable[Tensor]], available: int
     ) -> None:
-        self.summary = summary
-        self.key = key
-        self._read = read
-        self._available = available
-        self._textures: dict[tuple, tuple[TextureStatistics, float]] = {}
-        self._gaussians: tuple[Gaussian, Gaussian, Gaussian] | None = None
-        self._manifolds: dict[tuple, Manifold] = {}
+        self.summary, self.key = summary, key
+        self._read, self._available = read, available
+        # In a run they are asked for again and again, with the same arguments.
+        self.gaussians = lru_cache(maxsize=1)(partial(fit_gaussians, summary))
+        self.manifold = lru_cache(maxsize=1)(partial(fit_manifold, summary))
+        self.texture = lru_cache(maxsize=1)(self._texture)
 
     def matches(self, protocol: Protocol, extractor: FeatureExtractor) -> bool:
         """Whether these are the statistics that the protocol and extractor ask for."""
         return self.key["extractor"] == extractor.identity and self.key["reference"] == protocol.reference_key
 
-    def gaussians(self) -> tuple[Gaussian, Gaussian, Gaussian]:
-        """Fitted to all images and to each half."""
-        if self._gaussians is None:
-            self._gaussians = fit_gaussians(self.summary)
-        return self._gaussians
-
-    def manifold(self, images: int, protocol: Protocol) -> Manifold:
-        """Of `images` of the kept features."""
-        arguments = (images, protocol.seed, protocol.precision_k, protocol.coverage_k)
-        if arguments not in self._manifolds:
-            self._manifolds = {arguments: fit_manifold(self.summary, images, protocol)}
-        return self._manifolds[arguments]
-
-    def texture(self, protocol: Protocol, patch_size: int) -> tuple[TextureStatistics, float]:
+    def _texture(self, protocol: Protocol, patch_size: int) -> tuple[TextureStatistics, float]:
         """Of the protocol's number of images, and the spectrum distance between random halves of them.
 
         It is measured anew in every process, from seconds' worth of pixels, since it depends on the patch size.
         """
-        arguments = (protocol.seed, protocol.texture_images, patch_size)
-        if arguments not in self._textures:
-            indices = protocol.choose(self._available, protocol.texture_images)
-            in_first = groups(protocol.seed, Purpose.HALF, 0, len(indices), 2) == 0
-            first, second = TextureStatistics(patch_size), TextureStatistics(patch_size)
-            for half, chosen in ((first, indices[in_first]), (second, indices[~in_first])):
-                for batch in self._read(chosen):
-                    half.update(batch)
-            distance = spectrum_distance(first.spectrum, second.spectrum)
-            first.merge(second)
-            self._textures = {arguments: (first, distance)}
-        return self._textures[arguments]
+        indices = protocol.choose(self._available, protocol.texture_images)
+        half = groups(protocol.seed, Purpose.HALF, len(indices), 2).numpy()
+        first, second = TextureStatistics(patch_size), TextureStatistics(patch_size)
+        for index, statistics in enumerate((first, second)):
+            for batch in self._read(indices[half == index]):
+                statistics.update(batch)
+        distance = spectrum_distance(first.spectrum, second.spectrum)
+        first.merge(second)
+        return first, distance
 
 
 def fit_gaussians(summary: ImageSummary) -> tuple[Gaussian, Gaussian, Gaussian]:
@@ -90,8 +72,7 @@ def fit_gaussians(summary: ImageSummary) -> tuple[Gaussian, Gaussian, Gaussian]:
 
 def fit_manifold(summary: ImageSummary, images: int, protocol: Protocol) -> Manifold:
     """The manifold of `images` of the kept features, with the nearest neighbour and the protocol's numbers of them."""
-    _, features = summary.sample.kept()
-    chosen = features[protocol.choose(len(features), images)]
+    chosen = summary.features[protocol.choose(len(summary.features), images)]
     return Manifold.of(chosen, {1, protocol.precision_k, protocol.coverage_k})
 
 
@@ -123,8 +104,9 @@ def reference_statistics(
         "extractor": extractor.identity,
         "reference": protocol.reference_key,
     }
-    file = cache / cache_name(key) if cache else None
-    if file is not None and (cached := _load(file, key)) is not None:
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    file = cache / f"{extractor.name}-{digest[:16]}.safetensors" if cache else None
+    if file is not None and (cached := _load(file)) is not None:
         return ReferenceStatistics(cached, key, read, available)
 
     indices = protocol.choose(available, protocol.reference_images)
@@ -139,7 +121,7 @@ def reference_statistics(
         on_progress=on_progress,
     )
     if file is not None:
-        _save(file, key, summary)
+        _save(file, summary)
     return ReferenceStatistics(summary, key, read, available)
 
 
@@ -150,41 +132,18 @@ def with_flips(batches: Iterable[Tensor]) -> Iterator[Tensor]:
         yield batch.flip(-1)
 
 
-def cache_name(key: dict[str, Any]) -> str:
-    """File name for the statistics with this key."""
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return f"{key['extractor']['name']}-{digest[:16]}.npz"
-
-
-def _save(file: Path, key: dict[str, Any], summary: ImageSummary) -> None:
-    shape = np.array([summary.halves[0].mean.shape[0], summary.classes.probability.shape[1]])
+def _save(file: Path, summary: ImageSummary) -> None:
     try:
-        with whole_file(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, key=np.array(json.dumps(key)), shape=shape, **summary.state())  # pyright: ignore[reportArgumentType]
+        with whole_file(file) as temporary:
+            write_tensors(temporary, summary.tensors())
     except UserError:
         return  # a store on a read-only disk: computed anew next time
     add_file(file.parent.parent, file)  # so that the store, which is ours, may still be replaced
 
 
-def _load(file: Path, key: dict[str, Any]) -> ImageSummary | None:
-    """The cached statistics, or None if they are absent, damaged or of something else."""
+def _load(file: Path) -> ImageSummary | None:
+    """The cached statistics, or None if they are absent or damaged."""
     try:
-        regular_size(file)
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            if json.loads(str(arrays["key"])) != key:
-                return None
-            dimension, classes = (int(size) for size in arrays["shape"])
-            if dimension != key["extractor"]["dimension"] or not 0 <= classes <= MOST_CLASSES:
-                return None
-            reference = key["reference"]
-            summary = ImageSummary(
-                dimension,
-                classes,
-                splits=reference["splits"],
-                kept=reference["kept_features"],
-                seed=reference["seed"],
-            )
-            summary.restore({name: arrays[name] for name in arrays.files if name not in ("key", "shape")})
-    except Exception:  # zipfile, zlib and numpy raise errors of many kinds; a cache that fails is computed anew
+        return ImageSummary.of_tensors(read_tensors(file))
+    except (UserError, KeyError):
         return None
-    return summary

@@ -1,45 +1,9 @@
-"""Statistics of a stream of images, with constant memory: those of its parts merge into those of the whole.
+"""Statistics of streams of features and of class logits, with constant memory."""
 
-Random decisions about an image depend on its place in the stream alone: they are the same whatever batches or processes
-it comes in.
-"""
-
-from dataclasses import dataclass
-from enum import IntEnum
-
-import numpy as np
 import torch
 from torch import Tensor
 
 BLOCK = 1024  # rows joined at once, so that the pass over the D² scatter is shared by many
-
-
-class Purpose(IntEnum):
-    """Decisions that must not depend on one another."""
-
-    HALF = 0
-    SPLIT = 1
-    SAMPLE = 2
-
-
-def priorities(seed: int, purpose: Purpose, start: int, count: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) for the places start ... start + count - 1: (count,) float64."""
-    bits = np.random.PCG64(np.random.SeedSequence((seed, int(purpose))))
-    bits.advance(start)  # one draw a place
-    return np.random.Generator(bits).random(count)
-
-
-def groups(seed: int, purpose: Purpose, start: int, count: int, number: int) -> np.ndarray:
-    """Which of `number` equally large random groups each place belongs to: (count,) int64.
-
-    Every run of `number` places, counted from 0, is dealt out at random, one place to each group. (By turns would be
-    simpler, and wrong for streams that go through the classes by turns.)
-    """
-    first, last = start // number, -(-(start + count) // number)
-    drawn = priorities(seed, purpose, first * number, (last - first) * number)
-    ranks = drawn.reshape(-1, number).argsort(axis=1).argsort(axis=1).reshape(-1)
-    skipped = start - first * number
-    return ranks[skipped : skipped + count]
 
 
 class FeatureStatistics:
@@ -57,31 +21,26 @@ class FeatureStatistics:
         self._mean = torch.zeros(dimension, dtype=torch.float64)
         self._scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
         self._waiting: list[Tensor] = []
-        self._waiting_count = 0
 
     @classmethod
     def of(cls, count: int, mean: Tensor, scatter: Tensor) -> "FeatureStatistics":
         """From what another's attributes said."""
-        statistics = cls(len(mean))
+        statistics = cls(0)
         statistics._count, statistics._mean, statistics._scatter = count, mean, scatter
         return statistics
 
     def update(self, features: Tensor) -> None:
         """Adds features (B, D) of any float type."""
         self._waiting.append(features)
-        self._waiting_count += len(features)
         if self._waiting_count >= BLOCK:
             self._settle()
 
-    def merge(self, other: "FeatureStatistics") -> None:
-        """Adds what another stream has seen."""
-        self._settle()
+    def joined(self, other: "FeatureStatistics") -> "FeatureStatistics":
+        """Those of both streams together."""
+        both = FeatureStatistics.of(self.count, self.mean.clone(), self.scatter + other.scatter)
         if other.count:
-            self._scatter += other.scatter
-            self._join(other.count, other.mean)
-
-    def copy(self) -> "FeatureStatistics":
-        return FeatureStatistics.of(self.count, self.mean.clone(), self.scatter.clone())
+            both._join(other.count, other.mean)
+        return both
 
     @property
     def count(self) -> int:
@@ -105,12 +64,15 @@ class FeatureStatistics:
         """Unbiased covariance (D, D); needs two features at least."""
         return self.scatter / (self.count - 1)
 
+    @property
+    def _waiting_count(self) -> int:
+        return sum(map(len, self._waiting))
+
     def _settle(self) -> None:
         """Adds the waiting rows."""
         if not self._waiting_count:
             return
-        rows = torch.cat(self._waiting).double()
-        self._waiting, self._waiting_count = [], 0
+        rows, self._waiting = torch.cat(self._waiting).double(), []
         mean = rows.mean(dim=0)
         rows -= mean
         self._scatter.addmm_(rows.T, rows)
@@ -125,7 +87,6 @@ class FeatureStatistics:
         self._count = total
 
 
-@dataclass
 class ClassStatistics:
     """What the Inception Score needs of the logits seen so far, for each split.
 
@@ -138,14 +99,10 @@ class ClassStatistics:
         negentropy: (splits,) float64, sums of Σ p log p.
     """
 
-    count: Tensor
-    probability: Tensor
-    negentropy: Tensor
-
-    @classmethod
-    def empty(cls, splits: int, classes: int) -> "ClassStatistics":
-        zeros = torch.zeros(splits, dtype=torch.float64)
-        return cls(zeros, torch.zeros(splits, classes, dtype=torch.float64), zeros.clone())
+    def __init__(self, splits: int, classes: int) -> None:
+        self.count = torch.zeros(splits, dtype=torch.float64)
+        self.probability = torch.zeros(splits, classes, dtype=torch.float64)
+        self.negentropy = torch.zeros(splits, dtype=torch.float64)
 
     def update(self, logits: Tensor, split: Tensor) -> None:
         """Adds logits (B, K), the i-th image's to the split `split[i]` (B,) int64."""
@@ -155,12 +112,6 @@ class ClassStatistics:
         self.probability.index_add_(0, split, probability)
         self.negentropy.index_add_(0, split, (probability * log_probability).sum(dim=1))
 
-    def merge(self, other: "ClassStatistics") -> None:
-        """Adds what another stream has seen."""
-        self.count += other.count
-        self.probability += other.probability
-        self.negentropy += other.negentropy
-
     def score(self) -> tuple[float, float]:
         """Mean and population standard deviation of the score over splits; empty splits are left out."""
         used = self.count > 0
@@ -168,74 +119,3 @@ class ClassStatistics:
         average = self.probability[used] / count[:, None]
         scores = (self.negentropy[used] / count - torch.xlogy(average, average).sum(dim=1)).exp()
         return scores.mean().item(), scores.std(correction=0).item()
-
-
-class FeatureSample:
-    """A uniform sample: the `size` features whose places in the stream drew the smallest random numbers.
-
-    Which ones these are depends on the seed and the places alone, so samples of parts of a stream merge into the
-    sample of the whole.
-
-    Args:
-        size: Features kept at most.
-        dimension: Of a feature.
-        seed: Of the drawing.
-    """
-
-    def __init__(self, size: int, dimension: int, seed: int) -> None:
-        self.size = size
-        self.seed = seed
-        self._positions = np.empty(0, np.int64)
-        self._priorities = np.empty(0)
-        self._features = torch.empty(0, dimension)
-        self._waiting: list[tuple[np.ndarray, np.ndarray, Tensor]] = []
-        self._waiting_count = 0
-
-    def update(self, features: Tensor, position: int) -> None:
-        """Offers features (B, D) float32 of the places position ... position + B - 1."""
-        drawn = priorities(self.seed, Purpose.SAMPLE, position, len(features))
-        self._offer(np.arange(position, position + len(features)), drawn, features)
-
-    def merge(self, other: "FeatureSample") -> None:
-        """Offers what another sample, with the same size and seed, has kept."""
-        positions, features = other.kept()
-        self._offer(positions, other._priorities, features)
-
-    def kept(self) -> tuple[np.ndarray, Tensor]:
-        """The sample in the stream's order: places (n,) int64 and features (n, D) float32."""
-        self._settle()
-        return self._positions, self._features
-
-    def _offer(self, positions: np.ndarray, drawn: np.ndarray, features: Tensor) -> None:
-        threshold = self._priorities.max() if len(self._priorities) == self.size else np.inf
-        better = np.flatnonzero(drawn < threshold)
-        if len(better) == 0:
-            return
-        self._waiting.append((positions[better], drawn[better], features[torch.from_numpy(better)]))
-        self._waiting_count += len(better)
-        if self._waiting_count >= max(self.size // 4, 1024):
-            self._settle()
-
-    def _settle(self) -> None:
-        """Joins what is waiting with what is kept, and drops the rest."""
-        if not self._waiting:
-            return
-        positions = np.concatenate([self._positions, *(entry[0] for entry in self._waiting)])
-        drawn = np.concatenate([self._priorities, *(entry[1] for entry in self._waiting)])
-        features = torch.cat([self._features, *(entry[2] for entry in self._waiting)])
-        self._waiting, self._waiting_count = [], 0
-        best = np.argsort(drawn)[: self.size]
-        best = best[np.argsort(positions[best])]
-        self._positions, self._priorities = positions[best], drawn[best]
-        self._features = features[torch.from_numpy(best)]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Arrays that `restore` takes back."""
-        positions, features = self.kept()
-        return {"positions": positions, "priorities": self._priorities, "features": features.numpy()}
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Replaces the content by what `state` returned."""
-        self._waiting, self._waiting_count = [], 0
-        self._positions, self._priorities = state["positions"], state["priorities"]
-        self._features = torch.from_numpy(state["features"])

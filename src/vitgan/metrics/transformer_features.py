@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.files import one_line, read_json, sha256
+from vitgan.files.hub import fetch_repository
 from vitgan.frozen.features import IMAGENET_DEVIATION, IMAGENET_MEAN, open_transformer, require_transformers
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -84,7 +85,7 @@ def load_transformer(name: str) -> tuple[TransformerFeatures, str]:
         UserError: If `transformers` is absent, or there is no such network, or it is of another kind, or not whole.
     """
     require_transformers(name, "features")
-    folder = Path(name) if Path(name).is_dir() else _fetch(name)
+    folder = Path(name) if Path(name).is_dir() else fetch_repository(name, [CONFIG, WEIGHTS], "features")
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
     if missing:
         raise UserError(f"{name} has no {' and no '.join(missing)}: pass a DINOv2 or CLIP network's folder", "features")
@@ -97,16 +98,3 @@ def load_transformer(name: str) -> tuple[TransformerFeatures, str]:
     kind = KINDS[found]
     network = open_transformer(folder, kind.model, "features")
     return TransformerFeatures(network, kind).eval().requires_grad_(False), sha256(folder / WEIGHTS)
-
-
-def _fetch(name: str) -> Path:
-    """The two files of a Hub repository, in the Hub's own cache."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], library_name="vitgan"))
-    except Exception as error:  # whatever a network or a full disk does to the Hub's client
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            one_line(f"there is no folder {name}, and the Hub does not give it: {reason}", 300), "features"
-        ) from error

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
@@ -25,9 +24,7 @@ class Discriminator(nn.Module, ABC):
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
 
     @abstractmethod
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], or their levels (B, N, C, H, W) -> logits (B,) or (B, K), float32.
 
         Args:
@@ -35,8 +32,6 @@ class Discriminator(nn.Module, ABC):
             labels: (B,) int64 for a conditional model.
             num_sets: The batch is so many sets of B / num_sets images, one after the other, none of which sees another: a
                 logit is what it would be if its set came alone, also where D compares images (minibatch standard deviation).
-            return_attention: Return (logits, maps), the attention weights (B, heads, N, N) of each block, float32; a network
-                without attention has none.
         """
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,11 +59,8 @@ class Discriminator(nn.Module, ABC):
         return [parameter for stage in stages[: blocks + 1] for parameter in stage] if blocks else []
 
     def attention_maps(self, images: Tensor) -> list[Tensor]:
-        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each. Classes make no difference.
+        """What each token attends to, by block: images (B, C, H, W) -> (B, heads, N, N) each, float32.
 
-        A discriminator of levels sees the image in each, without noise.
+        A discriminator of levels sees the image in each, without noise. A network without attention has none.
         """
-        if self.num_levels > 1:
-            images = images.unsqueeze(1).expand(-1, self.num_levels, -1, -1, -1)
-        labels = torch.zeros(len(images), dtype=torch.long, device=images.device) if self.num_classes else None
-        return self(images, labels, return_attention=True)[1]
+        return []

@@ -112,13 +112,10 @@ class ProjectedDiscriminator(Discriminator):
         sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
         self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
         maps = self.features(images)  # (B, C_i, S / 2^(i + 2), S / 2^(i + 2)) for i = 0 to 3, S = input_size
-        logits = self.logits(maps, labels)  # (B, 4 · 16)
-        return (logits, []) if return_attention else logits
+        return self.logits(maps, labels)  # (B, 4 · 16)
 
     def logits(self, maps: list[Tensor], labels: Tensor | None = None) -> Tensor:
         """Logits (B, 64) of what `features` gives for images, float32."""

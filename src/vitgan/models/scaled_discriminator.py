@@ -37,16 +37,14 @@ class ScaledDiscriminator(Discriminator):
     def stages(self) -> list[list[nn.Parameter]]:
         return self.network.stages()
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Levels (B, N, C, H, W) in [-1, 1] -> logits (B, N), float32; attention maps are the last level's."""
-        logits, maps = [], []
-        for x, halvings in zip(images.unbind(1), halvings_of(images), strict=True):
-            answer = self.network(F.avg_pool2d(x, 2**halvings), labels, return_attention=return_attention)
-            level, maps = answer if return_attention else (answer, maps)
-            logits.append(level)
-        return (torch.stack(logits, dim=1), maps) if return_attention else torch.stack(logits, dim=1)
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        """Levels (B, N, C, H, W) in [-1, 1] -> logits (B, N), float32."""
+        levels = zip(images.unbind(1), halvings_of(images), strict=True)
+        return torch.stack([self.network(F.avg_pool2d(x, 2**halvings), labels) for x, halvings in levels], dim=1)
+
+    def attention_maps(self, images: Tensor) -> list[Tensor]:
+        """Those of the last level."""
+        return self.network.attention_maps(images)
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Of the last level."""

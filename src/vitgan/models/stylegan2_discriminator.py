@@ -103,12 +103,6 @@ class StyleGAN2Discriminator(Discriminator):
     ) -> None:
         """Builds the network; weights come from torch's global generator.
 
-        Args:
-            config: Sizes.
-            resolution: Height and width of the images, a power of two from 8.
-            channels: Of the images, of all levels together.
-            num_classes: Classes of a conditional model, 0 for an unconditional one.
-
         Raises:
             UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
         """
@@ -132,9 +126,7 @@ class StyleGAN2Discriminator(Discriminator):
     def stages(self) -> list[list[nn.Parameter]]:
         return [[*part.parameters()] for part in (self.from_rgb, *self.blocks)]
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] -> logits (B,), float32; arguments as in `Discriminator`.
 
         Images share their minibatch statistics with the neighbours of their group: images 0 .. g - 1 of a set are its
@@ -153,8 +145,7 @@ class StyleGAN2Discriminator(Discriminator):
             x = leaky_relu(self.conv(x))  #                                        (B, width, 4, 4)
             x = leaky_relu(self.hidden(x.flatten(1)))  #                           (B, width)
             x = self.out(x)  #                                                     (B, 1), or (B, width)
-            logits = x.squeeze(1) if self.label_mapping is None else self.project(x, labels)  # (B,)
-        return (logits, []) if return_attention else logits
+            return x.squeeze(1) if self.label_mapping is None else self.project(x, labels)  # (B,)
 
     def project(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Projection on the class (Miyato and Koyama 2018): features (B, width), labels (B,) -> logits (B,)."""

@@ -136,12 +136,6 @@ class StyleGAN2Generator(Generator):
     def __init__(self, config: StyleGAN2GeneratorConfig, resolution: int, channels: int, num_classes: int = 0) -> None:
         """Builds the network; weights and fixed noise come from torch's global generator.
 
-        Args:
-            config: Sizes.
-            resolution: Height and width of the images, a power of two from 8.
-            channels: 1 or 3.
-            num_classes: Classes of a conditional model, 0 for an unconditional one.
-
         Raises:
             UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
         """

@@ -8,35 +8,26 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.frozen.features import load_frozen
-from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionKind, SelfAttention
+from vitgan.layers.attention import AttentionKind
 from vitgan.layers.linear import EqualizedLinear, normal_
-from vitgan.layers.mlp import Mlp, MlpKind
-from vitgan.layers.norm import Normalization, plain_norm
+from vitgan.layers.mlp import Mlp
+from vitgan.layers.norm import plain_norm
 from vitgan.layers.patches import OverlappingPatchEmbedding, fine_detail
 from vitgan.layers.positions import grid_positions, position_features
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 from vitgan.models.alignment import Alignment
 from vitgan.models.discriminator import Discriminator
-from vitgan.models.vit_generator import check_mlp, check_vit_sizes
-from vitgan.schema import Config
+from vitgan.models.transformer import TransformerConfig
 
 
-class ViTDiscriminatorConfig(Config):
+class ViTDiscriminatorConfig(TransformerConfig):
     """Sizes and regularisers of the ViT discriminator. The defaults are the paper's at 32×32.
 
     `attention="dot"`, `weight_norm="none"`, `overlap=0` is the vanilla ViT.
     """
 
     kind: Literal["vit"] = "vit"
-    dim: int = Field(default=384, ge=1)
-    """Width of a token."""
-    depth: int = Field(default=4, ge=1)
-    """Number of transformer blocks."""
-    num_heads: int = Field(default=6, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
-    """Width of the MLP's hidden layer divided by `dim`."""
-    patch_size: int = Field(default=4, ge=1)
     overlap: int | None = Field(default=None, ge=0)
     """Pixels by which a patch overlaps its neighbours on each side; None is the paper's patch_size / 2."""
     fine_detail: float = Field(default=0.0, ge=0)
@@ -50,24 +41,8 @@ class ViTDiscriminatorConfig(Config):
     """Query, key and value by 3×3 convolutions over the token map (paper, v2)."""
     positions: Literal["sine", "sincos", "none"] = "sine"
     """Features of a patch's place: learned sines (the paper's), fixed sines and cosines, or none (GAT's)."""
-    rotary: bool = False
-    """Also use rotary positions in attention (GAT's); the class token has no place and is not rotated."""
-    position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the learned sines' frequencies, in radians per unit of [-1, 1] [choice]."""
-    equalized_lr: bool = True
-    """Equalised learning rate in all linear layers."""
-    normalization: Normalization = "layer"
-    """LayerNorm (the paper's) or RMSNorm (GAT's)."""
-    mlp: MlpKind = "gelu"
-    """GELU MLP (the paper's) or SwiGLU (GAT's)."""
-    qk_norm: bool = False
-    """RMSNorm of each head's query and key (GAT's)."""
     layer_scale: float | None = Field(default=None, gt=0)
     """Initial value of the learned factor of each residual branch (GAT's is 0.1); None has no such factor."""
-    key_bias: bool = False
-    """Keys of attention have a bias (GAT's)."""
-    attention_init: float = Field(default=1.0, gt=0)
-    """Factor of the initial weights of query, key and value; GAT's is 0.707 (Xavier's for the three together)."""
     class_token_init: float = Field(default=1.0, gt=0)
     """Standard deviation of the class token's initial values; GAT's is 0.02."""
     alignment_features: str | None = None
@@ -77,8 +52,6 @@ class ViTDiscriminatorConfig(Config):
     """Tokens after this block, the first being 1; None is half of them [choice]."""
     alignment_size: int = Field(default=64, ge=1)
     """Height and width in pixels to which images are resized before the frozen network sees them."""
-    attention_kernel: AttentionKernel = "auto"
-    """Explicit products, torch's fused kernel, or auto: the faster one for the number of tokens."""
 
     @property
     def overlap_pixels(self) -> int:
@@ -92,21 +65,11 @@ class DiscriminatorBlock(nn.Module):
         super().__init__()
         dim = config.dim
         self.norm1 = plain_norm(dim, config.normalization)
-        self.attention = SelfAttention(
-            AttentionConfig(
-                dim,
-                config.num_heads,
-                config.attention,
-                config.weight_norm,
-                config.equalized_lr,
-                config.convolutional_projection,
-                num_prefix_tokens=1,
-                qk_norm=config.qk_norm,
-                key_bias=config.key_bias,
-                initial_factor=config.attention_init,
-                rotary=config.rotary,
-                kernel=config.attention_kernel,
-            )
+        self.attention = config.self_attention(
+            kind=config.attention,
+            weight_norm=config.weight_norm,
+            convolutional_projection=config.convolutional_projection,
+            num_prefix_tokens=1,
         )
         self.norm2 = plain_norm(dim, config.normalization)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, config.weight_norm, config.equalized_lr)
@@ -141,8 +104,7 @@ class ViTDiscriminator(Discriminator):
             UserError: If the patch does not divide the resolution, the heads the width, the overlap exceeds the patch,
                 the MLP has no width, positions do not fit the width, or the frozen network or its block cannot be had.
         """
-        check_vit_sizes("discriminator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
-        check_mlp("discriminator", config.dim, config.mlp_ratio, config.mlp)
+        config.check("discriminator", resolution)
         if config.overlap_pixels > config.patch_size:
             raise UserError(
                 f"discriminator.overlap {config.overlap} is more than the patch size {config.patch_size}: "
@@ -206,16 +168,12 @@ class ViTDiscriminator(Discriminator):
             patches = patches + self.position_embedding(positions)  #   (B, L, dim)
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1, return_attention: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        h, maps = self.tokens(images), []  #                                (B, 1 + L, dim)
+    def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        h = self.tokens(images)  #                                          (B, 1 + L, dim)
         for block in self.blocks[:-1]:
-            h, weights = block(h, None, return_attention)  #                (B, 1 + L, dim)
-            maps.append(weights)
+            h, _ = block(h)  #                                              (B, 1 + L, dim)
         # Of the last block the score needs the class token alone: 4/5 of its work falls away, and nothing changes.
-        h, weights = self.blocks[-1](h, None if return_attention else 1, return_attention)
-        maps.append(weights)
+        h, _ = self.blocks[-1](h, num_outputs=1)  #                         (B, 1, dim)
         # Losses subtract logits and penalties square the difference: from here on float32, under autocast too.
         with full_precision(h):
             y = self.norm(h[:, 0].to(self.head.weight.dtype))  #            (B, dim)
@@ -224,7 +182,16 @@ class ViTDiscriminator(Discriminator):
                 if labels is None:
                     raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
                 logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
-        return (logits, maps) if return_attention else logits
+        return logits
+
+    def attention_maps(self, images: Tensor) -> list[Tensor]:
+        if self.num_levels > 1:
+            images = images.unsqueeze(1).expand(-1, self.num_levels, -1, -1, -1)
+        h, maps = self.tokens(images), []
+        for block in self.blocks:
+            h, weights = block(h, return_attention=True)  #                 (B, heads, 1 + L, 1 + L)
+            maps.append(weights)
+        return maps
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert self.alignment is not None

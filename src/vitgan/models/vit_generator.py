@@ -12,10 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.layers.attention import AttentionConfig, AttentionKernel, SelfAttention
 from vitgan.layers.linear import EqualizedLinear
-from vitgan.layers.mlp import Mlp, MlpKind, hidden_width
-from vitgan.layers.norm import Normalization, SelfModulatedLayerNorm, UnmodulatedNorm, pixel_norm
+from vitgan.layers.mlp import Mlp
+from vitgan.layers.norm import SelfModulatedLayerNorm, UnmodulatedNorm, pixel_norm
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
     ImplicitPatchDecoder,
@@ -26,24 +25,16 @@ from vitgan.layers.positions import Positions, grid_positions, position_features
 from vitgan.models.generator import Generator, Noise
 from vitgan.models.levels import LevelKind, shown
 from vitgan.models.mapping import MappingNetwork
-from vitgan.schema import Config
+from vitgan.models.transformer import TransformerConfig
 
 LatentMapping = Literal["sln", "add", "prepend"]
 PixelMapping = Literal["inr", "linear", "conv", "shuffle"]
 
 
-class ViTGeneratorConfig(Config):
+class ViTGeneratorConfig(TransformerConfig):
     """Sizes of the ViT generator. The defaults are the paper's at 32×32; `[choice]` marks what it does not state."""
 
     kind: Literal["vit"] = "vit"
-    dim: int = Field(default=384, ge=1)
-    """Width of a token."""
-    depth: int = Field(default=4, ge=1)
-    """Number of transformer blocks."""
-    num_heads: int = Field(default=6, ge=1)
-    mlp_ratio: float = Field(default=4.0, gt=0, allow_inf_nan=False)
-    """Width of the MLP's hidden layer divided by `dim`."""
-    patch_size: int = Field(default=4, ge=1)
     z_dim: int = Field(default=384, ge=1)
     """Size of the latent z [choice]."""
     w_dim: int = Field(default=384, ge=1)
@@ -64,26 +55,13 @@ class ViTGeneratorConfig(Config):
     """Width of the pixel mapping [choice]: of inr its Fourier features and hidden layer, of conv its first layer."""
     positions: Positions = "sine"
     """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
-    rotary: bool = False
-    """Also use rotary positions in attention (GAT's)."""
-    position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the learned sines' frequencies, in radians per unit of [-1, 1] [choice]. With larger
-    frequencies neighbouring tokens start unrelated, and G draws noise for hours (docs/results/recipes.md)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
-    """The same for pixel positions inside a patch [choice]."""
+    """The `position_frequency` of pixels inside a patch [choice]."""
     num_levels: int = Field(default=1, ge=1)
     """Number of images that G makes on its way, after equal parts of its depth; D sees all of them. GAT's is 4."""
     levels: LevelKind = "summed"
     """summed (GAT's): each level adds to the image and has less noise; D sees all levels as channels. scaled (CAT's): each
     level doubles the resolution; D judges each alone."""
-    equalized_lr: bool = True
-    """Equalised learning rate in all linear layers."""
-    normalization: Normalization = "layer"
-    """LayerNorm (the paper's) or RMSNorm (GAT's)."""
-    mlp: MlpKind = "gelu"
-    """GELU MLP (the paper's) or SwiGLU (GAT's)."""
-    qk_norm: bool = False
-    """RMSNorm of each head's query and key (GAT's)."""
     gated: bool = False
     """Multiply each residual branch by gate(w) (GAT's); needs latent_mapping sln."""
     gate_bias: float = 1.0
@@ -92,12 +70,6 @@ class ViTGeneratorConfig(Config):
     """SiLU of w before it modulates anything (GAT's)."""
     modulation_init: float = Field(default=1.0, gt=0)
     """Factor of the initial weights of gamma and beta; GAT's is 0.1."""
-    key_bias: bool = False
-    """Keys of attention have a bias (GAT's)."""
-    attention_init: float = Field(default=1.0, gt=0)
-    """Factor of the initial weights of query, key and value; GAT's is 0.707 (Xavier's for the three together)."""
-    attention_kernel: AttentionKernel = "auto"
-    """Explicit products, torch's fused kernel, or auto: the faster one for the number of tokens."""
 
 
 class GeneratorBlock(nn.Module):
@@ -107,19 +79,7 @@ class GeneratorBlock(nn.Module):
         super().__init__()
         dim, equalized = config.dim, config.equalized_lr
         self.norm1 = block_norm(config)
-        self.attention = SelfAttention(
-            AttentionConfig(
-                dim,
-                config.num_heads,
-                equalized=equalized,
-                num_prefix_tokens=1 if config.latent_mapping == "prepend" else 0,
-                qk_norm=config.qk_norm,
-                key_bias=config.key_bias,
-                initial_factor=config.attention_init,
-                rotary=config.rotary,
-                kernel=config.attention_kernel,
-            )
-        )
+        self.attention = config.self_attention(num_prefix_tokens=1 if config.latent_mapping == "prepend" else 0)
         self.norm2 = block_norm(config)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
         # Weights a tenth as large (GAT's gain): with a bias of 1 [choice] a gated block starts almost as a plain one.
@@ -159,8 +119,7 @@ class ViTGenerator(Generator):
             UserError: If the patch does not divide the resolution, the heads the width, the MLP has no width, positions do
                 not fit the width, or there are more levels than blocks.
         """
-        check_vit_sizes("generator", config.dim, config.num_heads, config.patch_size, resolution, config.rotary)
-        check_mlp("generator", config.dim, config.mlp_ratio, config.mlp)
+        config.check("generator", resolution)
         if config.gated and config.latent_mapping != "sln":
             raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
         if config.num_levels > config.depth:
@@ -205,18 +164,11 @@ class ViTGenerator(Generator):
         w = self.mapping_network(z, labels)
         return w if self.token_embedding is None else torch.cat([w, pixel_norm(z.to(w.dtype))], dim=1)
 
-    def synthesis(self, w: Tensor, noise: Noise | None = None, zoom: int = 1) -> Tensor:
-        """w (B, num_styles, w_dim) -> images (B, C, zoom · H, zoom · W).
-
-        Args:
-            w: Styles.
-            noise: Not used: only levels have noise.
-            zoom: See `ImplicitPatchDecoder`; only 1 for the other pixel mappings.
-        """
+    def synthesis(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         ends, _ = self.hidden(w)  #                                 (B, N, dim) a level
         if self.config.levels == "scaled":
-            return self.head(-1, ends[-1], w, zoom)  #              (B, C, zoom · H, zoom · W)
-        return list(accumulate(self.heads(ends, w, zoom)))[-1]  #   (B, C, zoom · H, zoom · W)
+            return self.head(-1, ends[-1], w)  #                    (B, C, H, W)
+        return list(accumulate(self.heads(ends, w)))[-1]  #         (B, C, H, W)
 
     def levels(self, w: Tensor, noise: Noise | None = None) -> Tensor:
         if self.num_levels == 1:
@@ -255,23 +207,17 @@ class ViTGenerator(Generator):
         w = w[..., : self.config.w_dim]
         return F.silu(w) if self.config.modulation_silu else w
 
-    def heads(self, ends: list[Tensor], w: Tensor, zoom: int = 1) -> list[Tensor]:
-        """What each level's head makes of its tokens: (B, C, zoom · H, zoom · W) a level."""
-        return [self.head(level, h, w, zoom) for level, h in enumerate(ends)]
+    def heads(self, ends: list[Tensor], w: Tensor) -> list[Tensor]:
+        """What each level's head makes of its tokens: (B, C, H, W) a level."""
+        return [self.head(level, h, w) for level, h in enumerate(ends)]
 
-    def head(self, level: int, h: Tensor, w: Tensor, zoom: int = 1) -> Tensor:
+    def head(self, level: int, h: Tensor, w: Tensor) -> Tensor:
         """One level's image of its tokens h (B, N, dim), with the style of the block that comes next, or the last."""
         norm = [*self.level_norms, self.norm][level]
         decoder = [*self.level_mappings, self.pixel_mapping][level]
         w = self.modulation(w[:, min(self.level_ends[level], self.num_styles - 1)])
         y = norm(h, w)[:, -(self.grid_size**2) :]  #                (B, L, dim)
-        if isinstance(decoder, ImplicitPatchDecoder):
-            return decoder(y, zoom)  #                              (B, C, zoom · H, zoom · W)
-        if zoom != 1:
-            raise UserError(f"a generator with pixel_mapping {self.config.pixel_mapping} cannot zoom: only inr can")
-        if isinstance(decoder, ConvolutionalPatchDecoder):
-            return decoder(y, w)  #                                 (B, C, H, W)
-        return decoder(y)  #                                        (B, C, H, W)
+        return decoder(y, w) if isinstance(decoder, ConvolutionalPatchDecoder) else decoder(y)  # (B, C, H, W)
 
     @property
     def continuous_decoder(self) -> ImplicitPatchDecoder | None:
@@ -302,37 +248,3 @@ class ViTGenerator(Generator):
                 return ShufflePatchDecoder(*sizes, config.inr_dim, config.equalized_lr)
             case "conv":
                 return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
-
-
-def check_vit_sizes(name: str, dim: int, num_heads: int, patch_size: int, resolution: int, rotary: bool) -> None:
-    """Refuses sizes that do not fit.
-
-    Raises:
-        UserError: If the patch does not divide the resolution, or the heads the width, or a head cannot be rotated.
-    """
-    if resolution % patch_size:
-        raise UserError(
-            f"{name}.patch_size {patch_size} does not divide the resolution {resolution}: "
-            f"choose one of {', '.join(str(p) for p in range(1, resolution + 1) if resolution % p == 0)}"
-        )
-    if dim % num_heads:
-        raise UserError(
-            f"{name}.num_heads {num_heads} does not divide {name}.dim {dim}: choose a number of heads that does"
-        )
-    if rotary and dim // num_heads % 4:
-        raise UserError(
-            f"{name}.rotary turns pairs of channels in two directions, so {name}.dim / {name}.num_heads must be a multiple "
-            f"of 4, and is {dim // num_heads}: change one of the two"
-        )
-
-
-def check_mlp(name: str, dim: int, mlp_ratio: float, kind: MlpKind) -> None:
-    """Refuses an MLP without a hidden layer.
-
-    Raises:
-        UserError: If its width rounds to 0.
-    """
-    if hidden_width(dim, mlp_ratio, kind) < 1:
-        raise UserError(
-            f"{name}.mlp_ratio {mlp_ratio:g} leaves the MLP of {name}.dim {dim} no hidden layer: raise one of the two"
-        )

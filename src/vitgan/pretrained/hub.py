@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, ModelHu
 from huggingface_hub.utils import validate_repo_id
 
 from vitgan.errors import UserError, command
-from vitgan.files import one_line, read_json
+from vitgan.files import read_json, user_error
 from vitgan.files.folders import new_folder
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.models.generator import Generator
@@ -82,10 +82,8 @@ class HubModel(ModelHubMixin):
             UserError: If the Hub refuses or cannot be reached.
         """
         self.title = self.title or repository.rpartition("/")[2]
-        try:
+        with user_error(f"cannot push to {repository}", Exception, advice="try again"):
             self.push_to_hub(repository, private=True)
-        except Exception as error:  # whatever a network does to the Hub's client
-            raise _refused(repository, error, "try again") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_model(self.generator, save_directory, self.storage)
@@ -182,21 +180,13 @@ def check_push(repository: str) -> None:
     Raises:
         UserError: If its name is none, nobody is logged in, it is another's, or the Hub cannot be reached.
     """
-    try:
+    advice = "nothing was written; log in with `hf auth login`, or leave out the push"
+    with user_error(f"cannot push to {repository}", Exception, advice=advice):
         validate_repo_id(repository)
         known = HfApi().whoami()
         own = {known["name"], *(organisation["name"] for organisation in known.get("orgs", []))}
-    except Exception as error:  # whatever a network does to the Hub's client
-        raise _refused(
-            repository, error, "nothing was written; log in with `hf auth login`, or leave out the push"
-        ) from error
     owner, _, _ = repository.rpartition("/")
     if owner and owner not in own:
         raise UserError(
             f"cannot push to {repository}: you are {known['name']}, who may not write there; choose your own"
         )
-
-
-def _refused(repository: str, error: Exception, advice: str) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(one_line(f"cannot push to {repository}: {reason}; {advice}"))

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files import one_line
+from vitgan.files import one_line, user_error
+from vitgan.files.hub import fetch_repository
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 NETWORKS, NETWORKS_CONFIG = "networks.safetensors", "networks.json"
@@ -25,7 +26,7 @@ def run_of_checkpoint(path: Path) -> Path | None:
     return None
 
 
-def find_model(name: str | Path, endpoint: str | None = None, networks: bool = False) -> Path:
+def find_model(name: str | Path, networks: bool = False) -> Path:
     """The folder or file that a name stands for; a Hub repository is fetched into the Hub's own cache.
 
     An existing path comes first, then a bundled model, then the Hub ("user/name", optionally "@revision"). A name whose
@@ -33,7 +34,6 @@ def find_model(name: str | Path, endpoint: str | None = None, networks: bool = F
 
     Args:
         name: A path or a name.
-        endpoint: Address of the Hub; default the public one, or `HF_ENDPOINT`.
         networks: Fetch the networks as they were trained too, where the repository has them.
 
     Raises:
@@ -47,7 +47,8 @@ def find_model(name: str | Path, endpoint: str | None = None, networks: bool = F
         return bundled[text]
     on_hub = HUB_NAME.fullmatch(text)
     if on_hub and not Path(Path(text).parts[0]).is_dir():
-        return fetch(on_hub["repository"], on_hub["revision"], endpoint, networks)
+        with user_error(f"there is no path {text} and no bundled model of that name ({', '.join(bundled)})", UserError):
+            return fetch(on_hub["repository"], on_hub["revision"], networks)
     raise UserError(_nothing_there(text, bundled))
 
 
@@ -61,44 +62,18 @@ def bundled_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(BUNDLED_MODELS.glob(f"*/{CONFIG}"))}
 
 
-def fetch(repository: str, revision: str | None = None, endpoint: str | None = None, networks: bool = False) -> Path:
+def fetch(repository: str, revision: str | None = None, networks: bool = False) -> Path:
     """The model folder of a Hub repository: its configuration and weights, `networks` if asked for, and no other file.
 
-    Without a network, what an earlier call left in the cache is taken.
-
     Raises:
-        UserError: If there is no such repository or revision, it may not be read, it is no model, or neither the Hub
-            nor the cache can give it.
+        UserError: If the Hub does not give it, or it is no model.
     """
-    from huggingface_hub import errors, snapshot_download
-
-    name = f"{repository}@{revision}" if revision else repository
     files = [CONFIG, WEIGHTS, f"{VAE}/{CONFIG}", f"{VAE}/*.safetensors"]
     files += [NETWORKS, NETWORKS_CONFIG] if networks else []
-    try:
-        found = snapshot_download(
-            repository, revision=revision, endpoint=endpoint, allow_patterns=files, library_name="vitgan"
-        )
-    except Exception as error:  # whatever a network or a full disk does to the Hub's client
-        match error:
-            case errors.GatedRepoError():
-                reason = "its authors grant access on request: ask for it there, then log in with `hf auth login`"
-            case errors.RevisionNotFoundError():
-                reason = f"it has no revision {revision or 'main'}"
-            case errors.RepositoryNotFoundError() | errors.HFValidationError():
-                reason = "the Hub has no repository of that name that you may read (private ones: `hf auth login`)"
-            case errors.LocalEntryNotFoundError():
-                reason = "the Hub cannot be asked for it (no network, or HF_HUB_OFFLINE)"
-            case _:
-                reason = one_line(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
-        names = ", ".join(bundled_models()) or "none"
-        raise UserError(
-            f"cannot fetch {name} from the Hub: {reason}; nor is there such a path, or a bundled model ({names})"
-        ) from error
-    folder = Path(found)
+    folder = fetch_repository(repository, files, revision=revision)
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
     if missing:
-        raise UserError(f"the Hub's {name} is no vitgan model: it has no {' and no '.join(missing)}")
+        raise UserError(f"the Hub's {repository} is no vitgan model: it has no {' and no '.join(missing)}")
     return folder
 
 

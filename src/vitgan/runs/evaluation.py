@@ -71,7 +71,7 @@ def measure(
         on_notice: Told what is done otherwise than the protocol says, before the work.
 
     Returns:
-        What `vitgan.metrics.compare` returns, the names of the two sides, and "classes" (name -> distance) where they
+        What `vitgan.metrics.evaluate` returns, the names of the two sides, and "classes" (name -> distance) where they
         were compared.
 
     Raises:
