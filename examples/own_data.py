@@ -46,7 +46,7 @@ def main(kimg: float = 10, out: str | Path = "runs", count: int = 2000) -> Path:
     """Trains a conditional model; returns the run's folder, with a square in square.png."""
     config = vitgan.preset("quickstart", **{"training.total_kimg": kimg, "model.conditional": True})
     run = vitgan.train(config, out, data=Shapes(count))
-    vitgan.load(run).pictures(1, labels="square")[0].save(run / "square.png")
+    vitgan.load(run).sample(1, labels="square", output="pil")[0].save(run / "square.png")
     return run
 
 

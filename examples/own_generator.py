@@ -40,7 +40,7 @@ def main(kimg: float = 10, out: str | Path = "runs") -> Path:
     generator = CustomConfig(name="convolutions", settings={"width": 64})
     changes = {"model.generator": generator, "training.total_kimg": kimg, "training.learning_rate": 0.0005}
     run = vitgan.train(vitgan.preset("quickstart", **changes), out)
-    vitgan.load(run).pictures(1)[0].save(run / "one.png")
+    vitgan.load(run).sample(1, output="pil")[0].save(run / "one.png")
     return run
 
 

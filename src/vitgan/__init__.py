@@ -2,7 +2,7 @@
 
     vitgan.train("quickstart", data="my_photos")        # a run of a preset on your images
     generator = vitgan.load("cifar10")                  # a trained generator: bundled, a run, a folder, from the Hub
-    generator.pictures(16, labels="cat")                # Pillow images
+    generator.sample(16, labels="cat", output="pil")    # images
 
 The public names are imported when first used, so that `import vitgan` takes no time.
 """

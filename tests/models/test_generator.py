@@ -195,7 +195,7 @@ def test_classes_that_a_model_has_not_are_refused(labels: object) -> None:
         make("vit").sample(3, labels=0)
 
 
-@pytest.mark.parametrize(("option", "value"), [("count", 0), ("truncation", float("nan"))])
+@pytest.mark.parametrize(("option", "value"), [("count", 0), ("output", "png"), ("truncation", float("nan"))])
 def test_other_values_that_do_not_fit_are_named(option: str, value: object) -> None:
     with pytest.raises(UserError) as error:
         make("vit").sample(**{"count": 1} | {option: value})  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -207,7 +207,7 @@ def test_images_as_people_use_them(channels: int) -> None:
     spec = GeneratorSpec(resolution=16, channels=channels, generator=KINDS["vit"])  # pyright: ignore[reportArgumentType]
     generator = build_generator(spec)
     arrays = to_array(generator.sample(2, seed=3))
-    images = generator.pictures(2, seed=3)
+    images = generator.sample(2, seed=3, output="pil")
     assert [image.mode for image in images] == [{1: "L", 3: "RGB"}[channels]] * 2
     assert all(image.tobytes() == array.tobytes() for image, array in zip(images, arrays, strict=True))
     shown = Image.open(io.BytesIO(generator._repr_png_()))

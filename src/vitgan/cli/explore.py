@@ -358,7 +358,7 @@ def invert(
     generator = open_model(model, device)
     pixels = read_photo(photo, generator.image_size, generator.image_channels)
     target = torch.tensor(pixels).unsqueeze(0).float() / 127.5 - 1
-    features = perceptual_features(generator.device) if perceptual_weight else None
+    features = perceptual_features(generator.w_mean.device) if perceptual_weight else None
     shown, every = [], -(-steps // VIDEO_STEPS)
 
     with progress_bar("Inverting", unit="steps") as on_progress:

@@ -96,7 +96,7 @@ def sample(
     if grid is not None:
         rows, across = grid_shape(count, columns)
         check_picture_size(across * generator.image_size * enlarge, rows * generator.image_size * enlarge, grid)
-    kind = generator.device.type
+    kind = generator.w_mean.device.type
     bf16 = choose_precision(precision, cpu=kind == "cpu") == "bf16"
     batches, done = [], 0
     with progress_bar("Sampling") as on_progress, torch.autocast(kind, torch.bfloat16, enabled=bf16):

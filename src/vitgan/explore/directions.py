@@ -78,7 +78,7 @@ def find_directions(generator: Generator, count: int) -> Directions:
 @torch.inference_mode()
 def style_spread(generator: Generator) -> float:
     """Root mean square distance of a style from the mean style, over 2,000 latents of a fixed seed."""
-    z = draw_latents(SPREAD_SAMPLES, generator.z_dim, seed=1).to(generator.device)
+    z = draw_latents(SPREAD_SAMPLES, generator.z_dim, seed=1).to(generator.w_mean.device)
     w = generator.mapping(z, generator.labels(SPREAD_SAMPLES))
     return (w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
 

@@ -124,9 +124,10 @@ class Handler(SimpleHTTPRequestHandler):
         }
 
     def _png(self, query: Query) -> bytes:
+        labels = None if query.label is None else torch.full((query.count,), self.generator.class_of(query.label))
         seeds = range(query.seed, query.seed + query.count)
         with self.lock:
-            images = list(self.generator.of_seeds(seeds, query.truncation, query.label))
+            images = list(self.generator.of_seeds(seeds, query.truncation, labels))
         file = io.BytesIO()
         image_grid(torch.cat(images), enlarge=query.enlarge).save(file, "PNG")
         return file.getvalue()

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +31,13 @@ SHOWN_IMAGES = 20
 LARGEST_BATCH = 256
 LEAST_CPU_BATCH = 8
 CPU_CACHE_BYTES = 12 << 20
-"""What the widest activation of a batch may take on a CPU: on one core batches of 6 to 12 MiB made most images a second."""
+"""What the widest activation of a batch may take on a CPU. Measured on one core with 16 MiB of third-level cache to itself,
+images/s at batch 8, 16, 32, 64, 128: the `quickstart` generator 911, 1019, 1010, 609, 511 in float32 and 1142, 1407, 1597,
+1591, 1058 in bf16; `cifar10-tiny` 451, 470, 464, 326, 292 and 669, 765, 825, 826, 640; `cifar10` 54, 50, 47, 43 and 100,
+107, 98, 94. The best are those at which the widest activation takes 6 to 12 MiB."""
 CPU_KEPT_BYTES = 96 << 20
-"""The same where freed memory is kept (`vitgan.devices`), so that a large activation costs no new pages."""
+"""The same where freed memory is kept (`vitgan.devices`), so that a large activation costs no new pages: the `cifar10`
+generator on two cores, batch 8, 16, 32, 64, 128: 83, 85, 106, 106, 108 in float32 and 147, 154, 203, 218, 229 in bf16."""
 CUDA_SHARE = 32
 """Part of a GPU's free memory that the widest activation of a batch may take: about ten of its size live at once."""
 
@@ -155,7 +159,7 @@ class Generator(nn.Module, ABC):
         It is no part of a checkpoint: unlike GAT's running means it is a function of the weights, those of the average too.
         """
         means = self._class_means
-        if means is None or (means.device, means.dtype) != (self.device, self.w_mean.dtype):
+        if means is None or (means.device, means.dtype) != (self.w_mean.device, self.w_mean.dtype):
             count = max(W_MEAN_SAMPLES // self.num_classes, CLASS_MEAN_SAMPLES)
             with torch.inference_mode(False), torch.no_grad():
                 z = draw_latents(count, self.z_dim, seed=0).to(self.w_mean)
@@ -184,7 +188,7 @@ class Generator(nn.Module, ABC):
         if self.w_mean.dtype == torch.float16:
             raise UserError("activations are too large for float16: use half(), which takes bfloat16")
         halved = self.w_mean.dtype == torch.bfloat16
-        return torch.autocast(self.device.type, torch.bfloat16) if halved else nullcontext()
+        return torch.autocast(self.w_mean.device.type, torch.bfloat16) if halved else nullcontext()
 
     def half(self) -> Self:
         """Half the memory, in bfloat16: float16 has not the range. Images change by half a step of 255 on average or two."""
@@ -224,14 +228,14 @@ class Generator(nn.Module, ABC):
         z = latents_of_mean(self.z_dim, torch.get_default_dtype()).to(self.device)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
-    def class_of(self, name: str | int, parameter: str = "label") -> int:
-        """The index of a class, by its name or index; `parameter` said it.
+    def class_of(self, name: str | int) -> int:
+        """The index of a class, by its name or index.
 
         Raises:
             UserError: If the model has no such class, saw no image of it, or has no classes.
         """
         if not self.num_classes:
-            raise UserError("this model is unconditional: leave out the label", parameter)
+            raise UserError("this model is unconditional: leave out the label", "label")
         names = self.class_names or ()
         if name in names:
             index = names.index(str(name))
@@ -239,9 +243,9 @@ class Generator(nn.Module, ABC):
             index = int(name)
         else:
             called = f", or one of {', '.join(names[:SHOWN_NAMES])}" if names else ""
-            raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", parameter)
+            raise UserError(f"{name} is no class of this model: choose 0 to {self.num_classes - 1}{called}", "label")
         if self.class_counts is not None and not self.class_counts[index]:
-            raise UserError(f"the model saw no image of class {name}, and would draw noise: choose another", parameter)
+            raise UserError(f"the model saw no image of class {name}, and would draw noise: choose another", "label")
         return index
 
     def indices_of(self, labels: Classes, count: int) -> Tensor | None:
@@ -260,7 +264,10 @@ class Generator(nn.Module, ABC):
         each: list = [*labels] if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels] * count
         if len(each) != count:
             raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "labels")
-        return torch.tensor([self.class_of(label, "labels") for label in each], device=self.device)
+        try:
+            return torch.tensor([self.class_of(label) for label in each], device=self.device)
+        except UserError as error:
+            raise UserError(str(error), "labels") from error
 
     def classes_of_seeds(self, seeds: Sequence[int]) -> Tensor | None:
         """The class (count,) int64 in which a seed's image is shown if nobody chooses one: a function of the seed alone.
@@ -270,7 +277,7 @@ class Generator(nn.Module, ABC):
         if not self.num_classes:
             return None
         known = self.known_classes
-        return torch.tensor([known[seed % len(known)] for seed in seeds], device=self.device)
+        return torch.tensor([known[seed % len(known)] for seed in seeds], device=self.w_mean.device)
 
     @property
     def known_classes(self) -> list[int]:
@@ -318,9 +325,10 @@ class Generator(nn.Module, ABC):
             raise UserError(f"batch_size is {batch_size}: choose at least 1", "batch_size")
         if not math.isfinite(truncation):
             raise UserError(f"truncation {truncation} is no finite number: choose 0 to 1", "truncation")
+        device = self.w_mean.device
         batch_size = batch_size or self.fast_batch()
         for start in range(0, len(latents), batch_size):
-            z = latents[start : start + batch_size].to(self.device)
+            z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
             images = self.to_images(self(z, y, truncation))
             if not images.isfinite().all():  # as bytes they would be black, and be measured
@@ -332,7 +340,7 @@ class Generator(nn.Module, ABC):
 
         The widest activation is taken to hold w_dim values per pixel, as in the presets' implicit decoders.
         """
-        device = self.device
+        device = self.w_mean.device
         value_bytes = 2 if torch.is_autocast_enabled(device.type) else 4
         image_bytes = self.resolution**2 * self.w_dim * value_bytes
         if device.type == "cuda":
@@ -342,6 +350,7 @@ class Generator(nn.Module, ABC):
         fitting = max(1, room // image_bytes)
         return min(max(1 << (fitting.bit_length() - 1), least), LARGEST_BATCH)
 
+    @overload
     def sample(
         self,
         count: int,
@@ -349,7 +358,30 @@ class Generator(nn.Module, ABC):
         truncation: float = 1.0,
         labels: Classes = None,
         batch_size: int | None = None,
-    ) -> Tensor:
+        output: Literal["tensor"] = "tensor",
+    ) -> Tensor: ...
+
+    @overload
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        truncation: float = 1.0,
+        labels: Classes = None,
+        batch_size: int | None = None,
+        *,
+        output: Literal["pil"],
+    ) -> "list[Image.Image]": ...
+
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        truncation: float = 1.0,
+        labels: Classes = None,
+        batch_size: int | None = None,
+        output: str = "tensor",
+    ) -> "Tensor | list[Image.Image]":
         """Generates images.
 
         Args:
@@ -359,22 +391,25 @@ class Generator(nn.Module, ABC):
             labels: One class for all images, or one for each: indices, names, or a tensor (count,) of indices; default for
                 a conditional model: every class in turn, as often as in the training images (`class_counts`).
             batch_size: Images generated at once; default: what is fast, see `fast_batch`.
+            output: "tensor" or "pil".
 
         Returns:
-            (count, C, H, W), float32 in [-1, 1], on the model's device.
+            (count, C, H, W), float32 in [-1, 1], on the model's device; or `count` Pillow images, mode L or RGB.
 
         Raises:
-            UserError: If a number is less than 1, the model has no such class, or it makes numbers that are not finite.
+            UserError: If a number is less than 1, the model has no such class, the output is unknown, or the model makes
+                numbers that are not finite.
         """
         if count < 1:
             raise UserError(f"{count} images were asked for: ask for at least 1", "count")
-        return torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
-
-    def pictures(self, count: int, *args: Any, **options: Any) -> "list[Image.Image]":
-        """The same as Pillow images, mode L or RGB; the arguments are those of `sample`."""
+        if output not in ("tensor", "pil"):
+            raise UserError(f"output {output!r} is unknown: choose tensor or pil", "output")
+        images = torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
+        if output == "tensor":
+            return images
         from vitgan.files.pictures import to_array, to_pil
 
-        return [to_pil(image) for image in to_array(self.sample(count, *args, **options))]
+        return [to_pil(image) for image in to_array(images)]
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows of a generator: the first images of seed 0."""
