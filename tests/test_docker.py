@@ -76,11 +76,10 @@ def test_the_image_shows_help_to_a_user_who_is_not_root(engine: str) -> None:
 @pytest.mark.timeout(3600)
 def test_files_and_caches_lie_in_the_mounted_folder_and_are_the_users(run: list[str], tmp_path: Path) -> None:
     subprocess.run([*run, IMAGE, "sample", "fashion-mnist", "--grid", "grid.png"], check=True)
-    small = ["--training.total-kimg", "0.1", "--training.compile"]
-    subprocess.run([*run, IMAGE, "train", "quickstart", *small], check=True)
+    subprocess.run([*run, IMAGE, "train", "quickstart", "--training.total-kimg", "0.1"], check=True)
     assert (tmp_path / "grid.png").is_file()
     assert list(tmp_path.glob("runs/*-quickstart/checkpoints/*/generator_ema.safetensors"))
-    assert {path.name for path in (tmp_path / ".cache").iterdir()} >= {"vitgan", "torchinductor"}
+    assert (tmp_path / ".cache/vitgan").is_dir()
     assert {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.rglob("*")} == {(USER, GROUP)}
 
 
