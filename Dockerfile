@@ -1,24 +1,43 @@
-# vitgan in a container, for a CPU or an NVIDIA GPU:
+# vitgan in a container, for a CPU or an NVIDIA GPU. Runs, data and caches lie in the folder mounted at /work.
 #
 #   docker build -t vitgan .
-#   docker run --rm --user "$(id -u)" -v "$PWD":/work vitgan train quickstart
-#   docker run --rm --user "$(id -u)" -v "$PWD":/work --gpus all vitgan train cifar10
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/work vitgan train quickstart
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/work --gpus all vitgan train cifar10
+#
+# `docker stop` saves the run, and `train --resume runs/...` goes on with it. podman takes the same words, but
+# `--device nvidia.com/gpu=all` for `--gpus all`, and `--userns keep-id` besides when it runs without root.
 #
 # torch's usual wheel has CUDA in it, some gigabytes. For an image without it, name the index of torch's CPU wheels:
 #
 #   docker build -t vitgan --build-arg TORCH_INDEX=... .
-FROM python:3.12-slim
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS wheel
+COPY pyproject.toml README.md LICENSE /src/
+COPY src /src/src
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel /src
+
+FROM ${BASE}
+# What changes most comes last: a change in src rebuilds one small layer.
+# --training.compile needs a C++ compiler.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 
 ARG TORCH_INDEX=""
 COPY constraints.txt /src/
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /src/constraints.txt)"
+RUN pip install --no-cache-dir -c /src/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch
 
-COPY pyproject.toml README.md LICENSE /src/
-COPY src /src/src
-RUN pip install --no-cache-dir -c /src/constraints.txt "/src[parquet,lsun,onnx,video,latent,transformers]"
+COPY pyproject.toml /src/
+RUN mkdir /src/src && touch /src/README.md /src/LICENSE \
+    && pip install --no-cache-dir -c /src/constraints.txt "/src[parquet,lsun,onnx,video,latent,transformers]" \
+    && pip uninstall --yes vitgan \
+    && rm -r /src
 
-# Runs, data and caches lie in the folder that is mounted here, whoever the user is.
-ENV HOME=/work USER=vitgan
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --no-deps /wheel/*.whl
+
+# A user with no name and no home has both here; any user may write to /work.
+ENV HOME=/work USER=vitgan TORCHINDUCTOR_CACHE_DIR=/work/.cache/torchinductor
+RUN mkdir --mode=1777 /work
 WORKDIR /work
+USER 1000:1000
 ENTRYPOINT ["vitgan"]
 CMD ["--help"]

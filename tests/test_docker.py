@@ -1,15 +1,24 @@
-"""The container: what it copies is there, and, where asked for (VITGAN_DOCKER=1), it is built and makes images."""
+"""The container: what it copies is there, and, where docker or podman answers, it is built, used and stopped.
+
+VITGAN_IMAGE_OPTIONS holds more options of the build, such as `--build-arg BASE=...` or `--build-arg TORCH_INDEX=...`.
+"""
 
 import os
 import re
+import shlex
 import subprocess
+import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+IMAGE = "vitgan-test"
+ROOTLESS = os.getuid() != 0
+USER, GROUP = (os.getuid(), os.getgid()) if ROOTLESS else (1234, 1235)
 
 
 def test_what_the_image_is_made_of_is_there_and_not_ignored() -> None:
@@ -24,13 +33,70 @@ def test_what_the_image_is_made_of_is_there_and_not_ignored() -> None:
     assert any(line.startswith("torch==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines())
 
 
-@pytest.mark.skipif("VITGAN_DOCKER" not in os.environ, reason="builds an image: minutes and gigabytes")
+def answers(engine: str) -> bool:
+    try:
+        return subprocess.run([engine, "info"], capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[str]:
+    """docker or podman, with the image built; the image is removed at the end."""
+    name = next(filter(answers, ["docker", "podman"]), None)
+    if name is None:
+        pytest.skip("neither docker nor podman answers")
+    options = shlex.split(os.environ.get("VITGAN_IMAGE_OPTIONS", ""))
+    subprocess.run([name, "build", "-t", IMAGE, *options, ROOT], check=True)
+    yield name
+    subprocess.run([name, "rmi", IMAGE], check=True)
+
+
+@pytest.fixture
+def run(engine: str, tmp_path: Path) -> list[str]:
+    """The command that the Dockerfile's header shows, with a folder of USER's at /work."""
+    if not ROOTLESS:
+        os.chown(tmp_path, USER, GROUP)
+    keep = ["--userns", "keep-id"] if ROOTLESS and engine == "podman" else []
+    return [engine, "run", "--rm", *keep, "--user", f"{USER}:{GROUP}", "-v", f"{tmp_path}:/work"]
+
+
+@pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_the_image_is_built_and_makes_images(tmp_path: Path) -> None:
-    index = os.environ.get("TORCH_INDEX", "")
-    subprocess.run(["docker", "build", "-t", "vitgan-test", "--build-arg", f"TORCH_INDEX={index}", ROOT], check=True)
-    here = ["docker", "run", "--rm", "--user", str(os.getuid()), "-v", f"{tmp_path}:/work", "vitgan-test"]
-    subprocess.run([*here, "sample", "cifar10", "--count", "4", "--grid", "grid.png"], check=True)
-    assert (tmp_path / "grid.png").stat().st_uid == os.getuid()
-    subprocess.run([*here, "train", "quickstart", "--training.total-kimg", "0.1"], check=True)
-    assert any((tmp_path / "runs").iterdir())
+def test_the_image_shows_help_to_a_user_who_is_not_root(engine: str) -> None:
+    shown = subprocess.run([engine, "run", "--rm", IMAGE], check=True, capture_output=True, text=True).stdout
+    assert "vitgan train quickstart" in shown
+    who = [engine, "run", "--rm", "--entrypoint", "sh", IMAGE, "-c", "touch /work/mine && id -u && ls -A /"]
+    user, *top = subprocess.run(who, check=True, capture_output=True, text=True).stdout.split()
+    assert user != "0"
+    assert "src" not in top
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_files_and_caches_lie_in_the_mounted_folder_and_are_the_users(run: list[str], tmp_path: Path) -> None:
+    subprocess.run([*run, IMAGE, "sample", "fashion-mnist", "--grid", "grid.png"], check=True)
+    subprocess.run([*run, IMAGE, "train", "quickstart", "--training.total-kimg", "0.1"], check=True)
+    assert (tmp_path / "grid.png").is_file()
+    assert list(tmp_path.glob("runs/*-quickstart/checkpoints/*/generator_ema.safetensors"))
+    assert (tmp_path / ".cache/vitgan").is_dir()
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.rglob("*")} == {(USER, GROUP)}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_stopping_the_container_saves_the_run(engine: str, run: list[str], tmp_path: Path) -> None:
+    name = f"{IMAGE}-{os.getpid()}"
+    with subprocess.Popen([*run, "--name", name, IMAGE, "train", "quickstart"]) as training:
+        try:
+            while not any(log.stat().st_size for log in tmp_path.glob("runs/*/metrics.jsonl")):
+                assert training.poll() is None
+                time.sleep(1)
+            subprocess.run([engine, "stop", "-t", "120", name], check=True)
+            assert training.wait() == 128 + 15  # SIGTERM
+        finally:
+            subprocess.run([engine, "rm", "-f", name], capture_output=True)
+    (run_folder,) = tmp_path.glob("runs/*-quickstart")
+    assert list(run_folder.glob("checkpoints/*/state.json"))
+    subprocess.run([*run, IMAGE, "sample", f"runs/{run_folder.name}", "--grid", "grid.png"], check=True)
+    assert (tmp_path / "grid.png").is_file()
