@@ -12,8 +12,8 @@ PRESETS = {
     "cifar10-tiny-projected": "D looks at features of an ImageNet network: the fastest way to images that people can name",
     "imagenet256-gat-s": "GAT on latents of ImageNet at 256×256, 384 wide; for GPUs, not yet run",
     "imagenet256-gat-b": "GAT on latents of ImageNet at 256×256, 768 wide; not yet run",
-    "imagenet256-gat-xl": "GAT on latents of ImageNet at 256×256, of GAT-XL/2's parameters and FLOPs (FID 2.18 there); not yet run",
-    "imagenet256-cat-m": "CAT's levels on latents of ImageNet at 256×256, of CAT-M/2's parameters (FID 1.93 there); not yet run",
+    "imagenet256-gat-xl": "GAT on latents of ImageNet at 256×256, as large as GAT-XL/2 (FID 2.18 there); not yet run",
+    "imagenet256-cat-m": "CAT's levels on latents of ImageNet at 256×256, as large as CAT-M/2 (FID 1.93 there); not yet run",
 }
 """The presets of our own, for help texts: `vitgan.presets` takes longer to import."""
 SIZES = {
