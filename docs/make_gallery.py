@@ -1,7 +1,7 @@
 """Makes docs/gallery.md and its pictures with vitgan's own commands: `python docs/make_gallery.py`.
 
-Every way of looking stands beside its command. Models are the bundled ones unless others are named; what a
-generator does not suit (zoom without an implicit decoder, say) is left out. `--run` adds the history of a run.
+Models are the bundled ones unless others are named. What a generator does not suit (zoom without an implicit decoder,
+say) is left out. `--run` adds the history of a run.
 """
 
 import argparse
@@ -22,8 +22,7 @@ PICTURES = "images/gallery"
 
 INTRODUCTION = """# Gallery
 
-Made by `python docs/make_gallery.py`. A command is that of the first picture; the others have their model's name in it.
-The same command makes the same file. Nothing is chosen: seeds are 0, 1, 2, ... . [Explore](explore.md) says what is shown.
+Made by `python docs/make_gallery.py`; nothing is chosen. A command is its first picture's. [More](explore.md).
 """
 
 
@@ -49,54 +48,54 @@ OF_EACH_MODEL = (
         "Interpolate",
         "interpolate.webp",
         "explore interpolate {model} --seeds 0 1 2 3 --steps 12 --size 128 --frames-per-second 12 --out {out}",
-        "A loop through four images, on arcs between their latents.",
+        "A loop through four images.",
     ),
     Picture(
         "Truncate",
         "truncate.png",
         "explore truncate {model} --seeds 0 1 2 --out {out}",
-        "From the mean image (psi 0) past the plain one (psi 1).",
+        "psi 0 is the mean image, psi 1 the plain one.",
     ),
     Picture(
         "Mix",
         "mix.png",
         "explore mix {model} --early 0 1 2 --late 10 11 12 13 --out {out}",
-        "All layers but the last take the row's style; the last takes the column's.",
+        "The last layer takes the column's style, the others the row's.",
     ),
     Picture(
         "Directions",
         "directions.png",
         "explore directions {model} --seed 1 --count 4 --amounts -1 -0.5 0 0.5 1 --out {out}",
-        "One image along the four strongest directions of the modulation weights, found without training.",
+        "One image along the four strongest directions.",
     ),
     Picture(
         "Zoom",
         "zoom.png",
         "explore zoom {model} --seeds 1 --factors 4 --out {out}",
-        "The implicit decoder asked at 4 times the pixels per axis, beside bicubic enlargement.",
+        "4 times the pixels per axis, beside bicubic.",
     ),
     Picture(
         "Zoom, moving",
         "zoom.webp",
         "explore zoom {model} --seeds 1 --frames 40 --size 128 --largest 6 --out {out}",
-        "Into the image and back; each frame has its own pixels.",
+        "Each frame has its own pixels.",
     ),
     Picture(
         "Attention",
         "attention.png",
         "explore attention {model} --seed 1 --out {out}",
-        "What five patches (cyan) attend to in each block of the generator (orange).",
+        "What five patches (cyan) attend to (orange), a column a block.",
     ),
     Picture(
         "Invert",
         "invert.png",
         "explore invert {model} {photo} --steps 200 --out {out}",
-        "A picture of the model's own, searched for from its pixels alone.",
+        "A model's own picture, found from its pixels.",
     ),
 )
 PHOTO = "sample {model} --count 1 --seed 77 --enlarge 1 --grid {photo}"
 OF_THE_RUN = Picture(
-    "Grow", "grow.webp", "explore grow {model} --count 16 --out {out}", "16 latents through the checkpoints of a run."
+    "Grow", "grow.webp", "explore grow {model} --count 16 --out {out}", "16 latents through a run's checkpoints."
 )
 
 
@@ -116,7 +115,7 @@ def main() -> None:
     entries = [entry(picture, models, options.docs) for picture in OF_EACH_MODEL]
     if options.run:
         entries.append(entry(OF_THE_RUN, [options.run], options.docs))
-    (options.docs / "gallery.md").write_text("\n".join([INTRODUCTION, *entries]), encoding="utf-8")
+    (options.docs / "gallery.md").write_text("\n".join([INTRODUCTION, *filter(None, entries)]), encoding="utf-8")
     sys.exit(too_large(options.docs / PICTURES))
 
 

@@ -214,7 +214,7 @@ def zoom(
 ) -> None:
     """Draws an image at more pixels, beside bicubic (implicit decoders only).
 
-    example: vitgan explore zoom emoji --seeds 0 1 --factors 2 4 8
+    example: vitgan explore zoom runs/00001-cifar10-tiny --seeds 0 1 --factors 2 4 8
 
     Args:
         seeds: Seeds of the images; each has a row.
