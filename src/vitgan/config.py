@@ -196,10 +196,15 @@ def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
     """
     values = dict(flat(config.model_dump()))
     for field in fields:
-        others = {name: works for name, works in NEEDS.get(field, {}).items() if name in values}
-        if others and not any(works(values[name]) for name, works in others.items()):
+        if others := idle_beside(field, values):
             reasons = " and ".join(f"{name} is {values[name]}" for name in others)
             raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
+
+
+def idle_beside(field: str, values: Mapping[str, object]) -> list[str]:
+    """The fields beside whose values a field does nothing; none if it does something."""
+    others = {name: works for name, works in NEEDS.get(field, {}).items() if name in values}
+    return [] if any(works(values[name]) for name, works in others.items()) else [*others]
 
 
 def differences(config: RunConfig, base: RunConfig) -> dict[str, tuple[Any, Any]]:

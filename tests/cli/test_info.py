@@ -44,6 +44,27 @@ def test_networks_are_a_table_that_fits_80_columns(name: str, capsys: pytest.Cap
     assert all(len(line) <= 80 for line in table if not line.startswith(("its card", "model ")))
 
 
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("words", [[], ["cifar10"], ["imagenet256-gat-xl"]])
+def test_texts_fit_the_terminal(
+    words: list[str], columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    dispatch(["info", *words])
+    for line in capsys.readouterr().out.splitlines():
+        assert len(line) < columns or "/" in line.split()[-1], line
+
+
+def test_what_does_nothing_is_not_shown_and_latents_are_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch(["info", "imagenet256-gat-xl"])
+    shown = capsys.readouterr().out
+    assert "RGB" not in shown
+    assert "latents of 4 channels" in shown
+    assert "gate_bias" in shown
+    assert "inr_dim" not in shown
+    assert "alignment_size" not in shown
+
+
 def test_a_folder_of_runs_beside_a_name_does_nothing() -> None:
     with pytest.raises(UserError) as error:
         dispatch(["info", "cifar10", "--runs", "elsewhere"])

@@ -32,9 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="a run, checkpoint or model folder, a bundled model's name or a Hub repository")
     parser.add_argument("--title", default="vitgan", help="of the page")
-    parser.add_argument("--seed", type=int, default=0, help="of the image on the screenshots")
+    parser.add_argument("--seed", type=int, help="of the image on the screenshots, in place of the page's first")
     parser.add_argument("--screenshots", type=Path, help="folder for web.png, web-tablet.png and web-phone.png")
     options = parser.parse_args()
+    query = "" if options.seed is None else f"?seed={options.seed}"
     try:
         generator = load(options.model)
         with tempfile.TemporaryDirectory() as place:
@@ -42,7 +43,7 @@ def main() -> None:
             print(f"{report.megabytes:.1f} MB in the folder")
             with make_server(generator, report.folder, port=0) as server, running_page() as page:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
-                right = check(page, f"http://127.0.0.1:{server.server_port}/?seed={options.seed}", generator)
+                right = check(page, f"http://127.0.0.1:{server.server_port}/{query}", generator)
                 if options.screenshots:
                     take_screenshots(page, options.screenshots)
                 server.shutdown()

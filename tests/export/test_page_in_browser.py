@@ -19,7 +19,7 @@ from vitgan.errors import UserError
 from vitgan.explore.latents import styles_of_seeds
 from vitgan.explore.zoom import zoom
 from vitgan.export.serve import make_server
-from vitgan.export.web import RUNTIME_PACKAGE, ZOOM, export_web, find_runtime
+from vitgan.export.web import RUNTIME_PACKAGE, ZOOM, export_web, find_runtime, typical_seeds
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
@@ -118,8 +118,38 @@ def test_seeds_and_classes_go_by_name(page: Page) -> None:
     names = "[...document.getElementById('class').options].slice(1).map((option) => option.text)"
     assert page.evaluate(names) == ["ant", "bat", "cat"]
     assert ", cat, " in page.evaluate("document.getElementById('status').textContent")
-    labels = "[...document.querySelectorAll('#gallery button')].map((one) => one.ariaLabel)"
-    assert page.evaluate(labels)[:3] == ["Seed 6, ant", "Seed 7, bat", "Seed 8, cat"]
+
+
+def test_the_gallery_is_of_typical_seeds_then_of_all(page: Page, generator: Generator) -> None:
+    def gallery() -> list[str]:
+        page.wait_for("vitgan.idle()")
+        return page.evaluate("[...document.querySelectorAll('#gallery button')].map((one) => one.ariaLabel)")
+
+    typical = typical_seeds(generator)
+    assert gallery() == [f"Seed {seed}, {['ant', 'bat', 'cat'][seed % 3]}" for seed in typical]
+    page.evaluate("document.getElementById('more').click()")
+    assert gallery()[:2] == ["Seed 0, ant", "Seed 1, bat"]
+    page.evaluate("document.getElementById('more').click()")
+    assert gallery()[0] == f"Seed {len(typical)}, ant"
+    page.evaluate("document.getElementById('back').click(), document.getElementById('back').click()")
+    assert gallery()[0] == f"Seed {typical[0]}, ant"
+
+
+def test_a_link_brings_back_the_image(page: Page) -> None:
+    first = page.evaluate("location.href")
+    changes = {"seed": 7, "second": 9, "psi": 0.65, "class": 2, "blend": 40, "mix": 1, "zoom": True}
+    pictures = [set_control(page, name, value) for name, value in changes.items()]
+    page.evaluate("document.getElementById('share').click()")
+    link = page.evaluate("location.href")
+    assert "class=cat" in link
+    for address in (f"{first}?seed=1", link):
+        page.evaluate("globalThis.left = true")
+        page.open(address)
+        page.wait_for("!globalThis.left && globalThis.vitgan !== undefined")
+        page.evaluate("vitgan.ready")
+    assert shown(page) == pictures[-1]
+    for name, value in {"psi": 1, "class": "", "blend": 0, "mix": 3, "zoom": False}.items():
+        set_control(page, name, value)
 
 
 def test_keys_and_buttons_move_the_seed(page: Page) -> None:
@@ -132,12 +162,12 @@ def test_keys_and_buttons_move_the_seed(page: Page) -> None:
     assert shown(page) == plain
 
 
-def test_a_picture_of_the_gallery_is_taken_and_seen(page: Page) -> None:
+def test_a_picture_of_the_gallery_is_taken_and_seen(page: Page, generator: Generator) -> None:
     plain = set_control(page, "seed", 5)
     page.resize(390, 700, mobile=True)
     page.evaluate("document.querySelectorAll('#gallery button')[3].click()")
     assert shown(page) != plain
-    assert page.evaluate("document.getElementById('seed').value") == "9"
+    assert page.evaluate("document.getElementById('seed').value") == str(typical_seeds(generator)[3])
     box = page.evaluate("(({top, bottom}) => [top, bottom])(document.getElementById('image').getBoundingClientRect())")
     assert box[0] >= -1
     assert box[1] <= 701
@@ -153,6 +183,14 @@ def test_dragging_blends(page: Page) -> None:
     assert shown(page) != plain
     assert page.evaluate("document.getElementById('blend').value") == "75"
     assert set_control(page, "blend", 0) == plain
+
+
+def test_all_of_it_is_on_a_phones_first_screen(page: Page) -> None:
+    page.resize(390, 844, mobile=True)
+    bottoms = page.evaluate(
+        "['gallery', 'image', 'zoom-field', 'share'].map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
+    )
+    assert all(0 < bottom <= 844 for bottom in bottoms)
 
 
 @pytest.mark.parametrize(("width", "height", "mobile"), [(1280, 900, False), (390, 844, True), (320, 640, True)])

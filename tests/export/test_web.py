@@ -18,8 +18,16 @@ from vitgan.errors import UserError
 from vitgan.explore.zoom import zoom
 from vitgan.export import web
 from vitgan.export.onnx import open_session
-from vitgan.export.web import PAGE_FILES, ZOOM, export_web, find_runtime, page_description
-from vitgan.models.draws import draw_latents
+from vitgan.export.web import (
+    PAGE_FILES,
+    TYPICAL_SEEDS,
+    ZOOM,
+    export_web,
+    find_runtime,
+    page_description,
+    typical_seeds,
+)
+from vitgan.models.draws import draw_latents, latents_of_seeds
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -84,6 +92,18 @@ def test_a_page_is_replaced_but_nothing_else_is(tmp_path: Path, runtime: Path, m
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds other files"):
         export_web(make("vit"), tmp_path / "other", runtime)
+
+
+def test_the_page_opens_on_images_near_the_mean_of_their_class() -> None:
+    generator = make("vit", 3)
+    seeds, labels = typical_seeds(generator), generator.classes_of_seeds(range(60))
+    assert labels is not None
+    assert len({*seeds}) == TYPICAL_SEEDS
+    assert [seed % 3 for seed in seeds[:6]] == [0, 1, 2, 0, 1, 2]
+    w = generator.mapping(latents_of_seeds([*range(60), *seeds], 8), torch.cat([labels, torch.tensor(seeds) % 3]))
+    distances = (w - generator.class_means()[torch.cat([labels, torch.tensor(seeds) % 3])]).norm(dim=1)
+    assert distances[60:].max() < distances[:60].quantile(0.3)
+    assert len(typical_seeds(make("vit"))) == TYPICAL_SEEDS
 
 
 def test_the_page_asks_for_no_file_but_its_own() -> None:

@@ -44,6 +44,8 @@ def test_the_card_is_complete_and_the_model_small(name: str) -> None:
         "images drawn from",
         "hours of one processor",
         "Limits:",
+        "license: mit\n",
+        "pip install vitgan\n",
     ):
         assert part in card, f"{name}'s card lacks {part!r}"
 

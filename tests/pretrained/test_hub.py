@@ -120,6 +120,34 @@ def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
     assert card.data.pipeline_tag == "unconditional-image-generation"
 
 
+def test_a_copy_of_a_model_keeps_what_its_card_says(tmp_path: Path) -> None:
+    given = {"title": "Shirts: a model", "trained": "Trained on shirts.", "about": "It knows no trousers."}
+    model = HubModel(make("vit"), METRICS, licence="mit", datasets=("shirts", "coats"), **given)  # pyright: ignore
+    first = model.save(tmp_path / "first")
+    card = (first / "README.md").read_text()
+    assert "pip install vitgan\n" in card
+    copied = HubModel.from_pretrained(first)
+    copied.save_pretrained(tmp_path / "second")
+    assert (tmp_path / "second" / "README.md").read_text() == card
+    data = ModelCard.load(tmp_path / "second" / "README.md").data
+    assert (data.license, data.datasets) == ("mit", ["shirts", "coats"])  # pyright: ignore
+    other = HubModel.from_pretrained(first, about="It knows hats.", licence="cc0-1.0", title="Hats").save(
+        tmp_path / "x"
+    )
+    changed = (other / "README.md").read_text()
+    for said in ("# Hats\n", "It knows hats.\n", "Trained on shirts.", "| FID | 6.661 |", "license: cc0-1.0"):
+        assert said in changed
+    assert "trousers" not in changed
+
+
+@pytest.mark.parametrize("card", ["mine", "---\n: [\n---\n", "---\nlibrary_name: other\n---\n# A\n"])
+def test_a_card_of_others_is_not_taken_over(tmp_path: Path, card: str) -> None:
+    folder = HubModel(make("vit")).save(tmp_path / "m")
+    (folder / "README.md").write_text(card)
+    HubModel.from_pretrained(folder).save_pretrained(tmp_path / "n")
+    assert (tmp_path / "n" / "README.md").read_text().count("# n\n") == 1
+
+
 def test_from_pretrained_opens_what_load_opens(tmp_path: Path) -> None:
     generator = make("vit")
     folder = HubModel(generator).save(tmp_path / "m")

@@ -1,6 +1,8 @@
 """What trackers show: the configuration, the metrics and the sample grids, as the run has them."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +61,25 @@ class Listener(GeneralTracker):
         self.values = values
 
     def log(self, values: dict, step: int | None = None, **options: object) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
+def test_grids_go_to_each_tracker_in_its_own_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the libraries themselves take them: tried with wandb 0.31, mlflow 3.17, trackio 0.43."""
+    told: list[tuple[object, object]] = []
+    library = SimpleNamespace(
+        log_image=lambda image, key, step: told.append((step, {key: image})), Image=lambda image: image
+    )
+    monkeypatch.setitem(sys.modules, name, library)
+    tracker = SimpleNamespace(name=name)
+    tracker.log_images = lambda values, step: told.append((step, {key: image for key, (image,) in values.items()}))
+    tracker.log = lambda values, step: told.append((step, values))
+    grid = Image.fromarray(colours()[0])
+    tell_images(tracker, grid, 128)
+    ((step, values),) = told
+    assert step == 128
+    assert isinstance(values, dict)
+    assert np.array_equal(values["samples"], np.asarray(grid))
 
 
 def test_other_trackers_get_plain_values_and_one_that_takes_no_images_is_left_in_peace() -> None:

@@ -48,6 +48,8 @@ def hub(
     metrics: Path | None = None,
     title: str = "",
     about: str = "",
+    licence: str = "",
+    datasets: tuple[str, ...] = (),
     storage: Literal["float32", "float16"] = "float32",
     name: str = "",
     networks: bool = False,
@@ -60,8 +62,10 @@ def hub(
 
     Args:
         metrics: File that `vitgan evaluate --json` wrote, for the card.
-        title: Title of the card; by default the folder's name.
+        title: Title of the card; by default an earlier card's, else the folder's name.
         about: Sentences for the card: what the images show, where the data is from, what the model cannot do.
+        licence: Of the weights, as the Hub names it, e.g. mit.
+        datasets: The Hub's names of the data sets that the model was trained on.
         storage: float16 halves the file of weights; it is loaded as float32.
         name: Name that the card's example gives to `vitgan.load`; by default the repository of --push, or a path.
         networks: Also write G and D as they were trained. Others can then train on (`--init-from`).
@@ -86,6 +90,8 @@ def hub(
         name=name or push or "",
         trained=provenance(weights.parent),
         about=about,
+        licence=licence,
+        datasets=datasets,
         storage=storage,
         networks_of=weights.parent if networks else None,
     )

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,7 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
         from vitgan.models.costs import model_costs
         from vitgan.presets import preset
 
-        print(f"preset {name}: {summary(name)}")
+        _print_wrapped(f"preset {name}: ", summary(name), indent=2)
         model = preset(name).model
         _show_networks(model, **dict(zip(("generator", "discriminator"), model_costs(model), strict=True)))
         if name in bundled_models():
@@ -72,7 +73,7 @@ class Images(BaseModel):
 
     def __str__(self) -> str:
         classes = f", {self.num_classes} classes" if self.num_classes else ""
-        kind = "grey" if self.channels == 1 else "RGB"
+        kind = {1: "grey", 3: "RGB"}.get(self.channels, f"latents of {self.channels} channels")
         if self.vae is not None:
             kind = f"latents of {self.channels} channels"
         return f"{self.resolution}×{self.resolution} {kind}{classes}"
@@ -104,10 +105,10 @@ class Best(BaseModel):
 def _list_all(folder: Path) -> None:
     print("presets (`vitgan info PRESET` shows sizes and costs):")
     for name, about in (PRESETS | SIZES).items():
-        print(f"  {name:<22} {about}")
+        _print_wrapped(f"  {name:<22} ", about)
     print(f"and, of each of {', '.join(SIZES)}:")
     for name, about in VARIANTS.items():
-        print(f"  ...-{name:<18} {about}")
+        _print_wrapped(f"  ...-{name:<18} ", about)
     models = bundled_models()
     print("\nbundled models (`vitgan sample MODEL --grid grid.png`):" if models else "\nno bundled models")
     for name, place in models.items():
@@ -140,7 +141,7 @@ def _show_folder(path: Path) -> None:
     if card.is_file() and weights.name == WEIGHTS:
         print(f"its card: {card}")
         if training := re.search(r"^## Training\n\n(.+)$", card.read_text("utf-8", "replace"), re.MULTILINE):
-            print(textwrap.fill(f"its training: {one_line(training[1], 1000)}", 79, break_on_hyphens=False))
+            _print_wrapped("its training: ", one_line(training[1], 1000), indent=2)
     _show_networks(spec, generator=generator_costs(spec))
 
 
@@ -164,12 +165,23 @@ def _show_run(path: Path) -> None:
     rows["go on"] = command("train", "--resume", path)
     rows["sizes, costs"] = command("train", "--resume", path, "--dry-run")
     for name, value in rows.items():
-        print(f"{name:<16} {one_line(str(value))}")
+        if name == "last log":
+            _print_wrapped(f"{name:<16} ", str(value))
+        else:  # paths and commands are copied
+            print(f"{name:<16} {one_line(str(value))}")
+
+
+def _print_wrapped(before: str, text: str, indent: int | None = None) -> None:
+    """In lines that fit the terminal, those after the first below the text or at an indent."""
+    width, following = shutil.get_terminal_size().columns - 1, " " * (len(before) if indent is None else indent)
+    print(textwrap.fill(before + text, width, subsequent_indent=following, break_on_hyphens=False))
 
 
 def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> None:
     """A column for each network: what it costs, its sizes, and what else is not the default of its kind."""
-    images = Images.model_validate(config, from_attributes=True)
+    from vitgan.config import flat, idle_beside
+
+    images, values = Images.model_validate(config, from_attributes=True), dict(flat({"model": config.model_dump()}))
     rows: dict[str, list[str]] = {
         "parameters": [f"{cost.parameters:,}" for cost in costs.values()],
         "GFLOPs per image": [f"{cost.flops_per_image / 1e9:.3f}" for cost in costs.values()],
@@ -178,9 +190,11 @@ def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> N
         network = getattr(config, name)
         for field, about in type(network).model_fields.items():
             value = getattr(network, field)
+            if idle_beside(f"model.{name}.{field}", values):
+                continue
             if field == "kind" or type(value) is int or value != about.default:
                 shown = f"{value:g}" if isinstance(value, float) else one_line(str(value), 60)
                 rows.setdefault(field, [""] * len(costs))[column] = shown
-    print(f"images: {images}; not listed: what is the default of its kind")
+    _print_wrapped("", f"images: {images}; not listed: what is the default of its kind", indent=2)
     for name, values in {"": list(costs), **rows}.items():
         print(f"{name:<28}{''.join(f'{value:>16}' for value in values)}".rstrip())

@@ -6,12 +6,12 @@ RECOMMENDED = "cifar10-tiny-projected"
 PRESETS = {
     "quickstart": "a small ViTGAN on the bundled Fashion-MNIST images: minutes on 2 CPU cores",
     "cifar10-tiny": "a small ViTGAN for CIFAR-10 at its real size: hours on a CPU",
-    "cifar10-tiny-modern": "the same sizes with later ideas: the best measured here on a CPU without ImageNet",
+    "cifar10-tiny-modern": "cifar10-tiny with later ideas: the best measured here on a CPU without ImageNet",
     "cifar10-tiny-projected": "D looks at features of an ImageNet network: the fastest way to images that people can name",
     "imagenet256-gat-s": "GAT on latents of ImageNet at 256×256, 384 wide; for GPUs, not yet run",
-    "imagenet256-gat-b": "the same, 768 wide; not yet run",
-    "imagenet256-gat-xl": "the same, 1152 wide, of GAT-XL/2's parameters and FLOPs (FID 2.18 there); not yet run",
-    "imagenet256-cat-m": "CAT's levels on the same latents, of CAT-M/2's parameters (FID 1.93 there); not yet run",
+    "imagenet256-gat-b": "GAT on latents of ImageNet at 256×256, 768 wide; not yet run",
+    "imagenet256-gat-xl": "GAT on latents of ImageNet at 256×256, as large as GAT-XL/2 (FID 2.18 there); not yet run",
+    "imagenet256-cat-m": "CAT's levels on latents of ImageNet at 256×256, as large as CAT-M/2 (FID 1.93 there); not yet run",
 }
 """Our own."""
 SIZES = {

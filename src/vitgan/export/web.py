@@ -20,6 +20,7 @@ from vitgan.export.onnx import check_difference, example_inputs, images_decoder,
 from vitgan.files import sha256, write_json
 from vitgan.files.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
+from vitgan.models.draws import latents_of_seeds
 from vitgan.models.generator import Generator
 from vitgan.models.vit_generator import ViTGenerator
 
@@ -36,6 +37,8 @@ WEB_PAGE = "web page"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
 ZOOM = 4
 NPM_SECONDS = 300
+TYPICAL_SEEDS, TRIED_SEEDS = 24, 512
+"""How many images the page opens on, and the seeds that they are chosen from."""
 LARGEST_DECODER = 64 << 20
 """Bytes of a VAE's decoder. Stable Diffusion's has 198 MB, and would take one thread of a browser a minute an image."""
 
@@ -135,11 +138,28 @@ def page_description(generator: Generator, title: str) -> dict[str, object]:
         "channels": generator.image_channels,
         "classNames": classes,
         "classesInTurn": generator.known_classes if classes else [],
+        "typicalSeeds": typical_seeds(generator),
         "zDim": generator.z_dim,
         "wDim": generator.w_dim,
         "numStyles": generator.num_styles,
         "zoom": ZOOM if _decoder(generator) is not None else 1,
     }
+
+
+@torch.no_grad()
+def typical_seeds(generator: Generator) -> list[int]:
+    """Seeds whose styles are nearest to the mean one, that of their class if there are classes, which come in turn.
+
+    Truncation pulls all images there: few of these are odd.
+    """
+    seeds = range(TRIED_SEEDS)
+    labels = generator.classes_of_seeds(seeds)
+    w = generator.mapping(latents_of_seeds(seeds, generator.z_dim), labels)
+    mean = generator.w_mean if labels is None else generator.class_means()[labels]
+    nearest = (w - mean).square().sum(dim=1).argsort().tolist()
+    classes = 1 if labels is None else len(generator.known_classes)
+    of_class = [[seed for seed in nearest if seed % classes == index] for index in range(min(classes, TRIED_SEEDS))]
+    return [seed for turn in zip(*of_class, strict=False) for seed in turn][:TYPICAL_SEEDS]
 
 
 @torch.no_grad()

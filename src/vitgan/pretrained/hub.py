@@ -1,6 +1,7 @@
 """A model folder for others: weights, configuration, sample grid and a card; also as a Hub repository."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +14,13 @@ from vitgan.files import read_json, user_error
 from vitgan.files.folders import new_folder
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.models.generator import Generator
-from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, write_model, write_networks
-from vitgan.pretrained.names import for_others
+from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, locate, write_model, write_networks
+from vitgan.pretrained.names import WEIGHTS, for_others
 
 SAMPLES = 64
 TASK = "unconditional-image-generation"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+SECTION = r"^## {}\n\n((?:.|\n)+?)\n+(?=## )"
 
 
 @dataclass
@@ -34,6 +36,9 @@ class HubModel(ModelHubMixin):
         about: Sentences for the card on what the model shows and cannot do; default none.
         storage: Of the weights, see `vitgan.save`.
         networks_of: A folder whose G and D, as they were trained, go along (`write_networks`).
+        licence: Of the weights, as the Hub names it, e.g. "mit".
+        datasets: On the Hub, that the model was trained on.
+        earlier: The card that the model came with: what nothing above says is taken from there.
     """
 
     generator: Generator
@@ -44,6 +49,9 @@ class HubModel(ModelHubMixin):
     about: str = ""
     storage: Storage = "float32"
     networks_of: Path | None = None
+    licence: str = ""
+    datasets: tuple[str, ...] = ()
+    earlier: ModelCard | None = None
 
     def __post_init__(self) -> None:
         metrics_table(self.metrics)  # says what is wrong with them
@@ -59,6 +67,7 @@ class HubModel(ModelHubMixin):
         Raises:
             UserError: If there is no such model, or it cannot be loaded.
         """
+        fields.setdefault("earlier", card_of(name))
         return cls(load(name), **fields)
 
     def save(self, folder: Path) -> Path:
@@ -70,7 +79,7 @@ class HubModel(ModelHubMixin):
         Raises:
             UserError: If the folder may not be replaced or cannot be written.
         """
-        self.title = self.title or folder.resolve().name
+        self._settle_title(folder)
         with new_folder(folder, MODEL_FOLDER) as place:
             self.save_pretrained(place)
         return folder
@@ -81,11 +90,19 @@ class HubModel(ModelHubMixin):
         Raises:
             UserError: If the Hub refuses or cannot be reached.
         """
-        self.title = self.title or repository.rpartition("/")[2]
         with user_error(f"cannot push to {repository}", Exception, advice="try again"):
             self.push_to_hub(repository, private=True)
 
+    def _settle_title(self, folder: Path) -> None:
+        self.title = self.title or self._said(r"^# (.+)$") or folder.resolve().name
+
+    def _said(self, pattern: str) -> str:
+        """What the earlier card says in a place; nothing if there is none."""
+        found = re.search(pattern, self.earlier.text, re.MULTILINE) if self.earlier else None
+        return found[1] if found else ""
+
     def _save_pretrained(self, save_directory: Path) -> None:
+        self._settle_title(save_directory)
         write_model(self.generator, save_directory, self.storage)
         if self.networks_of is not None:
             write_networks(self.networks_of, save_directory, self.storage)
@@ -114,9 +131,10 @@ class HubModel(ModelHubMixin):
             ),
             images=f"{size} {'grey' if spec.image_channels == 1 else 'RGB'} images{vae}",
             classes=f", {spec.num_classes} classes" if spec.num_classes else "",
-            about=self.about,
-            metrics=metrics_table(self.metrics),
-            trained=self.trained,
+            about=self.about or self._said(r"^A .*? generator of .*?\. (.+)$"),
+            metrics=(self._said(SECTION.format("Metrics")) if self.metrics is None else "")
+            or metrics_table(self.metrics),
+            trained=self.trained or self._said(SECTION.format("Training")),
             name=json.dumps(name, ensure_ascii=False),
             shape=(SAMPLES, spec.image_channels, spec.image_size, spec.image_size),
             samples=samples,
@@ -126,7 +144,8 @@ class HubModel(ModelHubMixin):
 
     def _card_data(self) -> ModelCardData:
         """What the Hub itself reads, metrics among it."""
-        results = []
+        before = self.earlier.data if self.earlier else ModelCardData()
+        results = getattr(before, "eval_results", None) or []
         if self.metrics is not None:
             protocol = self.metrics["protocol"]["name"]
             results = [
@@ -137,9 +156,23 @@ class HubModel(ModelHubMixin):
             library_name="vitgan",
             pipeline_tag=TASK,
             tags=["gan", "vitgan"],
+            license=self.licence or getattr(before, "license", None),
+            datasets=[*self.datasets] or getattr(before, "datasets", None),
             model_name=self.title if results else None,
             eval_results=results or None,
         )
+
+
+def card_of(name: str | Path) -> ModelCard | None:
+    """The card in a model's folder, if there is one and it is of ours."""
+    weights, _ = locate(name)
+    if weights.name != WEIGHTS or not weights.with_name("README.md").is_file():
+        return None
+    try:
+        card = ModelCard.load(weights.with_name("README.md"))
+    except Exception:  # whatever a stranger wrote into it
+        return None
+    return card if getattr(card.data, "library_name", "") == "vitgan" else None
 
 
 def metrics_table(metrics: dict[str, Any] | None) -> str:

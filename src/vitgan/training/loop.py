@@ -274,11 +274,12 @@ class Trainer:
         """Measures, and remembers the newest checkpoint if it is the best."""
         state = self.state
         self._update_w_mean()
+        self._notify(hooks, f"evaluating at {state.images_seen:,} images: training waits")
         result = evaluate(state.generator_ema)
         scores = {f"{EVALUATION}{name}": value for name, value in result.metrics.items()}
         best = remember_best(self.run, state.images_seen, result.name, result.score)
-        place = ", the best so far" if best else ""
-        self._notify(hooks, f"evaluated at {state.images_seen:,} images: {result.name} {result.score:.4g}{place}")
+        place = "the best so far" if best else "not the best"
+        self._notify(hooks, f"evaluated at {state.images_seen:,} images: {result.name} {result.score:.4g}, {place}")
         self.prune()
         metrics.append({"images": state.images_seen, "step": state.step, **scores})  # last: then it is done
         self._tell_trackers(lambda tracker: tracker.log(scores, step=state.images_seen), hooks)

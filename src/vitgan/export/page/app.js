@@ -2,12 +2,12 @@
 import * as ort from "./runtime/ort.wasm.min.mjs";
 import { latentOfSeed, slerp } from "./latents.js";
 
-const GALLERY = 16;
 const element = (id) => document.getElementById(id);
 const field = Object.fromEntries(
   ["seed", "second", "psi", "blend", "mix", "zoom", "class"].map((id) => [id, element(id)]),
 );
 let model, mapping, synthesis, zooming;
+let galleryPage = 0; // 0: typical images; then seeds in order
 
 ort.env.wasm.wasmPaths = new URL("./runtime/", import.meta.url).href;
 ort.env.wasm.numThreads = 1; // threads need headers that a plain web server does not send
@@ -75,16 +75,24 @@ async function show() {
   paint(element("image"), await render(styles, zoomed));
 }
 
+const called = (seed, label) => {
+  const name = model.classNames[classOf(seed, label)];
+  return `Seed ${seed}${name ? `, ${name}` : ""}`;
+};
+
 async function showGallery() {
-  const { seed, psi, label } = chosen();
-  const canvases = element("gallery").querySelectorAll("canvas");
-  for (let i = 0; i < GALLERY; i++) {
-    const next = (seed + 1 + i) >>> 0;
-    const style = await styleOf(latentOfSeed(next, model.zDim), psi, classOf(next, label));
-    paint(canvases[i], await render(Array(model.numStyles).fill(style)));
-    canvases[i].parentElement.dataset.seed = next;
-    const name = model.classNames[classOf(next, label)];
-    canvases[i].parentElement.setAttribute("aria-label", `Seed ${next}${name ? `, ${name}` : ""}`);
+  const { psi, label } = chosen();
+  const buttons = element("gallery").children;
+  const first = (galleryPage - 1) * buttons.length;
+  const last = first + buttons.length - 1;
+  element("gallery-title").textContent = galleryPage ? `Seeds ${first} to ${last}` : "Typical images";
+  element("back").disabled = galleryPage === 0;
+  for (let i = 0; i < buttons.length; i++) {
+    const seed = galleryPage ? first + i : model.typicalSeeds[i];
+    const style = await styleOf(latentOfSeed(seed, model.zDim), psi, classOf(seed, label));
+    paint(buttons[i].firstChild, await render(Array(model.numStyles).fill(style)));
+    buttons[i].dataset.seed = seed;
+    buttons[i].setAttribute("aria-label", called(seed, label));
     if (waiting) return; // something newer is wanted
   }
 }
@@ -94,7 +102,7 @@ let busy = false, waiting = false, galleryFor = "";
 async function update() {
   element("psi-shown").value = Number(field.psi.value).toFixed(2);
   element("blend-shown").value = `${field.blend.value}%`;
-  element("mix-shown").value = `${field.mix.value} of ${model.numStyles}`;
+  element("mix-shown").value = `${field.mix.value}/${model.numStyles}`;
   waiting = true;
   if (busy) return;
   busy = true;
@@ -104,11 +112,10 @@ async function update() {
       const start = performance.now();
       await show();
       const { seed, psi, label } = chosen();
-      const name = model.classNames[classOf(seed, label)];
-      element("status").textContent = `Seed ${seed}, ${name ? `${name}, ` : ""}${(performance.now() - start).toFixed(0)} ms`;
-      if (!waiting && galleryFor !== `${seed} ${psi} ${label}`) {
+      element("status").textContent = `${called(seed, label)}, ${(performance.now() - start).toFixed(0)} ms`;
+      if (!waiting && galleryFor !== `${galleryPage} ${psi} ${label}`) {
         await showGallery();
-        if (!waiting) galleryFor = `${seed} ${psi} ${label}`;
+        if (!waiting) galleryFor = `${galleryPage} ${psi} ${label}`;
       }
     }
   } catch (error) {
@@ -124,12 +131,54 @@ function set(input, value) {
   update();
 }
 
+function turnGallery(pages) {
+  galleryPage = Math.max(0, galleryPage + pages);
+  update();
+}
+
+/** The address of what is shown: all that is not as at the start. */
+function address() {
+  const query = new URLSearchParams({ seed: chosen().seed });
+  for (const [name, start] of Object.entries(starts)) {
+    if (valueOf(name) !== start) query.set(name, valueOf(name));
+  }
+  return `${location.pathname}?${query}`;
+}
+
+const valueOf = (name) => {
+  if (name === "zoom") return field.zoom.checked ? "1" : "0";
+  return name === "class" ? field.class.selectedOptions[0].text : field[name].value;
+};
+
+/** Sets what an address asks for; a class goes by its name or number. */
+function follow(query) {
+  for (const [name, value] of query) {
+    const option = [...field.class.options].find(({ text, value: index }) => value === text || value === index);
+    if (name === "zoom") field.zoom.checked = value === "1";
+    else if (name === "class") field.class.value = option?.value ?? "";
+    else if (name in field) field[name].value = value;
+  }
+}
+
+let starts; // what each control has if no address says otherwise
+
 function connect() {
   element("controls").addEventListener("input", update);
   element("controls").addEventListener("submit", (event) => event.preventDefault());
   element("previous").onclick = () => set(field.seed, Math.max(0, chosen().seed - 1));
   element("next").onclick = () => set(field.seed, chosen().seed + 1);
   element("random").onclick = () => set(field.seed, Math.floor(Math.random() * 1e6));
+  element("back").onclick = () => turnGallery(-1);
+  element("more").onclick = () => turnGallery(1);
+  element("share").onclick = async () => {
+    history.replaceState(null, "", address());
+    try {
+      await navigator.clipboard.writeText(location.href);
+      element("status").textContent = "The link is copied";
+    } catch { // a browser may forbid it
+      element("status").textContent = "The link is in the address bar";
+    }
+  };
   element("save").onclick = () => {
     const link = document.createElement("a");
     link.download = `seed${chosen().seed}.png`;
@@ -156,13 +205,15 @@ function connect() {
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (act) { event.preventDefault(); act(); }
   });
-  for (let i = 0; i < GALLERY; i++) {
+  for (let i = 0; i < model.typicalSeeds.length; i++) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(document.createElement("canvas"));
     button.onclick = () => {
+      field.blend.value = 0;
+      field.mix.value = model.numStyles;
       set(field.seed, button.dataset.seed);
-      element("image").scrollIntoView({ block: "nearest" }); // on a phone the image is a screen above
+      element("image").scrollIntoView({ block: "nearest" }); // on a low screen the image is elsewhere
     };
     element("gallery").append(button);
   }
@@ -174,11 +225,13 @@ function describe() {
   field.mix.value = model.numStyles;
   element("mix-field").hidden = model.numStyles < 2;
   element("zoom-field").hidden = element("zoom-key").hidden = model.zoom < 2;
-  element("zoom-label").textContent = `Detail: render ${model.zoom}× the pixels (Z)`;
+  element("zoom-label").textContent = `Detail, ${model.zoom}×`;
+  document.documentElement.style.setProperty("--side", `${8 * model.resolution}px`);
   element("class-field").hidden = !model.classNames.length;
   model.classesInTurn.forEach((i) => field.class.add(new Option(model.classNames[i], `${i}`))); // those of training
-  const asked = new URLSearchParams(location.search).get("seed");
-  if (asked !== null) field.seed.value = Number(asked) >>> 0;
+  field.seed.value = model.typicalSeeds[0];
+  starts = Object.fromEntries(["second", "psi", "blend", "mix", "class", "zoom"].map((name) => [name, valueOf(name)]));
+  follow(new URLSearchParams(location.search));
 }
 
 async function start() {
