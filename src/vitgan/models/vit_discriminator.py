@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.frozen import load_frozen
+from vitgan.frozen import Fields, load_frozen
 from vitgan.layers.attention import AttentionConfig, AttentionKernel, AttentionKind, SelfAttention
 from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.mlp import Mlp, MlpKind
@@ -20,6 +20,8 @@ from vitgan.models.alignment import Alignment
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.vit_generator import check_mlp, check_vit_sizes
 from vitgan.schema import Config
+
+ALIGNMENT_FIELDS = Fields("model.discriminator.alignment_features", "model.discriminator.alignment_size")
 
 
 class ViTDiscriminatorConfig(Config):
@@ -184,7 +186,7 @@ class ViTDiscriminator(Discriminator):
         )
         self.alignment = None
         if config.alignment_features is not None:
-            frozen = load_frozen(config.alignment_features, config.alignment_size)
+            frozen = load_frozen(config.alignment_features, config.alignment_size, ALIGNMENT_FIELDS)
             self.alignment = Alignment(frozen, dim, self.grid_size, equalized)
 
     def reset_parameters(self) -> None:
