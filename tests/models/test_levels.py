@@ -83,8 +83,8 @@ def test_all_of_gat_together_equals_its_slow_form(tiny_model) -> None:
     model = gat(RunConfig(model=with_levels(tiny_model, **four))).model
     equalized = {name: replaced(getattr(model, name), equalized_lr=True) for name in ("generator", "discriminator")}
     model = replaced(model, num_classes=3, **equalized)
-    generator, labels, z = vit(model), torch.tensor([2, 0]), normal(2, model.generator.z_dim)
-    p = generator.state_dict()
+    generator, labels = vit(model), torch.tensor([2, 0])
+    p, z = generator.state_dict(), normal(2, generator.z_dim)
     torch.testing.assert_close(generator.mapping(z, labels), reference.mapping(p, z, labels, 0.01))
     w, noise = normal(2, generator.num_styles, 5), normal(2, 4, 3, 16, 16, seed=1)
     options = {"rotary": True, "lower_ends": (1, 2, 3), "modulation_silu": True}

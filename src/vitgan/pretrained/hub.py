@@ -68,7 +68,8 @@ class HubModel(ModelHubMixin):
         Raises:
             UserError: If there is no such model, or it cannot be loaded.
         """
-        return cls(load(name), **{"earlier": card_of(name)} | fields)
+        fields.setdefault("earlier", card_of(name))
+        return cls(load(name), **fields)
 
     def save(self, folder: Path) -> Path:
         """Writes model.safetensors, config.json, samples.png and README.md, the model card.
