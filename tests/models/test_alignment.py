@@ -19,8 +19,8 @@ from vitgan.layers.spectral import update_spectral_norms
 from vitgan.losses import alignment
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.scaled_discriminator import ScaledDiscriminator
-from vitgan.models.vit_discriminator import ViTDiscriminator
-from vitgan.presets import aligned, cifar10_tiny, preset, replaced
+from vitgan.models.vit_discriminator import ALIGNMENT_FIELDS, ViTDiscriminator
+from vitgan.presets import aligned, cifar10_tiny, preset, replaced, with_projected_discriminator
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
@@ -38,7 +38,7 @@ class ToyFeatures(FrozenFeatures):
 def toy(monkeypatch: pytest.MonkeyPatch) -> ToyFeatures:
     """What D is aligned with, whatever its name."""
     toy = ToyFeatures(16)
-    monkeypatch.setattr(vitgan.models.vit_discriminator, "load_frozen", lambda name, size: toy)
+    monkeypatch.setattr(vitgan.models.vit_discriminator, "load_frozen", lambda *_: toy)
     return toy
 
 
@@ -111,7 +111,7 @@ def test_only_the_projection_is_trained_and_kept() -> None:
 
 
 def test_a_frozen_network_stays_as_it_is_for_evaluation() -> None:
-    frozen = load_frozen("lite2", 32)
+    frozen = load_frozen("lite2", 32, ALIGNMENT_FIELDS)
     assert isinstance(frozen, LiteFeatures)
     assert not any(part.training for part in frozen.train().modules())
     assert not list(frozen.parameters())
@@ -148,8 +148,8 @@ def test_latents_of_three_channels_are_no_images_to_align_with() -> None:
 @pytest.mark.parametrize(
     ("changes", "parameter"),
     [
-        ({"alignment_features": "lite1"}, "alignment_features"),
-        ({"alignment_features": "lite2", "alignment_size": 40}, "alignment_size"),
+        ({"alignment_features": "lite1"}, ALIGNMENT_FIELDS.name),
+        ({"alignment_features": "lite2", "alignment_size": 40}, ALIGNMENT_FIELDS.size),
         ({"alignment_features": "lite2", "alignment_block": 4}, "model.discriminator.alignment_block"),
     ],
 )
@@ -172,7 +172,7 @@ def dino(tmp_path) -> Any:
 
 
 def test_a_dinov2_gives_its_patch_tokens(dino, tmp_path) -> None:
-    frozen = load_frozen(str(tmp_path / "dino"), 28)
+    frozen = load_frozen(str(tmp_path / "dino"), 28, ALIGNMENT_FIELDS)
     images = normal(2, 3, 16, 16).float().clamp(-1, 1)
     large = torch.nn.functional.interpolate((images + 1) / 2, size=(28, 28), mode="bilinear")
     mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -184,14 +184,14 @@ def test_a_dinov2_gives_its_patch_tokens(dino, tmp_path) -> None:
     assert not list(frozen.parameters())
     assert not frozen.state_dict()
     with pytest.raises(UserError) as caught:
-        load_frozen(str(tmp_path / "dino"), 32)
-    assert caught.value.parameter == "alignment_size"
+        load_frozen(str(tmp_path / "dino"), 32, ALIGNMENT_FIELDS)
+    assert caught.value.parameter == ALIGNMENT_FIELDS.size
     weights = {name: tensor for name, tensor in dino.state_dict().items() if not name.endswith("cls_token")}
     save_file(weights, tmp_path / "dino" / "model.safetensors")
     for _ in range(2):  # one tensor is missing; then all is damaged
         with pytest.raises(UserError) as caught:
-            load_frozen(str(tmp_path / "dino"), 28)
-        assert caught.value.parameter == "alignment_features"
+            load_frozen(str(tmp_path / "dino"), 28, ALIGNMENT_FIELDS)
+        assert caught.value.parameter == ALIGNMENT_FIELDS.name
         (tmp_path / "dino" / "model.safetensors").write_bytes(b"x")
 
 
@@ -202,3 +202,21 @@ def test_d_is_aligned_with_a_dinov2(dino, tmp_path) -> None:
     tokens, frozen = build_discriminator(model).aligned(normal(2, 3, 32, 32).float())
     assert tokens.shape == frozen.shape == (2, 64, 12)
     assert build_discriminator(model, device="meta").aligned(torch.empty(2, 3, 32, 32, device="meta"))[0].is_meta
+
+
+def test_heads_stand_on_a_dinov2(dino, tmp_path) -> None:
+    """One map of 2×2 patches, by class; the images get a gradient, the frozen network is no parameter."""
+    changes = {"features": str(tmp_path / "dino"), "input_size": 28, "width": 8}
+    base = with_projected_discriminator(cifar10_tiny()).model
+    model = replaced(base, discriminator=replaced(base.discriminator, **changes), num_classes=3)
+    discriminator, images = build_discriminator(model), normal(2, 3, 32, 32).float().requires_grad_()
+    logits = discriminator(images, torch.tensor([0, 2]))
+    assert logits.shape == (2, 16)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
+    assert {name.partition(".")[0] for name, _ in discriminator.named_parameters()} == {"heads"}
+    for field, value in (("features", "nowhere"), ("input_size", 30)):
+        other = replaced(model, discriminator=replaced(model.discriminator, **{field: value}))
+        with pytest.raises(UserError) as caught:
+            build_discriminator(other)
+        assert caught.value.parameter == f"model.discriminator.{field}"

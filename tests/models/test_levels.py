@@ -9,6 +9,7 @@ from torch import Tensor
 from reference import vitgan as reference
 from reference.draws import normal, perturb
 from vitgan.augment import AugmentConfig, augment
+from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.costs import model_costs
@@ -17,7 +18,7 @@ from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.scaled_discriminator import ScaledDiscriminator
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.vit_generator import ViTGenerator
-from vitgan.presets import replaced
+from vitgan.presets import gat, replaced
 from vitgan.training.randomness import StepRandomness
 
 KINDS = ("summed", "scaled")
@@ -74,6 +75,27 @@ def test_levels_equal_their_slow_form(tiny_model, kind: str, variant: dict) -> N
         generator.levels(w, lambda place, *shape: noise.view(shape)), expected, rtol=1e-5, atol=1e-5
     )
     torch.testing.assert_close(generator.synthesis(w), images[:, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_all_of_gat_together_equals_its_slow_form(tiny_model) -> None:
+    """Mapping, four levels and their noise in G, D on all levels: in float64, by class, weights far from their start."""
+    four = {"num_levels": 1, "levels": "summed", "depth": 4, "equalized_lr": True}
+    model = gat(RunConfig(model=with_levels(tiny_model, **four))).model
+    equalized = {name: replaced(getattr(model, name), equalized_lr=True) for name in ("generator", "discriminator")}
+    model = replaced(model, num_classes=3, **equalized)
+    generator, labels = vit(model), torch.tensor([2, 0])
+    p, z = generator.state_dict(), normal(2, generator.z_dim)
+    torch.testing.assert_close(generator.mapping(z, labels), reference.mapping(p, z, labels, 0.01))
+    w, noise = normal(2, generator.num_styles, 5), normal(2, 4, 3, 16, 16, seed=1)
+    options = {"rotary": True, "lower_ends": (1, 2, 3), "modulation_silu": True}
+    heads = reference.generator(p, w, 2, 4, 4, 1.0, 1.0, **options)
+    levels = generator.levels(w, lambda place, *shape: noise.view(shape))
+    slow = heads.cumsum(dim=1) + torch.stack([reference.mng_noise(each) for each in noise])
+    torch.testing.assert_close(levels, slow, rtol=1e-5, atol=1e-5)
+    discriminator = perturb(build_discriminator(model)).double()
+    q = discriminator.state_dict()
+    logits = reference.discriminator(q, q, slow.flatten(1, 2), 2, 4, 0, 1.0, labels, "none", rotary=True)
+    torch.testing.assert_close(discriminator(levels, labels), logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

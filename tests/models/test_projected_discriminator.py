@@ -110,7 +110,9 @@ def test_the_gradient_reaches_the_images_and_is_that_of_float64() -> None:
     assert x.grad is not None
     wide = discriminator.double()
     y = x.detach().double().requires_grad_()
-    wide.features.forward = lambda images: wide.features.maps(  # not rounded to float32
+    features = wide.features
+    assert isinstance(features, LiteFeatures)
+    features.forward = lambda images: features.maps(  # not rounded to float32
         F.interpolate(images, size=(64, 64), mode="bilinear", align_corners=False)
     )
     wide(y).mean().backward()

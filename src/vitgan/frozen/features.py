@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +36,11 @@ class FrozenFeatures(nn.Module, ABC):
 
     Attributes:
         channels: Of its maps.
+        sides: Of its maps, in places.
     """
 
     channels: tuple[int, ...]
+    sides: tuple[int, ...]
 
     def __init__(self, input_size: int) -> None:
         super().__init__()
@@ -69,7 +71,14 @@ class FrozenFeatures(nn.Module, ABC):
         return network.eval().to(torch.get_default_device())
 
 
-def load_frozen(name: str, input_size: int) -> FrozenFeatures:
+class Fields(NamedTuple):
+    """What an error names: the fields of a network's name and of its images' size."""
+
+    name: str
+    size: str
+
+
+def load_frozen(name: str, input_size: int, fields: Fields) -> FrozenFeatures:
     """The frozen network of that name, "lite0" or "lite2", or the DINOv2 in that folder.
 
     Raises:
@@ -77,13 +86,13 @@ def load_frozen(name: str, input_size: int) -> FrozenFeatures:
     """
     if name in ("lite0", "lite2"):
         if input_size % 32:
-            raise UserError(f"{name} sees images of a multiple of 32 pixels, not {input_size}", "alignment_size")
+            raise UserError(f"{name} sees images of a multiple of 32 pixels, not {input_size}", fields.size)
         return LiteFeatures(name, input_size)
     if (Path(name) / "config.json").is_file():
-        return DinoFeatures(name, input_size)
+        return DinoFeatures(name, input_size, fields)
     raise UserError(
         f"there is no frozen network {name}: choose lite0, lite2, or a folder with a DINOv2 as transformers saves it",
-        "alignment_features",
+        fields.name,
     )
 
 
@@ -93,6 +102,7 @@ class LiteFeatures(FrozenFeatures):
     def __init__(self, name: LiteName, input_size: int) -> None:
         super().__init__(input_size)
         self.channels, self.last_blocks = CHANNELS[name], LAST_BLOCKS[name]
+        self.sides = tuple(input_size // stride for stride in (4, 8, 16, 32))
         network = load_efficientnet(name, input_size)
         del network._conv_head, network._fc
         self.network = self.own(network)
@@ -122,17 +132,15 @@ class DinoFeatures(FrozenFeatures):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, folder: str, input_size: int) -> None:
+    def __init__(self, folder: str, input_size: int, fields: Fields) -> None:
         super().__init__(input_size)
-        network = open_transformer(Path(folder), "AutoModel", "alignment_features")
+        network = open_transformer(Path(folder), "AutoModel", fields.name)
         if not network.config.model_type.startswith("dinov2"):
-            raise UserError(f"{folder} holds a {network.config.model_type}, not a DINOv2", "alignment_features")
+            raise UserError(f"{folder} holds a {network.config.model_type}, not a DINOv2", fields.name)
         patch_size = network.config.patch_size
         if input_size % patch_size:
-            raise UserError(
-                f"{folder} sees images of a multiple of {patch_size} pixels, not {input_size}", "alignment_size"
-            )
-        self.side = input_size // patch_size
+            raise UserError(f"{folder} sees images of a multiple of {patch_size} pixels, not {input_size}", fields.size)
+        self.sides = (input_size // patch_size,)
         self.channels = (network.config.hidden_size,)
         self.network = self.own(network)
         for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
@@ -140,8 +148,9 @@ class DinoFeatures(FrozenFeatures):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = ((self.resized(images) + 1) / 2 - self.mean) / self.deviation
-        tokens = self.network(x).last_hidden_state[:, -(self.side**2) :]  # (B, L, C), normalised by the network itself
-        return [tokens.transpose(1, 2).unflatten(2, (self.side, self.side))]
+        (side,) = self.sides
+        tokens = self.network(x).last_hidden_state[:, -(side**2) :]  # (B, L, C), normalised by the network itself
+        return [tokens.transpose(1, 2).unflatten(2, (side, side))]
 
 
 def require_transformers(name: str, parameter: str) -> None:

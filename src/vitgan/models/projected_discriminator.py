@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitgan.frozen.features import LiteFeatures, LiteName
+from vitgan.frozen.features import Fields, load_frozen
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, normal_
 from vitgan.layers.precision import full_precision
 from vitgan.models.discriminator import Discriminator
@@ -33,10 +33,12 @@ class ProjectedDiscriminatorConfig(Config):
     """Which frozen network, and the size of what is trained on it."""
 
     kind: Literal["projected"] = "projected"
-    features: LiteName = "lite2"
-    """The frozen EfficientNet-Lite, with weights from ImageNet; lite0 is left to the metrics."""
-    input_size: int = Field(default=64, ge=32, multiple_of=32)
-    """Height and width in pixels to which images are resized before the network sees them."""
+    features: str = "lite2"
+    """The frozen network: lite2 (ImageNet's EfficientNet-Lite), lite0, which is left to the metrics, or a folder with a
+    DINOv2 as transformers saves it, which gives one map."""
+    input_size: int = Field(default=64, ge=1)
+    """Height and width in pixels to which images are resized before the network sees them: a multiple of 32, of DINOv2's
+    patch."""
     width: int = Field(default=64, ge=1)
     """Channels of the mixed maps and of the trained layers."""
 
@@ -95,7 +97,7 @@ class Head(nn.Module):
 
 
 class ProjectedDiscriminator(Discriminator):
-    """Images -> logits (B, 64), four scales of 4×4 places."""
+    """Images -> logits (B, 16 · M), 4×4 places of each of M maps: an EfficientNet-Lite has four, a DINOv2 one."""
 
     def __init__(
         self, config: ProjectedDiscriminatorConfig, resolution: int, channels: int, num_classes: int = 0
@@ -103,22 +105,22 @@ class ProjectedDiscriminator(Discriminator):
         """Builds the network; random weights come from torch's global generator, those of ImageNet from a package.
 
         Raises:
-            UserError: The package is not installed.
+            UserError: The network cannot be had, or cannot see images of this size.
         """
         super().__init__(resolution, channels, num_classes)
         self.config = config
-        self.features = LiteFeatures(config.features, config.input_size)
+        fields = Fields("model.discriminator.features", "model.discriminator.input_size")
+        self.features = load_frozen(config.features, config.input_size, fields)
         self.mixing = FixedMixing(self.features.channels, config.width)
-        sizes = [config.input_size // stride for stride in (4, 8, 16, 32)]
-        self.heads = nn.ModuleList(Head(config.width, size, num_classes) for size in sizes)
+        self.heads = nn.ModuleList(Head(config.width, side, num_classes) for side in self.features.sides)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 64), float32."""
-        maps = self.features(images)  # (B, C_i, S / 2^(i + 2), S / 2^(i + 2)) for i = 0 to 3, S = input_size
-        return self.logits(maps, labels)  # (B, 4 · 16)
+        """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 16 · M), float32."""
+        maps = self.features(images)  # (B, C_i, H_i, W_i) each
+        return self.logits(maps, labels)  # (B, 16 · M)
 
     def logits(self, maps: list[Tensor], labels: Tensor | None = None) -> Tensor:
-        """Logits (B, 64) of what `features` gives for images, float32."""
+        """Logits (B, 16 · M) of what `features` gives for images, float32."""
         if self.num_classes and labels is None:
             raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
         mixed = self.mixing(maps)  # (B, width, ...) each

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.frozen.features import load_frozen
+from vitgan.frozen.features import Fields, load_frozen
 from vitgan.layers.attention import AttentionKind
 from vitgan.layers.linear import EqualizedLinear, normal_
 from vitgan.layers.mlp import Mlp
@@ -19,6 +19,8 @@ from vitgan.layers.spectral import WeightNorm
 from vitgan.models.alignment import Alignment
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.transformer import TransformerConfig
+
+ALIGNMENT_FIELDS = Fields("model.discriminator.alignment_features", "model.discriminator.alignment_size")
 
 
 class ViTDiscriminatorConfig(TransformerConfig):
@@ -146,7 +148,7 @@ class ViTDiscriminator(Discriminator):
         )
         self.alignment = None
         if config.alignment_features is not None:
-            frozen = load_frozen(config.alignment_features, config.alignment_size)
+            frozen = load_frozen(config.alignment_features, config.alignment_size, ALIGNMENT_FIELDS)
             self.alignment = Alignment(frozen, dim, self.grid_size, equalized)
 
     def reset_parameters(self) -> None:
