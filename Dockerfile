@@ -12,11 +12,6 @@
 #   docker build -t vitgan --build-arg TORCH_INDEX=... .
 ARG BASE=python:3.12-slim
 
-FROM ${BASE} AS wheel
-COPY pyproject.toml README.md LICENSE /src/
-COPY src /src/src
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel /src
-
 FROM ${BASE}
 # What changes most comes last: a change in src rebuilds one small layer.
 # --training.compile needs a C++ compiler.
@@ -32,7 +27,10 @@ RUN mkdir /src/src && touch /src/README.md /src/LICENSE \
     && pip uninstall --yes vitgan \
     && rm -r /src
 
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --no-deps /wheel/*.whl
+# Not `RUN --mount`: some releases of podman then keep the layer of an older src.
+COPY pyproject.toml README.md LICENSE /src/
+COPY src /src/src
+RUN pip install --no-cache-dir --no-deps /src && rm -r /src
 
 # A user with no name and no home has both here; any user may write to /work.
 ENV HOME=/work USER=vitgan TORCHINDUCTOR_CACHE_DIR=/work/.cache/torchinductor

@@ -6,6 +6,7 @@ VITGAN_IMAGE_OPTIONS holds more options of the build, such as `--build-arg BASE=
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import time
 import tomllib
@@ -40,14 +41,18 @@ def answers(engine: str) -> bool:
         return False
 
 
+def build(engine: str, image: str, context: Path) -> None:
+    options = shlex.split(os.environ.get("VITGAN_IMAGE_OPTIONS", ""))
+    subprocess.run([engine, "build", "-t", image, *options, context], check=True)
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[str]:
     """docker or podman, with the image built; the image is removed at the end."""
     name = next(filter(answers, ["docker", "podman"]), None)
     if name is None:
         pytest.skip("neither docker nor podman answers")
-    options = shlex.split(os.environ.get("VITGAN_IMAGE_OPTIONS", ""))
-    subprocess.run([name, "build", "-t", IMAGE, *options, ROOT], check=True)
+    build(name, IMAGE, ROOT)
     yield name
     subprocess.run([name, "rmi", IMAGE], check=True)
 
@@ -70,6 +75,22 @@ def test_the_image_shows_help_to_a_user_who_is_not_root(engine: str) -> None:
     user, *top = subprocess.run(who, check=True, capture_output=True, text=True).stdout.split()
     assert user != "0"
     assert "src" not in top
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_change_of_src_is_in_the_next_image(engine: str, tmp_path: Path) -> None:
+    for name in ["Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"]:
+        shutil.copy2(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    (tmp_path / "src/vitgan/added.py").touch()
+    changed = f"{IMAGE}-changed"
+    build(engine, changed, tmp_path)
+    try:
+        look = [engine, "run", "--rm", "--entrypoint", "python", changed, "-c", "import vitgan.added"]
+        subprocess.run(look, check=True)
+    finally:
+        subprocess.run([engine, "rmi", changed], check=True)
 
 
 @pytest.mark.long
