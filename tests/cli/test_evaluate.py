@@ -162,7 +162,8 @@ def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
     assert result["images"]["generated"] == COUNT
     assert len(result["neighbours"]) == 8
     assert all(0 <= index < 50 for row in result["neighbours"] for index in row["store_indices"])
-    assert np.asarray(Image.open(picture)).shape == (2 + 8 * 66, 5 * 2 + 9 * 66, 3)
+    rows, columns, _ = np.asarray(Image.open(picture)).shape
+    assert columns * 8 == rows * 10  # an image, an empty column, 8 neighbours
     assert torch.equal(state, torch.get_rng_state())
 
 

@@ -114,7 +114,7 @@ def mix(
     out: PictureFile = Usual("mix.png"),
     layers_out: PictureFile | None = None,
 ) -> None:
-    """A grid: early layers follow one latent, late layers another. In the corner is the mean image.
+    """A grid: early layers follow one latent, late layers another. Corner: the mean.
 
     example: vitgan explore mix runs/00000-quickstart --early 0 1 --late 10 11
 
