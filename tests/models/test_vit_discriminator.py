@@ -306,3 +306,10 @@ def test_a_texture_that_a_patch_hides_moves_a_discriminator_that_is_given_detail
         model = discriminator(tiny_model, fine_detail=factor)
         answers.append((model.tokens(images + tile) - model.tokens(images)).norm().item())
     assert answers[1] > 3 * answers[0]
+
+
+def test_patches_that_cutout_made_zero_explode_no_gradient_without_positions(tiny_model) -> None:
+    model = discriminator(tiny_model, **VANILLA, positions="none", normalization="rms")
+    model(torch.zeros(2, 3, 12, 12)).mean().backward()
+    norm = sum(p.grad.square().sum().item() for p in model.parameters() if p.grad is not None) ** 0.5
+    assert norm < 100  # thousands where their tokens are 0

@@ -1,5 +1,6 @@
 """The ViTGAN discriminator (ViTGAN §3.2): a ViT with L2 attention and spectrally normalised weights."""
 
+import math
 from typing import Literal
 
 import torch
@@ -153,6 +154,12 @@ class ViTDiscriminator(Discriminator):
 
     def reset_parameters(self) -> None:
         normal_(self.class_token, self.config.class_token_init)
+        linear = self.patch_embedding.linear
+        if self.position_embedding is None and linear.bias is not None:
+            # Cutout makes patches 0. Without a bias their tokens would be 0, where a norm's gradient explodes.
+            normal_(
+                linear.bias, 1 / math.sqrt(3 * linear.in_features) / linear.bias_scale
+            )  # torch's deviation [choice]
 
     def stages(self) -> list[list[nn.Parameter]]:
         embeddings = [part for part in (self.patch_embedding, self.position_embedding) if part is not None]
