@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 
+import vitgan
 from tiny import tiny_run
 from vitgan.config import RunConfig
 from vitgan.devices import choose_precision
@@ -169,3 +170,11 @@ def test_precision_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(UserError, match="float32"):
         choose_precision("bf16", cpu=False)
+
+
+def test_nothing_is_begun_where_no_compiler_is(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
+    with pytest.raises(UserError) as error:
+        vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
+    assert error.value.parameter == "training.compile"
+    assert not (tmp_path / "runs").exists()

@@ -37,6 +37,7 @@ from vitgan.runs.images import holds_images_to_prepare, with_images
 from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import join_processes, on_every_process, on_main_process
+from vitgan.training.blocks import check_compiler
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
@@ -122,6 +123,8 @@ def _checked(
             "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
+    if config.training.compile and processes.device.type == "cpu":
+        on_every_process(processes, check_compiler)
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     return config, store
 

@@ -5,6 +5,8 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from vitgan.files import user_error
+
 
 def repeated_blocks(*networks: nn.Module) -> list[nn.Module]:
     """The blocks of the networks, in order: what their lists named `blocks` hold."""
@@ -30,3 +32,16 @@ def compile_blocks(blocks: list[nn.Module], cuda_graphs: bool = False, backend: 
     """
     for block in blocks:
         block.compile(dynamic=False, backend=backend, mode="reduce-overhead" if cuda_graphs else None)
+
+
+def check_compiler() -> None:
+    """Refuses to compile for a CPU where there is no C++ compiler: torch would say so in the first step.
+
+    Raises:
+        UserError: If torch finds none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler  # no public function asks
+
+    advice = "install g++ or clang, or leave out compile"
+    with user_error("cannot compile", RuntimeError, advice=advice, parameter="training.compile"):
+        get_cpp_compiler()
