@@ -123,7 +123,7 @@ def _checked(
             "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
-    if config.training.compile and processes.device.type == "cpu":
+    if config.training.compile and processes.device == torch.device("cpu"):
         on_every_process(processes, check_compiler)
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     return config, store
