@@ -1,9 +1,20 @@
 """What a launcher says in the environment: believed where it is whole, told in one line where it is not."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from vitgan.errors import UserError
-from vitgan.runs.processes import MPI_SIZES, NAMES, join_processes, one_of_several, processes_started, speaks
+from vitgan.errors import ProcessError, UserError
+from vitgan.runs.processes import (
+    MPI_SIZES,
+    NAMES,
+    join_processes,
+    on_every_process,
+    on_main_process,
+    one_of_several,
+    processes_started,
+    speaks,
+)
 
 WHOLE = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
@@ -61,3 +72,16 @@ def test_mpi_makes_no_run_per_process(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(name, "2")
     with pytest.raises(UserError, match="torchrun"):
         join_processes("cpu")
+
+
+@pytest.mark.parametrize("agree", [on_every_process, on_main_process])
+def test_a_process_that_died_before_all_agreed_is_told_in_one_line(agree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: list) -> list:
+        raise RuntimeError("[pair.cc:534] Connection closed by peer\n[127.0.0.1]:1")
+
+    monkeypatch.setattr("accelerate.utils.gather_object", lost)
+    monkeypatch.setattr("accelerate.utils.broadcast_object_list", lost)
+    two = SimpleNamespace(num_processes=2, process_index=1, is_main_process=False)
+    with pytest.raises(ProcessError) as error:
+        agree(two, lambda: None)
+    assert "\n" not in str(error.value)

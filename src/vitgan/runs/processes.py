@@ -4,7 +4,9 @@ What torchrun says in the environment is read before torch is imported.
 """
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vitgan.errors import ProcessError, UserError
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
+"""What messages of torch.distributed say when another process is gone or does not answer."""
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -106,6 +110,22 @@ def _meeting_place(started: int) -> dict[str, Any]:
     return {"store": store, "rank": int(os.environ["RANK"]), "world_size": started}
 
 
+@contextmanager
+def _all_alive(processes: "PartialState") -> Iterator[None]:
+    """Tells in one line that another process died while all had to agree."""
+    from vitgan.files import one_line
+
+    try:
+        yield
+    except RuntimeError as error:
+        if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
+            raise
+        raise ProcessError(
+            f"process {processes.process_index} of {processes.num_processes} lost another one "
+            f"({one_line(str(error), 120)}): start all of them again"
+        ) from error
+
+
 def on_every_process(processes: "PartialState", action: Callable[[], Result]) -> Result:
     """Does it on every process; where one fails, all get its UserError."""
     from accelerate.utils import gather_object
@@ -115,7 +135,8 @@ def on_every_process(processes: "PartialState", action: Callable[[], Result]) ->
         result = action()
     except UserError as error:
         failure = error
-    failure = next((error for error in gather_object([failure]) if error is not None), None)
+    with _all_alive(processes):
+        failure = next((error for error in gather_object([failure]) if error is not None), None)
     if failure is not None:
         raise failure
     return cast(Result, result)
@@ -131,7 +152,8 @@ def on_main_process(processes: "PartialState", action: Callable[[], Result]) -> 
             outcome = [action()]
         except UserError as error:
             outcome = [error]
-    result = broadcast_object_list(outcome)[0]
+    with _all_alive(processes):
+        result = broadcast_object_list(outcome)[0]
     if isinstance(result, UserError):
         raise result
     return cast(Result, result)

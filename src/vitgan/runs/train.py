@@ -1,6 +1,5 @@
 """How a configuration becomes a run, and how a run goes on."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,16 +35,13 @@ from vitgan.runs.folder import (
 from vitgan.runs.images import holds_images_to_prepare, with_images
 from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
-from vitgan.runs.processes import join_processes, on_every_process, on_main_process
+from vitgan.runs.processes import LOST_PROCESS, join_processes, on_every_process, on_main_process
 from vitgan.training.blocks import check_compiler
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
 from vitgan.training.trackers import PROJECT, check_trackers, make_tracker, tell_configuration, tracker_options
-
-LOST_PROCESS = re.compile(r"gloo|nccl|connection|peer|remote worker|timed out|timeout", re.IGNORECASE)
-"""What messages of torch.distributed say when another process is gone or does not answer."""
 
 
 def train(
