@@ -1,8 +1,8 @@
-# vitgan in a container, for a CPU or an NVIDIA GPU. Runs, data and caches lie in the folder mounted at /work.
+# vitgan in a container, for a CPU or an NVIDIA GPU. Runs, data and caches lie in the folder mounted at /project.
 #
 #   docker build -t vitgan .
-#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/work vitgan train quickstart
-#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/work --gpus all vitgan train cifar10
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/project vitgan train quickstart
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/project --gpus all vitgan train cifar10
 #
 # `docker stop` saves the run, and `train --resume runs/...` goes on with it. podman takes the same words, but
 # `--device nvidia.com/gpu=all` for `--gpus all`, and `--userns keep-id` besides when it runs without root.
@@ -32,10 +32,10 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src
 RUN pip install --no-cache-dir --no-deps /src && rm -r /src
 
-# A user with no name and no home has both here; any user may write to /work.
-ENV HOME=/work USER=vitgan TORCHINDUCTOR_CACHE_DIR=/work/.cache/torchinductor
-RUN mkdir --mode=1777 /work
-WORKDIR /work
+# A user with no name and no home has both here; any user may write to /project.
+ENV HOME=/project USER=vitgan TORCHINDUCTOR_CACHE_DIR=/project/.cache/torchinductor
+RUN mkdir --mode=1777 /project
+WORKDIR /project
 USER 1000:1000
 ENTRYPOINT ["vitgan"]
 CMD ["--help"]

@@ -59,11 +59,11 @@ def engine() -> Iterator[str]:
 
 @pytest.fixture
 def run(engine: str, tmp_path: Path) -> list[str]:
-    """The command that the Dockerfile's header shows, with a folder of USER's at /work."""
+    """The command that the Dockerfile's header shows, with a folder of USER's at /project."""
     if not ROOTLESS:
         os.chown(tmp_path, USER, GROUP)
     keep = ["--userns", "keep-id"] if ROOTLESS and engine == "podman" else []
-    return [engine, "run", "--rm", *keep, "--user", f"{USER}:{GROUP}", "-v", f"{tmp_path}:/work"]
+    return [engine, "run", "--rm", *keep, "--user", f"{USER}:{GROUP}", "-v", f"{tmp_path}:/project"]
 
 
 @pytest.mark.long
@@ -71,7 +71,7 @@ def run(engine: str, tmp_path: Path) -> list[str]:
 def test_the_image_shows_help_to_a_user_who_is_not_root(engine: str) -> None:
     shown = subprocess.run([engine, "run", "--rm", IMAGE], check=True, capture_output=True, text=True).stdout
     assert "vitgan train quickstart" in shown
-    who = [engine, "run", "--rm", "--entrypoint", "sh", IMAGE, "-c", "touch /work/mine && id -u && ls -A /"]
+    who = [engine, "run", "--rm", "--entrypoint", "sh", IMAGE, "-c", "touch /project/mine && id -u && ls -A /"]
     user, *top = subprocess.run(who, check=True, capture_output=True, text=True).stdout.split()
     assert user != "0"
     assert "src" not in top

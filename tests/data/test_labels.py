@@ -60,6 +60,7 @@ def test_class_folders(names: list[str], classes: list[str]) -> None:
         ["a/1.png", "b/2.png", "c/3.png"],  # a folder for each image
         running("00000", "00001", "00002", size=1000)[:2100],  # StyleGAN's dataset tool
         [f"{number - number % 1000:05d}/{number:05d}.png" for number in range(0, 4000, 7)],  # FFHQ
+        [f"{number // 10_000:05d}/{number:06d}.png" for number in range(0, 40_000, 70)],
         hashed(1),
         hashed(3),
         [name.replace("/", "/lsun/", 1) for name in hashed(1)],

@@ -164,7 +164,7 @@ def test_without_a_network_the_cache_serves(hub: tuple[str, list[str]], monkeypa
     first = vitgan.load("someone/shirts").sample(1)
     use_endpoint(monkeypatch, "http://127.0.0.1:1")  # nobody listens
     assert torch.equal(vitgan.load("someone/shirts").sample(1), first)
-    with pytest.raises(UserError, match="LocalEntryNotFoundError"):
+    with pytest.raises(UserError, match="cannot be reached"):
         vitgan.load("someone/trousers")
 
 
@@ -178,11 +178,11 @@ def refused(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("someone/trousers", "RepositoryNotFoundError"),
-        ("someone/gated", "GatedRepoError"),
-        ("someone/shirts@v7", "someone/shirts@v7 from the Hub (RevisionNotFoundError"),
+        ("someone/trousers", "none of that name that you may read"),
+        ("someone/gated", "on request"),
+        ("someone/shirts@v7", "someone/shirts@v7 from the Hub: it has no such revision"),
         ("someone/words", "is no vitgan model: it has no model.safetensors"),
-        ("someone/a..b", "HFValidationError"),
+        ("someone/a..b", "none of that name"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(hub: tuple[str, list[str]], name: str, message: str) -> None:

@@ -347,7 +347,8 @@ def test_memory_that_does_not_suffice_is_one_line_with_options_that_go_on(
     with pytest.raises(UserError) as caught:
         vitgan.train(config, tmp_path / "runs")
     line = str(caught.value)
-    assert option in line
+    for part in (f"batch_size {config.training.batch_size}", "micro_batch_size", "checkpoint_activations", option):
+        assert part in line
     assert "\n" not in line
     monkeypatch.undo()
     words = re.search("`vitgan ([^`]*)`", line)

@@ -50,13 +50,17 @@ def test_torchrun_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("missing", NAMES[1:])
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     set_environment(monkeypatch, {name: value for name, value in WHOLE.items() if name != missing})
-    with pytest.raises(UserError, match=missing):
+    with pytest.raises(ProcessError, match=missing):
         join_processes("cpu")
 
 
-def test_nonsense_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, WHOLE | {"WORLD_SIZE": "two"})
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"WORLD_SIZE": "two"}, {"WORLD_SIZE": "0"}, {"RANK": "4"}, {"RANK": "-1"}, {"MASTER_PORT": "http"}],
+)
+def test_nonsense_is_told(monkeypatch: pytest.MonkeyPatch, nonsense: dict[str, str]) -> None:
+    set_environment(monkeypatch, WHOLE | nonsense)
+    with pytest.raises(ProcessError, match=r"torchrun|ranks count"):  # which it says itself, whatever its rank
         join_processes("cpu")
 
 

@@ -183,6 +183,7 @@ def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> N
 
     images, values = Images.model_validate(config, from_attributes=True), dict(flat({"model": config.model_dump()}))
     rows: dict[str, list[str]] = {
+        "kind": [getattr(config, name).kind for name in costs],
         "parameters": [f"{cost.parameters:,}" for cost in costs.values()],
         "GFLOPs per image": [f"{cost.flops_per_image / 1e9:.3f}" for cost in costs.values()],
     }
@@ -192,7 +193,7 @@ def _show_networks(config: "GeneratorSpec | ModelConfig", **costs: "Costs") -> N
             value = getattr(network, field)
             if idle_beside(f"model.{name}.{field}", values):
                 continue
-            if field == "kind" or type(value) is int or value != about.default:
+            if field != "kind" and (type(value) is int or value != about.default):
                 shown = f"{value:g}" if isinstance(value, float) else one_line(str(value), 60)
                 rows.setdefault(field, [""] * len(costs))[column] = shown
     _print_wrapped("", f"images: {images}; not listed: what is the default of its kind", indent=2)

@@ -13,7 +13,7 @@ from vitgan.cli.output import check_output, make_output_safe
 from vitgan.cli.preset_texts import RECOMMENDED
 from vitgan.cli.stopping import stop_on_signal
 from vitgan.devices import keep_freed_memory, lacks_memory
-from vitgan.errors import ProcessError, UserError
+from vitgan.errors import ProcessError, UserError, one_line
 from vitgan.runs.processes import one_of_several, speaks
 
 if TYPE_CHECKING:
@@ -133,8 +133,6 @@ def _line(error: Exception, arguments: list[str]) -> str | None:
     """What is said of an error that is no fault of the program; of a parameter's, with the option that sets it."""
     if isinstance(error, UserError):
         return f"{error}{_option(error, arguments)}"
-    from vitgan.files import one_line  # which imports numpy: not for a help text
-
     if lacks_memory(error):
         return one_line(f"the memory does not suffice ({str(error)[:200]}): ask for less, or end other programs")
     if isinstance(error, OSError):  # of a file that no command expected to fail, e.g. a name too long for the system

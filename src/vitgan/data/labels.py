@@ -19,6 +19,7 @@ LARGEST_LABEL = (1 << 20) - 1
 MANY_CLASSES = 10  # from here on, a class for nearly every image is no class
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 SHORT_HEXADECIMAL, LONG_HEXADECIMAL = (re.compile(f"[0-9a-f]{count}", re.I | re.A) for count in ("{1,4}", "{12,}"))
+BUCKET_SIZES = (1000, 10_000, 100_000)
 
 # Folders that are all called so hold parts, sizes or days of the same kind of images as a rule.
 DOUBTFUL_NAMES = {
@@ -97,8 +98,9 @@ def _no_classes(found: set[str], tree: Branches, names: list[str]) -> str | None
     files = [(folder, _stem(name)) for folder, name in zip(tree.first, names, strict=True)]
     if all(re.fullmatch(r"0\d{3,}|\d{5,}", folder) for folder in found):
         numbers = [(int(folder), _last_number(stem)) for folder, stem in files if folder]
-        if all(n is not None and folder in (n // 1000, n - n % 1000) for folder, n in numbers):
-            return f"the folders {listed(found, 3)} count the images by the thousand"
+        for size in BUCKET_SIZES:
+            if all(n is not None and folder in (n // size, n - n % size) for folder, n in numbers):
+                return f"the folders {listed(found, 3)} count the images by {size:,}"
     if all(map(SHORT_HEXADECIMAL.fullmatch, found)) and all(
         LONG_HEXADECIMAL.fullmatch(stem.replace("-", "")) and stem.lower().startswith(folder.lower())
         for folder, stem in files

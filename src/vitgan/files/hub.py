@@ -19,15 +19,21 @@ def fetch_repository(name: str, files: Sequence[str], parameter: str | None = No
     Raises:
         UserError: If the Hub does not give it.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=[*files], library_name="vitgan", **where))  # pyright: ignore
     except Exception as error:  # whatever a network or a full disk does to the Hub's client
-        reason = one_line(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
+        match error:
+            case errors.GatedRepoError():
+                reason = "its authors give it on request: ask for it there, then log in with `hf auth login`"
+            case errors.RevisionNotFoundError():
+                reason = "it has no such revision: check it"
+            case errors.RepositoryNotFoundError() | errors.HFValidationError():
+                reason = "it has none of that name that you may read: check it, or log in with `hf auth login`"
+            case errors.LocalEntryNotFoundError():
+                reason = "it cannot be reached, and the cache has no copy: check the network, and HF_HUB_OFFLINE"
+            case _:
+                reason = one_line(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
         wanted = "@".join(filter(None, (name, where.get("revision"))))
-        raise UserError(
-            f"cannot fetch {wanted} from the Hub ({reason}): check the name and the network; log in with `hf auth login` "
-            "if it is private, and ask for access there if it is gated",
-            parameter,
-        ) from error
+        raise UserError(f"cannot fetch {wanted} from the Hub: {reason}", parameter) from error

@@ -7,15 +7,19 @@ from vitgan.errors import ProcessError, UserError, command
 from vitgan.files import one_line
 from vitgan.runs.folder import DATA_RECORD
 
+SIZES = ("batch_size", "micro_batch_size", "checkpoint_activations")
+"""What decides how much a step takes."""
+
 
 def out_of_memory(error: BaseException, run: Path, config: RunConfig, share: int) -> ProcessError:
     """The line for what needs more memory than there is: the command that goes on with less.
 
     Before the first step there is nothing to go on with, and no size of a batch makes networks smaller.
     """
-    reason = f"the memory does not suffice ({one_line(str(error), 120)})"
+    reason = one_line(str(error), 120)
     if not (run / DATA_RECORD).exists():
-        return ProcessError(f"{reason}: choose a smaller model; `--dry-run` says what one needs", "model")
+        advice = "choose a smaller model; `--dry-run` says what one needs"
+        return ProcessError(f"the memory does not suffice for G, D and their optimisers ({reason}): {advice}", "model")
     training = config.training
     ways: list[tuple[str, ...]] = [("--training.device", "cpu")]
     if not training.checkpoint_activations:
@@ -23,7 +27,12 @@ def out_of_memory(error: BaseException, run: Path, config: RunConfig, share: int
     if (smaller := smaller_micro_batch(config, share)) is not None:
         ways.insert(0, ("--training.micro-batch-size", str(smaller)))
     alternatives = "".join(f", or with {' '.join(way)}" for way in ways[1:])
-    return ProcessError(f"{reason}: go on with `{command('train', '--resume', run, *ways[0])}`{alternatives}")
+    sizes = ", ".join(f"{name} {getattr(training, name)}" for name in SIZES)
+    return ProcessError(
+        f"the memory does not suffice for {training.micro_batch_size or share} images at once ({sizes}; {reason}): go on "
+        f"with `{command('train', '--resume', run, *ways[0])}`{alternatives}",
+        "training.batch_size",
+    )
 
 
 def smaller_micro_batch(config: RunConfig, share: int) -> int | None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from vitgan.errors import ProcessError, UserError
+from vitgan.devices import lacks_memory
+from vitgan.errors import ProcessError, UserError, one_line
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -36,8 +37,7 @@ def processes_started() -> int:
     """How many processes the launcher says there are.
 
     Raises:
-        UserError: If it leaves out something that the processes need to find one another.
-        ValueError: If it says nonsense.
+        UserError: If it leaves out something that the processes need to find one another, or says nonsense.
     """
     mpi = next((name for name in MPI_SIZES if os.environ.get(name, "1") != "1"), None)
     if "WORLD_SIZE" not in os.environ and mpi:
@@ -45,8 +45,14 @@ def processes_started() -> int:
     if os.environ.get("WORLD_SIZE", "1") == "1" and "LOCAL_RANK" not in os.environ:
         return 1
     if missing := [name for name in NAMES if not os.environ.get(name)]:
-        raise UserError(f"the environment lacks {', '.join(missing)}: start several processes with torchrun")
-    return int(os.environ["WORLD_SIZE"])
+        raise ProcessError(f"the environment lacks {', '.join(missing)}: start several processes with torchrun")
+    try:
+        processes, rank, local, _ = (int(os.environ[name]) for name in (*NAMES[:3], "MASTER_PORT"))
+    except ValueError as error:
+        raise ProcessError(f"the environment is no launcher's ({error}): start the processes with torchrun") from error
+    if not (0 <= rank < processes and local >= 0):  # they would wait for ever
+        raise ProcessError(f"RANK {rank} of WORLD_SIZE {processes}, LOCAL_RANK {local}: ranks count from 0")
+    return processes
 
 
 def join_processes(device: str) -> "PartialState":
@@ -57,8 +63,6 @@ def join_processes(device: str) -> "PartialState":
     """
     import torch
     from accelerate import PartialState
-
-    from vitgan.files import one_line
 
     if not torch.distributed.is_initialized():
         PartialState._reset_state()  # of an earlier run in this process
@@ -111,18 +115,16 @@ def _meeting_place(started: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _all_alive(processes: "PartialState") -> Iterator[None]:
-    """Tells in one line that another process died while all had to agree."""
-    from vitgan.files import one_line
-
+def all_alive(processes: "PartialState", again: str = "") -> Iterator[None]:
+    """Tells in one line that another process died, and with what command to start all of them again."""
     try:
         yield
     except RuntimeError as error:
-        if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
+        if processes.num_processes == 1 or lacks_memory(error) or not LOST_PROCESS.search(str(error)):
             raise
         raise ProcessError(
             f"process {processes.process_index} of {processes.num_processes} lost another one "
-            f"({one_line(str(error), 120)}): start all of them again"
+            f"({one_line(str(error), 120)}): start all of them again{again and f' with `{again}`'}"
         ) from error
 
 
@@ -135,7 +137,7 @@ def on_every_process(processes: "PartialState", action: Callable[[], Result]) ->
         result = action()
     except UserError as error:
         failure = error
-    with _all_alive(processes):
+    with all_alive(processes):
         failure = next((error for error in gather_object([failure]) if error is not None), None)
     if failure is not None:
         raise failure
@@ -152,7 +154,7 @@ def on_main_process(processes: "PartialState", action: Callable[[], Result]) -> 
             outcome = [action()]
         except UserError as error:
             outcome = [error]
-    with _all_alive(processes):
+    with all_alive(processes):
         result = broadcast_object_list(outcome)[0]
     if isinstance(result, UserError):
         raise result

@@ -35,7 +35,7 @@ from vitgan.runs.folder import (
 from vitgan.runs.images import holds_images_to_prepare, with_images
 from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
-from vitgan.runs.processes import LOST_PROCESS, join_processes, on_every_process, on_main_process
+from vitgan.runs.processes import all_alive, join_processes, on_every_process, on_main_process
 from vitgan.training.blocks import check_compiler
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
 from vitgan.training.hooks import Hooks
@@ -185,17 +185,13 @@ def _locked(run: Path, processes: PartialState) -> Iterator[None]:
 def _errors_in_one_line(run: Path, config: RunConfig, processes: PartialState) -> Iterator[None]:
     """A full disk or memory, a folder that became read-only while the run writes its log, another process that died."""
     try:
-        yield
+        with all_alive(processes, command("train", "--resume", run)):
+            yield
     except (RuntimeError, MemoryError) as error:
-        if lacks_memory(error):
-            share = config.training.batch_size // processes.num_processes
-            raise out_of_memory(error, run, config, share) from error
-        if processes.num_processes == 1 or not LOST_PROCESS.search(str(error)):
+        if not lacks_memory(error):
             raise
-        raise ProcessError(
-            f"process {processes.process_index} of {processes.num_processes} lost another one "
-            f"({one_line(str(error), 120)}): start all of them again with `{command('train', '--resume', run)}`"
-        ) from error
+        share = config.training.batch_size // processes.num_processes
+        raise out_of_memory(error, run, config, share) from error
     except OSError as error:
         newest = latest_checkpoint(run)
         raise ProcessError(
