@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vitgan.config import RunConfig, changed, check_effect, flat, merged
-from vitgan.errors import UserError, similar
-from vitgan.files import one_line, read_tree
+from vitgan.errors import UserError, one_line, similar
+from vitgan.files import read_tree
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, ModelConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig

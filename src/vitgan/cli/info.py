@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from vitgan.cli.arguments import check_useless
 from vitgan.cli.preset_texts import NAMES, PRESETS, SIZES, VARIANTS, summary
 from vitgan.cli.progress import losses
-from vitgan.errors import UserError, command
-from vitgan.files import one_line, read_model
+from vitgan.errors import UserError, command, one_line
+from vitgan.files import read_model
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.pretrained.names import CONFIG, WEIGHTS, bundled_models, find_model
 from vitgan.training.log import EVALUATION, read_metrics

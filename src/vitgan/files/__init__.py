@@ -1,7 +1,6 @@
 """What lies on a disk: files and folders that are never half written, and never trusted when they are read."""
 
 from vitgan.files.reading import (
-    one_line,
     read_bytes,
     read_json,
     read_model,
@@ -26,7 +25,6 @@ __all__ = [
     "check_file",
     "check_writable",
     "lock_file",
-    "one_line",
     "read_bytes",
     "read_json",
     "read_model",

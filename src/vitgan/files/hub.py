@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitgan.errors import UserError
-from vitgan.files.reading import one_line
+from vitgan.errors import UserError, one_line
 
 
 def fetch_repository(name: str, files: Sequence[str], parameter: str | None = None, **where: str | None) -> Path:

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from vitgan.errors import UserError
-from vitgan.files import one_line, read_json
+from vitgan.errors import UserError, one_line
+from vitgan.files import read_json
 from vitgan.metrics.features import check_features
 from vitgan.schema import first_problem
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitgan.errors import UserError
-from vitgan.files import one_line, read_json, sha256
+from vitgan.errors import UserError, one_line
+from vitgan.files import read_json, sha256
 from vitgan.files.hub import fetch_repository
 from vitgan.frozen.features import IMAGENET_DEVIATION, IMAGENET_MEAN, open_transformer, require_transformers
 

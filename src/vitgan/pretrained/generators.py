@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.devices import find_device
-from vitgan.errors import UserError
-from vitgan.files import one_line, read_model, write_json
+from vitgan.errors import UserError, one_line
+from vitgan.files import read_model, write_json
 from vitgan.files.folders import new_folder
 from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
 from vitgan.frozen.vae import save_copy

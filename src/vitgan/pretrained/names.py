@@ -5,8 +5,8 @@ import os
 import re
 from pathlib import Path
 
-from vitgan.errors import UserError
-from vitgan.files import one_line, user_error
+from vitgan.errors import UserError, one_line
+from vitgan.files import user_error
 from vitgan.files.hub import fetch_repository
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

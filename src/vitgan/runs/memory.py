@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from vitgan.config import RunConfig, changed
-from vitgan.errors import ProcessError, UserError, command
-from vitgan.files import one_line
+from vitgan.errors import ProcessError, UserError, command, one_line
 from vitgan.runs.folder import DATA_RECORD
 
 SIZES = ("batch_size", "micro_batch_size", "checkpoint_activations")

@@ -15,8 +15,8 @@ from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, lacks_memory, true_convolutions
-from vitgan.errors import ProcessError, UserError, command
-from vitgan.files import one_line, write_json
+from vitgan.errors import ProcessError, UserError, command, one_line
+from vitgan.files import write_json
 from vitgan.frozen.vae import load_decoder
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.presets import preset, replaced

@@ -14,7 +14,7 @@ from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 
 from vitgan.augment import AugmentConfig
-from vitgan.files import one_line
+from vitgan.errors import one_line
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
