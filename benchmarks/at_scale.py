@@ -77,8 +77,8 @@ def measure() -> Table:
         table.add(*row(name))
     table.remarks.append(
         "The hours are a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update "
-        "per real image; a multiply-add is two. 25 million images are our choice; `imagenet256` has GAT's 60 and CAT's 40 "
-        "epochs, on latents, without their VAE. `lsun64` takes what `celeba64` takes."
+        "per real image; a multiply-add is two. A run has 25 million images (our choice), of `imagenet256` GAT's 60 or CAT's "
+        "40 epochs, on latents, without their VAE."
     )
     table.remarks.append(
         "Widths and depths of GAT-XL and CAT-M are not known to us. DiT-XL's give GAT-XL's G, published with 602 M "
@@ -90,21 +90,21 @@ def measure() -> Table:
 
 def scaling() -> Table:
     """How much of a step is communication, with 128 images on each GPU and with 128 shared."""
-    table = Table("A step on several H100s", ("preset", "GPUs", "sending, 128 on each", "sending, 128 shared"))
+    table = Table("A step on several H100s", ("preset", *(f"{count} GPUs" for count in GPU_COUNTS)))
     for name in SCALED:
         config = preset(name)
         generator, discriminator = model_costs(config.model)
         gradients = 4 * (generator.parameters + discriminator.parameters)
-        compute = 128 * step_flops(config) / (GPUS["H100"] * UTILISATION)
+        compute, cells = 128 * step_flops(config) / (GPUS["H100"] * UTILISATION), []
         for count in GPU_COUNTS:
             sent = 2 * (count - 1) / count * gradients  # of a ring's all-reduce
             seconds = sent / next(rate for most, rate in LINKS.items() if count <= most)
-            shares = (f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count))
-            table.add(f"`{name}`", str(count), *shares)
+            cells.append(" / ".join(f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count)))
+        table.add(f"`{name}`", *cells)
     table.remarks.append(
-        "Share of the step's time: gradients are sent once, in float32, after the backward pass. Over several machines give "
-        "each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest "
-        "preset, `imagenet256-gat-xl`, take 19 GB."
+        "Share of the step's time in which gradients are sent (once, in float32), with 128 images on each GPU / shared. Over "
+        "several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and "
+        "average of the largest preset, `imagenet256-gat-xl`, take 19 GB."
     )
     return table
 
