@@ -22,7 +22,7 @@ LINKS = {8: 450e9, 64: 50e9}
 """Bytes a second that a GPU sends: H100s of one machine by NVLink, of several by 400 Gbit/s each; from data sheets."""
 GPU_COUNTS = (8, 64)
 SCALED = ("cifar10", "lsun256")
-ROWS = ("cifar10", "cifar10-stylegan2", "cifar10-gat", "cifar10-projected", "celeba64", "lsun128", "lsun256")
+ROWS = ("cifar10", "celeba64", "lsun128", "lsun256")
 IMAGENET = tuple(IMAGENET_PRESETS)
 
 INTRODUCTION = f"""# The paper's rows on GPUs
@@ -63,58 +63,48 @@ def row(name: str) -> tuple[str, ...]:
     return (f"`{name}`", parameters, f"{flops / 1e9:.1f}", *(f"{hour:.1f}" for hour in hours), memory)
 
 
+def size_of_generator(name: str) -> str:
+    """A preset's G as GAT and CAT count it: a multiply-add is one."""
+    costs = generator_costs(preset(name).model.generator_spec())
+    return f"{costs.parameters / 1e6:.0f} M and {costs.flops_per_image / 2e9:.1f} GFLOPs"
+
+
 def measure() -> Table:
-    """The paper's sizes, and some variants of the smallest."""
+    """The paper's sizes, and those of ImageNet."""
     columns = ("preset", "M parameters, G + D", "GFLOPs an image", *(f"hours, 1 {gpu}" for gpu in GPUS))
     table = Table("What a row takes", (*columns, "GiB a GPU, 1 / 8 GPUs"))
     for name in ROWS + IMAGENET:
         table.add(*row(name))
     table.remarks.append(
         "The hours are a lower bound: at 32×32 small kernels keep no large GPU busy. GFLOPs are of one D and one G update "
-        "per real image; a multiply-add is two. 25 million images are our choice; `imagenet256` has GAT's 60 and CAT's 40 "
-        "epochs, on latents, without their VAE. `lsun64` takes what `celeba64` takes; `--dry-run` counts any preset."
+        "per real image; a multiply-add is two. A run has 25 million images (our choice), of `imagenet256` GAT's 60 or "
+        "CAT's 40 epochs, on latents, without their VAE. `lsun64` takes what `celeba64` takes."
     )
-    return table
-
-
-def published() -> Table:
-    """G beside models whose counts others publish."""
-    table = Table("GAT and CAT: G's size", ("model", "published", "preset", "counted"))
-    models = {
-        "GAT-XL/2": ("602 M, 119 GFLOPs", "imagenet256-gat-xl"),
-        "CAT-M/2": ("261 M, 46 GFLOPs", "imagenet256-cat-m"),
-        "CAT-H/2": ("960 M, 167 GFLOPs", None),
-    }
-    for model, (size, name) in models.items():
-        counted = "-"
-        if name:
-            costs = generator_costs(preset(name).model.generator_spec())
-            counted = f"{costs.parameters / 1e6:.0f} M, {costs.flops_per_image / 2e9:.1f} GFLOPs"
-        table.add(model, size, f"`{name}`" if name else "none", counted)
     table.remarks.append(
-        "A multiply-add is one here. Widths and depths are not known to us: DiT-XL's fit GAT-XL; for CAT-M we took some "
-        "that fit its parameters, and need 13% more FLOPs; CAT-H has no preset."
+        "Widths and depths of GAT-XL and CAT-M are not known to us. DiT-XL's give GAT-XL's G, published with 602 M "
+        "parameters and 119 GFLOPs (a multiply-add is one): ours has {}. For CAT-M (261 M, 46 GFLOPs) we took some that "
+        "fit its parameters: ours has {}.".format(*(size_of_generator(name) for name in IMAGENET[-2:]))
     )
     return table
 
 
 def scaling() -> Table:
     """How much of a step is communication, with 128 images on each GPU and with 128 shared."""
-    table = Table("A step on several H100s", ("preset", "GPUs", "sending, 128 on each", "sending, 128 shared"))
+    table = Table("A step on several H100s", ("preset", *(f"{count} GPUs" for count in GPU_COUNTS)))
     for name in SCALED:
         config = preset(name)
         generator, discriminator = model_costs(config.model)
         gradients = 4 * (generator.parameters + discriminator.parameters)
-        compute = 128 * step_flops(config) / (GPUS["H100"] * UTILISATION)
+        compute, cells = 128 * step_flops(config) / (GPUS["H100"] * UTILISATION), []
         for count in GPU_COUNTS:
             sent = 2 * (count - 1) / count * gradients  # of a ring's all-reduce
             seconds = sent / next(rate for most, rate in LINKS.items() if count <= most)
-            shares = (f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count))
-            table.add(f"`{name}`", str(count), *shares)
+            cells.append(" / ".join(f"{seconds / (seconds + time):.0%}" for time in (compute, compute / count)))
+        table.add(f"`{name}`", *cells)
     table.remarks.append(
-        "Share of the step's time: gradients are sent once, in float32, after the backward pass. Over several machines give "
-        "each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments and average of the largest "
-        "preset, `imagenet256-gat-xl`, take 19 GB, of the largest on pixels 1.1 GB."
+        "Share of the step's time in which gradients are sent (once, in float32), with 128 images on each GPU / shared. "
+        "Over several machines give each GPU its own 128 images. Nothing needs ZeRO or FSDP: weights, gradients, moments "
+        "and average of the largest preset, `imagenet256-gat-xl`, take 19 GB."
     )
     return table
 
@@ -125,7 +115,7 @@ def main(out: Path | None = None) -> None:
     Args:
         out: The Markdown file.
     """
-    page = f"{INTRODUCTION}\n{measure()}\n{scaling()}\n{published()}"
+    page = f"{INTRODUCTION}\n{measure()}\n{scaling()}"
     if out is None:
         print(page)
     else:
