@@ -80,7 +80,8 @@ def test_shared_fakes_are_made_once(tiny_model, tmp_path) -> None:
         training = TrainingConfig(batch_size=4, trackers=(), precision="float32")
         trainer = Trainer(tiny_model, objective, AugmentConfig(), training, Accelerator(cpu=True), tmp_path)
         made = []
-        trainer.state.generator.pixel_mapping.register_forward_hook(lambda *_, made=made: made.append(1))
+        generator = trainer.state.generator
+        generator.get_submodule("pixel_mapping").register_forward_hook(lambda *_, made=made: made.append(1))
         trainer.step(
             normal(4, tiny_model.channels, tiny_model.resolution, tiny_model.resolution), None, StepRandomness(0, 0)
         )
