@@ -81,6 +81,8 @@ def train(
     settings = preset(config) if isinstance(config, str) else config
     hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks())
     check_trackers(settings.training.trackers)
+    if resume is not None and folder is not None:
+        raise UserError("folder does nothing beside resume: leave one of the two out", "folder")
     processes = join_processes(settings.training.device)
     if data is None and resume is None and holds_images_to_prepare(settings.data):
         data = settings.data
