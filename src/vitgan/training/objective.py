@@ -19,8 +19,12 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from vitgan.augment import AugmentConfig, augment
-from vitgan.losses import (
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator, Noise
+from vitgan.models.projected_discriminator import ProjectedDiscriminator
+from vitgan.schema import Config
+from vitgan.training.augment import AugmentConfig, augment
+from vitgan.training.losses import (
     LOSSES,
     alignment,
     consistency,
@@ -33,10 +37,6 @@ from vitgan.losses import (
     out_of_range,
     path_lengths,
 )
-from vitgan.models.discriminator import Discriminator
-from vitgan.models.generator import Generator, Noise
-from vitgan.models.projected_discriminator import ProjectedDiscriminator
-from vitgan.schema import Config
 from vitgan.training.randomness import StepRandomness
 
 
@@ -50,7 +50,8 @@ class ObjectiveConfig(Config):
     """What G and D minimise. The defaults are the paper's."""
 
     loss: Annotated[str, AfterValidator(_known_loss)] = "non_saturating"
-    """non_saturating, hinge, wasserstein, relativistic, or a loss that your program added to `vitgan.losses.LOSSES`."""
+    """non_saturating, hinge, wasserstein, relativistic, or a loss that your program added to `LOSSES` of
+    `vitgan.training.losses`."""
     diffaugment: bool = True
     """Whether the adversarial terms of G and D see augmented images."""
     bcr_real: float = Field(default=10.0, ge=0)
