@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitgan.config import RunConfig
-from vitgan.losses import LOSSES
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
+from vitgan.training.losses import LOSSES
 from vitgan.training.objective import Batch, Objective
 from vitgan.training.randomness import StepRandomness
 

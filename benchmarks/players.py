@@ -12,13 +12,13 @@ from accelerate.state import AcceleratorState
 from tests.reference import naive
 from torch import Tensor
 
-from vitgan.augment import AugmentConfig
 from vitgan.config import RunConfig
 from vitgan.devices import choose_precision, computes_bf16
 from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.presets import preset, replaced
+from vitgan.training.augment import AugmentConfig
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 import vitgan
-from vitgan.losses import LOSSES, AdversarialLoss
+from vitgan.training.losses import LOSSES, AdversarialLoss
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ import vitgan
 from tiny import tiny_model
 from vitgan.errors import UserError
 from vitgan.files.reading import read_model
-from vitgan.losses import LOSSES
 from vitgan.models.build import (
     CUSTOM_NETWORKS,
     CustomConfig,
@@ -27,6 +26,7 @@ from vitgan.models.build import (
 )
 from vitgan.runs.folder import config_of_run
 from vitgan.training.log import read_metrics
+from vitgan.training.losses import LOSSES
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NOTEBOOK = EXAMPLES / "first_steps.ipynb"

@@ -8,10 +8,10 @@ from torch import Tensor
 from reference import naive
 from reference.draws import normal, perturb
 from tiny import tiny_model
-from vitgan.augment import AugmentConfig, augment
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.presets import preset
+from vitgan.training.augment import AugmentConfig, augment
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay
 from vitgan.training.loop import Trainer

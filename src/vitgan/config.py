@@ -6,12 +6,12 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from vitgan.augment import AugmentConfig
 from vitgan.errors import UserError, similar
 from vitgan.files.pictures import check_picture_size, enlargement, grid_shape
 from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
 from vitgan.schema import Config, first_problem
+from vitgan.training.augment import AugmentConfig
 from vitgan.training.config import TrainingConfig
 from vitgan.training.objective import ObjectiveConfig
 

@@ -1,6 +1,7 @@
 """Attention against its explicit forms, torch's own, and what low precision does to it."""
 
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -250,6 +251,24 @@ def test_l2_attention_starts_neither_uniform_nor_on_itself() -> None:
         logarithms = layer(x, return_attention=True)[1].log()
         others = (logarithms.sum(-1) - logarithms.diagonal(dim1=-2, dim2=-1)) / 23
         assert abs((logarithms.diagonal(dim1=-2, dim2=-1) - others).mean().item() - 2) < 0.4
+
+
+def test_query_and_key_norms_of_a_bf16_layer_are_rounded_once() -> None:
+    """torch warns where an RMSNorm's input and weight differ in precision; once a process, unless told to always."""
+    layer = attention(8, 2, qk_norm=True)
+    assert layer.q_norm is not None
+    scale = layer.q_norm.weight.data = normal(4, seed=1).bfloat16()
+    layer = layer.bfloat16()
+    x = normal(2, 5, 8, dtype=torch.float32).bfloat16()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(action="error"):
+            q = layer.project(x)[0]
+    finally:
+        torch.set_warn_always(False)
+    layer.q_norm = None
+    exact = F.rms_norm(layer.project(x)[0].double(), (4,), scale.double(), eps=1e-6)
+    torch.testing.assert_close(q, exact.bfloat16(), rtol=2**-8, atol=0)
 
 
 def test_dot_weights_in_bf16_are_rounded_once() -> None:

@@ -10,17 +10,17 @@ from torch import Tensor
 import vitgan.models.vit_discriminator
 from reference import vitgan as reference
 from reference.draws import normal, perturb
-from vitgan.augment import AugmentConfig, augment
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.frozen.features import FrozenFeatures, LiteFeatures, load_frozen
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.layers.spectral import update_spectral_norms
-from vitgan.losses import alignment
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.scaled_discriminator import ScaledDiscriminator
 from vitgan.models.vit_discriminator import ALIGNMENT_FIELDS, ViTDiscriminator
 from vitgan.presets import aligned, cifar10_tiny, preset, replaced, with_projected_discriminator
+from vitgan.training.augment import AugmentConfig, augment
+from vitgan.training.losses import alignment
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from reference import vitgan as reference
 from reference.draws import normal, perturb
-from vitgan.augment import AugmentConfig, augment
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
@@ -19,6 +18,7 @@ from vitgan.models.scaled_discriminator import ScaledDiscriminator
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.vit_generator import ViTGenerator
 from vitgan.presets import gat, replaced
+from vitgan.training.augment import AugmentConfig, augment
 from vitgan.training.randomness import StepRandomness
 
 KINDS = ("summed", "scaled")

@@ -1,5 +1,6 @@
 """What G and D take over from another training whose classes, grid or patches are others."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,20 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import vitgan
 from reference.draws import normal
 from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_model
 from vitgan.errors import UserError
 from vitgan.explore.zoom import zoom
 from vitgan.files import write_json
 from vitgan.files.tensors import write_tensors
+from vitgan.frozen.features import FEATURES_VARIABLE
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.vit_generator import ViTGenerator
 from vitgan.presets import replaced
-from vitgan.pretrained.generators import save
+from vitgan.pretrained.generators import save, write_networks
 from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
 from vitgan.pretrained.transfer import start_from
 
@@ -183,3 +187,46 @@ def test_latents_of_another_vae_are_said_to_be(tmp_path: Path, here: dict[str, o
     notes, generator, _ = started(name, replaced(BASE, vae=here and replaced(vae, **here)))
     assert len(notes) == said
     assert equal_but_classes(old, generator)
+
+
+def saved_dino(folder: Path, seed: int) -> str:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    config = transformers.Dinov2Config(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, image_size=28)
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [
+        lambda dino: ProjectedDiscriminatorConfig(features=dino, input_size=28, width=8),
+        lambda dino: replaced(TINY_DISCRIMINATOR, alignment_features=dino, alignment_size=28),
+    ],
+    ids=["projected", "aligned"],
+)
+def test_a_model_for_others_knows_its_frozen_network_by_a_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discriminator: Callable[[str], object]
+) -> None:
+    model = replaced(BASE, discriminator=discriminator(saved_dino(tmp_path / "own" / "dino", seed=0)))
+    here, _, old_d = trained(tmp_path / "here", model)
+    elsewhere = tmp_path / "elsewhere"
+    save(vitgan.load(here), elsewhere)
+    write_networks(Path(here), elsewhere)
+    assert str(tmp_path) not in (elsewhere / NETWORKS_CONFIG).read_text()
+
+    (tmp_path / "own").rename(tmp_path / "moved")
+    model = replaced(BASE, discriminator=discriminator(str(tmp_path / "moved" / "dino")))
+    other = saved_dino(tmp_path / "other" / "dino", seed=1)
+    for place in (None, other, str(tmp_path / "none")):
+        if place is not None:
+            monkeypatch.setenv(FEATURES_VARIABLE, place)
+        with pytest.raises(UserError, match="dino@") as caught:
+            started(str(elsewhere), model)
+        assert caught.value.parameter in ("model.discriminator.features", "model.discriminator.alignment_features")
+    monkeypatch.setenv(FEATURES_VARIABLE, str(tmp_path / "moved" / "dino"))
+    notes, _, judge = started(str(elsewhere), model)
+    assert notes == []
+    assert equal_but_classes(old_d, judge)
+    notes, _, _ = started(str(elsewhere), replaced(BASE, discriminator=discriminator(other)))
+    assert len(notes) == 1

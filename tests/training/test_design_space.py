@@ -13,13 +13,13 @@ from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
-from vitgan.losses import LOSSES
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import VARIANTS, cifar10_tiny, replaced, with_model
 from vitgan.training.loop import Trainer
+from vitgan.training.losses import LOSSES
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 

@@ -9,14 +9,14 @@ from torch import Tensor
 from reference import naive
 from reference import vitgan as reference
 from reference.draws import normal
-from vitgan.augment import AugmentConfig, augment
-from vitgan.losses import LOSSES, energy_distance
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator, Noise
 from vitgan.models.levels import shown
 from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
+from vitgan.training.augment import AugmentConfig, augment
+from vitgan.training.losses import LOSSES, energy_distance
 from vitgan.training.objective import Batch, Objective, ObjectiveConfig, judge
 from vitgan.training.randomness import StepRandomness
 

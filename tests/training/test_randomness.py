@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitgan.augment import AugmentConfig
+from vitgan.training.augment import AugmentConfig
 from vitgan.training.randomness import StepRandomness, splitmix64
 
 

@@ -5,13 +5,13 @@ import torch
 from accelerate import Accelerator
 
 from reference.draws import normal
-from vitgan.augment import AugmentConfig
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import replaced
+from vitgan.training.augment import AugmentConfig
 from vitgan.training.blocks import compile_blocks
 from vitgan.training.config import TrainingConfig
 from vitgan.training.loop import Trainer

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import accelerate.tracking
 import numpy as np
 import pytest
 from accelerate.tracking import GeneralTracker
@@ -39,15 +40,52 @@ def test_tensorboard_shows_the_grids_the_metrics_and_the_configuration(tmp_path:
     assert [path for path in (run / "tensorboard").iterdir() if path.is_dir()] == []  # one run, not several
 
 
-def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("no\nroom")
+def refuse(*_: object, **__: object) -> None:
+    raise RuntimeError("no\nroom")
 
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.__init__", refuse)
+
+def inside(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("folder", [None, "own"])
+def test_a_tracker_that_cannot_start_is_one_line_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None
+) -> None:
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_text", refuse)  # when its files are made
+    config, own = tiny_run("unused", trackers=("tensorboard",)), tmp_path / folder if folder else None
     with pytest.raises(UserError) as error:
-        vitgan.train(tiny_run("unused", trackers=("tensorboard",)), tmp_path, data=colours())
+        vitgan.train(config, tmp_path, data=colours(), folder=own)
     assert error.value.parameter == "training.trackers"
     assert "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"data"}
+
+
+def test_a_run_is_as_it_was_if_a_tracker_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_run("unused")
+    run = vitgan.train(config, tmp_path, data=colours())
+    before = inside(run)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.__init__", refuse)
+    longer = config.training.model_copy(update={"trackers": ("tensorboard",), "total_kimg": 0.048})
+    with pytest.raises(UserError):
+        vitgan.train(config.model_copy(update={"training": longer}), resume=run, data=colours())
+    assert inside(run) == before
+
+
+def test_a_tracker_gets_a_folder_where_it_needs_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Folders(Listener):
+        name = "folders"
+        requires_logging_directory = True
+
+        def __init__(self, project: str, folder: Path) -> None:
+            super().__init__()
+            folders.append(folder)
+
+    folders: list[Path] = []
+    monkeypatch.setitem(accelerate.tracking.LOGGER_TYPE_TO_CLASS, "folders", Folders)
+    monkeypatch.setattr("vitgan.runs.train.check_trackers", lambda names: None)
+    run = vitgan.train(tiny_run("unused", trackers=("folders",)), tmp_path, data=colours())
+    assert folders == [run]
 
 
 class Listener(GeneralTracker):

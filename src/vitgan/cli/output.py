@@ -7,8 +7,10 @@ import select
 import shutil
 import stat
 import sys
+import textwrap
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 from vitgan.errors import UserError
@@ -83,6 +85,21 @@ def check_output() -> None:
     lost = getattr(getattr(sys.stdout, "buffer", None), "lost", None)
     if lost is not None and not isinstance(lost, BrokenPipeError):
         raise UserError(f"what was printed could not be written: {lost.strerror}; let standard output lead elsewhere")
+
+
+@contextmanager
+def wrapped_usage() -> Iterator[None]:
+    """Breaks a help's first line, the usage, where the terminal ends; tyro breaks all the others."""
+    text, columns = io.StringIO(), shutil.get_terminal_size().columns
+    text.isatty = sys.stdout.isatty  # tyro asks it whether to use colours
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        usage, end, rest = text.getvalue().partition("\n")
+        if len(usage) > columns:
+            usage = textwrap.fill(usage.replace(",", ", "), columns, subsequent_indent="  ", break_on_hyphens=False)
+        print(usage, end=end + rest)
 
 
 def _text(output: Output, before: io.TextIOWrapper | None) -> io.TextIOWrapper:

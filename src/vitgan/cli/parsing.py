@@ -13,6 +13,7 @@ from tyro import _errors as events  # its hook for complaints as data, not text,
 from tyro.constructors import MISSING, ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 from tyro.extras import SubcommandApp
 
+from vitgan.cli.output import wrapped_usage
 from vitgan.errors import UserError, nearest, similar
 from vitgan.schema import Config, first_problem
 
@@ -52,12 +53,13 @@ def parse(tree: Group, words: list[str]) -> Callable[[], None]:
         app = SubcommandApp()
         for name, child in node.commands.items():
             app.command(name=name, help=" ".join(_about(child).split("\n\n")[0].split()))(lambda: None)
-        return app.cli(prog=program, description=node.about, args=["--help"])
+        with wrapped_usage():
+            return app.cli(prog=program, description=node.about, args=["--help"])
     assert callable(node)
     none = () if path[0] == "train" else (tyro.conf.DisallowNone,)  # only there a field may be set to None
     about = _about(node).split("\n\nArgs:")[0]
     try:
-        with events.on_parse_error(lambda event: refuse(*_refusal(event, node, words))):
+        with wrapped_usage(), events.on_parse_error(lambda event: refuse(*_refusal(event, node, words))):
             return tyro.cli(_checked(node), prog=program, description=about, args=words, config=none, registry=REGISTRY)
     except ValidationError as error:
         refuse(*_out_of_range(error, node))

@@ -14,7 +14,7 @@ from vitgan.cli.parsing import Group
 from vitgan.cli.preset_texts import PRESETS, RECOMMENDED, SIZES, VARIANTS, summary
 from vitgan.cli.progress import training_display
 from vitgan.cli.stopping import stop_on_signal
-from vitgan.errors import command
+from vitgan.errors import UserError, command
 from vitgan.runs.processes import speaks
 
 if TYPE_CHECKING:
@@ -55,16 +55,23 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     """What can follow `vitgan train`: a preset's name, `--config FILE` or `--resume RUN`: what the options override.
 
     Raises:
-        UserError: If there is no such preset (with the nearest one), or the file or run cannot be read.
+        UserError: If there is no such preset (with the nearest one), the file or run cannot be read, or there are a run
+            and another configuration.
     """
     run, file = value_of("--resume", words), value_of("--config", words)
     named = words[0] if words and not words[0].startswith("-") else None
     if run is None and file is None and named is None:
         return Group(ABOUT, PRESETS | SIZES)
     from vitgan.presets import from_file, preset
-    from vitgan.runs.folder import config_of_run
+    from vitgan.runs.folder import CHANGEABLE, config_of_run
 
     if run is not None:
+        if named is not None or file is not None:
+            surplus, parameter = (named, None) if named is not None else ("--config", "config")
+            raise UserError(
+                f"a run that is resumed keeps its configuration: leave out {surplus}; what may change is {CHANGEABLE}",
+                parameter,
+            )
         return trains(config_of_run(Path(run)), words, "Goes on with a run.")
     base = preset(named) if named is not None else None
     start = from_file(file, base) if file is not None else base
@@ -75,11 +82,17 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
 
 
 def value_of(option: str, words: list[str]) -> str | None:
-    """What stands behind an option, "--option value" or "--option=value", the last time; None if it is not there."""
+    """What stands behind an option, "--option value" or "--option=value", the last time; None if it is not there.
+
+    Raises:
+        UserError: If nothing stands behind it.
+    """
     value = None
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.replace("_", "-") == option or word.startswith(f"{option}="):
             value = word.partition("=")[2] or following
+            if not value:
+                raise UserError(f"{option} needs a value", option[2:])
     return value
 
 
@@ -101,7 +114,7 @@ def trains(start: "RunConfig", words: list[str], about: str) -> Callable[..., No
         profile_steps: ProfileSteps = 0,
     ) -> None:
         if resume is not None:
-            check_useless(train, "beside --resume", config=config, out=out, folder=folder)
+            check_useless(train, "beside --resume", out=out)
         check_effect(settings, differences(settings, start))
         if dry_run:
             print(describe(settings))

@@ -7,6 +7,7 @@ and with ReLU6.
 
 import importlib
 import importlib.util
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitgan.errors import UserError, one_line
+from vitgan.files.tensors import digest
 from vitgan.layers.precision import full_precision
 
 LiteName = Literal["lite0", "lite2"]
@@ -29,6 +31,8 @@ ROOT_MEAN_SQUARES = (8.0, 8.0, 7.0, 3.0)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 """Of RGB in [0, 1]: how DINOv2's images are normalised."""
+FEATURES_VARIABLE = "VITGAN_FEATURES"
+"""Environment variable: the folder of the frozen network that a model from elsewhere knows by its digest."""
 
 
 class FrozenFeatures(nn.Module, ABC):
@@ -79,10 +83,10 @@ class Fields(NamedTuple):
 
 
 def load_frozen(name: str, input_size: int, fields: Fields) -> FrozenFeatures:
-    """The frozen network of that name, "lite0" or "lite2", or the DINOv2 in that folder.
+    """The frozen network of that name: "lite0", "lite2", the folder of a DINOv2, or what `known_by_digest` calls it.
 
     Raises:
-        UserError: If there is none, it cannot be had, or cannot see images of this size.
+        UserError: If there is none, it is another, it cannot be had, or cannot see images of this size.
     """
     if name in ("lite0", "lite2"):
         if input_size % 32:
@@ -90,10 +94,32 @@ def load_frozen(name: str, input_size: int, fields: Fields) -> FrozenFeatures:
         return LiteFeatures(name, input_size)
     if (Path(name) / "config.json").is_file():
         return DinoFeatures(name, input_size, fields)
+    _, at, expected = name.rpartition("@")
+    if at:
+        folder = os.environ.get(FEATURES_VARIABLE)
+        if folder and known_by_digest(folder).rpartition("@")[2] == expected:
+            return DinoFeatures(folder, input_size, fields)
+        raise UserError(
+            f"D needs the frozen network {name}, which is not {f'in {folder}' if folder else 'here'}: set the environment "
+            f"variable {FEATURES_VARIABLE} to its folder",
+            fields.name,
+        )
     raise UserError(
         f"there is no frozen network {name}: choose lite0, lite2, or a folder with a DINOv2 as transformers saves it",
         fields.name,
     )
+
+
+def known_by_digest(name: str) -> str:
+    """A frozen network's name on any machine: of a folder the last part, and its weights' digest (dino@1a2b3c4d5e6f).
+
+    Raises:
+        UserError: If the folder holds no network.
+    """
+    if name in CHANNELS or not Path(name).is_dir():
+        return Path(name).name
+    weights = open_transformer(Path(name), "AutoModel", "features").state_dict()
+    return f"{Path(name).resolve().name}@{digest(weights)[:12]}"
 
 
 class LiteFeatures(FrozenFeatures):

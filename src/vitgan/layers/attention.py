@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, stacked
+from vitgan.layers.norm import WideRMSNorm
 from vitgan.layers.positions import rotated
-from vitgan.layers.precision import full_precision
+from vitgan.layers.precision import full_precision, wide
 from vitgan.layers.spectral import WeightNorm
 
 AttentionKind = Literal["l2", "dot"]
@@ -100,9 +101,9 @@ class SelfAttention(nn.Module):
         self.projections = nn.ModuleDict(
             {name: projection(gain, config.key_bias or name not in ("k", "qk")) for name, gain in gains.items()}
         )
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else None
+        self.q_norm = WideRMSNorm(head_dim, eps=1e-6) if config.qk_norm else None
         tied = config.kind == "l2" or not config.qk_norm
-        self.k_norm = self.q_norm if tied else nn.RMSNorm(head_dim, eps=1e-6)
+        self.k_norm = self.q_norm if tied else WideRMSNorm(head_dim, eps=1e-6)
         self.out = EqualizedLinear(dim, dim, equalized=config.equalized, weight_norm=config.weight_norm)
 
     def forward(
@@ -136,8 +137,8 @@ class SelfAttention(nn.Module):
         heads = heads.contiguous().unbind()  # one copy here, or each product below makes its own
         q, k, v = (heads[0], heads[0], heads[1]) if self.kind == "l2" else (heads[0], heads[1], heads[2])
         if self.q_norm is not None and self.k_norm is not None:
-            tied, q = q is k, self.q_norm(_wide(q)).to(v.dtype)
-            k = q if tied else self.k_norm(_wide(k)).to(v.dtype)
+            tied, q = q is k, self.q_norm(q)
+            k = q if tied else self.k_norm(k)
         if self.rotary:
             tied, q = q is k, rotated(q, self.num_prefix_tokens)
             k = q if tied else rotated(k, self.num_prefix_tokens)
@@ -165,7 +166,7 @@ def dot_attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d_h)): (B, heads, M, d_h), (B, heads, N, d_h) -> (B, heads, M, N), float32 or wider."""
     queries, keys, scale = q.flatten(0, 1), k.flatten(0, 1), 1 / math.sqrt(q.shape[-1])
     scores = torch.baddbmm(queries.new_empty(()), queries, keys.transpose(1, 2), beta=0, alpha=scale)
-    return _wide(scores).softmax(dim=-1).unflatten(0, q.shape[:2])
+    return wide(scores).softmax(dim=-1).unflatten(0, q.shape[:2])
 
 
 def l2_attention_weights(q: Tensor, k: Tensor) -> Tensor:
@@ -208,15 +209,10 @@ def fused_l2_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _centred(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """Both minus the keys' mean over tokens, float32 or wider; the same tensor again where q is k."""
-    wide = _wide(k)
-    mean = wide.mean(dim=-2, keepdim=True)
-    centred = wide - mean
-    return (centred if q is k else q.to(wide.dtype) - mean), centred
-
-
-def _wide(x: Tensor) -> Tensor:
-    """x in float32, or in float64 if it is that."""
-    return x if x.dtype == torch.float64 else x.float()
+    keys = wide(k)
+    mean = keys.mean(dim=-2, keepdim=True)
+    centred = keys - mean
+    return (centred if q is k else wide(q) - mean), centred
 
 
 def _columns(x: Tensor, value: float, count: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitgan.layers.precision import wide
 from vitgan.layers.spectral import SpectralNorm, WeightNorm
 
 
@@ -162,7 +163,7 @@ class ModulatedLinear(EqualizedLayer):
     def demodulation(self, style: Tensor) -> Tensor:
         """1 / ||W ⊙ s|| per output: style (..., in_features) -> (..., out_features), float32 or wider."""
         energy = F.linear(style.square(), self.effective_weight().square())  # a sum of positive terms: safe in bf16
-        return torch.rsqrt((energy if energy.dtype == torch.float64 else energy.float()) + 1e-8)
+        return torch.rsqrt(wide(energy) + 1e-8)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x (T, P, in_features), style (T, in_features) -> (T, P, out_features)."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.layers.linear import EqualizedLinear
+from vitgan.layers.precision import wide
 
 Normalization = Literal["layer", "rms"]
 
@@ -38,7 +39,7 @@ class SelfModulatedLayerNorm(nn.Module):
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         """h (B, N, dim), w (B, style_dim) -> (B, N, dim); statistics in float32."""
-        h = h if h.dtype == torch.float64 else h.float()
+        h = wide(h)
         gamma = self.gamma(w).unsqueeze(1).to(h.dtype)
         if self.beta is None:
             return F.rms_norm(h, (self.dim,), eps=1e-6) * gamma
@@ -55,6 +56,16 @@ class UnmodulatedNorm(nn.Module):
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         """h (B, N, dim) -> (B, N, dim); w is not looked at."""
         return self.norm(h)
+
+
+class WideRMSNorm(nn.RMSNorm):
+    """RMSNorm whose statistics and scale are float32 or wider for low-precision inputs and weights too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., dim) -> (..., dim) in x's own precision."""
+        values = wide(x)
+        weight = self.weight.to(values.dtype)  # torch warns, and has no fast kernel, where the two differ
+        return F.rms_norm(values, self.normalized_shape, weight, self.eps).to(x.dtype)
 
 
 def plain_norm(dim: int, normalization: Normalization) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.layers.linear import normal_
-from vitgan.layers.precision import full_precision
+from vitgan.layers.precision import full_precision, wide
 
 Positions = Literal["sine", "sincos"]
 
@@ -59,9 +59,9 @@ class SinCosFeatures(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """(L, 2) in [-1, 1] -> (L, dim) in [-1, 1], of the same type; computed in float32 or wider."""
-        wide = positions if positions.dtype == torch.float64 else positions.float()
-        places = ((wide + 1) * self.grid_size - 1) / 2  # (L, 2), cell centres are whole numbers
-        phases = places.unsqueeze(2) * frequencies(self.dim // 4, wide)  # (L, 2, dim / 4)
+        centres = wide(positions)
+        places = ((centres + 1) * self.grid_size - 1) / 2  # (L, 2), cell centres are whole numbers
+        phases = places.unsqueeze(2) * frequencies(self.dim // 4, centres)  # (L, 2, dim / 4)
         return torch.cat([phases.sin(), phases.cos()], dim=2).flatten(1).to(positions.dtype)
 
     def extra_repr(self) -> str:
@@ -94,13 +94,13 @@ def rotated(x: Tensor, num_prefix_tokens: int = 0) -> Tensor:
     other. Tokens before the map stay as they are. Angles and products are in float32 or wider.
     """
     prefix, tokens = x.split([num_prefix_tokens, x.shape[2] - num_prefix_tokens], dim=2)
-    wide = tokens if tokens.dtype == torch.float64 else tokens.float()
-    places = torch.arange(math.isqrt(tokens.shape[2]), device=x.device, dtype=wide.dtype)
+    tokens = wide(tokens)
+    places = torch.arange(math.isqrt(tokens.shape[2]), device=x.device, dtype=tokens.dtype)
     row, column = torch.meshgrid(places, places, indexing="ij")
-    angles = torch.stack([column, row], dim=-1).flatten(0, 1).unsqueeze(2) * frequencies(x.shape[3] // 4, wide)
+    angles = torch.stack([column, row], dim=-1).flatten(0, 1).unsqueeze(2) * frequencies(x.shape[3] // 4, tokens)
     angles = angles.flatten(1)  # (N, d_h / 2)
     cos, sin = angles.cos(), angles.sin()
-    a, b = wide.chunk(2, dim=-1)
+    a, b = tokens.chunk(2, dim=-1)
     turned = torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
     return torch.cat([prefix, turned], dim=2) if num_prefix_tokens else turned
 

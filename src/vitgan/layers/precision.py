@@ -1,9 +1,14 @@
-"""Switches autocast off where float32 is needed."""
+"""Float32 where it is needed, whatever the precision around it."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or in float64 if it is that."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager:

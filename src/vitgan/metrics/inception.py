@@ -29,67 +29,6 @@ CLASSES = 1008
 INPUT_SIZE = 299
 
 
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "average": partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False),
-    "maximum": partial(F.max_pool2d, kernel_size=3, stride=1, padding=1),
-    "halve": partial(F.max_pool2d, kernel_size=3, stride=2),
-}
-
-
-def at_35(pool_channels: int) -> list[str]:
-    """The paths of a block at 35×35, as `Block` takes them."""
-    return [
-        "branch1x1:64:1x1",
-        "branch5x5_1:48:1x1 branch5x5_2:64:5x5",
-        "branch3x3dbl_1:64:1x1 branch3x3dbl_2:96:3x3 branch3x3dbl_3:96:3x3",
-        f"average branch_pool:{pool_channels}:1x1",
-    ]
-
-
-def at_17(c: int) -> list[str]:
-    """The same at 17×17: 7×7 kernels factored into rows and columns, `c` channels wide inside."""
-    return [
-        "branch1x1:192:1x1",
-        f"branch7x7_1:{c}:1x1 branch7x7_2:{c}:1x7 branch7x7_3:192:7x1",
-        f"branch7x7dbl_1:{c}:1x1 branch7x7dbl_2:{c}:7x1 branch7x7dbl_3:{c}:1x7 "
-        f"branch7x7dbl_4:{c}:7x1 branch7x7dbl_5:192:1x7",
-        "average branch_pool:192:1x1",
-    ]
-
-
-def at_8(pooling: str) -> list[str]:
-    """The same at 8×8: paths that end in a row and a column kernel side by side."""
-    return [
-        "branch1x1:320:1x1",
-        "branch3x3_1:384:1x1 branch3x3_2a:384:1x3|branch3x3_2b:384:3x1",
-        "branch3x3dbl_1:448:1x1 branch3x3dbl_2:384:3x3 branch3x3dbl_3a:384:1x3|branch3x3dbl_3b:384:3x1",
-        f"{pooling} branch_pool:192:1x1",
-    ]
-
-
-BLOCKS = {
-    "Mixed_5b": at_35(32),
-    "Mixed_5c": at_35(64),
-    "Mixed_5d": at_35(64),
-    "Mixed_6a": [
-        "branch3x3:384:3x3/2",
-        "branch3x3dbl_1:64:1x1 branch3x3dbl_2:96:3x3 branch3x3dbl_3:96:3x3/2",
-        "halve",
-    ],
-    "Mixed_6b": at_17(128),
-    "Mixed_6c": at_17(160),
-    "Mixed_6d": at_17(160),
-    "Mixed_6e": at_17(192),
-    "Mixed_7a": [
-        "branch3x3_1:192:1x1 branch3x3_2:320:3x3/2",
-        "branch7x7x3_1:192:1x1 branch7x7x3_2:192:1x7 branch7x7x3_3:192:7x1 branch7x7x3_4:192:3x3/2",
-        "halve",
-    ],
-    "Mixed_7b": at_8("average"),
-    "Mixed_7c": at_8("maximum"),  # a slip of the 2015 graph that every published FID contains
-}
-
-
 class Convolution(nn.Module):
     """Convolution, batch normalisation with fixed statistics, ReLU; with a stride never padded."""
 
@@ -105,42 +44,114 @@ class Convolution(nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 
-class Block(nn.Module):
-    """Paths side by side over one input, their outputs concatenated in channels.
+def average(x: Tensor) -> Tensor:
+    """The mean of each place's 3×3 neighbours, without the padding."""
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
-    A path is written as its steps, each a pooling or a convolution NAME:CHANNELS:KERNEL, with "/2" onto half the size.
-    "a b" applies a, then b; "a b|c" concatenates what b and c make of a's output.
 
-    Attributes:
-        channels: Of the output.
-    """
+class At35(nn.Module):
+    """Four paths side by side at 35×35: (B, C, 35, 35) -> (B, 224 + pool_channels, 35, 35)."""
 
-    def __init__(self, in_channels: int, paths: list[str]) -> None:
+    def __init__(self, channels: int, pool_channels: int) -> None:
         super().__init__()
-        self.paths: list[list[list[str]]] = []
-        self.channels = 0
-        for path in paths:
-            channels, steps = in_channels, []
-            for step in path.split():
-                parts = [part.split(":") for part in step.split("|")]
-                steps.append([name for name, *_ in parts])
-                if step not in POOLINGS:
-                    for name, width, kernel in parts:
-                        rows, columns = map(int, kernel.removesuffix("/2").split("x"))
-                        stride = 2 if kernel.endswith("/2") else 1
-                        self.add_module(name, Convolution(channels, int(width), (rows, columns), stride))
-                    channels = sum(int(width) for _, width, _ in parts)
-            self.paths.append(steps)
-            self.channels += channels
+        self.branch1x1 = Convolution(channels, 64, (1, 1))
+        self.branch5x5_1 = Convolution(channels, 48, (1, 1))
+        self.branch5x5_2 = Convolution(48, 64, (5, 5))
+        self.branch3x3dbl_1 = Convolution(channels, 64, (1, 1))
+        self.branch3x3dbl_2 = Convolution(64, 96, (3, 3))
+        self.branch3x3dbl_3 = Convolution(96, 96, (3, 3))
+        self.branch_pool = Convolution(channels, pool_channels, (1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs = []
-        for path in self.paths:
-            y = x
-            for step in path:
-                y = torch.cat([(POOLINGS.get(name) or self.get_submodule(name))(y) for name in step], dim=1)
-            outputs.append(y)
-        return torch.cat(outputs, dim=1)
+        small = self.branch1x1(x)
+        middle = self.branch5x5_2(self.branch5x5_1(x))
+        large = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        pooled = self.branch_pool(average(x))
+        return torch.cat([small, middle, large, pooled], dim=1)
+
+
+class To17(nn.Module):
+    """From 35×35 to 17×17: (B, 288, 35, 35) -> (B, 768, 17, 17)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch3x3 = Convolution(288, 384, (3, 3), stride=2)
+        self.branch3x3dbl_1 = Convolution(288, 64, (1, 1))
+        self.branch3x3dbl_2 = Convolution(64, 96, (3, 3))
+        self.branch3x3dbl_3 = Convolution(96, 96, (3, 3), stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return torch.cat([self.branch3x3(x), large, F.max_pool2d(x, 3, stride=2)], dim=1)
+
+
+class At17(nn.Module):
+    """The same at 17×17, 7×7 kernels factored into rows and columns: (B, 768, 17, 17) -> the same, c channels inside."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.branch1x1 = Convolution(768, 192, (1, 1))
+        self.branch7x7_1 = Convolution(768, c, (1, 1))
+        self.branch7x7_2 = Convolution(c, c, (1, 7))
+        self.branch7x7_3 = Convolution(c, 192, (7, 1))
+        self.branch7x7dbl_1 = Convolution(768, c, (1, 1))
+        self.branch7x7dbl_2 = Convolution(c, c, (7, 1))
+        self.branch7x7dbl_3 = Convolution(c, c, (1, 7))
+        self.branch7x7dbl_4 = Convolution(c, c, (7, 1))
+        self.branch7x7dbl_5 = Convolution(c, 192, (1, 7))
+        self.branch_pool = Convolution(768, 192, (1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = self.branch1x1(x)
+        middle = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
+        large = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
+        large = self.branch7x7dbl_5(self.branch7x7dbl_4(large))
+        pooled = self.branch_pool(average(x))
+        return torch.cat([small, middle, large, pooled], dim=1)
+
+
+class To8(nn.Module):
+    """From 17×17 to 8×8: (B, 768, 17, 17) -> (B, 1280, 8, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch3x3_1 = Convolution(768, 192, (1, 1))
+        self.branch3x3_2 = Convolution(192, 320, (3, 3), stride=2)
+        self.branch7x7x3_1 = Convolution(768, 192, (1, 1))
+        self.branch7x7x3_2 = Convolution(192, 192, (1, 7))
+        self.branch7x7x3_3 = Convolution(192, 192, (7, 1))
+        self.branch7x7x3_4 = Convolution(192, 192, (3, 3), stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = self.branch3x3_2(self.branch3x3_1(x))
+        large = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
+        return torch.cat([middle, large, F.max_pool2d(x, 3, stride=2)], dim=1)
+
+
+class At8(nn.Module):
+    """The same at 8×8, with rows and columns side by side at a path's end: (B, C, 8, 8) -> (B, 2048, 8, 8)."""
+
+    def __init__(self, channels: int, pooling: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.branch1x1 = Convolution(channels, 320, (1, 1))
+        self.branch3x3_1 = Convolution(channels, 384, (1, 1))
+        self.branch3x3_2a = Convolution(384, 384, (1, 3))
+        self.branch3x3_2b = Convolution(384, 384, (3, 1))
+        self.branch3x3dbl_1 = Convolution(channels, 448, (1, 1))
+        self.branch3x3dbl_2 = Convolution(448, 384, (3, 3))
+        self.branch3x3dbl_3a = Convolution(384, 384, (1, 3))
+        self.branch3x3dbl_3b = Convolution(384, 384, (3, 1))
+        self.branch_pool = Convolution(channels, 192, (1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = self.branch1x1(x)
+        y = self.branch3x3_1(x)
+        z = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        middle = [self.branch3x3_2a(y), self.branch3x3_2b(y)]
+        large = [self.branch3x3dbl_3a(z), self.branch3x3dbl_3b(z)]
+        pooled = self.branch_pool(self.pooling(x))
+        return torch.cat([small, *middle, *large, pooled], dim=1)
 
 
 class Inception(nn.Module):
@@ -153,11 +164,18 @@ class Inception(nn.Module):
         self.Conv2d_2b_3x3 = Convolution(32, 64, (3, 3))
         self.Conv2d_3b_1x1 = Convolution(64, 80, (1, 1))
         self.Conv2d_4a_3x3 = Convolution(80, 192, (3, 3), padded=False)
-        channels = 192
-        for name, paths in BLOCKS.items():
-            block = Block(channels, paths)
-            self.add_module(name, block)
-            channels = block.channels
+        self.Mixed_5b = At35(192, 32)
+        self.Mixed_5c = At35(256, 64)
+        self.Mixed_5d = At35(288, 64)
+        self.Mixed_6a = To17()
+        self.Mixed_6b = At17(128)
+        self.Mixed_6c = At17(160)
+        self.Mixed_6d = At17(160)
+        self.Mixed_6e = At17(192)
+        self.Mixed_7a = To8()
+        self.Mixed_7b = At8(1280, average)
+        # A slip of the 2015 graph that every published FID contains: here it takes the maximum.
+        self.Mixed_7c = At8(2048, partial(F.max_pool2d, kernel_size=3, stride=1, padding=1))
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,14 +183,16 @@ class Inception(nn.Module):
 
         The Inception Score's original code leaves the bias out of the logits, and so does everyone since.
         """
-        x = (tensorflow_bilinear(images, INPUT_SIZE) - 128) / 128
-        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
-        x = F.max_pool2d(x, 3, stride=2)
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
-        x = F.max_pool2d(x, 3, stride=2)
-        for name in BLOCKS:
-            x = self.get_submodule(name)(x)
-        features = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        x = (tensorflow_bilinear(images, INPUT_SIZE) - 128) / 128  #                         (B, 3, 299, 299)
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  #                 (B, 64, 147, 147)
+        x = F.max_pool2d(x, 3, stride=2)  #                                                  (B, 64, 73, 73)
+        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))  #                                     (B, 192, 71, 71)
+        x = F.max_pool2d(x, 3, stride=2)  #                                                  (B, 192, 35, 35)
+        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))  #                                (B, 288, 35, 35)
+        x = self.Mixed_6a(x)  #                                                              (B, 768, 17, 17)
+        x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))  #                 (B, 768, 17, 17)
+        x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))  #                                (B, 2048, 8, 8)
+        features = F.adaptive_avg_pool2d(x, 1).flatten(1)  #                                 (B, 2048)
         return features, features @ self.fc.weight.T
 
 

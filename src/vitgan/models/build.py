@@ -41,6 +41,10 @@ DiscriminatorConfig = Annotated[
 ]
 
 
+FEATURE_FIELDS = ("features", "alignment_features")
+"""Fields of discriminators that name a frozen network."""
+
+
 class ImageSpec(Config):
     """What the images of a model are."""
 
@@ -111,13 +115,7 @@ class ModelConfig(ImageSpec):
     @property
     def frozen_features(self) -> str | None:
         """The frozen network that D looks through, or is aligned with."""
-        match self.discriminator:
-            case ProjectedDiscriminatorConfig():
-                return self.discriminator.features
-            case ViTDiscriminatorConfig():
-                return self.discriminator.alignment_features
-            case _:
-                return None
+        return next((name for field in FEATURE_FIELDS if (name := getattr(self.discriminator, field, None))), None)
 
     def generator_spec(self) -> GeneratorSpec:
         """The generator's part."""

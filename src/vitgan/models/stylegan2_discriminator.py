@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear
-from vitgan.layers.precision import full_precision
+from vitgan.layers.precision import full_precision, wide
 from vitgan.layers.resample import Blur, Downsample, leaky_relu
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.mapping import MappingNetwork
@@ -90,8 +90,7 @@ def append_minibatch_stddev(x: Tensor, group: int, num_sets: int = 1) -> Tensor:
 
 def _mean_stddev(x: Tensor, group: int) -> Tensor:
     """Of each image (sets, n, C, H, W) the mean deviation of features in its run of `group`: (sets, n), float32 or wider."""
-    wide = x if x.dtype == torch.float64 else x.float()
-    variance = wide.unflatten(1, (-1, group)).var(dim=2, correction=0)  # (sets, n / group, C, H, W)
+    variance = wide(x).unflatten(1, (-1, group)).var(dim=2, correction=0)  # (sets, n / group, C, H, W)
     return (variance + 1e-8).sqrt().flatten(2).mean(dim=2).repeat_interleave(group, dim=1)
 
 

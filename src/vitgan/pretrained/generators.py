@@ -16,8 +16,9 @@ from vitgan.errors import UserError, one_line
 from vitgan.files import read_model, write_json
 from vitgan.files.folders import new_folder
 from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
+from vitgan.frozen.features import known_by_digest
 from vitgan.frozen.vae import save_copy
-from vitgan.models.build import GeneratorSpec, ModelConfig, build_generator
+from vitgan.models.build import FEATURE_FIELDS, GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
 from vitgan.pretrained.names import CONFIG, NETWORKS, NETWORKS_CONFIG, VAE, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
@@ -88,6 +89,12 @@ def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> 
     config = networks_config(source / (WEIGHTS if carried else EMA))
     write_tensors(folder / NETWORKS, _stored(tensors, storage))
     config = _with_vae_at(config, VAE) if (folder / VAE).is_dir() else config
+    features = {
+        field: known_by_digest(name)
+        for field in FEATURE_FIELDS
+        if (name := getattr(config.discriminator, field, None)) is not None
+    }
+    config = config.model_copy(update={"discriminator": config.discriminator.model_copy(update=features)})
     write_json(folder / NETWORKS_CONFIG, config.model_dump(mode="json"))
 
 

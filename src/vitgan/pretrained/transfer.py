@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.files.tensors import load_weights
-from vitgan.models.build import ModelConfig, build_discriminator
+from vitgan.frozen.features import known_by_digest
+from vitgan.models.build import FEATURE_FIELDS, ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork
@@ -83,6 +84,8 @@ def _difference(theirs: Config, mine: Config) -> str | None:
     """The first field of a network that gives weights another meaning, in words: "num_heads is 4 there and 2 here"."""
     there, here = theirs.model_dump(), mine.model_dump()
     for field in ("kind", *(field for field in here if field not in FREE)):
+        if field in FEATURE_FIELDS and there.get(field) and here[field]:
+            there[field], here[field] = known_by_digest(there[field]), known_by_digest(here[field])
         if there.get(field) != here[field]:
             return f"{field} is {there.get(field)} there and {here[field]} here"
     return None

@@ -162,6 +162,12 @@ WITHOUT_INFLUENCE = {
 rounding). Numbers of images are those of the labels, which `data_of_run` compares."""
 FREE_ON_RESUME = {"preset", "training.on_divergence", "training.logit_bound", "training.rollback_rate"}
 """What may change besides, when a run goes on."""
+CHANGEABLE = "data, evaluate_every_kimg, protocol, and of training " + ", ".join(
+    sorted(
+        name.removeprefix("training.") for name in WITHOUT_INFLUENCE | FREE_ON_RESUME if name.startswith("training.")
+    )
+)
+"""The fields that a user may change, for a message."""
 
 
 def config_of_run(run: Path) -> RunConfig:
@@ -175,12 +181,14 @@ def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
     """Refuses to go on with another configuration than the run's own, or with images that were altered."""
     # Images are known by their checksum where the run has noted it; their folder may have moved.
     free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
-    for field, (before, now) in differences(config, config_of_run(run)).items():
-        if field not in free:
-            raise UserError(
-                f"the run {run} began with {field} {before}, which cannot become {now} now: resume without changing it, or "
-                "start a new run from its weights (init_from)",
-                field,
-            )
+    changes = {name: values for name, values in differences(config, config_of_run(run)).items() if name not in free}
+    if changes:
+        field = next((name for name in changes if name.endswith(".kind")), next(iter(changes)))
+        before, now = changes[field]
+        raise UserError(
+            f"the run {run} keeps its configuration: {field} {before} cannot become {now}; resume without changing it, or "
+            f"start a new run from its weights (init_from); what may change is {CHANGEABLE}",
+            field,
+        )
     if store.images.nbytes <= VERIFIED_BYTES:
         store.verify()

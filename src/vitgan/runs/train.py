@@ -1,7 +1,8 @@
 """How a configuration becomes a run, and how a run goes on."""
 
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def train(
     settings = preset(config) if isinstance(config, str) else config
     hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks())
     check_trackers(settings.training.trackers)
+    if resume is not None and folder is not None:
+        raise UserError("folder does nothing beside resume: leave one of the two out", "folder")
     processes = join_processes(settings.training.device)
     if data is None and resume is None and holds_images_to_prepare(settings.data):
         data = settings.data
@@ -93,7 +96,11 @@ def train(
     settings, store = _checked(settings, resumed, hooks, processes)
     run = on_main_process(processes, lambda: resumed or new_run(Path(out), settings, own))
     with _errors_in_one_line(run, settings, processes), _locked(run, processes):
-        _train(run, settings, store, resumed is not None, hooks, processes)
+        try:
+            _train(run, settings, store, resumed is not None, hooks, processes)
+        finally:
+            if resumed is None and processes.is_main_process and not (run / DATA_RECORD).exists():
+                shutil.rmtree(run, ignore_errors=True)  # it has not begun, and all in it was made here
     return run
 
 
@@ -134,6 +141,7 @@ def _train(
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     start = on_main_process(processes, lambda: place_to_start(run, resumes, config.init_from))
     notes = on_every_process(processes, lambda: restore_or_start(trainer, run, start))
+    on_every_process(processes, lambda: start_trackers(accelerator, config, run))  # before anything is written
     if processes.is_main_process:
         if resumes:
             remove_leftovers(run)
@@ -144,7 +152,6 @@ def _train(
     if accelerator.is_main_process:
         write_json(run / DATA_RECORD, record_of(store).model_dump())
         write_json(run / "config.json", config.model_dump(mode="json"))
-    start_trackers(accelerator, config, run)
     hooks = with_evaluation(hooks, config, store, processes, accelerator.device)
     stream = ImageStream(
         store, config.training.batch_size, config.training.seed, processes.process_index, processes.num_processes
@@ -193,11 +200,14 @@ def _errors_in_one_line(run: Path, config: RunConfig, processes: PartialState) -
         share = config.training.batch_size // processes.num_processes
         raise out_of_memory(error, run, config, share) from error
     except OSError as error:
-        newest = latest_checkpoint(run)
+        place = f" ({error.filename})" if error.filename else ""
+        again = "start it again"
+        if run.exists():
+            newest = latest_checkpoint(run)
+            again = f"go on with `{command('train', '--resume', run)}` (newest whole checkpoint: "
+            again += f"{newest.name if newest else 'none'})"
         raise ProcessError(
-            f"the run {run} cannot go on: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
-            f"mend that, then go on with `{command('train', '--resume', run)}` "
-            f"(newest whole checkpoint: {newest.name if newest else 'none'})"
+            f"the run {run} cannot go on: {error.strerror or error}{place}; mend that, then {again}"
         ) from error
 
 
@@ -210,21 +220,30 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
     return Accelerator(
         cpu=cpu,
         mixed_precision=precision,
+        project_dir=run,
         log_with=[make_tracker(name, run) for name in config.training.trackers] or None,
     )
 
 
 def start_trackers(accelerator: Accelerator, config: RunConfig, run: Path) -> None:
-    """Starts the run's trackers, and tells them its configuration."""
+    """Starts the run's trackers, and tells them its configuration.
+
+    Raises:
+        UserError: If one cannot start; those that did are ended.
+    """
     try:
         accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(run))
         if accelerator.is_main_process:
             for tracker in accelerator.trackers:
                 tell_configuration(tracker, dict(flat(config.model_dump(mode="json"))))
     except Exception as error:  # whatever its library raises
+        for tracker in accelerator.trackers:
+            with suppress(Exception):  # it may be the one that did not start
+                tracker.finish()
         names = " or ".join(config.training.trackers)
+        reason = one_line(str(error), 300)
         raise UserError(
-            one_line(f"the tracker {names} cannot start: {error}: mend that, or leave it out", 300), "training.trackers"
+            f"the tracker {names} cannot start: {reason}: mend that, or leave it out", "training.trackers"
         ) from error
 
 

@@ -13,12 +13,12 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 
-from vitgan.augment import AugmentConfig
 from vitgan.errors import one_line
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.training.augment import AugmentConfig
 from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
 from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
 from vitgan.training.clock import Clock

@@ -19,8 +19,12 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from vitgan.augment import AugmentConfig, augment
-from vitgan.losses import (
+from vitgan.models.discriminator import Discriminator
+from vitgan.models.generator import Generator, Noise
+from vitgan.models.projected_discriminator import ProjectedDiscriminator
+from vitgan.schema import Config
+from vitgan.training.augment import AugmentConfig, augment
+from vitgan.training.losses import (
     LOSSES,
     alignment,
     consistency,
@@ -33,10 +37,6 @@ from vitgan.losses import (
     out_of_range,
     path_lengths,
 )
-from vitgan.models.discriminator import Discriminator
-from vitgan.models.generator import Generator, Noise
-from vitgan.models.projected_discriminator import ProjectedDiscriminator
-from vitgan.schema import Config
 from vitgan.training.randomness import StepRandomness
 
 
@@ -50,7 +50,8 @@ class ObjectiveConfig(Config):
     """What G and D minimise. The defaults are the paper's."""
 
     loss: Annotated[str, AfterValidator(_known_loss)] = "non_saturating"
-    """non_saturating, hinge, wasserstein, relativistic, or a loss that your program added to `vitgan.losses.LOSSES`."""
+    """non_saturating, hinge, wasserstein, relativistic, or a loss that your program added to `LOSSES` of
+    `vitgan.training.losses`."""
     diffaugment: bool = True
     """Whether the adversarial terms of G and D see augmented images."""
     bcr_real: float = Field(default=10.0, ge=0)
@@ -95,7 +96,7 @@ class ObjectiveConfig(Config):
     style_mixing: float = Field(default=0.0, ge=0, le=1)
     """Probability that an image's later layers take another latent's style; StyleGAN2's is 0.9, off on CIFAR-10."""
     shared_fakes: bool = False
-    """Whether a step's two updates see the same fakes, each augmented anew, in place of new ones for G [choice]. They are made
+    """Whether the two updates of a step see the same fakes, each augmented anew; else G has new ones [choice]. They are made
     once, unless there are micro-batches."""
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitgan.augment import NUMBERS, AugmentConfig, AugmentParameters, parameters_of
+from vitgan.training.augment import NUMBERS, AugmentConfig, AugmentParameters, parameters_of
 
 
 class StepRandomness:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reference.draws import normal
-from vitgan.augment import (
+from vitgan.training.augment import (
     NUMBERS,
     AugmentConfig,
     AugmentParameters,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reference.draws import normal
-from vitgan.losses import (
+from vitgan.training.losses import (
     LOSSES,
     consistency,
     energy_distance,
