@@ -504,16 +504,6 @@ def test_reported_logits_are_means_of_the_adversarial_views() -> None:
     assert not any(value.requires_grad for value in parts.values())
 
 
-def test_both_updates_see_the_shared_fakes() -> None:
-    players = Players(PLAIN.model_copy(update={"shared_fakes": True}))
-    shared = players.fakes("shared")
-    players.discriminator_loss()
-    assert shows(players.views(), shared)
-    players.discriminator.seen.clear()
-    players.generator_loss()
-    assert shows(players.views(), shared)
-
-
 @pytest.mark.parametrize(
     "config",
     [ObjectiveConfig(), PLAIN, ObjectiveConfig(loss="relativistic", r1_gamma=1, r2_gamma=1)],

@@ -30,7 +30,6 @@ def _in_float64():
 PAPER = ObjectiveConfig()
 EXACT_PENALTIES = ObjectiveConfig(r1_gamma=0.1, r2_gamma=0.1, wgan_gp=10, penalty_interval=2)
 RELATIVISTIC = ObjectiveConfig(loss="relativistic", bcr_real=0, bcr_fake=0, r1_gamma=0.1, penalty="finite_difference")
-SHARED = ObjectiveConfig(r2_gamma=0.1, shared_fakes=True)
 
 
 def trained(
@@ -64,29 +63,11 @@ def assert_same(ours: tuple[dict, dict], theirs: tuple[dict, dict]) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "objective", [PAPER, EXACT_PENALTIES, RELATIVISTIC, SHARED], ids=["paper", "exact", "relativistic", "shared fakes"]
-)
+@pytest.mark.parametrize("objective", [PAPER, EXACT_PENALTIES, RELATIVISTIC], ids=["paper", "exact", "relativistic"])
 @pytest.mark.parametrize("size", [2, 4])
 def test_micro_batches_make_the_update_of_the_whole_batch(tiny_model, objective, size: int, tmp_path) -> None:
     whole = trained(tiny_model, objective, tmp_path)
     assert_same(trained(tiny_model, objective, tmp_path, micro_batch_size=size), whole)
-
-
-def test_shared_fakes_are_made_once(tiny_model, tmp_path) -> None:
-    calls = {}
-    for shared in (False, True):
-        objective = SHARED.model_copy(update={"shared_fakes": shared})
-        training = TrainingConfig(batch_size=4, trackers=(), precision="float32")
-        trainer = Trainer(tiny_model, objective, AugmentConfig(), training, Accelerator(cpu=True), tmp_path)
-        made = []
-        generator = trainer.state.generator
-        generator.get_submodule("pixel_mapping").register_forward_hook(lambda *_, made=made: made.append(1))
-        trainer.step(
-            normal(4, tiny_model.channels, tiny_model.resolution, tiny_model.resolution), None, StepRandomness(0, 0)
-        )
-        calls[shared] = len(made)
-    assert calls == {False: 2, True: 1}
 
 
 @pytest.mark.parametrize("size", [2, 4])

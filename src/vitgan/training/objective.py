@@ -95,9 +95,6 @@ class ObjectiveConfig(Config):
     """Path length comes every this many steps, on half of the batch, with its weight times this number."""
     style_mixing: float = Field(default=0.0, ge=0, le=1)
     """Probability that an image's later layers take another latent's style; StyleGAN2's is 0.9, off on CIFAR-10."""
-    shared_fakes: bool = False
-    """Whether the two updates of a step see the same fakes, each augmented anew; else G has new ones [choice]. They are made
-    once, unless there are micro-batches."""
 
     @property
     def needs_double_backward(self) -> bool:
@@ -119,7 +116,6 @@ class Batch(NamedTuple):
         randomness: Draws for these rows.
         step: Updates done; a lazy term comes when they are a multiple of its interval.
         images_seen: Real images that D has seen, on which ramps depend.
-        fakes: Fakes with their graph, for both losses; None lets each loss make its own.
     """
 
     real: Tensor
@@ -127,15 +123,12 @@ class Batch(NamedTuple):
     randomness: StepRandomness
     step: int
     images_seen: int
-    fakes: Tensor | None = None
 
     def share(self, index: int, count: int) -> "Batch":
         """The `index`-th of `count` equal parts."""
-        if count == 1:
-            return self
         rows = slice(index * len(self.real) // count, (index + 1) * len(self.real) // count)
         labels = self.labels[rows] if self.labels is not None else None
-        return Batch(self.real[rows], labels, self.randomness.share(index, count), self.step, self.images_seen)
+        return self._replace(real=self.real[rows], labels=labels, randomness=self.randomness.share(index, count))
 
 
 class Objective(nn.Module):
@@ -167,7 +160,7 @@ class Objective(nn.Module):
         self, generator: Generator, discriminator: Discriminator, batch: Batch
     ) -> tuple[Tensor, Parts]:
         """L_D on a batch of real images and as many fakes, a scalar with its graph, and its parts; G gets no gradient."""
-        real, labels, randomness, step, images_seen, _ = batch
+        real, labels, randomness, step, images_seen = batch
         config, exact, lazy = self.config, self.config.penalty == "exact", self.config.penalty_interval
         r1, r2, wgan_gp = (
             step % lazy == 0 and weight > 0 for weight in (config.r1_gamma, config.r2_gamma, config.wgan_gp)
@@ -175,7 +168,7 @@ class Objective(nn.Module):
 
         # Draw and augment. What D sees: the adversarial images, then those that regularisers compare them with.
         with torch.no_grad():
-            fake = self.fakes("discriminator", generator, batch).to(real.dtype).detach()
+            fake = self.fakes("discriminator", generator, labels, len(real), randomness).to(real.dtype)
             real = generator.levels_of(real, noise_of("discriminator real", randomness))
         x_real, x_fake = real.detach().requires_grad_(r1 and exact), fake.detach().requires_grad_(r2 and exact)
         views = {
@@ -232,11 +225,11 @@ class Objective(nn.Module):
 
     def generator_loss(self, generator: Generator, discriminator: Discriminator, batch: Batch) -> tuple[Tensor, Parts]:
         """L_G on as many new fakes, and its parts; D should be frozen. Relativistic losses see the real images too."""
-        real, labels, randomness, step, *_ = batch
+        real, labels, randomness, step, _ = batch
         config, adversarial = self.config, LOSSES[self.config.loss]
 
         # Draw, augment, and ask D; real images need no graph.
-        fake = self.fakes("generator", generator, batch).to(real.dtype)
+        fake = self.fakes("generator", generator, labels, len(real), randomness).to(real.dtype)
         d_real = None
         if adversarial.generator_sees_real:
             with torch.no_grad():
@@ -271,12 +264,10 @@ class Objective(nn.Module):
             loss = loss + config.path_length_interval * config.path_length * parts["loss/path_length"]
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def fakes(self, network: str, generator: Generator, batch: Batch) -> Tensor:
-        """The fakes (B, C, H, W) that a network's update sees, or all their levels (B, N, C, H, W)."""
-        if batch.fakes is not None:
-            return batch.fakes
-        labels, count, randomness = batch.labels, len(batch.real), batch.randomness
-        purpose = "shared" if self.config.shared_fakes else network
+    def fakes(
+        self, purpose: str, generator: Generator, labels: Tensor | None, count: int, randomness: StepRandomness
+    ) -> Tensor:
+        """New fakes (count, C, H, W), or all their levels (count, N, C, H, W)."""
         z = randomness.normal(f"{purpose} latents", count, generator.z_dim)
         w = generator.styles(generator.mapping(z, labels))  # (count, num_styles, w_dim)
         if self.config.style_mixing and generator.num_styles > 1:

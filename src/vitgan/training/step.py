@@ -57,10 +57,6 @@ class GanStep:
             # What graphs return lives until the next mark. Unmarked, a pass without gradients would end each block's.
             torch.compiler.cudagraph_mark_step_begin()
 
-        if objective.config.shared_fakes and self._micro_batches(batch) == 1:
-            with self.accelerator.autocast():
-                batch = batch._replace(fakes=objective.fakes("generator", state.generator, batch))
-
         update_spectral_norms(state.discriminator)
         for group in state.discriminator_optimizer.param_groups:
             for parameter in group["params"]:  # all of D but what `freeze_d` keeps
@@ -106,7 +102,8 @@ class GanStep:
     def _gradients(self, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:
         """Adds the gradients of every micro-batch; means of what each said, and the guard's suspicion."""
         state = self.state
-        count = self._micro_batches(batch)
+        size = len(batch.real)
+        count = max(1, size // (self.config.micro_batch_size or size))
         seen: list[Parts] = []
         suspicion = batch.real.new_zeros(())
         for index in range(count):
@@ -118,10 +115,6 @@ class GanStep:
         if count == 1:
             return seen[0], suspicion
         return {name: torch.stack([parts[name] for parts in seen]).mean() for name in seen[0]}, suspicion
-
-    def _micro_batches(self, batch: Batch) -> int:
-        size = len(batch.real)
-        return max(1, size // (self.config.micro_batch_size or size))
 
     def _average_over_processes(self, gradients: list[Tensor], parts: Parts, suspicion: Tensor) -> tuple[Parts, Tensor]:
         """Averages the gradients in place; returns the means of the parts and of the suspicion ()."""
