@@ -1,9 +1,12 @@
 """What all tests share: one thread for torch, and models small enough to be built in every test."""
 
 import os
+import signal
 
 # Before torch is imported anywhere: tiny tensors gain nothing from threads, and results do not depend on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Under nohup the tests would inherit an ignored SIGHUP, and some send it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
 
