@@ -5,8 +5,6 @@ import signal
 
 # Before torch is imported anywhere: tiny tensors gain nothing from threads, and results do not depend on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Under nohup the tests would inherit an ignored SIGHUP, and some send it.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest
 
@@ -16,6 +14,11 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.models.build import ModelConfig
 from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.models.vit_generator import ViTGeneratorConfig
+
+
+def pytest_configure() -> None:
+    """Some tests send SIGHUP, which is ignored under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
