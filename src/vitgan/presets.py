@@ -160,14 +160,16 @@ AUTHORS_R1_GAMMA = 0.4
 def authors_schedule(base: RunConfig) -> RunConfig:
     """The authors' schedule for ViTGAN's G, StyleGAN2's D: R1 each step, bCR 1/1, warm-up, long average, flips.
 
-    It is not their networks. What differs from their PyTorch code: bCR of D(T1(x)) with D(T2(x)), where ours is of D(x)
-    with D(T(x)), as in the paper; DiffAugment's colours each with 0.8, cutout 0.3, flips 0.45, ours colours together and
-    cutout with 0.8, and no flips; the plain weights in place of the average until 1M images, ours from the start, with a
-    half-life of at most 5% of the images. Their G has the residual from normalised tokens, ISN, attention scores plus
-    the distance, SiLU, epsilon 1e-3, positions from -1 to 1 inclusive, and a convolutional decoder or an implicit one of
-    three modulated layers, 512 wide, with noise. Ours has the residual from tokens, as in the paper, no ISN, dot
-    products, GELU, 1e-5, centres of cells, and one modulated layer. Their FID is of 10,000 images, three times, against
-    the test split.
+    It is not their networks. What their PyTorch code has in place of ours:
+
+    - Objective: bCR of D(T1(x)) with D(T2(x)); ours is of D(x) with D(T(x)), as in the paper.
+    - DiffAugment: three colours each with 0.8, cutout with 0.3, flips with 0.45; ours colours together and cutout with 0.8,
+      and flips outside it.
+    - Average: the plain weights until 1M images; ours from the start, with a half-life of at most 5% of the images.
+    - G: the residual from normalised tokens (ours from tokens, as in the paper), ISN (none), attention scores plus the
+      distance (dot products), SiLU (GELU), epsilon 1e-3 (1e-5), positions from -1 to 1 inclusive (centres of cells), a
+      convolutional decoder, or an implicit one of three modulated layers, 512 wide, with noise (one layer).
+    - FID: of 10,000 images, three times, against the test split.
     """
     training = replaced(
         base.training,

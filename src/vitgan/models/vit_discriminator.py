@@ -157,9 +157,8 @@ class ViTDiscriminator(Discriminator):
         linear = self.patch_embedding.linear
         if self.position_embedding is None and linear.bias is not None:
             # Cutout makes patches 0. Without a bias their tokens would be 0, where a norm's gradient explodes.
-            normal_(
-                linear.bias, 1 / math.sqrt(3 * linear.in_features) / linear.bias_scale
-            )  # torch's deviation [choice]
+            deviation = 1 / math.sqrt(3 * linear.in_features)  # torch's [choice]
+            normal_(linear.bias, deviation / linear.bias_scale)
 
     def stages(self) -> list[list[nn.Parameter]]:
         embeddings = [part for part in (self.patch_embedding, self.position_embedding) if part is not None]
