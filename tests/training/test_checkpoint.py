@@ -169,6 +169,15 @@ def test_leftovers_are_removed_by_their_names_one_by_one(run: Path, tmp_path: Pa
     }
 
 
+def test_half_written_grids_are_removed_and_other_pictures_stay(tmp_path: Path) -> None:
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    for name in (".000000k040.2556.part.png", ".mine.1.part.png", "000000k040.png"):
+        (samples / name).write_text("picture")
+    remove_leftovers(tmp_path)
+    assert {path.name for path in samples.iterdir()} == {".mine.1.part.png", "000000k040.png"}
+
+
 def test_a_checkpoint_is_the_same_from_everywhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shutil.copytree(run, tmp_path / "run")
     folder, expected = newest(run), vitgan.load(run).sample(1)

@@ -20,6 +20,7 @@ from vitgan.training.checkpoint import (
 
 BEST = "best.json"
 IN_WORK = re.compile(r"\.\d{6,}k\d{3}(\.removed)?\.part")
+GRID_IN_WORK = re.compile(r"\.\d{6,}k\d{3}\.\d+\.part\.png")
 
 
 class BestCheckpoint(Config):
@@ -86,3 +87,6 @@ def remove_leftovers(run: Path) -> None:
     for folder in (run / "checkpoints").glob(".*k[0-9]*.part"):
         if IN_WORK.fullmatch(folder.name):
             remove_files(folder)
+    for file in (run / "samples").glob(".*.part.png"):
+        if GRID_IN_WORK.fullmatch(file.name):
+            file.unlink()
