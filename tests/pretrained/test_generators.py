@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import vitgan
-from generators import KINDS, VIT
+from generators import KINDS, VIT, make
 from tiny import tiny_model
 from vitgan.errors import UserError
 from vitgan.files.tensors import digest, read_tensors, write_tensors
@@ -61,6 +61,19 @@ def test_half_precision_storage_is_smaller_and_loads_as_float32(tmp_path: Path, 
         torch.testing.assert_close(found, tensor, rtol=2**-11, atol=1e-7)
         assert tensor.numel() > 4096 or torch.equal(found, tensor)
     assert (half.sample(4) - full.sample(4)).abs().max() < 0.02
+
+
+def test_a_float64_model_is_stored_as_what_load_reads(tmp_path: Path) -> None:
+    generator = make("vit")
+    images = generator.sample(2)
+    torch.testing.assert_close(vitgan.load(vitgan.save(generator.double(), tmp_path / "m")).sample(2), images)
+
+
+def test_an_unknown_storage_is_refused_and_not_taken_for_half(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        vitgan.save(make("vit"), tmp_path / "m", storage="bf16")  # pyright: ignore[reportArgumentType]
+    assert error.value.parameter == "storage"
+    assert not any(tmp_path.iterdir())
 
 
 def test_weights_in_bf16_from_elsewhere_load_as_float32(tmp_path: Path) -> None:

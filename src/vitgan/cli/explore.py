@@ -292,8 +292,11 @@ def attention(
         spread_queries,
     )
     from vitgan.explore.latents import render, styles_of_seeds
+    from vitgan.pretrained.generators import locate_networks
 
     check_different(out=out, discriminator_out=discriminator_out)
+    if discriminator_out is not None:
+        model = str(locate_networks(model).parent)  # once: a run that trains may have a newer checkpoint soon
     discriminator = load_discriminator(model) if discriminator_out else None
     generator = open_model(model, device)
     styles = generator.styles(styles_of_seeds(generator, [seed], truncation, label))

@@ -164,6 +164,8 @@ def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]
             return _unknown_option(event.tokens[0], node, words)
         case events.InvalidChoice():
             reason = f"{name} must be one of {', '.join(event.choices)}, but is {event.value!r}"
+        case events.BadValue() if argument and argument.is_positional() and (odd := _unknown_options(node, words)):
+            return _unknown_option(odd[0], node, words)  # it stands where a value was looked for
         case events.BadValue():
             reason = f"{name} needs a value"
         case events.MissingArgs() if event.unrecognized_tokens[:1] and event.unrecognized_tokens[0].startswith("-"):
@@ -190,6 +192,11 @@ def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
     place, reason = first_problem(error)
     name = option(node, place)
     return (f"{flag(name)} {reason}" if name else reason), name
+
+
+def _unknown_options(node: Node, words: list[str]) -> list[str]:
+    known = list(parameters(node))
+    return [w for w in words if re.match("--?[a-zA-Z]", w) and _parameter(w).removeprefix("no_") not in known]
 
 
 def _unknown_option(word: str, node: Node, words: list[str]) -> tuple[str, str | None]:
