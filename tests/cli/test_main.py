@@ -160,6 +160,7 @@ def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
         assert "'--hell'" in str(refused(*words, "--hell"))
     assert refused("sample", "--truncatoin", "0.5", "u").parameter == "truncation"
     assert "MODEL" in str(refused("serve", "--no-page"))
+    assert "5-1 must rise" in str(refused("sample", "cifar10", "--seeds", "5-1"))
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,8 @@ def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]
                 reason = f"unknown argument {event.unrecognized_tokens[0]!r}; {reason}"
         case events.InstantiationFailure():
             expected = argument.lowered.metavar if argument else "other values"
-            reason = f"{name} must be {expected}: {event.message.partition(chr(10))[0]}"
+            cause = event.message.splitlines()[-1].rpartition("]: ")[2]  # before it a type, where there may be several
+            reason = f"{name} must be {expected}: {cause}"
         case _:
             reason = f"these words cannot be read ({type(event).__name__})"
     return reason, _parameter(name)

@@ -104,7 +104,7 @@ def _with_vae_at(spec: Spec, place: str) -> Spec:
 
 
 def weights_digest(generator: Generator) -> str:
-    """SHA-256 of a generator's weights, by which an evaluation knows them, as they are loaded; `w_mean` follows from them."""
+    """SHA-256 of a generator's weights, as they are loaded: an evaluation knows them by it. `w_mean` follows from them."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in generator.state_dict().items() if name != "w_mean"}
     return digest(tensors)
 
