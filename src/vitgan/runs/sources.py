@@ -253,7 +253,7 @@ def open_images(path: Path, channels: int = 3, background: str = "#ffffff", devi
     if is_store(path):
         store = ImageStore.open(path)
         return ArrayImages(store.images) if store.vae is None else LatentImages(store.images, store.vae, device)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return NpzImages(path)
     container = open_container(path, is_image)
     if container.refused:
