@@ -73,10 +73,9 @@ class NpzImages:
                 headers = {name: _array_header(archive.open(name)) for name in names}
         found = [n for n, (s, f, t) in headers.items() if t == np.uint8 and len(s) in (3, 4) and not f]
         if len(found) != 1:
-            arrays = (f"{n} {t} {s}{' in Fortran order' if f else ''}" for n, (s, f, t) in headers.items())
-            raise UserError(
-                f"{path} holds {', '.join(arrays) or 'no array'}: expected uint8 images (N, H, W, 3) or (N, 3, H, W), in one array"
-            )
+            every = [f"{n} {t} {s}{' in Fortran order' if f else ''}" for n, (s, f, t) in headers.items()]
+            held = ", ".join(every) or "no array"
+            raise UserError(f"{path} holds {held}: expected uint8 images in one array, (N, H, W, 3) or (N, 3, H, W)")
         self._name, (shape, *_) = found[0], headers[found[0]]
         self._shape = (*shape, 1) if len(shape) == 3 else shape
         self._channels_last = self._shape[3] in (1, 3)

@@ -108,7 +108,7 @@ def measure(
             others=others.values,
             on_progress=on_progress,
         )
-    result["notes"] += measured.notes + others.notes
+    result["notes"] += measured.notes() + others.notes
     if others.classes:
         result["classes"] = others.classes
     if measured.generator is not None:
