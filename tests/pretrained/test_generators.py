@@ -1,5 +1,6 @@
 """Model folders: the same model gives the same bytes, and damage is told."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,17 @@ def test_weights_in_bf16_from_elsewhere_load_as_float32(tmp_path: Path) -> None:
     for name, tensor in tensors.items():
         assert loaded[name].dtype == torch.float32
         assert torch.equal(loaded[name], tensor.bfloat16().float())
+
+
+@pytest.mark.parametrize("field", ["resolution", "channels", "num_classes", "generator"])
+def test_a_configuration_that_lost_a_field_is_no_other_models(tmp_path: Path, field: str) -> None:
+    """An implicit decoder's weights fit any resolution, and 32 is the default."""
+    folder = saved(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    del config[field]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=field):
+        vitgan.load(folder)
 
 
 def test_other_types_are_refused(tmp_path: Path) -> None:

@@ -187,8 +187,15 @@ def networks_config(weights: Path) -> ModelConfig:
     run = None if weights.name == WEIGHTS else run_of_checkpoint(weights.parent)
     file, keys = (weights.with_name(NETWORKS_CONFIG), ()) if run is None else (run / CONFIG, ("model",))
     config = read_model(file, ModelConfig, "model with its networks" if run is None else "run", keys)
+    _check_said(config, file)
     check_sizes(config, file)
     return config
+
+
+def _check_said(spec: GeneratorSpec | ModelConfig, file: Path) -> None:
+    """Refuses a file without what no default can stand for: weights often fit another resolution too."""
+    if missing := sorted({"resolution", "channels", "num_classes", "generator"} - spec.model_fields_set):
+        raise UserError(f"{file} does not say the model's {' and '.join(missing)}: take the whole file of the model")
 
 
 def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
@@ -220,6 +227,7 @@ def locate(name: str | Path, networks: bool = False) -> tuple[Path, GeneratorSpe
         )
     if (path / WEIGHTS).exists():
         spec = read_model(path / CONFIG, GeneratorSpec, "model")
+        _check_said(spec, path / CONFIG)
         check_sizes(spec, path / CONFIG)
         return path / WEIGHTS, _with_vae_at(spec, str(path / VAE)) if (path / VAE).is_dir() else spec
     if (path / "checkpoints").is_dir():
