@@ -1,7 +1,10 @@
 """Curves over images and processor time, and the budgets that all runs share, from logs written by hand."""
 
+from dataclasses import replace
+
 import pytest
 
+from vitgan.ablation.report import table
 from vitgan.ablation.results import MemberResult, at_budget, common_budget
 from vitgan.ablation.run import Member
 from vitgan.presets import cifar10_tiny
@@ -41,3 +44,12 @@ def test_rows_are_compared_where_all_of_them_are_measured() -> None:
     assert at_budget(([9.05], [900.0]), 9.0) == 900  # runs of 9 minutes end a step after them
     assert at_budget(([9.2], [900.0]), 9.0) is None
     assert common_budget({"row": []}, in_time=True) is None
+
+
+def test_columns_are_those_metrics_that_were_measured_by_their_names() -> None:
+    """With Inception's features the kernel distance is KID."""
+    paper = {name.replace("FD-lite0", "FID"): value for name, value in SLOW.records[-1].items()}
+    inception = replace(SLOW, records=[*SLOW.records[:1], paper | {"evaluation/KID": 0.25, "evaluation/KID-std": 9.0}])
+    (row,) = table({"row": [inception]})
+    assert (row["KID"], row["precision"]) == ("0.250", "0.50")
+    assert not {"KD", "recall"} & row.keys()

@@ -22,7 +22,7 @@ from vitgan.files.pictures import to_array
 from vitgan.metrics import PROTOCOLS, load_extractor
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
-from vitgan.pretrained.generators import load, save
+from vitgan.pretrained.generators import load, save, weights_digest
 from vitgan.runs.sources import notes_on_classes, open_images, open_reference
 
 COUNT = 40
@@ -130,7 +130,9 @@ def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path:
     )
     options = ["--data", str(tmp_path / "store"), "--protocol", str(place / "small.json")]
     main([str(tmp_path / "in"), *options, "--json", str(tmp_path / "result.json")])
-    assert abs(json.loads((tmp_path / "result.json").read_text())["metrics"]["FD-lite0"]) < 1e-6
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert abs(result["metrics"]["FD-lite0"]) < 1e-6
+    assert any("alpha composited" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a"])
@@ -146,6 +148,8 @@ def test_a_folder_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert result["metrics"]["FD-lite0"] > 0
     assert result["protocol"]["name"] == "small"
     assert result["source"] == str(place / "folder")
+    assert "weights_sha256" not in result
+    assert not any("changed" in note for note in result["notes"])
     assert result["data"]["path"] == str(place / "real")
     printed = capsys.readouterr().out
     assert "FD-lite0" in printed
@@ -160,6 +164,7 @@ def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
     picture = place / "neighbours.png"
     result = measured(place, "model", "--neighbours", str(picture), "--batch-size", "16")
     assert result["images"]["generated"] == COUNT
+    assert result["weights_sha256"] == weights_digest(load(place / "model"))
     assert len(result["neighbours"]) == 8
     assert all(0 <= index < 50 for row in result["neighbours"] for index in row["store_indices"])
     rows, columns, _ = np.asarray(Image.open(picture)).shape

@@ -1,16 +1,23 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
-from generators import make
+from generators import KINDS, make
+from tiny import TINY_DISCRIMINATOR
 from vitgan.cli.explore import COMMAND
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.explore.attention import spread_queries
+from vitgan.files import write_json
+from vitgan.files.tensors import write_tensors
+from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.pretrained.generators import load, save
+from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
 
 WAYS = COMMAND.commands
 
@@ -45,6 +52,22 @@ def test_pictures(model: str, tmp_path: Path, name: str, options: str) -> None:
     first = out.read_bytes()
     main([name, model, *options.split(), "--out", str(out)])
     assert out.read_bytes() == first  # same seeds, same file
+
+
+@pytest.mark.parametrize("kind", ["vit", "scaled"])
+def test_queries_are_asked_of_both_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    config = ModelConfig(resolution=16, generator=KINDS[kind], discriminator=TINY_DISCRIMINATOR)
+    networks = nn.ModuleDict({"generator": make(kind), "discriminator": build_discriminator(config)})
+    folder = save(make(kind), tmp_path / "model")
+    write_tensors(folder / NETWORKS, networks.state_dict())
+    write_json(folder / NETWORKS_CONFIG, config.model_dump(mode="json"))
+    titles: list[Sequence[str]] = []
+    monkeypatch.setattr(
+        "vitgan.cli.explore.save_sheet", lambda path, rows, columns, rows_titles, **_: titles.append(rows_titles)
+    )
+    pictures = ["--out", str(tmp_path / "g.png"), "--discriminator-out", str(tmp_path / "d.png")]
+    main(["attention", str(folder), "--queries", "2", "7", *pictures])
+    assert titles == [["patch 2", "patch 7"], ["class token", "patch 2", "patch 7"]]
 
 
 @pytest.mark.parametrize(("loop", "frames"), [("--loop", [3, 3]), ("--no-loop", [4])])

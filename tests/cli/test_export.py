@@ -8,7 +8,7 @@ from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.export.onnx import OnnxReport
 from vitgan.models.generator import Generator
-from vitgan.pretrained.generators import save
+from vitgan.pretrained.generators import locate, save, weights_digest
 
 
 def main(arguments: list[str]) -> None:
@@ -44,19 +44,41 @@ def test_hub(model: str, tmp_path: Path) -> None:
     assert "# Shirts" in (tmp_path / "m" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("of_another", [False, True])
-def test_metrics_of_another_model_are_said_to_be(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], of_another: bool
+@pytest.mark.parametrize("trained_on", [False, True])
+def test_metrics_of_other_weights_are_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained_on: bool
 ) -> None:
+    """Those of a run's earlier checkpoint, say: its name is the same."""
+    generator = make("vit")
     measured = {
-        "source": "another" if of_another else model,
+        "source": str(tmp_path / "model"),
+        "weights_sha256": weights_digest(generator),
         "metrics": {"FID": 3.0},
         "features": {"name": "inception"},
+        "protocol": {"name": "p", "truncation": 1, "seed": 0},
+        "images": {"generated": 9, "reference": 9},
     }
-    measured |= {"protocol": {"name": "p", "truncation": 1, "seed": 0}, "images": {"generated": 9, "reference": 9}}
     (tmp_path / "fid.json").write_text(json.dumps(measured))
-    main(["hub", model, "--metrics", str(tmp_path / "fid.json"), "--out", str(tmp_path / "m")])
-    assert ("another" in capsys.readouterr().err) == of_another
+    if trained_on:
+        next(generator.parameters()).add_(0.1)
+    save(generator, tmp_path / "model")
+    moved = (tmp_path / "model").rename(tmp_path / "moved")
+    main(["hub", str(moved), "--metrics", str(tmp_path / "fid.json"), "--out", str(tmp_path / "m")])
+    assert ("weights" in capsys.readouterr().err) == trained_on
+
+
+def test_all_of_an_export_is_of_one_checkpoint(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that trains has a newer one when its newest is asked for again."""
+    asked: list[str] = []
+
+    def located(name: str | Path, networks: bool = False) -> object:
+        asked.append(str(name))
+        return locate(model if name == "run" else name, networks)
+
+    for module in ("generators", "hub"):
+        monkeypatch.setattr(f"vitgan.pretrained.{module}.locate", located)
+    main(["hub", "run", "--out", str(tmp_path / "m")])
+    assert asked.count("run") == 1
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,11 @@ def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
     assert "unknown argument 'more'" in str(refused("info", "quickstart", "more"))
     assert refused("train", "quickstart", "fold").parameter is None  # no option is near a value
     assert refused("data", "folder", "photos").parameter == "source"
+    for words in (["serve"], ["serve", "--port", "1"], ["explore", "mix"]):
+        assert "'--hell'" in str(refused(*words, "--hell"))
+    assert refused("sample", "--truncatoin", "0.5", "u").parameter == "truncation"
+    assert "MODEL" in str(refused("serve", "--no-page"))
+    assert "5-1 must rise" in str(refused("sample", "cifar10", "--seeds", "5-1"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ import io
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -64,6 +66,17 @@ def test_nothing_outside_the_folder_and_no_listings(server: ThreadingHTTPServer,
     status, _, body = get(server, path)
     assert status == 404
     assert body != b"secret"
+
+
+def test_a_page_that_was_left_is_no_error(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, errors, close = threading.Event(), [], server.shutdown_request
+    monkeypatch.setattr(server, "handle_error", lambda *_: errors.append(sys.exception()))
+    monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), done.set()))
+    with socket.create_connection(("127.0.0.1", server.server_port)) as browser:
+        browser.sendall(b"GET /api/image.png?count=64&enlarge=16 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+    assert done.wait(20)
+    assert errors == []
 
 
 def test_info(server: ThreadingHTTPServer) -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vitgan.errors import UserError
-from vitgan.files.pictures import enlargement, image_grid, save_image, to_array, to_pil, to_uint8
+from vitgan.files.pictures import PICTURES, enlargement, image_grid, save_image, to_array, to_pil, to_uint8
 
 
 def test_bytes_to_floats_and_back_is_the_identity() -> None:
@@ -91,3 +91,17 @@ def test_images_are_saved_whole_or_not_at_all(tmp_path) -> None:
     with pytest.raises(UserError, match="cannot write the image"):
         save_image(image, tmp_path / "file" / "grid.png")
     assert [p.name for p in path.parent.iterdir()] == ["grid.png"]
+
+
+@pytest.mark.parametrize("ending", [ending for ending in PICTURES if ending != ".pdf"])  # which Pillow only writes
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_every_format_keeps_the_pictures_size(tmp_path, ending: str, mode: str) -> None:
+    save_image(Image.new(mode, (300, 290)), tmp_path / f"a{ending}")
+    with Image.open(tmp_path / f"a{ending}") as saved:
+        assert saved.size == (300, 290)
+
+
+def test_a_format_that_shrinks_pictures_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError):
+        save_image(Image.new("RGB", (300, 290)), tmp_path / "a.ico")
+    assert not any(tmp_path.iterdir())

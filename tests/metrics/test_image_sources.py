@@ -77,6 +77,18 @@ def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, complaint: 
         npz(tmp_path / "images.npz", array)
 
 
+def test_the_one_array_of_images_is_taken_whatever_lies_beside_it(tmp_path: Path) -> None:
+    images, file = pixels(), tmp_path / "images.npz"
+    np.savez(file, labels=np.zeros(len(images), np.int64), images=images, mean=np.zeros((4, 4)))
+    assert np.array_equal(read(NpzImages(file), SOME), images[SOME])
+
+
+def test_of_two_arrays_of_images_none_is_guessed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", real=pixels(), fake=255 - pixels())
+    with pytest.raises(UserError, match=r"real.*fake"):
+        NpzImages(tmp_path / "images.npz")
+
+
 def test_damaged_npz_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "images.npz"
     file.write_bytes(b"PK no zip")

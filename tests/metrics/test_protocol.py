@@ -80,6 +80,7 @@ def test_wrong_files_are_refused(tmp_path: Path, content: Any, named: str) -> No
         find_protocol(str(file))
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert caught.value.parameter is None  # a field of the file is no option
 
 
 def test_unknown_names_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import io
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,3 +272,24 @@ def test_a_grid_has_a_column_for_each_of_a_few_classes() -> None:
     assert grid((5,) * 30, 64) == (64, None)
     assert grid((50, 5, 5, 5), 64) == (64, None)  # not in turn
     assert grid(None, 64) == (64, None)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1, 1.0, None])
+def test_a_seed_out_of_range_is_no_other_seeds_alias(seed: Any) -> None:
+    """torch takes -1 for 2^64 - 1."""
+    generator = make("vit")
+    with pytest.raises(UserError) as error:
+        generator.sample(1, seed=seed)
+    assert error.value.parameter == "seed"
+    with pytest.raises(UserError) as error:
+        list(generator.of_seeds([0, seed]))
+    assert error.value.parameter == "seeds"
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_seeds_of_numpy_and_torch_are_those_of_python(classes: int) -> None:
+    generator = make("vit", classes)
+    expected = torch.cat([*generator.of_seeds([0, 1, 4])])
+    for seeds in (np.array([0, 1, 4]), torch.tensor([0, 1, 4]), list(np.array([0, 1, 4], np.uint8))):
+        assert torch.cat([*generator.of_seeds(seeds)]).equal(expected)  # pyright: ignore[reportArgumentType]
+    assert generator.sample(2, seed=np.int64(3)).equal(generator.sample(2, seed=3))  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,6 @@
 """Model folders: the same model gives the same bytes, and damage is told."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import vitgan
-from generators import KINDS, VIT
+from generators import KINDS, VIT, make
 from tiny import tiny_model
 from vitgan.errors import UserError
 from vitgan.files.tensors import digest, read_tensors, write_tensors
@@ -63,6 +64,19 @@ def test_half_precision_storage_is_smaller_and_loads_as_float32(tmp_path: Path, 
     assert (half.sample(4) - full.sample(4)).abs().max() < 0.02
 
 
+def test_a_float64_model_is_stored_as_what_load_reads(tmp_path: Path) -> None:
+    generator = make("vit")
+    images = generator.sample(2)
+    torch.testing.assert_close(vitgan.load(vitgan.save(generator.double(), tmp_path / "m")).sample(2), images)
+
+
+def test_an_unknown_storage_is_refused_and_not_taken_for_half(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        vitgan.save(make("vit"), tmp_path / "m", storage="bf16")  # pyright: ignore[reportArgumentType]
+    assert error.value.parameter == "storage"
+    assert not any(tmp_path.iterdir())
+
+
 def test_weights_in_bf16_from_elsewhere_load_as_float32(tmp_path: Path) -> None:
     tensors = read_tensors(saved(tmp_path) / "model.safetensors")
     write_tensors(tmp_path / "model.safetensors", {name: tensor.bfloat16() for name, tensor in tensors.items()})
@@ -70,6 +84,17 @@ def test_weights_in_bf16_from_elsewhere_load_as_float32(tmp_path: Path) -> None:
     for name, tensor in tensors.items():
         assert loaded[name].dtype == torch.float32
         assert torch.equal(loaded[name], tensor.bfloat16().float())
+
+
+@pytest.mark.parametrize("field", ["resolution", "channels", "num_classes", "generator"])
+def test_a_configuration_that_lost_a_field_is_no_other_models(tmp_path: Path, field: str) -> None:
+    """An implicit decoder's weights fit any resolution, and 32 is the default."""
+    folder = saved(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    del config[field]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=field):
+        vitgan.load(folder)
 
 
 def test_other_types_are_refused(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard, ModelCardData, RepoUrl
+from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 
 import vitgan
@@ -94,10 +95,23 @@ class Api:
 def test_push_uploads_the_folder_privately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
     HubModel(make("vit")).push("me/shirts")
-    (created, options), (filled, _) = Api.asked
+    (created, options), (filled, upload) = Api.asked
     assert created == filled == "me/shirts"
     assert (options["private"], options["exist_ok"]) == (True, True)
-    assert Api.uploaded == {"README.md", "config.json", "model.safetensors", "samples.png"}
+    kept: Any = filter_repo_objects(Api.uploaded, ignore_patterns=upload["ignore_patterns"])  # pyright: ignore
+    assert {*kept} == {"README.md", "config.json", "model.safetensors", "samples.png"}
+    earlier = ["README.md", "networks.json", "networks.safetensors", "vae/config.json", "mine.txt"]
+    gone: Any = filter_repo_objects(earlier, allow_patterns=upload["delete_patterns"])  # pyright: ignore
+    assert [*gone] == ["networks.json", "networks.safetensors", "vae/config.json"]  # they were another model's
+
+
+def test_a_saved_model_keeps_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    HubModel(make("vit"), METRICS, licence="mit", title="Old").save_pretrained(tmp_path / "m")
+    HubModel(make("vit", 3)).save_pretrained(tmp_path / "m")
+    assert vitgan.load(tmp_path / "m").num_classes == 3
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "# m\n" in card
+    assert "6.661" not in card
 
 
 def test_a_refused_push_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +182,13 @@ def test_only_a_place_of_ones_own_is_pushed_to(monkeypatch: pytest.MonkeyPatch, 
             check_push(repository)
 
 
-def test_what_others_put_into_the_folder_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("save", ["save", "save_pretrained"])
+def test_what_others_put_into_the_folder_is_left_alone(tmp_path: Path, save: str) -> None:
     """A project with files of the same names."""
     for name in ("README.md", "config.json"):
         (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
-        HubModel(make("vit")).save(tmp_path)
+        getattr(HubModel(make("vit")), save)(tmp_path)
     with pytest.raises(UserError, match="holds other files"):
         vitgan.save(make("vit"), tmp_path)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"README.md": "mine", "config.json": "mine"}

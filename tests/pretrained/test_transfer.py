@@ -216,6 +216,10 @@ def test_a_model_for_others_knows_its_frozen_network_by_a_digest(
     assert str(tmp_path) not in (elsewhere / NETWORKS_CONFIG).read_text()
 
     (tmp_path / "own").rename(tmp_path / "moved")
+    (tmp_path / "own").mkdir()
+    with pytest.raises(UserError, match="dino"):  # a bare name would be any network's
+        write_networks(Path(here), tmp_path / "own")
+    assert not any((tmp_path / "own").iterdir())
     model = replaced(BASE, discriminator=discriminator(str(tmp_path / "moved" / "dino")))
     other = saved_dino(tmp_path / "other" / "dino", seed=1)
     for place in (None, other, str(tmp_path / "none")):

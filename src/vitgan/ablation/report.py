@@ -18,6 +18,7 @@ Rows = dict[str, list[MemberResult]]
 
 METRICS = (
     ("KD", 3),
+    ("KID", 3),
     ("IS", 2),
     ("precision", 2),
     ("recall", 2),
@@ -28,7 +29,7 @@ METRICS = (
     ("repeat-share", 3),
     ("spectrum-distance", 1),
 )
-"""Metrics beside the score, each with its digits."""
+"""Metrics beside the score, each with its digits; those that no run has been measured by are left out."""
 
 
 def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
@@ -61,8 +62,12 @@ def table(results: Rows) -> list[dict[str, str]]:
     """The table's rows, formatted."""
     score = next((run.score_key for runs in results.values() for run in runs if run.score_key), None)
     kimg, minutes = common_budget(results, in_time=False), common_budget(results, in_time=True)
+    every = [run for runs in results.values() for run in runs]
+    metrics = {name: digits for name, digits in METRICS if any(run.metric(name) is not None for run in every)}
     return [
-        {"row": name} | scores(runs, (score or "score").removeprefix("evaluation/"), kimg, minutes) | run_ends(runs)
+        {"row": name}
+        | scores(runs, (score or "score").removeprefix("evaluation/"), kimg, minutes)
+        | run_ends(runs, metrics)
         for name, runs in results.items()
     ]
 
@@ -81,13 +86,13 @@ def scores(runs: list[MemberResult], name: str, kimg: float | None, minutes: flo
     }
 
 
-def run_ends(runs: list[MemberResult]) -> dict[str, str]:
-    """What the runs did until their ends."""
+def run_ends(runs: list[MemberResult], metrics: dict[str, int]) -> dict[str, str]:
+    """What the runs did until their ends; `metrics` with their digits."""
     row = {
         "kimg": over_seeds([run.kimg for run in runs], 1),
         "CPU min": over_seeds([run.cpu_minutes([run.kimg])[0] for run in runs], 1),
     }
-    for name, digits in METRICS:
+    for name, digits in metrics.items():
         row[name] = over_seeds([run.metric(name) for run in runs], digits)
 
     def of_log(key: str, summary: Callable[[list[float]], float]) -> list[float | None]:

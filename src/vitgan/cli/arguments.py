@@ -103,6 +103,7 @@ def _output(check: Callable[[Path], object]) -> AfterValidator:
 
 OutputFile = Annotated[Path, _output(check_file)]
 OnnxFile = Annotated[Path, _output(partial(check_file, ending=".onnx"))]
+NpzFile = Annotated[Path, _output(partial(check_file, ending=".npz"))]
 TensorFile = Annotated[Path, _output(partial(check_file, ending=".safetensors"))]
 PictureFile = Annotated[Path, _output(check_picture)]
 AnimationFile = Annotated[Path, _output(check_animation)]

@@ -281,7 +281,8 @@ def attention(
 
     Args:
         seed: Seed of the image.
-        queries: Patches that attend, numbered row by row from the top left; by default five, spread over the image.
+        queries: Patches that attend, numbered row by row from the top left; by default five, spread over the image. Both
+            pictures show them.
         out: File for the generator's picture.
         discriminator_out: File for the discriminator's picture, if the model is a run, a checkpoint, or carries its D.
     """
@@ -292,29 +293,32 @@ def attention(
         spread_queries,
     )
     from vitgan.explore.latents import render, styles_of_seeds
+    from vitgan.pretrained.generators import locate_networks
 
     check_different(out=out, discriminator_out=discriminator_out)
+    if discriminator_out is not None:
+        model = str(locate_networks(model).parent)  # once: a run that trains may have a newer checkpoint soon
     discriminator = load_discriminator(model) if discriminator_out else None
     generator = open_model(model, device)
     styles = generator.styles(styles_of_seeds(generator, [seed], truncation, label))
     maps = generator_attention(generator, styles)
     image = render(generator, styles)
-    patches = maps[0].shape[-1]
-    if max(queries, default=0) >= patches:
-        raise UserError(f"there is no patch {max(queries)}: choose 0 to {patches - 1}", "queries")
-
-    def save(path: Path, maps: "list[Tensor]", queries: "tuple[int | None, ...]") -> None:
-        titles = ["class token" if query is None else f"patch {query}" for query in queries]
-        columns = ["image", *(f"block {k}" for k in range(1, len(maps) + 1))]
-        save_sheet(path, attention_rows(image[0], maps, queries), columns, titles, side=128)
-
-    save(out, maps, queries or spread_queries(patches))
-    print(f"the generator's attention, a column per block: {out}")
+    shown: list[tuple[Path, list[Tensor], tuple[int | None, ...]]] = [(out, maps, ())]
     if discriminator is not None and discriminator_out is not None:
         made = image if generator.vae is None else generator.synthesis(styles)  # D judges latents where G makes them
         judged = discriminator.to(image.device).attention_maps(made)
-        save(discriminator_out, judged, (None, *spread_queries(judged[0].shape[-1] - 1)))
-        print(f"the discriminator's, the class token first: {discriminator_out}")
+        shown.append((discriminator_out, judged, (None,)))
+    for _, maps, tokens in shown:
+        patches = maps[0].shape[-1] - len(tokens)
+        if max(queries, default=0) >= patches:
+            raise UserError(f"there is no patch {max(queries)}: choose 0 to {patches - 1}", "queries")
+    for path, maps, tokens in shown:
+        asked = (*tokens, *(queries or spread_queries(maps[0].shape[-1] - len(tokens))))
+        titles = ["class token" if query is None else f"patch {query}" for query in asked]
+        columns = ["image", *(f"block {k}" for k in range(1, len(maps) + 1))]
+        save_sheet(path, attention_rows(image[0], maps, asked), columns, titles, side=128)
+        whose = "discriminator's attention, the class token first" if tokens else "generator's attention"
+        print(f"the {whose}, a column per block: {path}")
 
 
 VIDEO_STEPS, VIDEO_RATE = 150, 25

@@ -72,29 +72,30 @@ def hub(
         push: Also upload the folder to this Hub repository (user/name). It is private until you publish it.
         out: Folder to write. It must be new, empty, or an unchanged model folder.
     """
-    from vitgan.pretrained.generators import MODEL_FOLDER, locate
+    from vitgan.pretrained.generators import MODEL_FOLDER, locate, weights_digest
     from vitgan.pretrained.hub import HubModel, check_push, read_metrics
     from vitgan.runs.provenance import provenance
 
     check_folder(out, MODEL_FOLDER)
     read = read_metrics(metrics) if metrics else None
-    if read is not None and Path(str(measured := read.get("source"))).resolve() != Path(model).resolve():
-        print(f"vitgan: these are metrics of {escaped(str(measured))}, not of {model}", file=sys.stderr)
     if push:
         check_push(push)
-    weights, _ = locate(model, networks=networks)
+    place = locate(model, networks=networks)[0].parent  # once: a run that trains may have a newer checkpoint soon
     made = HubModel.from_pretrained(
-        model,
+        place,
         metrics=read,
         title=title,
         name=name or push or "",
-        trained=provenance(weights.parent),
+        trained=provenance(place),
         about=about,
         licence=licence,
         datasets=datasets,
         storage=storage,
-        networks_of=weights.parent if networks else None,
+        networks_of=place if networks else None,
     )
+    if read is not None and read.get("weights_sha256") != weights_digest(made.generator):
+        measured = escaped(str(read.get("source")))
+        print(f"vitgan: these are metrics of {measured}, of other weights than those of {place} today", file=sys.stderr)
     print(f"weights, configuration, samples and card: {made.save(out)}")
     if push:
         made.push(push)

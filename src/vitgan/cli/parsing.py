@@ -164,6 +164,8 @@ def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]
             return _unknown_option(event.tokens[0], node, words)
         case events.InvalidChoice():
             reason = f"{name} must be one of {', '.join(event.choices)}, but is {event.value!r}"
+        case events.BadValue() if argument and argument.is_positional() and (odd := _unknown_options(node, words)):
+            return _unknown_option(odd[0], node, words)  # it stands where a value was looked for
         case events.BadValue():
             reason = f"{name} needs a value"
         case events.MissingArgs() if event.unrecognized_tokens[:1] and event.unrecognized_tokens[0].startswith("-"):
@@ -175,7 +177,8 @@ def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]
                 reason = f"unknown argument {event.unrecognized_tokens[0]!r}; {reason}"
         case events.InstantiationFailure():
             expected = argument.lowered.metavar if argument else "other values"
-            reason = f"{name} must be {expected}: {event.message.partition(chr(10))[0]}"
+            cause = event.message.splitlines()[-1].rpartition("]: ")[2]  # before it a type, where there may be several
+            reason = f"{name} must be {expected}: {cause}"
         case _:
             reason = f"these words cannot be read ({type(event).__name__})"
     return reason, _parameter(name)
@@ -190,6 +193,11 @@ def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
     place, reason = first_problem(error)
     name = option(node, place)
     return (f"{flag(name)} {reason}" if name else reason), name
+
+
+def _unknown_options(node: Node, words: list[str]) -> list[str]:
+    known = list(parameters(node))
+    return [w for w in words if re.match("--?[a-zA-Z]", w) and _parameter(w).removeprefix("no_") not in known]
 
 
 def _unknown_option(word: str, node: Node, words: list[str]) -> tuple[str, str | None]:

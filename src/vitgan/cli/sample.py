@@ -11,12 +11,11 @@ from vitgan.cli.arguments import (
     Count,
     Device,
     Model,
-    OutputFile,
+    NpzFile,
     PictureFile,
     Psi,
     Seed,
     Seeds,
-    check_different,
     check_useless,
     check_usual,
     open_model,
@@ -42,7 +41,7 @@ def sample(
     truncation: Psi = 1.0,
     grid: PictureFile | None = None,
     folder: Path | None = None,
-    npz: OutputFile | None = None,
+    npz: NpzFile | None = None,
     enlarge: Annotated[int, Field(ge=1, le=64)] | None = None,
     batch_size: Batch | None = None,
     precision: Literal["float32", "bf16", "auto"] = "float32",
@@ -65,7 +64,7 @@ def sample(
         grid: Write all images into one picture. Without --grid, --folder and --npz this is samples.png.
         folder: Write each image as a PNG into this folder, named by its number or seed. The folder must be new, empty, or
             hold an unchanged set of images.
-        npz: Write all images as one array (count, H, W, C) uint8, under the name "images".
+        npz: Write all images as one array (count, H, W, C) uint8, under the name "images", into this .npz file.
         enlarge: Repeat each pixel of the grid this many times; by default small images become 64 pixels wide.
         batch_size: Images made at once; by default what is fast for the model and device.
         precision: bf16 is up to twice as fast if the processor supports it. It changes images a little: half a step of 255
@@ -129,8 +128,7 @@ COMMAND = sample
 
 
 def check_outputs(grid: Path | None, folder: Path | None, npz: Path | None) -> None:
-    """Refuses places that are named twice, or that cannot be written or replaced."""
-    check_different(grid=grid, npz=npz)
+    """Refuses a folder that would hold the other files, or that cannot be written or replaced."""
     if folder is not None:
         if any(folder.absolute() in file.absolute().parents for file in (grid, npz) if file is not None):
             raise UserError("a file lies in --folder, which holds single images only: choose another place", "folder")

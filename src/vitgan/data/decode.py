@@ -78,8 +78,8 @@ def decode(image: bytes | np.ndarray, framing: Framing) -> tuple[np.ndarray, lis
     return _channels_first(_frame(pixels, framing, notes)), notes
 
 
-def decode_unframed(image: bytes, channels: int, background: str) -> np.ndarray:
-    """Encoded bytes -> (C, H, W) uint8, as `decode` does it, but neither cropped nor resized.
+def decode_unframed(image: bytes, channels: int, background: str) -> tuple[np.ndarray, list[str]]:
+    """Encoded bytes -> (C, H, W) uint8, as `decode` does it, but neither cropped nor resized; and what had to be done.
 
     Args:
         image: Encoded bytes.
@@ -89,7 +89,8 @@ def decode_unframed(image: bytes, channels: int, background: str) -> np.ndarray:
     Raises:
         UnreadableImage: As `decode`.
     """
-    return _channels_first(_pixels(image, channels, background, []))
+    notes: list[str] = []
+    return _channels_first(_pixels(image, channels, background, notes)), notes
 
 
 def _pixels(image: bytes | np.ndarray, channels: int, background: str, notes: list[str]) -> Image.Image:

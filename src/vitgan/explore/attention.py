@@ -9,6 +9,7 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.models.build import build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.models.scaled_discriminator import ScaledDiscriminator
 from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
 from vitgan.pretrained.generators import load_networks, locate_networks, networks_config
@@ -40,7 +41,7 @@ def load_discriminator(name: str | Path) -> ViTDiscriminator:
     """The discriminator of a run (its newest whole checkpoint), a checkpoint, or a model that carries its networks.
 
     Returns:
-        It on the CPU, in evaluation mode.
+        It on the CPU, in evaluation mode; of levels at several resolutions, the ViT that judges each.
 
     Raises:
         UserError: If there is none, it is no ViT and so has no attention, or it cannot be loaded.
@@ -48,11 +49,12 @@ def load_discriminator(name: str | Path) -> ViTDiscriminator:
     weights = locate_networks(name)
     config = networks_config(weights)
     discriminator = build_discriminator(config, device="meta")
-    if not isinstance(discriminator, ViTDiscriminator):
+    network = discriminator.network if isinstance(discriminator, ScaledDiscriminator) else discriminator
+    if not isinstance(network, ViTDiscriminator):
         raise UserError(f"the discriminator of {name} has no attention to show: only ViT discriminators do")
     load_networks(weights, build_generator(config.generator_spec(), device="meta"), discriminator)
-    discriminator.alignment = None  # attention has none of it, and its frozen network is still on "meta"
-    return discriminator.eval().requires_grad_(False)
+    network.alignment = None  # attention has none of it, and its frozen network is still on "meta"
+    return network.eval().requires_grad_(False)
 
 
 def spread_queries(tokens: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +69,11 @@ class Handler(SimpleHTTPRequestHandler):
     def __init__(self, *args: object, generator: Generator, lock: threading.Lock, folder: Path | None) -> None:
         self.generator, self.lock, self.folder = generator, lock, folder
         super().__init__(*args, directory=str(folder) if folder else None)  # pyright: ignore[reportArgumentType]
+
+    def handle(self) -> None:
+        """Answers requests; one that nobody waits for any more, since a page was left, is no error."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         """Answers the endpoint's two addresses, else a file."""

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import os
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ LARGEST_PICTURE = 1 << 28
 """Pixels of a picture that is made unasked: 268 million, a gigabyte or two of memory."""
 LARGEST_SIDE = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".gif": 65_535}
 """What a format can hold; others more than `LARGEST_PICTURE` lets through."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".pdf")
+"""Pillow writes more, of which some keep another size (.ico at most 256 pixels)."""
 
 ANIMATIONS = (".gif", ".webp", ".mp4")
 LARGEST_ANIMATION = 1 << 29
@@ -86,19 +87,11 @@ def save_image(image: "Image.Image", path: Path) -> None:
         image.save(temporary)
 
 
-@cache
-def picture_endings() -> frozenset[str]:
-    """Endings of the files that Pillow can write."""
-    from PIL import Image
-
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in Image.SAVE)
-
-
 def check_picture(path: Path) -> Path:
     """Refuses a path that cannot become a picture, before work is done for it; gives it back."""
     # os.path answers False, where Path raises, to names that are too long.
-    if path.suffix.lower() not in picture_endings() and not os.path.isdir(path):  # noqa: PTH112
-        raise UserError(f"cannot write the image {path}: its ending names no format; end it in .png, for example")
+    if path.suffix.lower() not in PICTURES and not os.path.isdir(path):  # noqa: PTH112
+        raise UserError(f"cannot write the image {path}: end it in one of {', '.join(PICTURES)}")
     check_file(path, "the image ")
     return path
 

@@ -113,6 +113,8 @@ def load_frozen(name: str, input_size: int, fields: Fields) -> FrozenFeatures:
 def known_by_digest(name: str) -> str:
     """A frozen network's name on any machine: of a folder the last part, and its weights' digest (dino@1a2b3c4d5e6f).
 
+    A folder that is not here has no digest, and is called by its last part alone.
+
     Raises:
         UserError: If the folder holds no network.
     """
@@ -120,6 +122,21 @@ def known_by_digest(name: str) -> str:
         return Path(name).name
     weights = open_transformer(Path(name), "AutoModel", "features").state_dict()
     return f"{Path(name).resolve().name}@{digest(weights)[:12]}"
+
+
+def name_for_others(name: str) -> str:
+    """`known_by_digest` of a network that others can be told of.
+
+    Raises:
+        UserError: If it is a folder that is not here, or holds no network.
+    """
+    known = known_by_digest(name)
+    if known not in CHANNELS and "@" not in known:
+        raise UserError(
+            f"D stands on the frozen network {name}, which is not here, so that others could not be told which it is: "
+            "put its folder there again, or leave the networks out"
+        )
+    return known
 
 
 class LiteFeatures(FrozenFeatures):

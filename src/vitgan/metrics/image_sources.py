@@ -5,7 +5,6 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -57,20 +56,27 @@ class ArrayImages:
 
 
 class NpzImages:
-    """Images in the first array of an .npz: uint8, (N, H, W, C) as is customary, (N, C, H, W) or (N, H, W).
+    """Images in an .npz: its one array of them, uint8 (N, H, W, C) as is customary, (N, C, H, W) or (N, H, W).
 
-    The array is read in passing, never as a whole: 50,000 images of 256×256 are 10 GB.
+    Other arrays, labels say, may be beside it. It is read in passing, never as a whole: 50,000 images of 256×256 are 10 GB.
 
     Raises:
-        UserError: The file holds no such array.
+        UserError: The file holds no such array, or several.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with user_error(f"{path} is no readable .npz with an array of images", Exception), self._opened() as opened:
-            _, shape, fortran, dtype = opened
-        if dtype != np.uint8 or fortran or len(shape) not in (3, 4):
-            raise UserError(f"{path} holds {dtype} {shape}: expected uint8 images (N, H, W, 3) or (N, 3, H, W)")
+        with user_error(f"{path} is no readable .npz with an array of images", Exception):
+            regular_size(path)
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith(".npy")]
+                headers = {name: _array_header(archive.open(name)) for name in names}
+        found = [n for n, (s, f, t) in headers.items() if t == np.uint8 and len(s) in (3, 4) and not f]
+        if len(found) != 1:
+            every = [f"{n} {t} {s}{' in Fortran order' if f else ''}" for n, (s, f, t) in headers.items()]
+            held = ", ".join(every) or "no array"
+            raise UserError(f"{path} holds {held}: expected uint8 images in one array, (N, H, W, 3) or (N, 3, H, W)")
+        self._name, (shape, *_) = found[0], headers[found[0]]
         self._shape = (*shape, 1) if len(shape) == 3 else shape
         self._channels_last = self._shape[3] in (1, 3)
         if not self._channels_last and self._shape[1] not in (1, 3):
@@ -87,7 +93,8 @@ class NpzImages:
     def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
         image_bytes = int(np.prod(self._shape[1:], dtype=object))  # no overflow, whatever the header says
         damaged = user_error(f"{self.path} is damaged", Exception, advice="make it again")
-        with damaged, self._opened() as (stream, *_):
+        with damaged, zipfile.ZipFile(self.path) as archive, archive.open(self._name) as stream:
+            _array_header(stream)
             for start in range(0, len(self), BATCH):
                 stop = min(start + BATCH, len(self))
                 data = stream.read((stop - start) * image_bytes)
@@ -98,20 +105,14 @@ class NpzImages:
                     images = np.frombuffer(data, np.uint8).reshape(-1, *self._shape[1:])[wanted]
                     yield torch.from_numpy(images.transpose(0, 3, 1, 2).copy() if self._channels_last else images)
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype]]:
-        """The first array as a stream that stands at its values; its shape, Fortran order and type.
 
-        zipfile, zlib and numpy raise errors of many kinds over damaged files.
-        """
-        regular_size(self.path)
-        with zipfile.ZipFile(self.path) as archive:
-            member = next((name for name in archive.namelist() if name.endswith(".npy")), "an array .npy")
-            with archive.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                old = version == (1, 0)
-                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-                yield stream, *read(stream)
+def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type of an array .npy, whose values come next in the stream.
+
+    zipfile, zlib and numpy raise errors of many kinds over damaged files.
+    """
+    old = np.lib.format.read_magic(stream) == (1, 0)
+    return (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(stream)
 
 
 class EncodedImages:

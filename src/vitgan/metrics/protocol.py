@@ -199,8 +199,11 @@ def find_protocol(name: str) -> Protocol:
         return PROTOCOLS[name]
     if not name.endswith(".json"):
         raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file")
+    fields = read_json(Path(name), "protocol")
     try:
-        protocol = Protocol(**read_json(Path(name), "protocol"))
+        protocol = Protocol(**fields)
+    except UserError as error:  # its parameter is a field of the file, and no option
+        raise UserError(f"the protocol {name}: {error}") from error
     except (TypeError, ValidationError) as error:
         reason = " ".join(first_problem(error)) if isinstance(error, ValidationError) else "it is no JSON object"
         raise UserError(one_line(f"the protocol {name}: {reason}")) from error

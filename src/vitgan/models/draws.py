@@ -1,7 +1,9 @@
 """Which latents and classes the images of a seed have: functions of the seed and an image's place alone."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
 from functools import cache
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -11,9 +13,28 @@ from vitgan.errors import UserError
 W_MEAN_SAMPLES = 10_000
 
 
-def draw_latents(count: int, z_dim: int, seed: int) -> Tensor:
-    """Latents (count, z_dim), standard normal, on the CPU. Row i depends on (seed, i) alone, not on `count`."""
-    rng = torch.Generator().manual_seed(seed)
+def checked_seed(seed: SupportsIndex, parameter: str = "seed") -> int:
+    """A seed as Python's int: torch takes no other kind, and takes -1 for 2^64 - 1.
+
+    Raises:
+        UserError: If it is no whole number from 0 to 2^63 - 1.
+    """
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        value = -1
+    if not 0 <= value < 2**63:
+        raise UserError(f"the seed {seed} is out of range: choose whole numbers from 0 to 2^63 - 1", parameter)
+    return value
+
+
+def draw_latents(count: int, z_dim: int, seed: SupportsIndex) -> Tensor:
+    """Latents (count, z_dim), standard normal, on the CPU. Row i depends on (seed, i) alone, not on `count`.
+
+    Raises:
+        UserError: If the seed is none, see `checked_seed`.
+    """
+    rng = torch.Generator().manual_seed(checked_seed(seed))
     # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
     return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
 
@@ -24,17 +45,16 @@ def latents_of_mean(z_dim: int, dtype: torch.dtype) -> Tensor:
     return draw_latents(W_MEAN_SAMPLES, z_dim, seed=0)
 
 
-def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
+def latents_of_seeds(seeds: Iterable[SupportsIndex], z_dim: int) -> Tensor:
     """Latents (count, z_dim) on the CPU: for each seed the first that `draw_latents` draws from it.
 
     Raises:
         UserError: If there are no seeds, or one is out of range.
     """
-    if not seeds:
+    rows = [draw_latents(1, z_dim, checked_seed(seed, "seeds")) for seed in seeds]
+    if not rows:
         raise UserError("no seeds were given: pass at least one", "seeds")
-    if not 0 <= min(seeds) <= max(seeds) < 2**63:
-        raise UserError("a seed is out of range: choose whole numbers from 0 to 2^63 - 1", "seeds")
-    return torch.cat([draw_latents(1, z_dim, seed) for seed in seeds])
+    return torch.cat(rows)
 
 
 def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:

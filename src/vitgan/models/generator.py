@@ -300,9 +300,9 @@ class Generator(nn.Module, ABC):
             labels: As in `sample`; default for a conditional model: `classes_of_seeds`.
             batch_size: See `sample`.
         """
+        latents = latents_of_seeds(seeds, self.z_dim)  # says what is wrong with them
         labels = self.classes_of_seeds(seeds) if labels is None else labels
-        indices = self.indices_of(labels, len(seeds))
-        return self._batches(latents_of_seeds(seeds, self.z_dim), truncation, indices, batch_size)
+        return self._batches(latents, truncation, self.indices_of(labels, len(latents)), batch_size)
 
     def batches(
         self,
@@ -386,7 +386,8 @@ class Generator(nn.Module, ABC):
 
         Args:
             count: How many.
-            seed: Same seed, same latents: the i-th image does not depend on `count` or `batch_size` (beyond rounding).
+            seed: 0 to 2^63 - 1. Same seed, same latents: the i-th image does not depend on `count` or `batch_size` (beyond
+                rounding).
             truncation: psi in [0, 1]; below 1 trades variety for typicality.
             labels: One class for all images, or one for each: indices, names, or a tensor (count,) of indices; default for
                 a conditional model: every class in turn, as often as in the training images (`class_counts`).
@@ -397,8 +398,8 @@ class Generator(nn.Module, ABC):
             (count, C, H, W), float32 in [-1, 1], on the model's device; or `count` Pillow images, mode L or RGB.
 
         Raises:
-            UserError: If a number is less than 1, the model has no such class, the output is unknown, or the model makes
-                numbers that are not finite.
+            UserError: If a number is less than 1, the seed is out of range, the model has no such class, the output is
+                unknown, or the model makes numbers that are not finite.
         """
         if count < 1:
             raise UserError(f"{count} images were asked for: ask for at least 1", "count")

@@ -6,7 +6,7 @@ stranger can run no code, name no other weights than a VAE of a given digest, an
 """
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from vitgan.devices import find_device
 from vitgan.errors import UserError, one_line
 from vitgan.files import read_model, write_json
 from vitgan.files.folders import new_folder
-from vitgan.files.tensors import check_parameters, check_sizes, load_weights, read_tensors, write_tensors
-from vitgan.frozen.features import known_by_digest
+from vitgan.files.tensors import check_parameters, check_sizes, digest, load_weights, read_tensors, write_tensors
+from vitgan.frozen.features import name_for_others
 from vitgan.frozen.vae import save_copy
 from vitgan.models.build import FEATURE_FIELDS, GeneratorSpec, ModelConfig, build_generator
 from vitgan.models.generator import Generator
@@ -43,7 +43,7 @@ def save(generator: Generator, folder: str | Path, storage: Storage = "float32")
             them, cost nothing and stay float32.
 
     Raises:
-        UserError: If the folder may not be replaced or cannot be written.
+        UserError: If the folder may not be replaced or cannot be written, or there is no such storage.
     """
     with new_folder(Path(folder), MODEL_FOLDER) as place:
         write_model(generator, place, storage)
@@ -73,7 +73,8 @@ def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> 
         storage: See `save`.
 
     Raises:
-        UserError: If there are no networks, or they or their configuration cannot be read.
+        UserError: If there are no networks, they or their configuration cannot be read, or the frozen network that D
+            stands on is not here.
         OSError: If a file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
@@ -87,14 +88,14 @@ def write_networks(source: Path, folder: Path, storage: Storage = "float32") -> 
         prefix = "" if carried else f"{network}."
         tensors |= {f"{prefix}{name}": tensor for name, tensor in read_tensors(file).items()}
     config = networks_config(source / (WEIGHTS if carried else EMA))
-    write_tensors(folder / NETWORKS, _stored(tensors, storage))
     config = _with_vae_at(config, VAE) if (folder / VAE).is_dir() else config
     features = {
-        field: known_by_digest(name)
+        field: name_for_others(name)
         for field in FEATURE_FIELDS
         if (name := getattr(config.discriminator, field, None)) is not None
     }
     config = config.model_copy(update={"discriminator": config.discriminator.model_copy(update=features)})
+    write_tensors(folder / NETWORKS, _stored(tensors, storage))
     write_json(folder / NETWORKS_CONFIG, config.model_dump(mode="json"))
 
 
@@ -102,10 +103,23 @@ def _with_vae_at(spec: Spec, place: str) -> Spec:
     return spec.model_copy(update={"vae": spec.vae and spec.vae.model_copy(update={"name": place})})
 
 
+def weights_digest(generator: Generator) -> str:
+    """SHA-256 of a generator's weights, as they are loaded: an evaluation knows them by it. `w_mean` follows from them."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in generator.state_dict().items() if name != "w_mean"}
+    return digest(tensors)
+
+
 def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
-    if storage == "float32":
-        return tensors
-    return {n: t.half() if t.is_floating_point() and t.numel() > SMALL else t for n, t in tensors.items()}
+    if storage not in get_args(Storage):
+        raise UserError(f"storage {storage!r} is unknown: choose one of {', '.join(get_args(Storage))}", "storage")
+
+    def stored(tensor: Tensor) -> Tensor:
+        if tensor.dtype == torch.float64:  # which `load` refuses
+            tensor = tensor.float()
+        large = tensor.is_floating_point() and tensor.numel() > SMALL
+        return tensor.half() if large and storage == "float16" else tensor
+
+    return {name: stored(tensor) for name, tensor in tensors.items()}
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
@@ -173,8 +187,15 @@ def networks_config(weights: Path) -> ModelConfig:
     run = None if weights.name == WEIGHTS else run_of_checkpoint(weights.parent)
     file, keys = (weights.with_name(NETWORKS_CONFIG), ()) if run is None else (run / CONFIG, ("model",))
     config = read_model(file, ModelConfig, "model with its networks" if run is None else "run", keys)
+    _check_said(config, file)
     check_sizes(config, file)
     return config
+
+
+def _check_said(spec: GeneratorSpec | ModelConfig, file: Path) -> None:
+    """Refuses a file without what no default can stand for: weights often fit another resolution too."""
+    if missing := sorted({"resolution", "channels", "num_classes", "generator"} - spec.model_fields_set):
+        raise UserError(f"{file} does not say the model's {' and '.join(missing)}: take the whole file of the model")
 
 
 def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
@@ -206,6 +227,7 @@ def locate(name: str | Path, networks: bool = False) -> tuple[Path, GeneratorSpe
         )
     if (path / WEIGHTS).exists():
         spec = read_model(path / CONFIG, GeneratorSpec, "model")
+        _check_said(spec, path / CONFIG)
         check_sizes(spec, path / CONFIG)
         return path / WEIGHTS, _with_vae_at(spec, str(path / VAE)) if (path / VAE).is_dir() else spec
     if (path / "checkpoints").is_dir():

@@ -11,11 +11,11 @@ from huggingface_hub.utils import validate_repo_id
 
 from vitgan.errors import UserError, command
 from vitgan.files import read_json, user_error
-from vitgan.files.folders import new_folder
+from vitgan.files.folders import MARKER, new_folder
 from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import MODEL_FOLDER, Storage, load, locate, write_model, write_networks
-from vitgan.pretrained.names import WEIGHTS, for_others
+from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG, VAE, WEIGHTS, for_others
 
 SAMPLES = 64
 TASK = "unconditional-image-generation"
@@ -79,10 +79,15 @@ class HubModel(ModelHubMixin):
         Raises:
             UserError: If the folder may not be replaced or cannot be written.
         """
+        self.save_pretrained(folder)
+        return folder
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """`save` by the Hub's name and with its options: nothing of an earlier model stays beside the new one."""
+        folder = Path(save_directory)
         self._settle_title(folder)
         with new_folder(folder, MODEL_FOLDER) as place:
-            self.save_pretrained(place)
-        return folder
+            return super().save_pretrained(place, **{"repo_id": folder.name} | options)
 
     def push(self, repository: str) -> None:
         """Uploads what `save` writes to a Hub repository, made if need be (private).
@@ -92,6 +97,11 @@ class HubModel(ModelHubMixin):
         """
         with user_error(f"cannot push to {repository}", Exception, advice="try again"):
             self.push_to_hub(repository, private=True)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """The Hub's own; networks and a VAE that an earlier model left in the repository go."""
+        usual = {"ignore_patterns": [MARKER], "delete_patterns": [NETWORKS, NETWORKS_CONFIG, f"{VAE}/*"]}
+        return super().push_to_hub(repo_id, **usual | options)
 
     def _settle_title(self, folder: Path) -> None:
         self.title = self.title or self._said(r"^# (.+)$") or folder.resolve().name

@@ -27,6 +27,7 @@ from vitgan.metrics.image_sources import ArrayImages
 from vitgan.metrics.inception import find_weights, how_to_get_weights
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
+from vitgan.pretrained.generators import weights_digest
 from vitgan.runs.other_metrics import OnProgress, Progress, check_others, measure_others, silent
 from vitgan.runs.sources import classes_of_store, find_source, of_generator, open_reference, open_source
 from vitgan.training.hooks import Evaluation
@@ -71,8 +72,8 @@ def measure(
         on_notice: Told what is done otherwise than the protocol says, before the work.
 
     Returns:
-        What `vitgan.metrics.evaluate` returns, the names of the two sides, and "classes" (name -> distance) where they
-        were compared.
+        What `vitgan.metrics.evaluate` returns, the names of the two sides, "weights_sha256" of a model (`weights_digest`),
+        and "classes" (name -> distance) where they were compared.
 
     Raises:
         UserError: If the two sides, the protocol and the features do not fit each other, or cannot be read.
@@ -107,9 +108,11 @@ def measure(
             others=others.values,
             on_progress=on_progress,
         )
-    result["notes"] += measured.notes + others.notes
+    result["notes"] += measured.notes() + others.notes
     if others.classes:
         result["classes"] = others.classes
+    if measured.generator is not None:
+        result["weights_sha256"] = weights_digest(measured.generator)
     result |= {"source": str(source), "data": {"path": str(store.path), "sha256": store.description.sha256}}
     if neighbours is not None:
         indices = rules.choose(len(store), rules.reference_images)

@@ -79,14 +79,14 @@ class Measured:
     Attributes:
         images: As many as the protocol asks for, in batches (b, C, H, W) uint8.
         patch_size: Of the patches that seams are looked for between.
-        notes: What a reader of the metrics must know about the images.
+        notes: What a reader of the metrics must know about the images, once they were read.
         classes: The protocol's `class_images` of each class, where there are classes.
         generator: Where a model is measured.
     """
 
     images: Iterable[Tensor]
     patch_size: int
-    notes: list[str] = dataclasses.field(default_factory=list)
+    notes: Callable[[], list[str]] = list
     classes: Classes | None = None
     generator: Generator | None = None
 
@@ -95,7 +95,8 @@ def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, 
     """The images of a model, store, folder, archive or .npz."""
     if is_model(path):
         return generated_images(path, protocol, store.resolution, device, batch_size)
-    source = open_images(path, store.channels, store.description.background, device)
+    changes: set[str] = set()
+    source = open_images(path, store.channels, store.description.background, device, changes.update)
     if source.size != (store.resolution, store.resolution):
         height, width = source.size
         raise UserError(
@@ -110,7 +111,11 @@ def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, 
         )
     images = source.batches(protocol.choose(len(source), protocol.generated_images))
     classes = classes_of_store(ImageStore.open(path), protocol, source=source) if is_store(path) else None
-    return Measured(images, PATCH_SIZE, classes=classes)
+
+    def notes() -> list[str]:
+        return [f"images were changed as they were read: {', '.join(sorted(changes))}"] if changes else []
+
+    return Measured(images, PATCH_SIZE, notes, classes)
 
 
 def is_model(path: Path) -> bool:
@@ -130,7 +135,7 @@ def generated_images(path: Path, protocol: Protocol, resolution: int, device: st
             f"{resolution}×{resolution}: pass a store of the model's size"
         )
     measured = of_generator(generator, protocol, batch_size)
-    return dataclasses.replace(measured, notes=notes_on_classes(generator) + notes_on_features(path))
+    return dataclasses.replace(measured, notes=lambda: notes_on_classes(generator) + notes_on_features(path))
 
 
 def of_generator(generator: Generator, protocol: Protocol, batch_size: int | None = None) -> Measured:
@@ -248,12 +253,21 @@ class LatentImages(ArrayImages):
             yield torch.from_numpy(decode_bytes(self.vae, latents.numpy(), self.device))
 
 
-def open_images(path: Path, channels: int = 3, background: str = "#ffffff", device: str = "cpu") -> ImageSource:
-    """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels."""
+def open_images(
+    path: Path,
+    channels: int = 3,
+    background: str = "#ffffff",
+    device: str = "cpu",
+    on_changes: Callable[[list[str]], object] = lambda changes: None,
+) -> ImageSource:
+    """A store, an .npz, or a folder, zip or tar of image files, decoded as for a store of these channels.
+
+    `on_changes` is told what had to be done to a file's image ("alpha composited", ...).
+    """
     if is_store(path):
         store = ImageStore.open(path)
         return ArrayImages(store.images) if store.vae is None else LatentImages(store.images, store.vae, device)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return NpzImages(path)
     container = open_container(path, is_image)
     if container.refused:
@@ -268,8 +282,10 @@ def open_images(path: Path, channels: int = 3, background: str = "#ffffff", devi
 
     def decode(data: bytes, name: str) -> np.ndarray:
         try:
-            return decode_unframed(data, channels, background)
+            image, changes = decode_unframed(data, channels, background)
         except UnreadableImage as error:
             raise UserError(f"{name} in {path} cannot be decoded ({error}): make it again, or remove it") from error
+        on_changes(changes)
+        return image
 
     return EncodedImages(container.names, read, decode)

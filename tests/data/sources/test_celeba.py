@@ -116,7 +116,7 @@ def test_every_layout_gives_the_aligned_images_of_the_split(tmp_path, monkeypatc
             source = CelebA(path or (place.name if place.is_file() else "."))
             stems = [source.name(index)[-10:-4] for index in range(len(source))]
             assert stems == ["000001", "000003", "000005"], name
-            greens = [decode_unframed(source.read(index), 3, "#ffffff")[1, 0, 0] for index in range(3)]
+            greens = [decode_unframed(source.read(index), 3, "#ffffff")[0][1, 0, 0] for index in range(3)]
             assert greens == [101, 103, 105]
             assert "list_eval_partition" in source.split_from
             assert len(CelebA(path or (place.name if place.is_file() else "."), "all")) == 5

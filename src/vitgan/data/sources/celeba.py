@@ -98,7 +98,7 @@ class CelebA(FileSource):
         """Refuses images of another size, as crops of them would not be the data set's."""
         for index in np.linspace(0, len(self) - 1, min(LOOKED_AT, len(self))).astype(int).tolist():
             with suppress(UnreadableImage):  # which is counted when it is its turn
-                height, width = decode_unframed(self.read(index), 3, "#ffffff").shape[1:]
+                height, width = decode_unframed(self.read(index), 3, "#ffffff")[0].shape[1:]
                 if (height, width) != HEIGHT_AND_WIDTH:
                     found = f"{self.name(index)} in {self.origin} has {width}×{height} pixels"
                     raise UserError(f"{found}, CelebA's aligned images have 178×218: pass {ALIGNED}")

@@ -152,8 +152,9 @@ const valueOf = (name) => {
 
 /** Sets what an address asks for; a class goes by its name or number. */
 function follow(query) {
-  for (const [name, value] of query) {
-    const option = [...field.class.options].find(({ text, value: index }) => value === text || value === index);
+  const options = [...field.class.options];
+  for (const [name, value] of query) { // a name comes first: it may be another class's number
+    const option = options.find(({ text }) => text === value) ?? options.find((one) => one.value === value);
     if (name === "zoom") field.zoom.checked = value === "1";
     else if (name === "class") field.class.value = option?.value ?? "";
     else if (name in field) field[name].value = value;
