@@ -88,5 +88,5 @@ def test_memory_that_does_not_suffice_is_no_failure_and_all_else_is() -> None:
 
     assert fits(lambda: None)
     assert not fits(lambda: fail(torch.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(RuntimeError, match=r"^shapes$"):
         fits(lambda: fail(RuntimeError("shapes")))

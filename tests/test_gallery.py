@@ -83,4 +83,4 @@ def test_pictures_that_are_too_large_are_named(gallery: ModuleType, tmp_path: Pa
 
 def test_without_models_it_says_what_to_do(gallery: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "bundled_models", dict)
-    assert "name models" in str(run(gallery, monkeypatch))
+    assert "--run" in str(run(gallery, monkeypatch))

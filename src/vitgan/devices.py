@@ -31,7 +31,7 @@ def check_device_name(name: str) -> str:
         UserError: If it is none.
     """
     if not NAME.fullmatch(name):
-        raise UserError(f"the device {name} cannot be used here: choose auto, cpu, cuda, cuda:1 or mps")
+        raise UserError(f"the device {name} cannot be used here: choose auto, cpu, cuda, cuda:1 or mps", "device")
     return name
 
 
@@ -49,7 +49,7 @@ def find_device(name: str) -> "torch.device":
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"the device {name} cannot be used here ({reason}): choose auto or cpu") from error
+        raise UserError(f"the device {name} cannot be used here ({reason}): choose auto or cpu", "device") from error
 
 
 def choose_precision(wanted: Precision, cpu: bool) -> Literal["no", "bf16"]:

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter
-from vitgan.errors import UserError
 
 
 def random_pixels(seed: int, height: int = 8, width: int = 8, channels: int = 3) -> np.ndarray:
@@ -72,16 +70,6 @@ class PngSource(Source):
 
     def name(self, index: int) -> str:
         return f"{index}.png"
-
-
-@contextmanager
-def refused(parameter: str | None, *facts: str) -> Iterator[None]:
-    """Expects one line for the user, which is about this parameter and has these facts in it."""
-    with pytest.raises(UserError) as error:
-        yield
-    assert error.value.parameter == parameter
-    assert "\n" not in str(error.value)
-    assert all(fact in str(error.value) for fact in facts), str(error.value)
 
 
 @contextmanager

@@ -2,12 +2,12 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data.samples import encoded, random_pixels
+from refusals import refused
 from vitgan.data.decode import Framing, decode
 from vitgan.data.sources.source import UnreadableImage
-from vitgan.errors import UserError
 
 RGB = Framing(8, 3)
 GREY = Framing(8, 1)
@@ -64,7 +64,7 @@ def test_the_crop_is_centred_and_then_resized_by_lanczos():
 
 
 def test_an_image_smaller_than_the_crop_is_not_invented():
-    with pytest.raises(UnreadableImage, match="8×8 pixels: smaller than the crop of 9"):
+    with refused("8×8", 9, kind=UnreadableImage):
         decode(random_pixels(6), Framing(8, 3, crop=9))
 
 
@@ -118,7 +118,7 @@ def test_sixteen_bit_grey_keeps_its_range():
 
 
 def test_float_pixels_have_no_known_range():
-    with pytest.raises(UnreadableImage, match="mode F"):
+    with refused("F", kind=UnreadableImage):
         decode(saved(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"), GREY)
 
 
@@ -176,22 +176,20 @@ def bomb() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("data", "cause"),
     [
-        (b"", "empty file"),
-        (b"hello", "not an image"),
-        (encoded(random_pixels(16, 64, 64), "JPEG")[:-500], "truncated"),
-        (encoded(random_pixels(16, 64, 64))[:-500], "truncated"),
-        (bomb(), "pixels"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n", "not an image"),
-        (encoded(random_pixels(17))[:20], "Truncated"),
+        (b"", type(None)),
+        (b"hello", UnidentifiedImageError),
+        (encoded(random_pixels(16, 64, 64), "JPEG")[:-500], OSError),
+        (encoded(random_pixels(16, 64, 64))[:-500], OSError),
+        (bomb(), Image.DecompressionBombError),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n", UnidentifiedImageError),
+        (encoded(random_pixels(17))[:20], OSError),
     ],
 )
-def test_unreadable_data_says_why(data, reason):
-    with pytest.raises(UnreadableImage, match=reason) as error:
+def test_unreadable_data_says_why(data, cause):
+    with refused(cause=cause, kind=UnreadableImage):
         decode(data, RGB)
-    assert str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_large_images_below_the_limit_are_fine():
@@ -206,5 +204,5 @@ def test_the_rule_is_stated_in_words():
 
 
 def test_a_resolution_out_of_range():
-    with pytest.raises(UserError, match="resolution 5000"):
+    with refused(5000, parameter="resolution"):
         Framing(5000, 3)

@@ -3,11 +3,8 @@ import hashlib
 import http.client
 import ssl
 
-import pytest
-
-from data.samples import refused
+from refusals import refused
 from vitgan.data.download import cache_folder, download
-from vitgan.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000
 CHECKSUM = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -50,7 +47,7 @@ def test_a_server_without_ranges_starts_over(tmp_path, file_server):
 
 def test_a_wrong_checksum_is_refused_and_nothing_kept(tmp_path, file_server):
     server = file_server({"/file.bin": CONTENT[:-1] + b"!"})
-    with pytest.raises(UserError, match="not the expected file"):
+    with refused(f"{server.url}/file.bin", CHECKSUM):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
     assert not [file for file in tmp_path.iterdir() if not file.name.endswith(".lock") and file.name != "cache"]
 
@@ -63,24 +60,24 @@ def test_a_damaged_cached_file_is_fetched_again(tmp_path, file_server):
 
 def test_a_connection_that_brings_nothing_ends(tmp_path, file_server):
     server = file_server({"/file.bin": CONTENT}, breaks_after=0)
-    with pytest.raises(UserError, match="cannot download"):
+    with refused(f"{server.url}/file.bin", parameter="source"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
 
 
 def test_a_server_without_ranges_that_always_breaks_off_ends(tmp_path, file_server):
     server = file_server({"/file.bin": CONTENT}, breaks_after=400_000, ranges=False)
-    with pytest.raises(UserError, match="cannot download"):
+    with refused(f"{server.url}/file.bin", parameter="source"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
 
 
 def test_missing_files_and_servers_are_one_line(tmp_path, file_server):
     server = file_server({})
-    with refused("source", "404"):
+    with refused("404", parameter="source"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
     server.close()
-    with refused("source", f"{server.url}/file.bin"):
+    with refused(f"{server.url}/file.bin", parameter="source"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path)
-    with pytest.raises(UserError, match="begins with http"):
+    with refused("file:///etc/passwd", parameter="url"):
         download("file:///etc/passwd", CHECKSUM, folder=tmp_path)
 
 
@@ -97,7 +94,7 @@ def test_a_failure_of_the_network_while_it_sends_is_not_the_disks(tmp_path, file
     monkeypatch.setattr(http.client.HTTPResponse, "read", fail)
     assert download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path).read_bytes() == CONTENT
     failures += [ssl.SSLError(1, "bad record mac")] * 5
-    with refused("source", "bad record mac"):
+    with refused("bad record mac", parameter="source"):
         download(f"{server.url}/file.bin", CHECKSUM, folder=tmp_path / "other")
 
 
@@ -109,5 +106,5 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "xdg" / "vitgan"
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("VITGAN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set VITGAN_CACHE"):
+    with refused(tmp_path / "file", "VITGAN_CACHE", cause=FileExistsError):
         cache_folder()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.samples import refused
+from refusals import refused
 from vitgan.data.splits import are_splits, choose_split, split_of
 
 
@@ -67,33 +67,33 @@ CATS_AND_DOGS = ["cats/1.png", "dogs/2.png"]
 def test_a_split_is_asked_for_and_taken_by_any_of_its_names(top: str, pair: tuple[str, str]) -> None:
     names = [f"{top}{part}/{name}" for part in pair for name in CATS_AND_DOGS]
     inner = [f"{top}{name}" for name in CATS_AND_DOGS]
-    with refused("split", *(part.partition("/")[0] for part in pair)):
+    with refused(*(part.partition("/")[0] for part in pair), parameter="split"):
         choose_split(names)
     for wanted in ("train", "training", "Train", "train_set", pair[0].partition("/")[0]):
         assert chosen(names, wanted) == (wanted, inner)
         assert choose_split(names, wanted).kept == [0, 1]
     assert choose_split(names, "test").kept == [2, 3]
     assert chosen(names, "all") == ("all", inner * 2)
-    with refused("split", "'valid'"):
+    with refused("'valid'", parameter="split"):
         choose_split(names, "valid")
 
 
 def test_splits_below_the_classes_are_found() -> None:
     names = ["bottle/train/good/1.png", "bottle/test/broken/2.png", "cable/train/good/3.png", "cable/test/bent/4.png"]
-    with refused("split", "test, train"):
+    with refused("test, train", parameter="split"):
         choose_split(names)
     assert chosen(names, "train") == ("train", ["bottle/good/1.png", "cable/good/3.png"])
 
 
 def test_splits_below_a_folder_that_sounds_like_one() -> None:
     names = ["training data/train/1.png", "training data/test/2.png"]
-    with refused("split", "test, train"):
+    with refused("test, train", parameter="split"):
         choose_split(names)
 
 
 def test_what_lies_beside_the_splits_belongs_to_none() -> None:
     names = ["sample.png", "train/1.png", "test/2.png", "unlabeled/3.png", "odd/4.png"]
-    with refused("split", "odd, test, train, unlabeled, and 1 in none"):
+    with refused("odd, test, train, unlabeled, and 1 in none", parameter="split"):
         choose_split(names)
     assert choose_split(names, "train").kept == [1]
     assert choose_split(names, "unlabeled").kept == [3]
@@ -103,13 +103,13 @@ def test_what_lies_beside_the_splits_belongs_to_none() -> None:
 
 def test_the_only_split_is_taken_and_named_unless_images_lie_beside_it() -> None:
     assert chosen(["Training/a/1.png", "Training/b/2.png"]) == ("train", ["a/1.png", "b/2.png"])
-    with refused("split", "train, and 1 in none"):
+    with refused("train, and 1 in none", parameter="split"):
         choose_split(["1.png", "train/2.png"])
 
 
 def test_one_of_several_folders_for_a_split_is_not_guessed() -> None:
     names = ["trainA/1.png", "trainB/2.png", "testA/3.png"]
-    with refused("split", "trainA, trainB"):
+    with refused("trainA, trainB", parameter="split"):
         choose_split(names, "train")
     assert choose_split(names, "trainB").kept == [1]
     assert choose_split(names, "test").kept == [2]
@@ -117,7 +117,7 @@ def test_one_of_several_folders_for_a_split_is_not_guessed() -> None:
 
 def test_a_class_that_may_be_a_split_is_asked_about() -> None:
     names = ["bus/1.png", "car/2.png", "train/3.png"]
-    with refused("split", "the folder train"):
+    with refused("train", parameter="split"):
         choose_split(names)
     assert choose_split(names, "train").kept == [2]
     assert chosen(names, "all") == ("all", names)
@@ -129,7 +129,7 @@ def test_any_folder_may_be_named_as_a_split() -> None:
     assert chosen(names) == (None, names)
     assert choose_split(names, "new").kept == [1]
     assert choose_split(names, "data").kept == [0, 1]
-    with refused("split", "'other'", "new, old"):
+    with refused("'other'", "new, old", parameter="split"):
         choose_split(names, "other")
-    with refused("split", "no folders"):
+    with refused("'train'", parameter="split"):
         choose_split(["1.png"], "train")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from generators import make
-from vitgan.errors import UserError
+from refusals import refused
 from vitgan.explore.directions import edit, find_directions, modulation_weights, style_spread
 from vitgan.explore.latents import render, styles_of_seeds
 from vitgan.layers.linear import EqualizedLinear
@@ -67,5 +67,5 @@ def test_spread(vit: Generator) -> None:
 
 
 def test_too_many(vit: Generator) -> None:
-    with pytest.raises(UserError, match="1 to 12"):
+    with refused(13, 1, 12, parameter="count"):
         find_directions(vit, 13)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from generators import make
+from refusals import refused
 from tiny import TINY_DISCRIMINATOR
-from vitgan.errors import UserError
 from vitgan.explore.attention import generator_attention, heat
 from vitgan.explore.latents import styles_of_seeds
 from vitgan.layers.attention import SelfAttention
@@ -47,7 +47,7 @@ def test_a_conditional_discriminator_shows_its_attention_without_classes() -> No
 
 def test_cnns_have_none() -> None:
     generator = make("stylegan2")
-    with pytest.raises(UserError, match="only ViT"):
+    with refused("ViT"):
         generator_attention(generator, generator.styles(styles_of_seeds(generator, [0])))
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import vitgan
+from refusals import refused
 from tiny import newest, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.errors import UserError
 from vitgan.explore.attention import load_discriminator
 from vitgan.explore.grow import grow
 from vitgan.presets import replaced
@@ -41,7 +41,7 @@ def test_a_damaged_checkpoint_is_passed_over(run: Path, tmp_path: Path) -> None:
 
 
 def test_no_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no whole checkpoints"):
+    with refused(tmp_path):
         list(grow(tmp_path))
 
 
@@ -66,5 +66,5 @@ def test_the_discriminators_attention(run: Path, tmp_path: Path) -> None:
         assert [m.shape for m in maps] == [(2, 2, 5, 5)]  # 2×2 patches and the class token
         torch.testing.assert_close(maps[0].sum(-1), torch.ones(2, 2, 5))
     model = vitgan.save(vitgan.load(run), tmp_path / "model")
-    with pytest.raises(UserError, match="no discriminator"):
+    with refused(model, "vitgan export hub --networks"):
         load_discriminator(model)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from generators import make
-from vitgan.errors import UserError
+from refusals import refused
 from vitgan.explore.latents import render, styles_of_seeds
 from vitgan.explore.zoom import bicubic, render_window, zoom, zoom_frames
 from vitgan.models.generator import Generator
@@ -57,5 +57,5 @@ def test_bicubic_keeps_a_constant() -> None:
 @pytest.mark.parametrize("kind", ["conv", "stylegan2", "summed"])
 def test_only_implicit_decoders_zoom(kind: str) -> None:
     generator = make(kind)
-    with pytest.raises(UserError, match="inr"):
+    with refused("pixel_mapping inr"):
         zoom(generator, generator.styles(styles_of_seeds(generator, [0])), 2)

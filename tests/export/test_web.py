@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from generators import make, make_shallow
-from vitgan.errors import UserError
+from refusals import refused
 from vitgan.explore.zoom import zoom
 from vitgan.export import web
 from vitgan.export.onnx import open_session
@@ -27,6 +27,7 @@ from vitgan.export.web import (
     page_description,
     typical_seeds,
 )
+from vitgan.files.folders import MARKER
 from vitgan.models.draws import draw_latents, latents_of_seeds
 
 needs_onnx = pytest.mark.skipif(
@@ -85,12 +86,12 @@ def test_a_page_is_replaced_but_nothing_else_is(tmp_path: Path, runtime: Path, m
     export_web(make("vit"), folder, runtime)
     assert {p.name for p in folder.iterdir()} == {*PAGE_FILES, "model.json", "runtime", ".vitgan.json"}
     (folder / "notes").write_text("mine")
-    with pytest.raises(UserError, match="'notes'"):
+    with refused(folder, "'notes'"):
         export_web(make("vit"), folder, runtime)
     assert (folder / "notes").read_text() == "mine"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="holds other files"):
+    with refused(tmp_path / "other", MARKER):
         export_web(make("vit"), tmp_path / "other", runtime)
 
 
@@ -157,7 +158,7 @@ def test_no_npm_no_network_and_wrong_files_are_one_line(
     tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(UserError, match="npm is not installed"):
+    with refused(f"npm pack {web.RUNTIME_PACKAGE}", cause=type(None)):
         find_runtime(tmp_path / "cache")
 
     def offline(*_: object, **__: object) -> None:
@@ -165,12 +166,12 @@ def test_no_npm_no_network_and_wrong_files_are_one_line(
 
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("subprocess.run", offline)
-    with pytest.raises(UserError, match="is there a network"):
+    with refused(f"npm pack {web.RUNTIME_PACKAGE}", cause=subprocess.CalledProcessError):
         find_runtime(tmp_path / "cache")
     assert find_runtime(tmp_path / "cache", runtime) == runtime
     (runtime / "ort.wasm.min.mjs").write_text("other")
-    with pytest.raises(UserError, match="is not that of"):
+    with refused(runtime / "ort.wasm.min.mjs", web.RUNTIME_PACKAGE):
         find_runtime(tmp_path / "cache", runtime)
     (runtime / "ort.wasm.min.mjs").unlink()
-    with pytest.raises(UserError, match=r"has no ort\.wasm"):
+    with refused(runtime, "ort.wasm.min.mjs", web.RUNTIME_PACKAGE):
         find_runtime(tmp_path / "cache", runtime)

@@ -5,7 +5,7 @@ import torch
 
 from reference import vitgan as reference
 from reference.draws import normal, perturb
-from vitgan.errors import UserError
+from refusals import refused
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
     ImplicitPatchDecoder,
@@ -109,5 +109,5 @@ def test_convolutional_decoder_mixes_neighbouring_patches_and_needs_a_power_of_t
     y = normal(1, 4, 5).requires_grad_()
     (gradient,) = torch.autograd.grad(layer(y, W[:1])[0, :, 4:, :4].sum(), y)
     assert gradient[0].abs().sum(dim=1).nonzero().flatten().tolist() == [0, 1, 2, 3]
-    with pytest.raises(UserError, match="patch_size 6 is no power of two"):
+    with refused(6, parameter="model.generator.patch_size"):
         ConvolutionalPatchDecoder(5, 3, 6, grid_size=2, hidden_dim=20, w_dim=2)

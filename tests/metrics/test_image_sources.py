@@ -1,5 +1,6 @@
 import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from refusals import refused
 from vitgan.errors import UserError
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
 
@@ -64,16 +66,9 @@ def test_grey_npz(tmp_path: Path) -> None:
     assert np.array_equal(read(npz(tmp_path / "grey.npz", images[:, 0]), SOME), images[SOME])
 
 
-@pytest.mark.parametrize(
-    ("array", "complaint"),
-    [
-        (np.zeros((4, 8, 8, 3)), "expected uint8"),
-        (np.zeros(7, np.uint8), "expected uint8"),
-        (np.zeros((4, 8, 8, 2), np.uint8), "1 or 3 channels"),
-    ],
-)
-def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
+@pytest.mark.parametrize("array", [np.zeros((4, 8, 8, 3)), np.zeros(7, np.uint8), np.zeros((4, 8, 8, 2), np.uint8)])
+def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    with refused(tmp_path / "images.npz", array.shape):
         npz(tmp_path / "images.npz", array)
 
 
@@ -92,23 +87,23 @@ def test_of_two_arrays_of_images_none_is_guessed(tmp_path: Path) -> None:
 def test_damaged_npz_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "images.npz"
     file.write_bytes(b"PK no zip")
-    with pytest.raises(UserError, match=r"no readable \.npz"):
+    with refused(file, cause=zipfile.BadZipFile):
         NpzImages(file)
     np.savez(file, np.array([{"pickled": 1}], dtype=object))
-    with pytest.raises(UserError, match=r"no readable \.npz|expected uint8"):
+    with refused(file, "object"):
         NpzImages(file)
 
 
 def test_unusable_files_are_refused_by_name() -> None:
     good, other_size = encoded(pixels(1)[0]), encoded(pixels(1, height=7)[0])
-    for bad, complaint in ((b"", "bad.png is empty"), (other_size, "different sizes, 6×5 and 7×5")):
+    for bad, facts in ((b"", ["bad.png"]), (other_size, ["6×5", "7×5"])):
         source = EncodedImages(["good.png", "bad.png"], [good, bad].__getitem__, decode)
-        with pytest.raises(UserError, match=complaint):
+        with refused(*facts):
             read(source, np.arange(2))
 
 
 def test_no_files_are_no_source() -> None:
-    with pytest.raises(UserError, match="no image was found"):
+    with refused(".png", ".jpg"):
         EncodedImages([], [].__getitem__, decode)
 
 

@@ -95,5 +95,5 @@ def test_memory_does_not_grow_with_the_images() -> None:
 
 
 def test_too_few_images_are_an_error() -> None:
-    with pytest.raises(ValueError, match="31 images were expected, 30 came"):
+    with pytest.raises(ValueError, match=r"\b31\b.*\b30\b"):
         summarize([toy_images(30)], toy_extractor(), count=31, **SETTINGS)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 import vitgan.devices
 from generators import KINDS, make
+from refusals import refused
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_array
 from vitgan.models.build import GeneratorSpec, build_generator
@@ -151,17 +152,17 @@ def test_truncation_pulls_an_image_to_the_mean_of_its_class(kind: str) -> None:
 
 @pytest.mark.parametrize("counts", [(1, 2), (0, 0, 0), (1, -1, 3), (1, 2, 1 << 60)])
 def test_impossible_shares_are_refused(counts: tuple[int, ...]) -> None:
-    with pytest.raises(ValidationError, match="class_counts"):
+    with pytest.raises(ValidationError) as error:
         GeneratorSpec(num_classes=3, class_counts=counts)
+    assert "class_counts" in str(error.value)
 
 
 @pytest.mark.parametrize("asked", [1, "1", "dog"])
 def test_a_class_without_images_is_refused(asked: int | str) -> None:
     """Its embedding was never trained: the images would be of no class."""
     generator = build_generator(named().model_copy(update={"class_counts": (5, 0, 5)}), seed=0)
-    with pytest.raises(UserError) as error:
+    with refused(parameter="labels"):
         generator.sample(2, labels=asked)
-    assert error.value.parameter == "labels"
     assert generator.class_of("7") == 2
 
 
@@ -189,18 +190,16 @@ def test_classes_are_given_by_number_or_name_for_all_images_or_for_each() -> Non
     "labels", [3, -1, "bird", [0, 1], [[0], [1]], torch.tensor([0.5, 1.0, 1.0]), torch.zeros(3, 1), 1.0]
 )
 def test_classes_that_a_model_has_not_are_refused(labels: object) -> None:
-    with pytest.raises(UserError) as error:
+    with refused(parameter="labels"):
         build_generator(named()).sample(3, labels=labels)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    assert error.value.parameter == "labels"
     with pytest.raises(UserError):
         make("vit").sample(3, labels=0)
 
 
 @pytest.mark.parametrize(("option", "value"), [("count", 0), ("output", "png"), ("truncation", float("nan"))])
 def test_other_values_that_do_not_fit_are_named(option: str, value: object) -> None:
-    with pytest.raises(UserError) as error:
+    with refused(parameter=option):
         make("vit").sample(**{"count": 1} | {option: value})  # pyright: ignore[reportArgumentType, reportCallIssue]
-    assert error.value.parameter == option
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -240,16 +239,15 @@ def test_half_precision_changes_images_little_and_moves_where_it_is_told(kind: s
     ],
 )
 def test_arguments_of_sampling_that_cannot_be_followed_are_refused(num_classes: int, arguments, parameter: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused(parameter=parameter):
         make("vit", num_classes=num_classes).sample(**arguments)
-    assert caught.value.parameter == parameter
 
 
 def test_a_generator_that_has_diverged_makes_no_black_images() -> None:
     generator = make("vit")
     with torch.no_grad():
         next(generator.parameters()).fill_(torch.nan)
-    with pytest.raises(UserError, match="finite"):
+    with refused(cause=type(None)):
         generator.sample(2)
 
 

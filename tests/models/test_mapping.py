@@ -64,5 +64,5 @@ def test_ordinary_storage_gives_the_same_initial_function() -> None:
 
 
 def test_conditional_mapping_needs_labels() -> None:
-    with pytest.raises(ValueError, match="pass labels"):
+    with pytest.raises(ValueError, match="labels"):
         MappingNetwork(6, 5, num_layers=2, num_classes=3)(normal(4, 6, dtype=torch.float32))

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import vitgan
 import vitgan.files
+from refusals import check_refusal, refused
 from reliability.torture import content
 from tiny import newest, tiny_run, write_images
 from vitgan.cli.main import dispatch
@@ -50,13 +51,6 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def refused(*arguments: str) -> str:
-    with pytest.raises(UserError) as caught:
-        dispatch(list(arguments))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def parts_left(run: Path) -> list[Path]:
     return list(run.rglob("*.part"))
 
@@ -82,9 +76,8 @@ def test_full_disk_at_any_write_is_one_line_and_the_run_goes_on_exactly(
         try:
             run = vitgan.train(config, out)
         except UserError as error:
-            message, run = str(error), out / "00000-store"
-            assert "No space left on device" in message
-            assert "\n" not in message
+            run = out / "00000-store"
+            check_refusal(error, cause=errno.ENOSPC)
             assert all(verify_checkpoint(folder) for folder in checkpoints(run))
             assert not parts_left(run)
         if calls < fails_at:
@@ -105,7 +98,7 @@ def test_file_size_limit_gives_short_writes(store: str, tmp_path: Path) -> None:
     before = content(run)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(UserError, match=r"cannot write the checkpoint .*File too large"):
+        with refused(f"vitgan train --resume {run}", cause=errno.EFBIG):
             vitgan.train(tiny_run(store), resume=run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -137,7 +130,7 @@ def test_bytes_that_a_disk_swallowed_are_noticed(store: str, tmp_path: Path, mon
     vitgan.train(tiny_run(store), resume=run)
     monkeypatch.undo()
     assert newest(run).name == "000000k016"
-    with pytest.raises(UserError, match=r"000000k024/generator\.safetensors"):
+    with refused(run / "checkpoints" / "000000k024" / "generator.safetensors"):
         verify_checkpoint(run / "checkpoints" / "000000k024")
 
 
@@ -164,7 +157,7 @@ def test_damage_of_every_kind_in_every_file_is_noticed(run: Path) -> None:
             if original is not None and _same_json(damaged, original):
                 continue  # a blank for a blank
             assert latest_checkpoint(run) == before, path
-            with pytest.raises(UserError, match=rf"{folder.name}.*{path.name}|{path.name}"):
+            with refused(path.name):
                 verify_checkpoint(folder)
             count += 1
         path.write_bytes(sound)
@@ -188,8 +181,11 @@ def test_damaged_checkpoint_is_told_and_all_damaged_name_the_file(run: Path, sto
     assert str(path) in notices[0]
     for folder in checkpoints(run):
         (folder / "generator.safetensors").write_bytes(b"")
-    assert "generator.safetensors" in refused("train", "--resume", str(run))
-    assert "generator.safetensors" in refused("sample", str(run))
+    path = checkpoints(run)[-1] / "generator.safetensors"
+    with refused(path, parameter="resume"):
+        dispatch(["train", "--resume", str(run)])
+    with refused(path):
+        dispatch(["sample", str(run)])
 
 
 def test_runs_that_start_at_the_same_instant_get_numbers_of_their_own(store: str, tmp_path: Path) -> None:
@@ -218,20 +214,20 @@ def test_file_system_without_locks_is_refused(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     before = sorted(run.iterdir())
-    assert "cannot lock the run" in refused("train", "--resume", str(run))
+    with refused(run, cause=number):
+        dispatch(["train", "--resume", str(run)])
     assert sorted(run.iterdir()) == before
-    with pytest.raises(UserError) as caught:
+    with refused(parameter="out", cause=number):
         vitgan.train(tiny_run(store), tmp_path / "runs")
-    assert caught.value.parameter == "out"
-    with pytest.raises(UserError, match="cannot write"):
+    with refused(tmp_path / "store"):
         prepare(ImageFolder(write_images(tmp_path / "images")), tmp_path / "store", resolution=8, workers=0)
-    with pytest.raises(UserError, match="cannot write the cache folder"):
+    with refused(tmp_path / "cache", "VITGAN_CACHE"):
         bundled_fashion_mnist(tmp_path / "cache")
 
 
 def test_second_process_on_a_run_is_refused(run: Path) -> None:
-    with FileLock(run / LOCK):
-        assert "another process is writing to the run" in refused("train", "--resume", str(run))
+    with FileLock(run / LOCK), refused(run, cause=Timeout):
+        dispatch(["train", "--resume", str(run)])
     dispatch(["train", "--resume", str(run)])  # free again
 
 
@@ -241,7 +237,8 @@ def test_store_that_changed_is_refused(tmp_path: Path) -> None:
     run = vitgan.train(tiny_run(str(folder)), tmp_path / "runs")
     (images / "00.png").unlink()
     prepare(ImageFolder(images), folder, resolution=8, workers=0, overwrite=True)
-    assert "changed since the run" in refused("train", "--resume", str(run))
+    with refused(run, folder, parameter="data"):
+        dispatch(["train", "--resume", str(run)])
 
 
 def test_store_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
@@ -251,7 +248,8 @@ def test_store_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
     array = np.load(folder / "images.npy", mmap_mode="r+")
     array[3, 0, 0, 0] ^= 1
     array.flush()
-    assert "were altered" in refused("train", "--resume", str(run))
+    with refused(folder):
+        dispatch(["train", "--resume", str(run)])
 
 
 @pytest.mark.parametrize(("version", "age"), [(FORMAT_VERSION - 1, "an older"), (FORMAT_VERSION + 1, "a newer")])
@@ -260,16 +258,16 @@ def test_checkpoints_of_other_formats_are_told(run: Path, version: int, age: str
         state = json.loads((folder / "state.json").read_text())
         state |= {"format_version": version, "something": "that this version does not know"}
         (folder / "state.json").write_text(json.dumps(state))
-    for arguments in (("train", "--resume", str(run)), ("sample", str(run))):
-        message = refused(*arguments)
-        assert f"checkpoint format {version}" in message
-        assert age in message
+    for words, parameter in ((["train", "--resume"], "resume"), (["sample"], None)):
+        with refused(version, FORMAT_VERSION, age, parameter=parameter):
+            dispatch([*words, str(run)])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_missing_gpu_is_told(run: Path) -> None:
-    assert "the device cuda cannot be used" in refused("sample", str(run), "--device", "cuda")
-    assert "the device nonsense cannot be used" in refused("sample", str(run), "--device", "nonsense")
+    for device in ("cuda", "nonsense"):
+        with refused(device, parameter="device"):
+            dispatch(["sample", str(run), "--device", device])
 
 
 def test_clock_that_goes_back_changes_nothing(
@@ -293,13 +291,14 @@ def test_read_only_folder_is_told(finished: Path, store: str) -> None:
         (run / "config.json").write_text(json.dumps(config))
         os.seteuid(65534)
         try:
-            assert "cannot lock the run" in refused("train", "--resume", str(run))
-            with pytest.raises(UserError) as caught:
+            with refused(run, cause=PermissionError):
+                dispatch(["train", "--resume", str(run)])
+            with refused(parent, parameter="out"):
                 vitgan.train(tiny_run(str(images)), parent)
-            assert caught.value.parameter == "out"
             grid = str(Path(parent) / "grid.png")
-            assert "cannot write the image" in refused("sample", str(run), "--count", "1", "--grid", grid)
-            with pytest.raises(UserError, match="cannot write the model"):
+            with refused(grid):
+                dispatch(["sample", str(run), "--count", "1", "--grid", grid])
+            with refused(Path(parent) / "model"):
                 vitgan.save(vitgan.load(run), Path(parent) / "model")
         finally:
             os.seteuid(0)
@@ -366,9 +365,8 @@ def test_memory_that_does_not_suffice_for_the_networks_offers_nothing_to_go_on_w
     monkeypatch.setattr("vitgan.training.loop.build_generator", build)
     with pytest.raises(UserError) as caught:
         vitgan.train(tiny_run(store), tmp_path / "runs")
-    assert caught.value.parameter == "model"
+    check_refusal(caught.value, parameter="model")
     assert "--resume" not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_micro_batches_that_are_offered_keep_groups_of_compared_images(store: str) -> None:
@@ -382,8 +380,8 @@ def test_any_other_error_of_torch_is_no_users_error(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step(*_: object) -> None:
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        raise RuntimeError("shapes")
 
     monkeypatch.setattr(GanStep, "__call__", step)
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(RuntimeError, match=r"^shapes$"):
         vitgan.train(tiny_run(store), tmp_path / "runs")

@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import vitgan
+from refusals import refused
 from tiny import newest, tiny_run
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
@@ -90,11 +91,8 @@ def events(run: Path) -> list[dict]:
 
 def test_stop_tells_the_batch_and_the_instruments(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "discriminator", lambda step: step == 3)
-    with pytest.raises(UserError) as caught:
+    with refused("loss/discriminator nan", parameter=POLICY):
         vitgan.train(tiny_run(store), tmp_path)
-    assert caught.value.parameter == POLICY
-    assert "\n" not in str(caught.value)
-    assert "loss/discriminator nan" in str(caught.value)
     run = tmp_path / "00000-store"
     (event,) = events(run)
     assert event["batch_seed"] == [0, 3]
@@ -125,9 +123,8 @@ def test_skip_goes_on_and_the_log_holds_no_nan(store: str, tmp_path: Path, monke
 def test_skipping_without_end_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "discriminator", lambda step: step >= 1)
     monkeypatch.setattr("vitgan.training.guard.MOST_SKIPPED_IN_A_ROW", 5)
-    with pytest.raises(UserError) as caught:
+    with refused(parameter=POLICY):
         vitgan.train(tiny_run(store, on_divergence="skip", total_kimg=10, checkpoint_every_kimg=10), tmp_path)
-    assert caught.value.parameter == POLICY
     assert len(events(tmp_path / "00000-store")) == 5
 
 
@@ -144,7 +141,8 @@ def test_rollback_lowers_the_rate_and_a_resume_keeps_it(
     config = tiny_run(store, on_divergence="rollback")
     run = vitgan.train(config, tmp_path, hooks=Hooks(on_notice=notices.append))
     assert len(notices) == 1
-    assert "back at 000000k008 with learning rates × 0.5" in notices[0]
+    assert "000000k008" in notices[0]
+    assert "0.5" in notices[0]
     assert manifest(run).rollbacks == 1
     assert [json.loads(line)["images"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [
         4, 8, 12, 16, 20, 24
@@ -155,18 +153,16 @@ def test_rollback_lowers_the_rate_and_a_resume_keeps_it(
 
 def test_rollback_that_does_not_help_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "discriminator", lambda step: step == 3)
-    with pytest.raises(UserError) as caught:
+    with refused(parameter="training.learning_rate"):
         vitgan.train(tiny_run(store, on_divergence="rollback"), tmp_path)
-    assert caught.value.parameter == "training.learning_rate"
     run = tmp_path / "00000-store"
     assert [event["rollbacks"] for event in events(run)] == list(range(MOST_ROLLBACKS + 1))
 
 
 def test_a_learning_rate_beyond_all_bounds_is_noticed(store: str, tmp_path: Path) -> None:
     """Nothing is injected here: the weights of a run at this rate overflow by themselves."""
-    with pytest.raises(UserError) as caught:
+    with refused(parameter=POLICY):
         vitgan.train(tiny_run(store, learning_rate=1e18), tmp_path)
-    assert caught.value.parameter == POLICY
 
 
 def test_statistics_leave_out_what_is_not_finite_and_survive_a_checkpoint() -> None:

@@ -3,6 +3,7 @@
 `VITGAN_FUZZ_ROUNDS` multiplies the number of cases.
 """
 
+import errno
 import json
 import os
 import pickle
@@ -17,9 +18,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import vitgan
+from refusals import refused
 from tiny import newest, tiny_model, tiny_run, write_images
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
@@ -216,30 +219,30 @@ def spec_with(**changes: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "facts"),
     [
-        ({"depth": 10**9}, r"generator\.depth is 1e\+09, more than the 256"),
-        ({"mapping_layers": 10**6}, r"generator\.mapping_layers"),
-        ({"resolution": 2**40}, "resolution is"),
-        ({"resolution": 4096, "patch_size": 1}, "number of tokens"),
-        ({"dim": 2**20, "depth": 256}, "number of weights"),
-        ({"z_dim": 2**40}, r"generator\.z_dim"),
-        ({"mlp_ratio": 1e300}, "generator"),
-        ({"num_classes": 10**12}, "num_classes"),
-        ({"mlp_ratio": "inf"}, "finite"),
+        ({"depth": 10**9}, ["generator.depth", "1e+09", 256]),
+        ({"mapping_layers": 10**6}, ["generator.mapping_layers", "1e+06"]),
+        ({"resolution": 2**40}, ["resolution", f"{2**40:.6g}"]),
+        ({"resolution": 4096, "patch_size": 1}, ["tokens", f"{4096**2:.6g}"]),
+        ({"dim": 2**20, "depth": 256}, ["weights"]),
+        ({"z_dim": 2**40}, ["generator.z_dim", f"{2**40:.6g}"]),
+        ({"mlp_ratio": 1e300}, ["generator.mlp_ratio", "1e+300"]),
+        ({"num_classes": 10**12}, ["num_classes", "1e+12"]),
+        ({"mlp_ratio": "inf"}, ["mlp_ratio", "'inf'"]),
     ],
 )
-def test_sizes_that_exhaust_memory_are_refused(folder: Path, tmp_path: Path, changes: dict, message: str) -> None:
+def test_sizes_that_exhaust_memory_are_refused(folder: Path, tmp_path: Path, changes: dict, facts: list) -> None:
     model = shutil.copytree(folder / "model", tmp_path / "model")
     (model / "config.json").write_text(json.dumps(spec_with(**changes)))
-    with pytest.raises(UserError, match=message):
+    with refused(model, *facts):
         vitgan.load(model)
 
 
 def test_sizes_can_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = GeneratorSpec.model_validate(spec_with(depth=257, dim=2, num_heads=1, inr_dim=2))
     vitgan.save(build_generator(spec), tmp_path)
-    with pytest.raises(UserError, match=TRUST_SIZES):
+    with refused(tmp_path / "config.json", f"{TRUST_SIZES}=1"):
         vitgan.load(tmp_path)
     monkeypatch.setenv(TRUST_SIZES, "1")
     vitgan.load(tmp_path)
@@ -248,11 +251,11 @@ def test_sizes_can_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_pickles_are_refused(folder: Path, tmp_path: Path) -> None:
     for name in ("model.pt", "model.pkl", "pytorch_model.bin"):
         (tmp_path / name).write_bytes(pickle.dumps({"a": 1}))
-        with pytest.raises(UserError, match="pickle"):
+        with refused(tmp_path / name, "safetensors"):
             vitgan.load(tmp_path / name)
     model = shutil.copytree(folder / "model", tmp_path / "model")
     (model / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(UserError, match="cannot read the weights"):
+    with refused(model / "model.safetensors", cause=SafetensorError):
         vitgan.load(model)
 
 
@@ -260,7 +263,7 @@ def test_weights_of_another_type_are_refused(folder: Path, tmp_path: Path) -> No
     model = shutil.copytree(folder / "model", tmp_path / "model")
     tensors = vitgan.load(model).state_dict()
     save_file({name: tensor.double() for name, tensor in tensors.items()}, model / "model.safetensors")
-    with pytest.raises(UserError, match=r"has the type torch\.float64"):
+    with refused(model / "model.safetensors", "torch.float64"):
         vitgan.load(model)
 
 
@@ -276,14 +279,14 @@ def test_json_of_any_size_or_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with path.open("wb") as file:
         file.truncate(LARGEST_JSON_BYTES + 1)
-    with pytest.raises(UserError, match="larger than"):
+    with refused(path, f"{LARGEST_JSON_BYTES >> 20} MiB"):
         read_model(path, GeneratorSpec, "model")
     path.write_text("[" * 100_000)
     with pytest.raises(UserError):
         read_model(path, GeneratorSpec, "model")
     path.unlink()
     os.mkfifo(path)  # reading it would wait for ever
-    with pytest.raises(UserError, match="no regular file"):
+    with refused(path, cause=errno.EINVAL):
         read_model(path, GeneratorSpec, "model")
 
 

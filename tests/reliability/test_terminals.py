@@ -1,5 +1,6 @@
 """The short form of `terminals.py`, and what needs an interpreter of its own."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -31,14 +32,14 @@ def test_streams_that_are_full_or_closed_at_the_start(streams: str, code: int) -
     found, printed = vitgan("--help", streams=streams)
     assert found == code
     assert "Traceback" not in printed
-    assert ("could not be written" in printed) == (streams == ">/dev/full")
+    assert (os.strerror(errno.ENOSPC) in printed) == (streams == ">/dev/full")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_mistake_in_an_encoding_without_the_character(encoding: str) -> None:
     code, printed = vitgan("né×…", PYTHONIOENCODING=encoding)
     assert code == 2
-    assert "unknown command" in printed
+    assert printed.startswith("vitgan: ")
     assert printed.count("\n") == 1
 
 

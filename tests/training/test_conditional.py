@@ -10,12 +10,12 @@ from torch import Tensor
 
 import vitgan
 import vitgan.runs.evaluation
+from refusals import refused
 from tiny import newest, tiny_run, write_images
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.errors import UserError
 from vitgan.files.pictures import to_uint8
 from vitgan.models.draws import classes_in_turn
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
@@ -59,10 +59,10 @@ def test_sample_chooses_a_class_or_says_why_not(store: str, tmp_path: Path) -> N
     model = config.model.model_copy(update={"conditional": True})
     run = vitgan.train(config.model_copy(update={"model": model}), tmp_path)
     dispatch(["sample", str(run), "--count", "2", "--label", "2", "--grid", str(tmp_path / "grid.png")])
-    with pytest.raises(UserError, match="choose 0 to 2"):
+    with refused(3, 0, 2, parameter="label"):
         dispatch(["sample", str(run), "--label", "3"])
     unconditional = vitgan.train(config, tmp_path)
-    with pytest.raises(UserError, match="unconditional"):
+    with refused("unconditional", parameter="label"):
         dispatch(["sample", str(unconditional), "--label", "1"])
 
 
@@ -71,7 +71,7 @@ def test_images_without_labels_are_refused(tmp_path: Path) -> None:
     prepare(images, tmp_path / "store", resolution=8, workers=0)
     config = tiny_run(str(tmp_path / "store"))
     config = config.model_copy(update={"model": config.model.model_copy(update={"conditional": True})})
-    with pytest.raises(UserError, match="have no labels"):
+    with refused(tmp_path / "store", parameter="model.conditional"):
         vitgan.train(config, tmp_path / "runs")
 
 

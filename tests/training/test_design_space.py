@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from reference.draws import normal
+from refusals import refused
 from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
-from vitgan.errors import UserError
 from vitgan.models.build import DiscriminatorConfig, GeneratorConfig
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
@@ -106,9 +106,8 @@ def test_any_regularizer_with_levels(tmp_path: Path, levels: str, regularizer: s
     terms = REGULARIZERS.get(regularizer, PLAIN | {"level_consistency": 10})
     objective = ObjectiveConfig.model_validate(terms | {"loss": "relativistic"})
     if regularizer == "level-consistency" and levels == "summed":
-        with pytest.raises(UserError) as caught:
+        with refused(parameter="objective.level_consistency"):
             with_model(tiny_run("unused"), generator, objective=objective)
-        assert caught.value.parameter == "objective.level_consistency"
     else:
         take_steps(with_model(tiny_run("unused"), generator, objective=objective), tmp_path)
 
@@ -163,31 +162,43 @@ def test_variants_keep_the_size_of_their_base() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "parameter", "others"),
     [
-        ("--objective.r1-gamma 1 --model.discriminator.attention-kernel fused", "no second derivative"),
-        ("--objective.path-length 2 --model.generator.attention-kernel fused", "no second derivative"),
-        ("--model.discriminator.patch-size 5", "discriminator.patch_size 5 does not divide the resolution 32"),
-        ("--model.generator.num-heads 5", "generator.num_heads 5 does not divide"),
         (
-            "--model.generator.mlp-ratio 0.001",
-            "generator.mlp_ratio 0.001 leaves the MLP of generator.dim 384 no hidden",
+            "--objective.r1-gamma 1 --model.discriminator.attention-kernel fused",
+            "model.discriminator.attention_kernel",
+            ["fused"],
         ),
-        ("--model.discriminator.mlp-ratio 0.001", "discriminator.mlp_ratio 0.001 leaves"),
-        ("--model.discriminator.overlap 5", "discriminator.overlap 5 is more than the patch size 4"),
-        ("--model.generator.gated --model.generator.latent-mapping add", "needs generator.latent_mapping sln"),
-        ("--model.generator.rotary --model.generator.num-heads 64", "must be a multiple of 4, and is 6"),
-        ("--model.discriminator.rotary --model.discriminator.num-heads 64", "must be a multiple of 4, and is 6"),
-        ("--augment.probability 0", "nothing to do"),
-        ("--augment.adaptive 0.6 --objective.loss wasserstein", "augment.adaptive"),
-        ("--augment.adaptive 0.6 --objective.no-diffaugment", "augment.adaptive"),
-        ("--objective.bcr-ramp-images 9 --objective.bcr-real 0 --objective.bcr-fake 0", "has no bCR to raise"),
+        (
+            "--objective.path-length 2 --model.generator.attention-kernel fused",
+            "model.generator.attention_kernel",
+            ["fused"],
+        ),
+        ("--model.discriminator.patch-size 5", "model.discriminator.patch_size", [5, 32]),
+        ("--model.generator.num-heads 5", "model.generator.num_heads", [5, "generator.dim 384"]),
+        ("--model.generator.mlp-ratio 0.001", "model.generator.mlp_ratio", [0.001, "generator.dim 384"]),
+        ("--model.discriminator.mlp-ratio 0.001", "model.discriminator.mlp_ratio", [0.001]),
+        ("--model.discriminator.overlap 5", "model.discriminator.overlap", [5, 4]),
+        (
+            "--model.generator.gated --model.generator.latent-mapping add",
+            "model.generator.gated",
+            ["generator.latent_mapping sln"],
+        ),
+        ("--model.generator.rotary --model.generator.num-heads 64", "model.generator.rotary", [4, 6]),
+        ("--model.discriminator.rotary --model.discriminator.num-heads 64", "model.discriminator.rotary", [4, 6]),
+        ("--augment.probability 0", "augment.probability", ["diffaugment"]),
+        ("--augment.adaptive 0.6 --objective.loss wasserstein", "augment.adaptive", ["wasserstein"]),
+        ("--augment.adaptive 0.6 --objective.no-diffaugment", "augment.adaptive", ["objective.diffaugment"]),
+        (
+            "--objective.bcr-ramp-images 9 --objective.bcr-real 0 --objective.bcr-fake 0",
+            "objective.bcr_ramp_images",
+            ["bcr_real", "bcr_fake"],
+        ),
     ],
 )
-def test_contradictions_are_refused_in_one_line(overrides: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+def test_contradictions_are_refused_in_one_line(overrides: str, parameter: str, others: list[object]) -> None:
+    with refused(*others, parameter=parameter):
         dispatch(["train", "cifar10", "--dry-run", *overrides.split()])
-    assert "\n" not in str(caught.value)
 
 
 def test_exact_penalties_take_a_kernel_with_a_second_derivative(

@@ -8,12 +8,12 @@ import pytest
 from safetensors.torch import load_file
 
 import vitgan
+from refusals import refused
 from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, newest, stop_after, tiny_run, write_images
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
-from vitgan.errors import UserError
 from vitgan.presets import replaced, with_model
 from vitgan.pretrained.transfer import start_from
 from vitgan.training.hooks import Hooks
@@ -74,9 +74,8 @@ def test_what_cannot_start_is_refused_and_leaves_nothing(first: Path, tmp_path: 
         ({"init_from": str(first), "model": wide_d, "training": replaced(training, freeze_d=1)}, "training.freeze_d"),
         ({"training": replaced(training, freeze_d=1)}, "training.freeze_d"),
     ):
-        with pytest.raises(UserError) as error:
+        with refused(parameter=field):
             vitgan.train(standing_still(first, **changes), tmp_path / "runs")
-        assert error.value.parameter == field
     assert not (tmp_path / "runs").exists()
 
 
@@ -88,7 +87,7 @@ def test_a_d_of_other_sizes_starts_anew_and_is_said_to(first: Path, tmp_path: Pa
     ours = load_file(newest(run) / "generator.safetensors")
     assert all(theirs[key].equal(ours[key]) for key in theirs if key.endswith("weight"))
     assert len(lines) == 1
-    assert "discriminator.dim is 16 there and 32 here" in lines[0]
+    assert all(fact in lines[0] for fact in ("discriminator.dim", " 16 ", " 32 "))
 
 
 def test_frozen_blocks_of_d_stay_and_a_resume_is_exact(first: Path, tmp_path: Path) -> None:

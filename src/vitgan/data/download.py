@@ -49,7 +49,7 @@ def download(url: str, checksum: str, *, folder: Path | None = None, on_progress
         UserError: It cannot be fetched, or its checksum is wrong.
     """
     if not url.startswith(("http://", "https://")):
-        raise UserError(f"cannot download {url}: expected an address that begins with http:// or https://")
+        raise UserError(f"cannot download {url}: expected an address that begins with http:// or https://", "url")
     folder = folder or cache_folder() / "downloads"
     file = folder / url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]
     part = file.with_name(file.name + ".part")

@@ -191,7 +191,7 @@ class StoreWriter:
         if (labels is not None) != self.labelled or (labels is not None and len(labels) != len(images)):
             raise ValueError("expected one label for each image of a labelled store, and none otherwise")
         if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() <= LARGEST_LABEL:
-            raise UserError(f"labels {labels.min()} to {labels.max()}: expected 0 to {LARGEST_LABEL:,}")
+            raise UserError(f"labels {labels.min()} to {labels.max()}: expected 0 to {LARGEST_LABEL:,}", "labels")
         with self._writing():
             array.append(images)
             if labels is not None:

@@ -68,10 +68,11 @@ def invert(
     expected = (1, generator.image_channels, generator.image_size, generator.image_size)
     if tuple(target.shape) != expected:
         raise UserError(
-            f"the picture has the shape {tuple(target.shape)}, the model makes {expected}: bring it to that"
+            f"the picture has the shape {tuple(target.shape)}, the model makes {expected}: bring it to that",
+            "target",
         )
     if steps < 1:
-        raise UserError(f"steps {steps} is too few: pass 1 or more")
+        raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
     target = target.to(generator.w_mean)
     wanted = features(target) if features is not None else None
     start = _nearest_start(generator, target, seed)

@@ -44,7 +44,7 @@ def zoom(generator: Generator, styles: Tensor, factor: int) -> Tensor:
     """
     model, decoder = implicit_generator(generator)
     if factor < 1:
-        raise UserError(f"zoom factor {factor} is too small: pass 1 or more")
+        raise UserError(f"zoom factor {factor} is too small: pass 1 or more", "factor")
     tokens, _ = model.tokens(styles)
     return decoder(tokens, factor).float().clamp(-1, 1)
 

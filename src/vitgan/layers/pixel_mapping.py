@@ -141,7 +141,8 @@ class ConvolutionalPatchDecoder(nn.Module):
         doublings = patch_size.bit_length() - 1
         if 2**doublings != patch_size:
             raise UserError(
-                f"generator.patch_size {patch_size} is no power of two, which generator.pixel_mapping conv needs"
+                f"generator.patch_size {patch_size} is no power of two, which generator.pixel_mapping conv needs",
+                "model.generator.patch_size",
             )
         self.grid_size = grid_size
         widths = [dim] + [max(hidden_dim >> level, 16) for level in range(doublings)]

@@ -77,7 +77,10 @@ def position_features(name: str, kind: Positions, dim: int, frequency: float, gr
     if kind == "sine":
         return FourierFeatures(dim, frequency)
     if dim % 4:
-        raise UserError(f"{name}.dim {dim} is no multiple of 4, which {name}.positions sincos needs: choose one")
+        raise UserError(
+            f"{name}.dim {dim} is no multiple of 4, which {name}.positions sincos needs: choose one",
+            f"model.{name}.dim",
+        )
     return SinCosFeatures(dim, grid_size)
 
 

@@ -96,7 +96,10 @@ def load_extractor(
         case "inception":
             weights = inception.find_weights(inception_weights)
             if weights is None:
-                raise UserError(f"the Inception weights are not on this machine: {inception.how_to_get_weights()}")
+                raise UserError(
+                    f"the Inception weights are not on this machine: {inception.how_to_get_weights()}",
+                    "inception_weights",
+                )
             network, digest, dimension = inception.load_inception(weights), sha256(weights), inception.FEATURES
             known = digest.startswith(inception.WEIGHTS_SHA256_START)
             name = name if known else f"{name}-{digest[:8]}"

@@ -230,7 +230,9 @@ def find_weights(path: Path | None = None) -> Path | None:
         path = Path(os.environ[WEIGHTS_VARIABLE])
     if path is not None:
         if not path.is_file():
-            raise UserError(f"there is no Inception weights file at {path}: {how_to_get_weights()}")
+            raise UserError(
+                f"there is no Inception weights file at {path}: {how_to_get_weights()}", "inception_weights"
+            )
         return path
     names = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
     cached = [Path(torch.hub.get_dir()) / "checkpoints" / name for name in names]
@@ -255,8 +257,9 @@ def load_inception(weights: Path) -> Inception:
     with torch.device("meta"):  # no initialisation: the global random state stays as it is
         network = Inception()
     wrong = f"{weights} does not hold the weights of the 2015 Inception network"
+    advice = how_to_get_weights()
     with user_error(
-        wrong, Exception, advice=how_to_get_weights()
-    ):  # torch.load raises almost anything on a foreign file
+        wrong, Exception, advice=advice, parameter="inception_weights"
+    ):  # torch.load raises almost anything
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), assign=True)
     return network.requires_grad_(False).eval()

@@ -78,7 +78,7 @@ class Protocol:
         ):
             value = getattr(self, field)
             if value is not None and value < least and (field, value) != ("class_images", 0):
-                raise UserError(f"protocol {self.name}: {field} is {value}, it must be {least} or more")
+                raise UserError(f"protocol {self.name}: {field} is {value}, it must be {least} or more", field)
 
     @property
     def kept_features(self) -> int:
@@ -198,15 +198,17 @@ def find_protocol(name: str) -> Protocol:
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     if not name.endswith(".json"):
-        raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file")
+        raise UserError(
+            f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}, or pass a .json file", "protocol"
+        )
     fields = read_json(Path(name), "protocol")
     try:
         protocol = Protocol(**fields)
     except UserError as error:  # its parameter is a field of the file, and no option
         raise UserError(f"the protocol {name}: {error}") from error
     except (TypeError, ValidationError) as error:
-        reason = " ".join(first_problem(error)) if isinstance(error, ValidationError) else "it is no JSON object"
-        raise UserError(one_line(f"the protocol {name}: {reason}")) from error
+        field, reason = first_problem(error) if isinstance(error, ValidationError) else (None, "is no JSON object")
+        raise UserError(one_line(f"the protocol {name}: {field or 'it'} {reason}")) from error
     if protocol.name in PROTOCOLS:
         raise UserError(f"the protocol {name} calls itself {protocol.name!r}, which is taken: give it another name")
     return protocol

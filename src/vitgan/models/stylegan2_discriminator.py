@@ -106,7 +106,7 @@ class StyleGAN2Discriminator(Discriminator):
             UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
         """
         super().__init__(resolution, channels, num_classes)
-        maps = feature_maps(resolution, config.channel_base, config.channel_max)
+        maps = feature_maps("discriminator", resolution, config.channel_base, config.channel_max)
         width = maps[FIRST_RESOLUTION]
         self.config = config
         self.from_rgb = EqualizedConv2d(channels, maps[resolution], 1)

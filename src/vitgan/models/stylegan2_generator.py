@@ -51,20 +51,24 @@ class StyleGAN2GeneratorConfig(Config):
     """Add per-pixel noise of a learned strength after each 3×3 convolution."""
 
 
-def feature_maps(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
+def feature_maps(name: str, resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
     """Number of feature maps at 4, 8, ... `resolution`, in this order: min(channel_base / r, channel_max).
+
+    `name` is the network's, "generator" or "discriminator", for the error.
 
     Raises:
         UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
     """
     if resolution < 8 or resolution & (resolution - 1):
         raise UserError(
-            f"StyleGAN2 needs a resolution that is a power of two from 8 on (8, 16, 32, ...), not {resolution}"
+            f"StyleGAN2 needs a resolution that is a power of two from 8 on (8, 16, 32, ...), not {resolution}",
+            "model.resolution",
         )
     if channel_base < resolution:
         raise UserError(
-            f"channel_base {channel_base} leaves no feature maps at {resolution}×{resolution}: "
-            f"raise it to {resolution} or more"
+            f"{name}.channel_base {channel_base} leaves no feature maps at {resolution}×{resolution}: "
+            f"raise it to {resolution} or more",
+            f"model.{name}.channel_base",
         )
     resolutions = [2**i for i in range(2, resolution.bit_length())]
     return {r: min(channel_base // r, channel_max) for r in resolutions}
@@ -139,7 +143,7 @@ class StyleGAN2Generator(Generator):
         Raises:
             UserError: The resolution is no power of two from 8, or the sizes leave no feature maps there.
         """
-        maps = feature_maps(resolution, config.channel_base, config.channel_max)
+        maps = feature_maps("generator", resolution, config.channel_base, config.channel_max)
         super().__init__(resolution, channels, num_classes, config.z_dim, config.w_dim, num_styles=2 * len(maps))
         self.config = config
         self.mapping_network = MappingNetwork(

@@ -68,18 +68,22 @@ class TransformerConfig(Config):
         if resolution % self.patch_size:
             raise UserError(
                 f"{name}.patch_size {self.patch_size} does not divide the resolution {resolution}: "
-                f"choose one of {', '.join(str(p) for p in range(1, resolution + 1) if resolution % p == 0)}"
+                f"choose one of {', '.join(str(p) for p in range(1, resolution + 1) if resolution % p == 0)}",
+                f"model.{name}.patch_size",
             )
         if self.dim % self.num_heads:
             raise UserError(
-                f"{name}.num_heads {self.num_heads} does not divide {name}.dim {self.dim}: choose a number that does"
+                f"{name}.num_heads {self.num_heads} does not divide {name}.dim {self.dim}: choose a number that does",
+                f"model.{name}.num_heads",
             )
         if self.rotary and self.dim // self.num_heads % 4:
             raise UserError(
                 f"{name}.rotary turns pairs of channels in two directions, so {name}.dim / {name}.num_heads must be a "
-                f"multiple of 4, and is {self.dim // self.num_heads}: change one of the two"
+                f"multiple of 4, and is {self.dim // self.num_heads}: change one of the two",
+                f"model.{name}.rotary",
             )
         if hidden_width(self.dim, self.mlp_ratio, self.mlp) < 1:
             raise UserError(
-                f"{name}.mlp_ratio {self.mlp_ratio:g} leaves the MLP of {name}.dim {self.dim} no hidden layer: raise one"
+                f"{name}.mlp_ratio {self.mlp_ratio:g} leaves the MLP of {name}.dim {self.dim} no hidden layer: raise one",
+                f"model.{name}.mlp_ratio",
             )

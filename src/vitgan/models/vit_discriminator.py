@@ -111,7 +111,8 @@ class ViTDiscriminator(Discriminator):
         if config.overlap_pixels > config.patch_size:
             raise UserError(
                 f"discriminator.overlap {config.overlap} is more than the patch size {config.patch_size}: "
-                f"choose 0 to {config.patch_size}"
+                f"choose 0 to {config.patch_size}",
+                "model.discriminator.overlap",
             )
         if (config.alignment_block or 1) > config.depth:
             raise UserError(

@@ -121,7 +121,9 @@ class ViTGenerator(Generator):
         """
         config.check("generator", resolution)
         if config.gated and config.latent_mapping != "sln":
-            raise UserError("generator.gated modulates by w, so it needs generator.latent_mapping sln")
+            raise UserError(
+                "generator.gated modulates by w, so it needs generator.latent_mapping sln", "model.generator.gated"
+            )
         if config.num_levels > config.depth:
             raise UserError(
                 f"generator.num_levels {config.num_levels} is more than generator.depth {config.depth}: each level needs a "

@@ -203,7 +203,9 @@ def metrics_table(metrics: dict[str, Any] | None) -> str:
             "protocols or features are not comparable."
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError("the metrics are no evaluation: pass the file that `vitgan evaluate --json` wrote") from error
+        raise UserError(
+            "the metrics are no evaluation: pass the file that `vitgan evaluate --json` wrote", "metrics"
+        ) from error
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

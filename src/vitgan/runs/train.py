@@ -303,7 +303,9 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
         )
     classes = model.num_classes or store.label_count
     if store.label_count > classes:
-        raise UserError(f"the images in {config.data} have {store.label_count} classes, the model {classes}")
+        raise UserError(
+            f"the images in {config.data} have {store.label_count} classes, the model {classes}", "model.num_classes"
+        )
     counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
     names = tuple(store.description.label_names or ())
     update = {"class_counts": counts, "class_names": names if len(names) == classes else None}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data.sources.test_cifar10 import Evil, write_folder, write_tarball
+from refusals import refused
 from vitgan.cli.main import dispatch
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.cifar100 import CLASSES, Cifar100, LabelKind, Split
@@ -73,9 +74,9 @@ def test_damage_is_one_line(tmp_path: Path, file: str, content: bytes | None) ->
         del files[f"cifar-100-python/{file}"]
     else:
         files[f"cifar-100-python/{file}"] = content
-    with pytest.raises(UserError) as error:
-        Cifar100(write_folder(tmp_path, files))
-    assert "\n" not in str(error.value)
+    folder = write_folder(tmp_path, files)
+    with refused(folder, "fine_label_names.txt" if content is None and file == "meta" else file):
+        Cifar100(folder)
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_it_is_downloaded_and_checked(tmp_path: Path, file_server) -> None:
     tarball = write_tarball(tmp_path / "cifar-100-python.tar.gz", python_files())
     server = file_server({"/cifar-100-python.tar.gz": tarball.read_bytes()})
     words = ["data", "cifar100", "--url", f"{server.url}/cifar-100-python.tar.gz", "--out", str(tmp_path / "store")]
-    with pytest.raises(UserError, match="not the expected file"):
+    with refused(f"{server.url}/cifar-100-python.tar.gz"):
         dispatch(words)  # the checksum of the data set itself
     dispatch([*words, "--checksum", "md5:" + hashlib.md5(tarball.read_bytes()).hexdigest()])
     assert len(ImageStore.open(tmp_path / "store")) == ROWS

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.samples import encoded, files_of_at_most, random_pixels, refused
+from data.samples import encoded, files_of_at_most, random_pixels
+from refusals import refused
 from vitgan.data.names import natural_order
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.container import open_container
@@ -188,7 +190,7 @@ def test_one_damaged_member_does_not_spoil_the_others(tmp_path):
     data[data.index(b"ninenine")] ^= 1
     (tmp_path / "images.zip").write_bytes(data)
     container = open_container(tmp_path / "images.zip", text)
-    with pytest.raises(UnreadableImage, match="CRC"):
+    with refused(kind=UnreadableImage, cause=zipfile.BadZipFile):
         container.read_named("b/9.txt")
     assert container.read_named("b/10.txt") == b"ten"
 
@@ -199,7 +201,7 @@ def test_a_zip_entry_that_inflates_beyond_its_stated_size_is_stopped(tmp_path):
         archive.writestr("bomb.txt", bytes(50_000_000))
     data = (tmp_path / "bomb.zip").read_bytes()
     (tmp_path / "bomb.zip").write_bytes(data.replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
-    with pytest.raises(UnreadableImage, match="damaged"):
+    with refused(kind=UnreadableImage):
         open_container(tmp_path / "bomb.zip", text).read(0)
 
 
@@ -219,16 +221,11 @@ def test_a_tar_that_ends_early_gives_what_came_before(tmp_path, mode):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda path: None, "there is nothing at"),
-        (lambda path: path.write_bytes(b"neither"), "neither a folder nor a zip nor a tar"),
-        (lambda path: path.write_bytes(b""), "neither a folder nor a zip nor a tar"),
-    ],
+    "make", [lambda path: None, lambda path: path.write_bytes(b"neither"), lambda path: path.write_bytes(b"")]
 )
-def test_what_is_no_container_is_refused(tmp_path, make, message):
+def test_what_is_no_container_is_refused(tmp_path, make):
     make(tmp_path / "thing")
-    with pytest.raises(UserError, match=message):
+    with refused(tmp_path / "thing", cause=type(None)):
         open_container(tmp_path / "thing", text)
 
 
@@ -236,7 +233,7 @@ def test_a_file_that_vanishes_is_unreadable(tmp_path):
     make_folder(tmp_path)
     container = open_container(tmp_path, text)
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(UnreadableImage, match="No such file"):
+    with refused(kind=UnreadableImage, cause=FileNotFoundError):
         container.read(0)
 
 
@@ -336,7 +333,7 @@ def test_strict_refuses_a_tar_with_a_damaged_header_or_end(tmp_path, damage):
     content[second] ^= damage == "flip"
     (tmp_path / "images.tar").write_bytes(content if damage == "flip" else content[:second])
     source = ImageFolder(tmp_path / "images.tar", labels="none")
-    with pytest.raises(UserError, match=r"images\.tar"):
+    with refused(tmp_path / "images.tar", parameter="strict"):
         prepare(source, tmp_path / "store", resolution=16, strict=True)
     store = prepare(source, tmp_path / "store", resolution=16)
     assert len(store) == (11 if damage == "flip" else 1)
@@ -357,13 +354,13 @@ def test_an_index_that_is_shorter_than_announced_is_counted(tmp_path):
 
 def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "images.zip")
-    with pytest.raises(UserError, match="no regular file"):
+    with refused(tmp_path / "images.zip", cause=errno.EINVAL):
         open_container(tmp_path / "images.zip", text)
 
 
 def test_a_zip_that_was_cut_off_is_called_one(tmp_path):
     (tmp_path / "images.zip").write_bytes(packed("zip.stored")[:-100])
-    with pytest.raises(UserError, match="cut off"):
+    with refused(tmp_path / "images.zip", "zip"):
         open_container(tmp_path / "images.zip", text)
 
 
@@ -374,7 +371,7 @@ def test_a_disk_too_full_to_decompress_is_no_damage_of_the_archive(tmp_path, mon
     make_tar(tmp_path / "images.tar.gz", mode)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    with refused(None, str(tmp_path / "images.tar.gz"), "TMPDIR"), files_of_at_most(size):
+    with refused(tmp_path / "images.tar.gz", "TMPDIR"), files_of_at_most(size):
         open_container(tmp_path / "images.tar.gz", text)
     assert list((tmp_path / "temporary").iterdir()) == []
 

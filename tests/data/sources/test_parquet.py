@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.samples import encoded, random_pixels, refused
+from data.samples import encoded, random_pixels
+from refusals import refused
 from vitgan.data.prepare import prepare
 from vitgan.data.sources.parquet import ParquetImages, holds_parquet
-from vitgan.errors import UserError
 
 
 def hub_table(numbers, image="image", label="label", names=("cat", "dog", "owl")):
@@ -63,9 +63,9 @@ def test_rows_in_any_order_and_in_a_copy(tmp_path):
 def test_splits(tmp_path):
     write_hub_folder(tmp_path)
     assert len(ParquetImages(tmp_path, "test")) == 5
-    with refused("split", "test, train"):
+    with refused("test, train", parameter="split"):
         ParquetImages(tmp_path)
-    with refused("split", "valid", "test, train"):
+    with refused("valid", "test, train", parameter="split"):
         ParquetImages(tmp_path, "valid")
     assert len(ParquetImages(tmp_path / "data" / "test-00000-of-00001.parquet")) == 5
 
@@ -82,15 +82,15 @@ def test_plain_binary_columns_and_choice_of_columns(tmp_path):
     images = [encoded(random_pixels(number)) for number in range(4)]
     table = pa.table({"photo": images, "other": images[::-1], "kind": [3, 1, 2, 0]})
     pq.write_table(table, tmp_path / "table.parquet")
-    with refused("image_column", "photo", "other"):
+    with refused("photo", "other", parameter="image_column"):
         ParquetImages(tmp_path)
     source = ParquetImages(tmp_path, image_column="photo", label_column="kind")
     assert [source.read(index) for index in range(4)] == images
     assert labels_of(source) == [3, 1, 2, 0]
     assert ParquetImages(tmp_path, image_column="other").labels is None
-    with refused("label_column", "colour"):
+    with refused("colour", parameter="label_column"):
         ParquetImages(tmp_path, image_column="photo", label_column="colour")
-    with refused("image_column", "colour"):
+    with refused("colour", parameter="image_column"):
         ParquetImages(tmp_path, image_column="colour")
 
 
@@ -149,7 +149,7 @@ def test_a_row_without_label_is_left_out(tmp_path):
 )
 def test_labels_that_are_no_classes_are_refused(tmp_path, labels, fact):
     pq.write_table(plain_table(labels), tmp_path / "table.parquet")
-    with refused("label_column", str(tmp_path), "column label", fact):
+    with refused(tmp_path, "label", fact, parameter="label_column"):
         ParquetImages(tmp_path)
     assert ParquetImages(tmp_path, label_column="none").labels is None
 
@@ -164,7 +164,7 @@ def test_words_stored_as_bytes(tmp_path):
 def test_several_columns_of_labels_are_asked_about(tmp_path):
     table = plain_table([0, 1], "fine_label").append_column("coarse_label", pa.array([1, 0]))
     pq.write_table(table, tmp_path / "table.parquet")
-    with refused("label_column", "coarse_label"):
+    with refused("coarse_label", parameter="label_column"):
         ParquetImages(tmp_path)
     assert labels_of(ParquetImages(tmp_path, label_column="coarse_label"))[0] == 1
 
@@ -196,7 +196,7 @@ def test_names_of_splits(tmp_path, files, wanted, taken):
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(hub_table(range(1)), tmp_path / f"{file}.parquet")
-    with refused("split", str(tmp_path)):
+    with refused(tmp_path, parameter="split"):
         ParquetImages(tmp_path)
     source = ParquetImages(tmp_path, wanted)
     assert len(source) == taken
@@ -207,7 +207,7 @@ def test_names_of_splits(tmp_path, files, wanted, taken):
 def test_two_files_for_a_split_are_not_guessed(tmp_path):
     for name in ("trainA", "trainB"):
         pq.write_table(hub_table(range(1)), tmp_path / f"{name}-00000-of-00001.parquet")
-    with refused("split", "trainA, trainB"):
+    with refused("trainA, trainB", parameter="split"):
         ParquetImages(tmp_path, "train")
 
 
@@ -252,25 +252,24 @@ def test_a_damaged_row_group_does_not_spoil_the_others(tmp_path):
     store = prepare(ParquetImages(file), tmp_path / "store", resolution=8)
     assert np.array_equal(store.images, expected([0, 1, 2, 3, 8, 9, 10, 11]))
     assert store.description.skipped_count == 4
-    assert "row group 1 is damaged" in store.description.skipped[0].reason
+    assert "row group 1" in store.description.skipped[0].reason
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-10], lambda data: b"x" * 200])
 def test_files_that_are_not_parquet_are_refused(tmp_path, damage):
     pq.write_table(hub_table(range(3)), tmp_path / "table.parquet")
     (tmp_path / "table.parquet").write_bytes(damage((tmp_path / "table.parquet").read_bytes()))
-    with pytest.raises(UserError, match="not a sound Parquet file") as error:
+    with refused(tmp_path / "table.parquet"):
         ParquetImages(tmp_path)
-    assert "\n" not in str(error.value)
 
 
 def test_missing_files_and_columns(tmp_path):
-    with pytest.raises(UserError, match="there is nothing at"):
+    with refused(tmp_path / "nowhere"):
         ParquetImages(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"holds no \.parquet file"):
+    with refused(tmp_path, ".parquet"):
         ParquetImages(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "table.parquet")
-    with refused("image_column", "table.parquet", "text"):
+    with refused("table.parquet", "text", parameter="image_column"):
         ParquetImages(tmp_path)
 
 
@@ -308,7 +307,7 @@ def test_names_of_classes_are_safe_on_a_terminal(tmp_path):
 @pytest.mark.parametrize("content", ["text", 7, [1, 2]])
 def test_a_struct_whose_bytes_are_none_is_no_column_of_images(tmp_path, content):
     pq.write_table(pa.table({"image": [{"bytes": content}] * 3}), tmp_path / "table.parquet")
-    with refused("image_column", "table.parquet", "image"):
+    with refused("table.parquet", "image", parameter="image_column"):
         ParquetImages(tmp_path)
 
 
@@ -316,5 +315,5 @@ def test_labels_beyond_any_number_of_classes_are_refused(tmp_path):
     images = [encoded(random_pixels(number)) for number in range(4)]
     labels = pa.array([0, 1, 10**7, 2**63 + 1], pa.uint64())
     pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "table.parquet")
-    with pytest.raises(UserError, match="too large"):
+    with refused(tmp_path, 2**63 + 1, parameter="label_column"):
         ParquetImages(tmp_path)
