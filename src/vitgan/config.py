@@ -158,6 +158,7 @@ BCR_OR_DIFFAUGMENT = {"objective.diffaugment": bool, "objective.bcr_real": bool,
 R1_OR_R2 = {"objective.r1_gamma": bool, "objective.r2_gamma": bool}
 
 NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
+    "model.num_classes": {"model.conditional": bool},
     "model.generator.gate_bias": {"model.generator.gated": bool},
     "model.generator.position_frequency": {"model.generator.positions": among("sine")},
     "model.generator.pixel_frequency": {"model.generator.pixel_mapping": among("inr")},

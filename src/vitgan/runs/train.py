@@ -286,15 +286,20 @@ def restore_or_start(trainer: Trainer, run: Path, start: str | None) -> list[str
     return start_from(start, trainer.model, state.generator, state.discriminator, state.generator_ema)
 
 
+NO_CLASSES: dict[str, Any] = {"num_classes": 0, "class_counts": None, "class_names": None}
+
+
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     """A conditional model gets as many classes as the store has, their shares and names; one that has its number keeps it.
+
+    One that is not conditional has none, also where the configuration is an earlier run's.
 
     Raises:
         UserError: If the model is conditional and the store has no labels, or more classes than the model.
     """
     model = config.model
-    if not model.conditional and not model.num_classes:
-        return config
+    if not model.conditional:
+        return config.model_copy(update={"model": model.model_copy(update=NO_CLASSES)})
     if store.labels is None:
         raise UserError(
             f"the model is conditional, but the images in {config.data} have no labels: prepare them with labels, or "
@@ -307,7 +312,7 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
     names = tuple(store.description.label_names or ())
     update = {"class_counts": counts, "class_names": names if len(names) == classes else None}
-    model = model.model_copy(update=update | {"conditional": True, "num_classes": classes})
+    model = model.model_copy(update=update | {"num_classes": classes})
     return config.model_copy(update={"model": model})
 
 
