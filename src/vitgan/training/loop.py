@@ -136,6 +136,11 @@ class Trainer:
                     return "went back"
                 if main:
                     hooks.on_step(state.images_seen, clock)
+                if over and config.lr_decay and state.images_seen < self.total_images:
+                    reached = f"{state.images_seen:,} of {self.total_images:,} images"
+                    self._notify(
+                        hooks, f"the minutes are over at {reached}: the rates did not fall, lr_decay counts images"
+                    )
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
                     self._log(metrics, clock, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
