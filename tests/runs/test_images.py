@@ -18,7 +18,7 @@ from vitgan.data.sources.objects import PythonImages
 from vitgan.errors import UserError
 from vitgan.presets import replaced
 from vitgan.runs.folder import config_of_run, data_of_run
-from vitgan.runs.images import with_images
+from vitgan.runs.images import holds_images_to_prepare, with_images
 
 COUNT = 12
 
@@ -234,3 +234,41 @@ def test_a_configurations_data_may_be_images_which_are_prepared_once(tmp_path: P
     assert prepared[-1] == (COUNT, COUNT)
     assert len([done for done, _ in prepared if done == COUNT]) == 1
     assert len(notices) == 2 + 3  # of the second run nothing is prepared
+
+
+def test_images_that_are_left_out_are_told_of(tmp_path: Path) -> None:
+    images, told = write_images(tmp_path / "photos"), list[str]()
+    for number in range(30):
+        (images / f"phone{number}.heic").write_bytes(b"not decoded")
+    for _ in range(2):  # also where the store is there already
+        with_images(tiny_run("unused"), images, tmp_path / "data", told.append)
+        assert "30 were skipped" in told[-1]
+        assert "phone0.heic" in told[-1]
+
+
+def test_what_runs_leave_in_the_folder_of_images_is_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_images(tmp_path / "photos"))
+    first, second = (vitgan.train(tiny_run(".", total_kimg=0.004)) for _ in range(2))
+    assert len(list(first.glob("samples/*.png"))) == 2
+    assert config_of_run(second).data == config_of_run(first).data
+    assert len(data_of_run(second)) == COUNT
+    with pytest.raises(UserError):
+        vitgan.train(tiny_run(str(first)))
+
+
+def test_a_folder_is_meant_before_the_bundled_images_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundled = vitgan_store(with_images(tiny_run("unused"), "fashion-mnist", Path("data")))
+    assert len(bundled) == 10_000
+    write_images(Path("fashion-mnist"))
+    assert holds_images_to_prepare("fashion-mnist")
+    prepared = vitgan_store(with_images(tiny_run("unused"), "fashion-mnist", Path("data")))
+    prepared.path.rename("store")
+    Path("fashion-mnist").rename("photos")
+    Path("store").rename("fashion-mnist")
+    store = vitgan_store(with_images(tiny_run("unused"), "fashion-mnist", Path("data")))
+    assert len(prepared) == len(store) == COUNT
