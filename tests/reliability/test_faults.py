@@ -252,6 +252,9 @@ def test_store_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
     array[3, 0, 0, 0] ^= 1
     array.flush()
     assert "were altered" in refused("train", "--resume", str(run))
+    with pytest.raises(UserError):  # nor does a run begin that could not go on
+        vitgan.train(tiny_run(str(folder)), tmp_path / "others")
+    assert not (tmp_path / "others").exists()
 
 
 @pytest.mark.parametrize(("version", "age"), [(FORMAT_VERSION - 1, "an older"), (FORMAT_VERSION + 1, "a newer")])

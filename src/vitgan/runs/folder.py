@@ -18,7 +18,7 @@ LOCK, DATA_RECORD = ".lock", "data.json"
 BEGUN = {LOCK, "config.json", ".config.json.part"}
 """What a run in its own folder has before its first step."""
 VERIFIED_BYTES = 1 << 30
-"""Stores up to this size are read through on every resume: a second or two at most."""
+"""Stores up to this size are read through whenever a run begins or goes on: a second or two at most."""
 
 
 def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
@@ -186,8 +186,14 @@ def config_of_run(run: Path) -> RunConfig:
     return read_model(run / "config.json", RunConfig, "run")
 
 
-def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
-    """Refuses to go on with another configuration than the run's own, or with images that were altered."""
+def check_unaltered(store: ImageStore) -> None:
+    """Refuses images that are not what was prepared: whoever began with them could not go on with those of the record."""
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
+
+
+def check_resumable(run: Path, config: RunConfig) -> None:
+    """Refuses to go on with another configuration than the run's own."""
     # Images are known by their checksum where the run has noted it; their folder may have moved.
     free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
     changes = {name: values for name, values in differences(config, config_of_run(run)).items() if name not in free}
@@ -199,5 +205,3 @@ def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
             f"start a new run from its weights (init_from); what may change is {CHANGEABLE}",
             field,
         )
-    if store.images.nbytes <= VERIFIED_BYTES:
-        store.verify()

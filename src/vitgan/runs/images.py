@@ -75,10 +75,8 @@ def with_images(
     made = ImageStore.open(store).description
     about = ""
     if made.skipped:
-        first = made.skipped[0]
-        about = (
-            f"; {made.skipped_count:,} were skipped (dataset.json lists them), the first, {first.name}: {first.reason}"
-        )
+        name, reason = made.skipped[0].name, made.skipped[0].reason
+        about = f"; skipped: {made.skipped_count:,}, listed in its dataset.json, the first {name}: {reason}"
     on_notice(f"images: {made.count:,} in {store}{about}")
     return config.model_copy(update={"data": str(store), "model": model})
 

@@ -27,6 +27,7 @@ from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
     check_resumable,
+    check_unaltered,
     data_of_run,
     lock_run,
     new_run,
@@ -109,6 +110,7 @@ def _checked(
 ) -> tuple[RunConfig, ImageStore]:
     """The configuration for the images, and these; refuses what cannot be done, before a run is made."""
     store = on_every_process(processes, lambda: open_store(config, resume))
+    on_main_process(processes, lambda: check_unaltered(store))
     config = with_vae_of(store, with_classes_of(store, config))
     if resume is None and processes.is_main_process and config.model.num_classes > store.label_count:
         hooks.on_notice(
@@ -136,7 +138,7 @@ def _train(
     run: Path, config: RunConfig, store: ImageStore, resumes: bool, hooks: Hooks, processes: PartialState
 ) -> None:
     if resumes:
-        on_main_process(processes, lambda: check_resumable(run, config, store))
+        on_main_process(processes, lambda: check_resumable(run, config))
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     start = on_main_process(processes, lambda: place_to_start(run, resumes, config.init_from))
