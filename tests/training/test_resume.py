@@ -118,6 +118,15 @@ def test_length_may_change_on_resume_but_not_the_model(store: str, tmp_path: Pat
         assert error.value.parameter == field
 
 
+def test_a_run_without_checkpoints_begins_again_and_says_so(store: str, tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run(store), tmp_path)
+    shutil.rmtree(run / "checkpoints")
+    told: list[str] = []
+    vitgan.train(tiny_run(store), resume=run, hooks=Hooks(on_notice=told.append))
+    assert len(told) == 1
+    assert newest(run).name == "000000k024"
+
+
 def test_images_may_move_but_not_change(store: str, tmp_path: Path) -> None:
     run = vitgan.train(tiny_run(store), tmp_path / "runs", hooks=stop_after(3))
     moved = shutil.copytree(store, tmp_path / "moved")

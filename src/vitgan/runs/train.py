@@ -146,6 +146,8 @@ def _train(
     on_every_process(processes, lambda: start_trackers(accelerator, config, run))  # before anything is written
     if processes.is_main_process:
         if resumes:
+            if start != str(run):
+                hooks.on_notice("the run has no checkpoint, and begins again")
             remove_leftovers(run)
             trainer.prune()
         for note in notes:

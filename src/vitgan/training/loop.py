@@ -112,7 +112,9 @@ class Trainer:
         if main and state.images_seen == 0:
             self._write_samples(hooks)
         if finished := state.images_seen >= self.total_images:
-            self._notify(hooks, f"the run has its {self.total_images:,} images: to go on, raise training.total_kimg")
+            self._notify(
+                hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise training.total_kimg"
+            )
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
         (stopped,) = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
