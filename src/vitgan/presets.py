@@ -149,7 +149,7 @@ def stylegan2d(base: RunConfig) -> RunConfig:
 
 
 def stylegan2(base: RunConfig) -> RunConfig:
-    """StyleGAN2, G and D, with bCR, DiffAugment and R1 as there, path length and mixing off [choice]."""
+    """StyleGAN2, G and D, with bCR, DiffAugment and R1 as there, path length and mixing off."""
     return with_model(stylegan2d(base), generator=StyleGAN2GeneratorConfig(channel_base=channel_base(base)))
 
 
@@ -272,7 +272,7 @@ def both_vits(**changes: object) -> Callable[[RunConfig], RunConfig]:
 def relativistic(base: RunConfig) -> RunConfig:
     """Relativistic pairing loss with first-order R1 and R2, DiffAugment without scaling, no bCR (R3GAN, GAT).
 
-    Scaling interpolates: it blurs the borders of patches and the texture that D is to judge. [choice] Through cutout and
+    Scaling interpolates: it blurs the borders of patches and the texture that D is to judge. Through cutout and
     shifts a penalty is 0.7 of what it is without, so gamma is larger by as much.
     """
     base = replaced(base, augment=replaced(base.augment, scaling=0.0))
@@ -315,7 +315,7 @@ MODERN_STEPS: dict[str, Callable[[RunConfig], RunConfig]] = {
 def imagenet256(
     recipe: Callable[[RunConfig], RunConfig], dim: int, depth: int, num_heads: int, epochs: int
 ) -> RunConfig:
-    """A pair of such ViTs on 32×32×4 latents of ImageNet at 256×256, patches of 2: all but the recipe [choice] of size."""
+    """A pair of such ViTs on 32×32×4 latents of ImageNet at 256×256, patches of 2. The sizes are ours."""
     sizes = {"dim": dim, "depth": depth, "num_heads": num_heads, "patch_size": 2}
     base = RunConfig(
         data="data/imagenet256-latents",
@@ -466,5 +466,5 @@ def vit(base: RunConfig) -> ViTGeneratorConfig:
 
 
 def channel_base(base: RunConfig) -> int:
-    """StyleGAN2's width beside a given ViT: 512, 512, 256, 128 maps from 4² to 32² beside the paper's 384 [choice]."""
+    """StyleGAN2's width beside a given ViT: 512, 512, 256, 128 maps from 4² to 32² beside the paper's 384."""
     return round(4096 * vit(base).dim / 384)

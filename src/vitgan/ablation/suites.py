@@ -33,7 +33,7 @@ Row = Callable[[RunConfig], RunConfig]
 
 PLAIN_OBJECTIVE = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0)
 R1_GAMMA = 0.1
-"""R1's gamma in the rows that have it [choice]."""
+"""R1's gamma in the rows that have it."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ABOUT = f"""Trains a GAN from a preset, or goes on with a run.
 
 `vitgan train PRESET --help` lists every field of the configuration.
-[choice] marks there what the paper does not state.
 `--model.discriminator.kind` is vit, stylegan2 or projected.
 
 examples:

@@ -82,7 +82,7 @@ class SelfAttention(nn.Module):
         self.convolutional_projection = config.convolutional_projection
         self.num_prefix_tokens, self.rotary = config.num_prefix_tokens, config.rotary
         dim, head_dim = config.dim, config.dim // config.num_heads
-        # [choice] Independent normalised tokens are 2 d_h apart (squared) under a projection of gain 1, so that every
+        # Independent normalised tokens are 2 d_h apart (squared) under a projection of gain 1, so that every
         # token would attend to itself alone, exp(2 sqrt(d_h)) times as much as to another. This gain makes it exp(2).
         gains = {"qk": head_dim**-0.25, "v": 1.0} if config.kind == "l2" else {"q": 1.0, "k": 1.0, "v": 1.0}
 

@@ -17,7 +17,7 @@ from vitgan.layers.precision import full_precision
 from vitgan.layers.resample import ModulatedConv2d, leaky_relu
 
 INITIAL_CONTRAST = 0.3
-"""[choice] Images start near grey: a first image of full contrast is a texture that training must first undo."""
+"""Images start near grey: a first image of full contrast is a texture that training must first undo."""
 
 
 class ImplicitPatchDecoder(nn.Module):
@@ -98,7 +98,7 @@ class LinearPatchDecoder(nn.Module):
 
 
 class ShufflePatchDecoder(nn.Module):
-    """Each token to its P×P pixels of `hidden_dim` features by one linear layer, then two 3×3 convolutions [choice].
+    """Each token to its P×P pixels of `hidden_dim` features by one linear layer, then two 3×3 convolutions.
 
     The linear layer makes each patch alone; the convolutions see across patch borders. The latent does not modulate them:
     it is in the tokens already.
@@ -128,7 +128,7 @@ class ConvolutionalPatchDecoder(nn.Module):
     """Modulated 3×3 convolutions that upsample the token map to pixels, as the authors' PyTorch code offers.
 
     One convolution onto twice the size for each factor of two in the patch size, then a modulated 1×1 convolution to
-    the image; widths halve from `hidden_dim` [choice]. It mixes neighbouring patches, which the other decoders cannot.
+    the image; widths halve from `hidden_dim`. It mixes neighbouring patches, which the other decoders cannot.
     """
 
     def __init__(self, dim: int, channels: int, patch_size: int, grid_size: int, hidden_dim: int, w_dim: int) -> None:

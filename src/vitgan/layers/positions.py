@@ -20,7 +20,7 @@ LONGEST_WAVE = 10_000
 class FourierFeatures(nn.Module):
     """sin(W p + b) of positions p in [-1, 1]²: E_pos of tokens and E_fou of pixels (ViTGAN §3.3).
 
-    W and b are learned. [choice] W starts normal with standard deviation `frequency` radians per unit of position and b
+    W and b are learned. W starts normal with standard deviation `frequency` radians per unit of position and b
     uniform over the circle; the paper does not state the initialisation.
     """
 

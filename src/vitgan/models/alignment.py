@@ -11,7 +11,7 @@ from vitgan.layers.linear import EqualizedLinear
 class Alignment(nn.Module):
     """A small learned projection of tokens, and what it is to give: the frozen maps at the tokens' places.
 
-    [choice] Two layers with SiLU; of all maps the channels side by side.
+    Two layers with SiLU; of all maps the channels side by side.
     """
 
     def __init__(self, features: FrozenFeatures, dim: int, grid_size: int, equalized: bool = True) -> None:

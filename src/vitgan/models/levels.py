@@ -5,7 +5,7 @@
 
 The last level is the image. Levels are one tensor (B, N, C, H, W). A level of lower resolution has blocks of equal pixels
 in it. So augmentation and penalties work the same for all levels, and for a plain (B, C, H, W).
-[choice] A penalty at half the resolution is then a quarter: gamma falls with the number of pixels, as StyleGAN2's does.
+A penalty at half the resolution is then a quarter: gamma falls with the number of pixels, as StyleGAN2's does.
 """
 
 import math

@@ -11,7 +11,7 @@ from vitgan.models.vit_discriminator import ViTDiscriminator
 
 
 class ScaledDiscriminator(Discriminator):
-    """Levels -> a logit for each. Levels share the ViT's weights [choice], and their tokens never meet."""
+    """Levels -> a logit for each. Levels share the ViT's weights, and their tokens never meet."""
 
     def __init__(self, network: ViTDiscriminator, num_levels: int) -> None:
         """Takes a discriminator of the last level's images.

@@ -28,7 +28,7 @@ FIRST_RESOLUTION = 4
 class StyleGAN2GeneratorConfig(Config):
     """Sizes of the generator.
 
-    Feature maps at resolution r: min(channel_base / r, channel_max). The defaults [choice] are those of StyleGAN2-ADA's
+    Feature maps at resolution r: min(channel_base / r, channel_max). The defaults are those of StyleGAN2-ADA's
     public "paper256" configuration; at 32×32 they give 512 maps everywhere, as in its "cifar" configuration, which has
     mapping_layers = 2 instead. Large images ("stylegan2" there) take channel_base = 32768. The narrow CNN that ViTGAN's
     public code uses at 32×32 (512, 512, 256 and 128 maps at 4×4 to 32×32) is channel_base = 4096.

@@ -25,7 +25,7 @@ class TransformerConfig(Config):
     rotary: bool = False
     """Also use rotary positions in attention (GAT's); D's class token has no place and is not rotated."""
     position_frequency: float = Field(default=1.0, gt=0)
-    """Initial standard deviation of the learned sines' frequencies, in radians per unit of [-1, 1] [choice]. With larger
+    """Initial standard deviation of the learned sines' frequencies, in radians per unit of [-1, 1]. With larger
     frequencies neighbouring tokens start unrelated, and G draws noise for hours (docs/results/recipes.md)."""
     equalized_lr: bool = True
     """Equalised learning rate in all linear layers."""

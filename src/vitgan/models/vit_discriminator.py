@@ -34,7 +34,7 @@ class ViTDiscriminatorConfig(TransformerConfig):
     overlap: int | None = Field(default=None, ge=0)
     """Pixels by which a patch overlaps its neighbours on each side; None is the paper's patch_size / 2."""
     fine_detail: float = Field(default=0.0, ge=0)
-    """D also sees the image's fine detail times this, as further channels [choice]; 0 is the paper's. Without it D hardly
+    """D also sees the image's fine detail times this, as further channels; 0 is the paper's. Without it D hardly
     sees a texture that repeats from patch to patch: detail is a hundredth of an image's variance."""
     attention: AttentionKind = "l2"
     """Similarity of tokens: L2 distance (the paper's) or dot product."""
@@ -52,7 +52,7 @@ class ViTDiscriminatorConfig(TransformerConfig):
     """The frozen network that `objective.alignment` brings some tokens near: lite2 (ImageNet's EfficientNet-Lite), lite0,
     which is left to the metrics, or a folder with a DINOv2 as transformers saves it."""
     alignment_block: int | None = Field(default=None, ge=1)
-    """Tokens after this block, the first being 1; None is half of them [choice]."""
+    """Tokens after this block, the first being 1; None is half of them."""
     alignment_size: int = Field(default=64, ge=1)
     """Height and width in pixels to which images are resized before the frozen network sees them."""
 
@@ -157,7 +157,7 @@ class ViTDiscriminator(Discriminator):
         linear = self.patch_embedding.linear
         if self.position_embedding is None and linear.bias is not None:
             # Cutout makes patches 0. Without a bias their tokens would be 0, where a norm's gradient explodes.
-            deviation = 1 / math.sqrt(3 * linear.in_features)  # torch's [choice]
+            deviation = 1 / math.sqrt(3 * linear.in_features)  # torch's
             normal_(linear.bias, deviation / linear.bias_scale)
 
     def stages(self) -> list[list[nn.Parameter]]:

@@ -32,13 +32,13 @@ PixelMapping = Literal["inr", "linear", "conv", "shuffle"]
 
 
 class ViTGeneratorConfig(TransformerConfig):
-    """Sizes of the ViT generator. The defaults are the paper's at 32×32; `[choice]` marks what it does not state."""
+    """Sizes of the ViT generator. The defaults are the paper's at 32×32, or ours (docs/paper_map.md)."""
 
     kind: Literal["vit"] = "vit"
     z_dim: int = Field(default=384, ge=1)
-    """Size of the latent z [choice]."""
+    """Size of the latent z."""
     w_dim: int = Field(default=384, ge=1)
-    """Size of the style w [choice]."""
+    """Size of the style w."""
     mapping_layers: int = Field(default=8, ge=1)
     """Layers of the mapping MLP; 8 is the authors' PyTorch code's."""
     mapping_lr_multiplier: float = Field(default=0.01, gt=0)
@@ -46,17 +46,17 @@ class ViTGeneratorConfig(TransformerConfig):
     latent_mapping: LatentMapping = "sln"
     """Where w comes in: self-modulated LayerNorm (ViTGAN), added to every position, or prepended as a token."""
     latent_tokens: bool = False
-    """Each token also starts with its own linear map of z [choice]. Then layouts differ between images from the first step
+    """Each token also starts with its own linear map of z. Then layouts differ between images from the first step
     on. Modulation alone has to learn this."""
     pixel_mapping: PixelMapping = "inr"
     """How tokens become pixels. inr: an implicit function of each token (ViTGAN). linear: one matrix. conv: modulated
-    convolutions that double the size (the authors' PyTorch code). shuffle: two convolutions across patches [choice]."""
+    convolutions that double the size (the authors' PyTorch code). shuffle: two convolutions across patches."""
     inr_dim: int = Field(default=384, ge=1)
-    """Width of the pixel mapping [choice]: of inr its Fourier features and hidden layer, of conv its first layer."""
+    """Width of the pixel mapping: of inr its Fourier features and hidden layer, of conv its first layer."""
     positions: Positions = "sine"
     """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
-    """The `position_frequency` of pixels inside a patch [choice]."""
+    """The `position_frequency` of pixels inside a patch."""
     num_levels: int = Field(default=1, ge=1)
     """Number of images that G makes on its way, after equal parts of its depth; D sees all of them. GAT's is 4."""
     levels: LevelKind = "summed"
@@ -82,7 +82,7 @@ class GeneratorBlock(nn.Module):
         self.attention = config.self_attention(num_prefix_tokens=1 if config.latent_mapping == "prepend" else 0)
         self.norm2 = block_norm(config)
         self.mlp = Mlp(dim, config.mlp_ratio, config.mlp, equalized=equalized)
-        # Weights a tenth as large (GAT's gain): with a bias of 1 [choice] a gated block starts almost as a plain one.
+        # Weights a tenth as large (GAT's gain): with a bias of 1 a gated block starts almost as a plain one.
         self.gates = (
             EqualizedLinear(config.w_dim, 2 * dim, bias_init=config.gate_bias, equalized=equalized, initial_factor=0.1)
             if config.gated

@@ -16,7 +16,7 @@ from vitgan.schema import Config
 
 
 class AugmentConfig(Config):
-    """Which operations, how likely and how strong; the ranges are DiffAugment's, that of scaling is [choice]."""
+    """Which operations, how likely and how strong; the ranges are DiffAugment's, that of scaling is ours."""
 
     probability: float = Field(default=0.8, ge=0, le=1)
     """Probability of each operation for each image (the paper's)."""

@@ -23,7 +23,7 @@ class TrainingConfig(Config):
     """With `compile`, on CUDA: replay the blocks' kernels as CUDA graphs. It helps small models, whose kernels take longer
     to launch than to run. It needs more memory; on other devices it does nothing."""
     total_kimg: float = Field(default=25_000, ge=0.001, le=1e9)
-    """Length of the run in thousands of real images shown to D [choice]."""
+    """Length of the run in thousands of real images shown to D."""
     max_minutes: float | None = Field(default=None, gt=0)
     """End after this many minutes of training, even if `total_kimg` is not reached. Evaluations and sample grids do not
     count. A resume counts from 0."""

@@ -137,7 +137,7 @@ def level_consistency(levels: Tensor, anchor: Tensor) -> Tensor:
 
 
 def out_of_range(images: Tensor) -> Tensor:
-    """mean over images of Σ max(|x| - 1, 0)²: how far fakes (B, ...) leave the range [-1, 1] of real images [choice].
+    """mean over images of Σ max(|x| - 1, 0)²: how far fakes (B, ...) leave the range [-1, 1] of real images.
 
     A generator's output has no bound. Frozen features answer strongly to what no real image has: whiter than white.
     """

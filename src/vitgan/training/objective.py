@@ -4,7 +4,7 @@
           + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
           + λ_a (1 - cos(p(D_k(T(x))), f(T(x))))        alignment of D's tokens after block k with a frozen network f (REPA)
     L_G = adversarial + path length + ||G_i(z) - G_N(z) brought down to level i||²        of levels i < N (CAT)
-          + energy distance + what leaves [-1, 1]                                        [choice]
+          + energy distance + what leaves [-1, 1]                                        (ours)
 
 x is a real image, G(z) a fake one, T is DiffAugment, one T for each image of a step. Where G has levels, x and G(z) are all
 of them (`vitgan.models.levels`). With `diffaugment` the adversarial terms see T(x) and T(G(z)), else x and G(z). R1 and R2
@@ -59,7 +59,7 @@ class ObjectiveConfig(Config):
     bcr_fake: float = Field(default=10.0, ge=0)
     """lambda_f of balanced consistency regularisation."""
     bcr_ramp_images: int = Field(default=0, ge=0)
-    """Both lambdas rise linearly from 0 over this many images: D learns to tell real from fake first [choice]."""
+    """Both lambdas rise linearly from 0 over this many images: D learns to tell real from fake first."""
     r1_gamma: float = Field(default=0.0, ge=0)
     """gamma of R1, gamma / 2 · E ||∇_x D(T(x))||² at real images x."""
     r2_gamma: float = Field(default=0.0, ge=0)
@@ -68,7 +68,7 @@ class ObjectiveConfig(Config):
     """How R1 and R2 are computed: exactly, by double backward; or by the difference of logits under small noise, which is
     faster."""
     penalty_noise: float = Field(default=0.03, gt=0)
-    """Standard deviation of that noise, for images in [-1, 1] [choice]. GAT's is 0.01. With larger noise the estimate is
+    """Standard deviation of that noise, for images in [-1, 1]. GAT's is 0.01. With larger noise the estimate is
     wrong where D is curved; with smaller noise bf16 rounds too much (docs/performance.md)."""
     penalty_interval: int = Field(default=1, ge=1)
     """R1, R2 and WGAN-GP come every this many steps, with their weight times this number."""
@@ -82,13 +82,13 @@ class ObjectiveConfig(Config):
     """Weight of the alignment of D's tokens on real images with a frozen network's features, in D's loss (REPA's idea, GAT's
     option); needs discriminator.alignment_features."""
     energy: float = Field(default=0.0, ge=0)
-    """Weight in G's loss of the energy distance between fakes and real images in frozen features [choice]. It gives variety
+    """Weight in G's loss of the energy distance between fakes and real images in frozen features. It gives variety
     within a class. Needs a D of kind projected. It compares the images of a micro-batch, or of a process's share."""
     level_consistency: float = Field(default=0.0, ge=0)
     """Weight in G's loss of the mean squared difference between each lower level and the last image, at that level's
-    resolution. The term is CAT's, for scaled levels; CAT states no weight and no distance [choice]."""
+    resolution. The term is CAT's, for scaled levels; CAT states no weight and no distance."""
     out_of_range: float = Field(default=0.0, ge=0)
-    """Weight in G's loss of pixel values beyond [-1, 1]: the excess squared, summed over an image [choice]."""
+    """Weight in G's loss of pixel values beyond [-1, 1]: the excess squared, summed over an image."""
     path_length: float = Field(default=0.0, ge=0)
     """Weight of StyleGAN2's path length regularisation of G, customarily 2."""
     path_length_interval: int = Field(default=4, ge=1)
@@ -317,7 +317,7 @@ class Objective(nn.Module):
     def follow_sureness(self, parts: Parts, images: int) -> None:
         """Moves the probability of adaptive augmentation after an update of D, whose parts are the whole batch's.
 
-        [choice] After every batch of `images`; ADA does so after every fourth.
+        After every batch of `images`; ADA does so after every fourth.
         """
         if self.probability is not None and "augment/sureness" in parts:
             assert self.augmentation.adaptive is not None
