@@ -11,6 +11,7 @@ from vitgan.errors import UserError
 from vitgan.presets import PRESET_NAMES, from_file, preset
 
 USELESS: list[tuple[str, str, object]] = [
+    ("cifar10", "model.num_classes", 10),
     ("cifar10", "model.generator.gate_bias", 0.5),
     ("cifar10-gat", "model.generator.position_frequency", 2.0),
     ("cifar10-gat", "model.discriminator.position_frequency", 2.0),

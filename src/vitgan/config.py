@@ -26,8 +26,9 @@ class RunConfig(Config):
     preset: str = Field(default="custom", pattern=r"^[^/\\\x00-\x1f]{1,100}$")
     """Name of the preset that the run began from."""
     data: str = "fashion-mnist"
-    """The training images: a store (made by `vitgan data`), or "fashion-mnist" for the bundled images. A folder, zip, tar
-    or hf://owner/name (a data set on the Hub) is prepared first, into the runs' folder."""
+    """The training images: a store (made by `vitgan data`), or "fashion-mnist" for the bundled images, unless a folder
+    here is called so. A folder, zip, tar or hf://owner/name (a data set on the Hub) is prepared first, into the runs'
+    folder."""
     init_from: str | None = None
     """Start from the weights of another run, or of a model that carries its networks, in place of random ones: optimisers
     and counters are new. A path, a bundled model's name, or a Hub repository."""
@@ -158,6 +159,7 @@ BCR_OR_DIFFAUGMENT = {"objective.diffaugment": bool, "objective.bcr_real": bool,
 R1_OR_R2 = {"objective.r1_gamma": bool, "objective.r2_gamma": bool}
 
 NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
+    "model.num_classes": {"model.conditional": bool},
     "model.generator.gate_bias": {"model.generator.gated": bool},
     "model.generator.position_frequency": {"model.generator.positions": among("sine")},
     "model.generator.pixel_frequency": {"model.generator.pixel_mapping": among("inr")},

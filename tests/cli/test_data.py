@@ -299,6 +299,9 @@ def test_a_path_alone_is_guessed_and_put_into_data(tmp_path, monkeypatch, capsys
     main(["./my_photos", "--resolution", "8", "--out", "other", "--labels", "none"])
     store = ImageStore.open("other")
     assert (store.resolution, store.labels) == (8, None)
+    (tmp_path / "my_photos").rename(".hidden")
+    main([".hidden"])
+    assert len(ImageStore.open("data/.hidden")) == 4
     with pytest.raises(UserError):
         main(["no_photos"])
     capsys.readouterr()

@@ -119,6 +119,9 @@ def test_a_runs_own_configuration_makes_the_same_run_and_options_come_first(run:
         training = json.JSONDecoder().raw_decode(output.getvalue())[0]["training"]
         assert training["seed"] == 4
         assert training["total_kimg"] == (0.004 if start is words else 0.012)
+    with pytest.raises(UserError) as caught:  # the file has all fields, so the preset would do nothing
+        dispatch(["train", "cifar10", "--config", file, "--dry-run"])
+    assert caught.value.parameter == "config"
 
 
 def test_of_an_option_that_is_given_twice_the_last_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,6 +250,9 @@ def test_store_whose_bytes_changed_is_refused(tmp_path: Path) -> None:
     array.flush()
     with refused(folder):
         dispatch(["train", "--resume", str(run)])
+    with refused(folder):  # nor does a run begin that could not go on
+        vitgan.train(tiny_run(str(folder)), tmp_path / "others")
+    assert not (tmp_path / "others").exists()
 
 
 @pytest.mark.parametrize(("version", "age"), [(FORMAT_VERSION - 1, "an older"), (FORMAT_VERSION + 1, "a newer")])

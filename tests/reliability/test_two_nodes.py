@@ -16,7 +16,7 @@ from reliability.test_two_processes import free_port
 from reliability.torture import content
 from tiny import TINY_OVERRIDES, newest, tiny_run
 from vitgan.errors import UserError
-from vitgan.runs.folder import config_of_run
+from vitgan.runs.folder import LOCK, config_of_run
 
 ROUNDING = 1e-3
 """A parameter without a gradient but rounding's moves by the learning rate, 1e-4, in either direction."""
@@ -91,15 +91,18 @@ def test_the_same_call_begins_a_run_and_goes_on_with_it(store: str, tmp_path: Pa
     config, run = tiny_run(store), tmp_path / "mine"
     shorter = config.model_copy(update={"training": config.training.model_copy(update={"total_kimg": 0.008})})
     run.mkdir()
-    (run / "config.json").write_text("{}")  # killed before its first step
+    for name in (LOCK, "config.json", ".config.json.part"):  # killed before its first step
+        (run / name).write_text("{")
     assert vitgan.train(shorter, folder=run) == run
     assert newest(run).name == "000000k008"
     assert vitgan.train(config, folder=run) == run
     assert content(run)["metrics.jsonl"] == content(vitgan.train(config, tmp_path / "whole"))["metrics.jsonl"]
     assert vitgan.train(config, folder=run) == run  # it is done
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes").touch()
-    with pytest.raises(UserError) as caught:
-        vitgan.train(config, folder=tmp_path / "other")
-    assert caught.value.parameter == "folder"
+    for name in ("notes", "config.json"):  # of which the second is no run's, but a configuration to start from
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("mine")
+        with pytest.raises(UserError) as caught:
+            vitgan.train(config, folder=tmp_path / name)
+        assert caught.value.parameter == "folder"
+        assert [path.read_text() for path in (tmp_path / name).iterdir()] == ["mine"]
     assert json.loads((run / "config.json").read_text())["training"]["total_kimg"] == 0.024

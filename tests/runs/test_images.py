@@ -18,7 +18,7 @@ from vitgan.data.sources.objects import PythonImages
 from vitgan.errors import UserError
 from vitgan.presets import replaced
 from vitgan.runs.folder import config_of_run, data_of_run
-from vitgan.runs.images import with_images
+from vitgan.runs.images import holds_images_to_prepare, with_images
 
 COUNT = 12
 
@@ -164,6 +164,7 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
         {"train": Rows([])},
         iter([1]),
         pixels().astype(np.int64),
+        (pixels() > 127).astype(np.uint8),
         pixels().astype(np.float32),
         pixels().astype(np.float32) / 127.5 - 1,
         pixels().transpose(0, 3, 1, 2),
@@ -221,6 +222,19 @@ def test_transparent_images_are_put_on_white_as_from_files(tmp_path: Path) -> No
     assert np.array_equal(prepare(PythonImages([image]), tmp_path / "objects", resolution=8).images, expected.images)
 
 
+def test_pillow_images_are_turned_as_from_files(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pixels()[0]).save(tmp_path / "photos" / "a.png", exif=exif)
+    opened = [Image.open(tmp_path / "photos" / "a.png")]
+    from_file, from_object = (
+        vitgan_store(with_images(tiny_run("unused"), data, tmp_path / "data")) for data in (tmp_path / "photos", opened)
+    )
+    assert np.array_equal(from_file.images, from_object.images)
+    assert not np.array_equal(from_file.images[0].transpose(1, 2, 0), pixels()[0])
+
+
 def test_a_configurations_data_may_be_images_which_are_prepared_once(tmp_path: Path) -> None:
     images = write_images(tmp_path / "photos")
     model = tiny_run("unused").model.model_copy(update={"conditional": True})  # the images have no labels
@@ -234,3 +248,41 @@ def test_a_configurations_data_may_be_images_which_are_prepared_once(tmp_path: P
     assert prepared[-1] == (COUNT, COUNT)
     assert len([done for done, _ in prepared if done == COUNT]) == 1
     assert len(notices) == 2 + 3  # of the second run nothing is prepared
+
+
+def test_images_that_are_left_out_are_told_of(tmp_path: Path) -> None:
+    images, told = write_images(tmp_path / "photos"), list[str]()
+    for number in range(30):
+        (images / f"phone{number}.heic").write_bytes(b"not decoded")
+    for _ in range(2):  # also where the store is there already
+        with_images(tiny_run("unused"), images, tmp_path / "data", told.append)
+        assert " 30," in told[-1]
+        assert "phone0.heic" in told[-1]
+
+
+def test_what_runs_leave_in_the_folder_of_images_is_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_images(tmp_path / "photos"))
+    first, second = (vitgan.train(tiny_run(".", total_kimg=0.004)) for _ in range(2))
+    assert len(list(first.glob("samples/*.png"))) == 2
+    assert config_of_run(second).data == config_of_run(first).data
+    assert len(data_of_run(second)) == COUNT
+    with pytest.raises(UserError):
+        vitgan.train(tiny_run(str(first)))
+
+
+def test_a_folder_is_meant_before_the_bundled_images_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundled = vitgan_store(with_images(tiny_run("unused"), "fashion-mnist", Path("data")))
+    assert len(bundled) == 10_000
+    write_images(Path("fashion-mnist"))
+    assert holds_images_to_prepare("fashion-mnist")
+    prepared = vitgan_store(with_images(tiny_run("unused"), "fashion-mnist", Path("data")))
+    prepared.path.rename("store")
+    Path("fashion-mnist").rename("photos")
+    Path("store").rename("fashion-mnist")
+    store = vitgan_store(with_images(tiny_run("unused"), "fashion-mnist", Path("data")))
+    assert len(prepared) == len(store) == COUNT

@@ -20,6 +20,7 @@ from vitgan.files.pictures import to_uint8
 from vitgan.models.draws import classes_in_turn
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
+from vitgan.runs.folder import config_of_run
 from vitgan.training.hooks import Hooks
 
 
@@ -148,3 +149,16 @@ def test_evaluations_draw_classes_in_the_shares_of_the_images(
     assert (drawn[0].int() - expected.int()).abs().max() <= 1
     even = to_uint8(generator.sample(24, labels=torch.arange(24) % 3))
     assert (even.int() - expected.int()).abs().max() > 1
+
+
+def test_a_conditional_runs_configuration_trains_without_classes(uneven: str, tmp_path: Path) -> None:
+    """Where that is asked for, and on images that have no labels: nothing of the classes stays behind."""
+    run = vitgan.train(conditional(uneven, total_kimg=0.004), tmp_path / "conditional")
+    plain = write_images(tmp_path / "plain")
+    for number, words in enumerate((["--model.no-conditional"], ["--data", str(plain)])):
+        out = tmp_path / str(number)
+        dispatch(["train", "--config", str(run / "config.json"), *words, "--out", str(out)])
+        (other,) = out.glob("00000-*")
+        model = config_of_run(other).model
+        assert (model.conditional, model.num_classes, model.class_counts, model.class_names) == (False, 0, None, None)
+        assert vitgan.load(other).num_classes == 0

@@ -83,6 +83,17 @@ def test_learning_rates_fall_to_nothing_over_the_end_of_the_run(tmp_path: Path) 
     assert rates == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
 
 
+@pytest.mark.parametrize(
+    ("changes", "lines"), [({"lr_decay": 0.5}, 1), ({}, 0), ({"lr_decay": 1, "total_kimg": 0.004}, 0)]
+)
+def test_rates_that_did_not_fall_because_the_minutes_were_over_are_told_of(
+    store: str, tmp_path: Path, changes: dict[str, object], lines: int
+) -> None:
+    told: list[str] = []
+    vitgan.train(tiny_run(store, max_minutes=1e-9, **changes), tmp_path, hooks=Hooks(on_notice=told.append))
+    assert len(told) == lines
+
+
 def test_bf16_keeps_master_weights_and_follows_float32(tmp_path: Path) -> None:
     exact, low = trainer(tiny_run("unused"), tmp_path), trainer(tiny_run("unused"), tmp_path, "bf16")
     a = exact.step(images(), None, StepRandomness(0, 0))

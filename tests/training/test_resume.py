@@ -17,6 +17,7 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import aligned, replaced, with_model
 from vitgan.training.checkpoint import checkpoints
+from vitgan.training.hooks import Hooks
 
 
 def records(run: Path) -> list[dict]:
@@ -100,6 +101,9 @@ def test_length_may_change_on_resume_but_not_the_model(store: str, tmp_path: Pat
     longer = tiny_run(store, total_kimg=0.028)
     vitgan.train(longer, resume=run)
     assert newest(run).name == "000000k028"
+    told: list[str] = []
+    vitgan.train(longer, resume=run, hooks=Hooks(on_notice=told.append))  # does nothing, and says so
+    assert len(told) == 1
     wider = config.model.generator.model_copy(update={"dim": 32})
     changed = longer.model_copy(update={"model": config.model.model_copy(update={"generator": wider})})
     begun_otherwise = longer.model_copy(update={"init_from": "cifar10"})
@@ -111,6 +115,15 @@ def test_length_may_change_on_resume_but_not_the_model(store: str, tmp_path: Pat
     ):
         with refused(parameter=field):
             vitgan.train(other, resume=run)
+
+
+def test_a_run_without_checkpoints_begins_again_and_says_so(store: str, tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run(store), tmp_path)
+    shutil.rmtree(run / "checkpoints")
+    told: list[str] = []
+    vitgan.train(tiny_run(store), resume=run, hooks=Hooks(on_notice=told.append))
+    assert len(told) == 1
+    assert newest(run).name == "000000k024"
 
 
 def test_images_may_move_but_not_change(store: str, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def auto(
     guessed = guess_source(source, split, labels)
     update: dict[str, object] = {"resolution": output.resolution or guessed.provenance.resolution or USUAL_RESOLUTION}
     if output.out == GuessedOutput.model_fields["out"].default:
-        update["out"] = Path("data") / Path(source).resolve().name.partition(".")[0]
+        name = Path(source).resolve().name
+        update["out"] = Path("data") / (name.partition(".")[0] or name)
     _prepare(guessed, output.model_copy(update=update))
 
 

@@ -54,8 +54,8 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     """What can follow `vitgan train`: a preset's name, `--config FILE` or `--resume RUN`: what the options override.
 
     Raises:
-        UserError: If there is no such preset (with the nearest one), the file or run cannot be read, or there are a run
-            and another configuration.
+        UserError: If there is no such preset (with the nearest one), the file or run cannot be read, there are a run
+            and another configuration, or a preset and a file of another.
     """
     run, file = value_of("--resume", words), value_of("--config", words)
     named = words[0] if words and not words[0].startswith("-") else None
@@ -77,6 +77,8 @@ def starts(words: list[str]) -> Group | Callable[..., None]:
     assert start is not None
     if named is None:
         return trains(start, words, "Trains from a configuration file.")
+    if start.preset != named:  # most likely a whole configuration, beside which the preset would do nothing
+        raise UserError(f"{file} is of the preset {start.preset}, not {named}: leave out one of the two", "config")
     return Group(ABOUT, {named: trains(start, words, textwrap.fill(summary(named), 78, subsequent_indent="  "))})
 
 

@@ -98,7 +98,7 @@ class ModelConfig(ImageSpec):
     generator: GeneratorConfig = ViTGeneratorConfig()
     discriminator: DiscriminatorConfig = ViTDiscriminatorConfig()
     conditional: bool = False
-    """Train both on class labels; the number of classes is taken from the images."""
+    """Train both on class labels; the number of classes is taken from the images. Otherwise a run has no classes."""
 
     @property
     def num_levels(self) -> int:

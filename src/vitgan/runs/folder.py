@@ -15,8 +15,10 @@ from vitgan.schema import Config
 
 BUNDLED_DATA = "fashion-mnist"
 LOCK, DATA_RECORD = ".lock", "data.json"
+BEGUN = {LOCK, "config.json", ".config.json.part"}
+"""What a run in its own folder has before its first step."""
 VERIFIED_BYTES = 1 << 30
-"""Stores up to this size are read through on every resume: a second or two at most."""
+"""Stores up to this size are read through whenever a run begins or goes on: a second or two at most."""
 
 
 def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
@@ -27,14 +29,16 @@ def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
     Raises:
         UserError: If its own folder holds something else, or one cannot be written.
     """
-    name = config.preset if config.data == BUNDLED_DATA or config.preset != "custom" else Path(config.data).name
+    name = config.preset if is_bundled(config.data) or config.preset != "custom" else Path(config.data).name
     try:
         if own is not None:
-            if own.is_dir() and {path.name for path in own.iterdir()} - {"config.json", LOCK}:
+            found = {path.name for path in own.iterdir()} if own.is_dir() else set()
+            if found and (LOCK not in found or found - BEGUN):  # a config.json alone is somebody's own
                 raise UserError(
                     f"the folder {own} holds files and is no run: choose another, or an empty one", "folder"
                 )
             own.mkdir(parents=True, exist_ok=True)
+            (own / LOCK).touch()
             run = own
         else:
             out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +97,12 @@ def record_of(store: ImageStore) -> DataRecord:
 
 def open_data(data: str) -> ImageStore:
     """The store in the folder `data`, or the bundled one of that name; a UserError if there is none."""
-    return bundled_fashion_mnist() if data == BUNDLED_DATA else ImageStore.open(data)
+    return bundled_fashion_mnist() if is_bundled(data) else ImageStore.open(data)
+
+
+def is_bundled(data: str) -> bool:
+    """Whether this names the bundled images; as with models, a folder of that name here comes first."""
+    return data == BUNDLED_DATA and not os.path.exists(data)  # noqa: PTH110
 
 
 def is_store(path: str | Path) -> bool:
@@ -177,8 +186,14 @@ def config_of_run(run: Path) -> RunConfig:
     return read_model(run / "config.json", RunConfig, "run")
 
 
-def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
-    """Refuses to go on with another configuration than the run's own, or with images that were altered."""
+def check_unaltered(store: ImageStore) -> None:
+    """Refuses images that are not what was prepared: whoever began with them could not go on with those of the record."""
+    if store.images.nbytes <= VERIFIED_BYTES:
+        store.verify()
+
+
+def check_resumable(run: Path, config: RunConfig) -> None:
+    """Refuses to go on with another configuration than the run's own."""
     # Images are known by their checksum where the run has noted it; their folder may have moved.
     free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
     changes = {name: values for name, values in differences(config, config_of_run(run)).items() if name not in free}
@@ -190,5 +205,3 @@ def check_resumable(run: Path, config: RunConfig, store: ImageStore) -> None:
             f"start a new run from its weights (init_from); what may change is {CHANGEABLE}",
             field,
         )
-    if store.images.nbytes <= VERIFIED_BYTES:
-        store.verify()

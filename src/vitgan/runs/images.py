@@ -15,7 +15,7 @@ from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files.writing import lock_file
-from vitgan.runs.folder import BUNDLED_DATA, is_store
+from vitgan.runs.folder import is_bundled, is_store
 
 
 def with_images(
@@ -41,7 +41,7 @@ def with_images(
     """
     if isinstance(data, ImageStore):
         data = data.path
-    if isinstance(data, str | Path) and (str(data) == BUNDLED_DATA or is_store(data)):
+    if isinstance(data, str | Path) and (is_bundled(str(data)) or is_store(data)):
         return config.model_copy(update={"data": str(data)})
     source = (
         data if isinstance(data, Source) else guess_source(data) if isinstance(data, str | Path) else PythonImages(data)
@@ -54,7 +54,7 @@ def with_images(
     model = config.model.model_copy(update={"channels": channels})
     if model.conditional and source.labels is None:
         on_notice(f"the images have no labels ({source.labels_from}): the model is trained without classes")
-        model = model.model_copy(update={"conditional": False, "num_classes": 0})
+        model = model.model_copy(update={"conditional": False})
     planned = plan(source, resolution=model.resolution, channels=channels)
     framing = planned.framing
     digest = hashlib.sha256(f"{source.fingerprint()} {framing}{channels}".encode()).hexdigest()[:12]
@@ -72,7 +72,12 @@ def with_images(
                 prepare(source, store, resolution=model.resolution, channels=channels, on_progress=on_progress)
     except OSError as error:
         raise UserError(f"cannot prepare images in {folder}: {error.strerror}; choose another folder", "out") from error
-    on_notice(f"images: {store}")
+    made = ImageStore.open(store).description
+    about = ""
+    if made.skipped:
+        name, reason = made.skipped[0].name, made.skipped[0].reason
+        about = f"; skipped: {made.skipped_count:,}, listed in its dataset.json, the first {name}: {reason}"
+    on_notice(f"images: {made.count:,} in {store}{about}")
     return config.model_copy(update={"data": str(store), "model": model})
 
 
@@ -80,4 +85,4 @@ def holds_images_to_prepare(path: str) -> bool:
     """Whether a configuration's `data` is something else than a store: a folder or archive of images, say."""
     if path.startswith(SCHEME):
         return True
-    return path != BUNDLED_DATA and os.path.exists(path) and not is_store(path)  # noqa: PTH110 - False for odd names
+    return os.path.exists(path) and not is_store(path)  # noqa: PTH110 - False for odd names

@@ -27,6 +27,7 @@ from vitgan.pretrained.transfer import start_from
 from vitgan.runs.folder import (
     DATA_RECORD,
     check_resumable,
+    check_unaltered,
     data_of_run,
     lock_run,
     new_run,
@@ -109,6 +110,7 @@ def _checked(
 ) -> tuple[RunConfig, ImageStore]:
     """The configuration for the images, and these; refuses what cannot be done, before a run is made."""
     store = on_every_process(processes, lambda: open_store(config, resume))
+    on_main_process(processes, lambda: check_unaltered(store))
     config = with_vae_of(store, with_classes_of(store, config))
     if resume is None and processes.is_main_process and config.model.num_classes > store.label_count:
         hooks.on_notice(
@@ -136,7 +138,7 @@ def _train(
     run: Path, config: RunConfig, store: ImageStore, resumes: bool, hooks: Hooks, processes: PartialState
 ) -> None:
     if resumes:
-        on_main_process(processes, lambda: check_resumable(run, config, store))
+        on_main_process(processes, lambda: check_resumable(run, config))
     accelerator = make_accelerator(config, run, processes)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, run)
     start = on_main_process(processes, lambda: place_to_start(run, resumes, config.init_from))
@@ -144,6 +146,8 @@ def _train(
     on_every_process(processes, lambda: start_trackers(accelerator, config, run))  # before anything is written
     if processes.is_main_process:
         if resumes:
+            if start != str(run):
+                hooks.on_notice("the run has no checkpoint, and begins again")
             remove_leftovers(run)
             trainer.prune()
         for note in notes:
@@ -286,15 +290,20 @@ def restore_or_start(trainer: Trainer, run: Path, start: str | None) -> list[str
     return start_from(start, trainer.model, state.generator, state.discriminator, state.generator_ema)
 
 
+NO_CLASSES: dict[str, Any] = {"num_classes": 0, "class_counts": None, "class_names": None}
+
+
 def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     """A conditional model gets as many classes as the store has, their shares and names; one that has its number keeps it.
+
+    One that is not conditional has none, also where the configuration is an earlier run's.
 
     Raises:
         UserError: If the model is conditional and the store has no labels, or more classes than the model.
     """
     model = config.model
-    if not model.conditional and not model.num_classes:
-        return config
+    if not model.conditional:
+        return config.model_copy(update={"model": model.model_copy(update=NO_CLASSES)})
     if store.labels is None:
         raise UserError(
             f"the model is conditional, but the images in {config.data} have no labels: prepare them with labels, or "
@@ -309,7 +318,7 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
     counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
     names = tuple(store.description.label_names or ())
     update = {"class_counts": counts, "class_names": names if len(names) == classes else None}
-    model = model.model_copy(update=update | {"conditional": True, "num_classes": classes})
+    model = model.model_copy(update=update | {"num_classes": classes})
     return config.model_copy(update={"model": model})
 
 

@@ -43,8 +43,8 @@ class TrainingConfig(Config):
     lr_warmup_images: int = Field(default=0, ge=0)
     """The learning rate rises linearly from 0 over this many images."""
     lr_decay: float = Field(default=0.0, ge=0, le=1)
-    """Last share of the run, in which the learning rates fall linearly to 0: 0.5 is the last half, 0 none. If a run is
-    made longer, its rates change."""
+    """Last share of `total_kimg`, in which the learning rates fall linearly to 0: 0.5 is the last half, 0 none. If a run is
+    made longer, its rates change; if `max_minutes` end it before, they do not fall."""
     ema_half_life_images: float = Field(default=10_000, gt=0)
     """Half-life of the averaged generator [choice: StyleGAN2's 10 thousand]."""
     ema_warmup: float = Field(default=0.05, ge=0)

@@ -111,7 +111,10 @@ class Trainer:
         clock.lap(state.images_seen)
         if main and state.images_seen == 0:
             self._write_samples(hooks)
-        finished = state.images_seen >= self.total_images
+        if finished := state.images_seen >= self.total_images:
+            self._notify(
+                hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise training.total_kimg"
+            )
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
         (stopped,) = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
@@ -136,6 +139,11 @@ class Trainer:
                     return "went back"
                 if main:
                     hooks.on_step(state.images_seen, clock)
+                if over and config.lr_decay and state.images_seen < self.total_images:
+                    reached = f"{state.images_seen:,} of {self.total_images:,} images"
+                    self._notify(
+                        hooks, f"the minutes are over at {reached}: the rates did not fall, lr_decay counts images"
+                    )
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
                     self._log(metrics, clock, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):

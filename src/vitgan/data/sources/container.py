@@ -36,6 +36,9 @@ SNIFFED_BYTES = 1 << 16
 TAR_END_BYTES = 2 * tarfile.BLOCKSIZE  # of zeros
 COPY_BYTES = 1 << 20
 
+OURS = ({"config.json", "data.json", ".lock"}, {"dataset.json", "images.npy"})
+"""Files of a run and of a store: where people train inside their folder of images, sample grids are none of these."""
+
 Wanted = Callable[[str], bool]
 Opener = type[gzip.GzipFile] | type[bz2.BZ2File] | type[lzma.LZMAFile]
 COMPRESSIONS: dict[bytes, Opener] = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\x00": lzma.LZMAFile}
@@ -138,6 +141,9 @@ class Folder(Container):
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             self.refused.append((prefix or str(folder), f"folder cannot be read: {error.strerror}"))
+            return
+        if any(files <= {entry.name for entry in entries} for files in OURS):
+            self.refused.append((prefix or str(folder), "folder: a run or store of vitgan's"))
             return
         for entry in entries:
             name = prefix + entry.name

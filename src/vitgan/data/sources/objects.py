@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vitgan.data.labels import labels_of_values
 from vitgan.data.sources.source import Provenance, Source
@@ -58,14 +58,19 @@ class PythonImages(Source):
 
     def _scan(self) -> None:
         """Looks at every image once."""
-        digest, labels, grey = hashlib.sha256(), [], True
+        digest, labels, grey, brightest = hashlib.sha256(), [], True, 0
         for index in range(len(self)):
             image, label = self._item(index)
             array = image if isinstance(image, np.ndarray) else np.frombuffer(image, np.uint8)
             grey = grey and isinstance(image, np.ndarray) and image.ndim == 2
+            brightest = max(brightest, array.max())
             digest.update(f"{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
             labels.append(label.tolist() if hasattr(label, "tolist") else label)
+        if labels and brightest <= 1:
+            raise UserError(
+                "all images are black, their values are at most 1 of 255: pass them as floating point", "data"
+            )
         self.channels, self._digest = 1 if grey else 3, digest.hexdigest()
         with user_error("the labels of the data are none", UserError, parameter="data"):
             source = self.labels_from or "the data set"
@@ -123,6 +128,7 @@ def _is_tensor(value: Any) -> bool:
 def _pixels(image: Any, index: int) -> bytes | np.ndarray:
     """(H, W) or (H, W, 3) uint8, or the bytes of a PNG where Pillow's mode is another."""
     if isinstance(image, Image.Image) and image.mode not in ("I", "F"):  # which have no stated range
+        image = ImageOps.exif_transpose(image)  # as from files
         if image.has_transparency_data or image.mode == "I;16":
             buffer = io.BytesIO()
             (image if image.mode == "I;16" else image.convert("RGBA")).save(buffer, "PNG")
