@@ -24,7 +24,7 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.explore.invert import invert
-from vitgan.explore.latents import render, styles_of_seeds
+from vitgan.explore.latents import render, styles_of
 from vitgan.export import web
 from vitgan.export.onnx import export_onnx, open_session
 from vitgan.export.web import export_web
@@ -104,9 +104,7 @@ def test_samples_are_decoded_latents(place: SimpleNamespace, tmp_path: Path) -> 
     z = draw_latents(3, generator.z_dim, seed=1)
     expected = load_decoder(generator.vae)(generator(z)).clamp(-1, 1)
     torch.testing.assert_close(images, expected)
-    torch.testing.assert_close(
-        render(generator, generator.styles(styles_of_seeds(generator, [0]))), generator.sample(1)
-    )
+    torch.testing.assert_close(render(generator, styles_of(generator, [0])), generator.sample(1))
     dispatch(
         ["sample", str(place.run), "--count", "4", "--grid", str(tmp_path / "g.png"), "--npz", str(tmp_path / "g.npz")]
     )

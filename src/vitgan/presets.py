@@ -203,20 +203,20 @@ def summed_levels(base: RunConfig) -> RunConfig:
 
 
 def scaled_levels(base: RunConfig) -> RunConfig:
-    """CAT's: as many levels, each at twice the resolution of the one before, and their consistency [choice: weight 10]."""
+    """CAT's: as many levels, each at twice the resolution of the one before, and their consistency."""
     base = summed_levels(base)
     objective = replaced(base.objective, level_consistency=10)
     return with_model(base, replaced(base.model.generator, levels="scaled"), objective=objective)
 
 
 def aligned(base: RunConfig) -> RunConfig:
-    """D's tokens aligned with a frozen EfficientNet-Lite, an option of GAT's [choice: network, block and weight]."""
+    """D's tokens aligned with a frozen EfficientNet-Lite, an option of GAT's."""
     discriminator = replaced(base.model.discriminator, alignment_features="lite2")
     return with_model(base, discriminator=discriminator, objective=replaced(base.objective, alignment=0.5))
 
 
 def cat(base: RunConfig) -> RunConfig:
-    """CAT's images of each level at its own resolution, in GAT's recipe [choice: CAT's own is not public]."""
+    """CAT's images of each level at its own resolution, in GAT's recipe: CAT's own is not public."""
     return scaled_levels(gat(base))
 
 

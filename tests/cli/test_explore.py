@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -13,6 +14,7 @@ from vitgan.cli.explore import COMMAND
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.explore.attention import spread_queries
+from vitgan.explore.latents import styles_of
 from vitgan.files import write_json
 from vitgan.files.tensors import write_tensors
 from vitgan.models.build import ModelConfig, build_discriminator
@@ -102,6 +104,37 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
         pixels = np.asarray(sheet).astype(int)
     enlarged = (image.permute(1, 2, 0).numpy() * 127.5 + 127.5).repeat(16, axis=0).repeat(16, axis=1)
     assert np.abs(pixels[-260:-4, -260:-4] - enlarged).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mix", "--early 0 FOUND --late 2 FOUND"),
+        ("truncate", "--seeds FOUND --psis 0 1"),
+        ("directions", "--seed FOUND --count 2 --amounts -1 0 1"),
+        ("zoom", "--seeds FOUND --factors 2"),
+        ("attention", "--seed FOUND"),
+        ("interpolate", "--seeds 0,1 FOUND --steps 3 --space w"),
+    ],
+)
+def test_found_styles_stand_in_a_seeds_place(model: str, tmp_path: Path, name: str, options: str) -> None:
+    """The styles of seed 1 give the pictures of seed 1."""
+    found, ours, seeds = tmp_path / "seed 1.safetensors", tmp_path / "found.png", tmp_path / "seeds.png"
+    write_tensors(found, {"styles": styles_of(load(model), [1])})
+    for out, one in ((ours, str(found)), (seeds, "1")):
+        main([name, model, *[word.replace("FOUND", one) for word in options.split()], "--out", str(out)])
+    assert ours.read_bytes() == seeds.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "styles", [None, torch.zeros(2, 3, 12), torch.full((1, 3, 12), torch.nan), torch.zeros(1, 2, 12)]
+)
+def test_a_file_without_this_models_styles(model: str, tmp_path: Path, styles: torch.Tensor | None) -> None:
+    file = tmp_path / "other.safetensors"
+    write_tensors(file, {"styles": styles} if styles is not None else {"weight": torch.zeros(1)})
+    with pytest.raises(UserError):
+        main(["truncate", model, "--seeds", "0", str(file), "--out", str(tmp_path / "a.png")])
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_a_search_is_filmed_to_what_it_found(model: str, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 from generators import make
 from refusals import refused
 from vitgan.explore.directions import edit, find_directions, modulation_weights, style_spread
-from vitgan.explore.latents import render, styles_of_seeds
+from vitgan.explore.latents import render, styles_of
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.models.generator import Generator
 
@@ -52,7 +52,7 @@ def test_strengths_are_the_singular_values(vit: Generator) -> None:
 
 
 def test_amount_zero_is_the_plain_image_and_steps_move(vit: Generator) -> None:
-    grid = render(vit, edit(vit, styles_of_seeds(vit, [3]), find_directions(vit, 2), [-1, 0, 1]))
+    grid = render(vit, edit(vit, styles_of(vit, [3]), find_directions(vit, 2), [-1, 0, 1]))
     assert grid.shape == (2, 3, 3, 16, 16)
     for row in grid:
         torch.testing.assert_close(row[1], vit.sample(1, 3)[0], atol=1e-5, rtol=0)

@@ -5,7 +5,7 @@ from generators import make
 from refusals import refused
 from tiny import TINY_DISCRIMINATOR
 from vitgan.explore.attention import generator_attention, heat
-from vitgan.explore.latents import styles_of_seeds
+from vitgan.explore.latents import styles_of
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.models.vit_generator import GeneratorBlock
@@ -21,7 +21,7 @@ def test_the_generators_maps_are_those_of_its_forward_pass(kind: str) -> None:
     for block in generator.blocks:  # pyright: ignore[reportGeneralTypeIssues]
         assert isinstance(block, GeneratorBlock)
         block.attention.register_forward_hook(look)
-    styles = generator.styles(styles_of_seeds(generator, [0, 1]))
+    styles = styles_of(generator, [0, 1])
     maps = generator_attention(generator, styles)
     seen.clear()
     generator.synthesis(styles)
@@ -33,7 +33,7 @@ def test_the_generators_maps_are_those_of_its_forward_pass(kind: str) -> None:
 
 def test_a_latent_token_is_left_out() -> None:
     generator = make("prepend")
-    maps = generator_attention(generator, generator.styles(styles_of_seeds(generator, [0])))
+    maps = generator_attention(generator, styles_of(generator, [0]))
     assert maps[0].shape == (1, 2, 16, 16)
     assert (maps[0].sum(-1) < 1).all()
 
@@ -48,7 +48,7 @@ def test_a_conditional_discriminator_shows_its_attention_without_classes() -> No
 def test_cnns_have_none() -> None:
     generator = make("stylegan2")
     with refused("ViT"):
-        generator_attention(generator, generator.styles(styles_of_seeds(generator, [0])))
+        generator_attention(generator, styles_of(generator, [0]))
 
 
 def test_heat_marks_the_patch_attended_to_and_the_one_that_attends() -> None:

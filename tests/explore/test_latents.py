@@ -16,7 +16,7 @@ from vitgan.explore.latents import (
     mixed_styles,
     render,
     slerp,
-    styles_of_seeds,
+    styles_of,
     truncate,
     walk,
 )
@@ -48,25 +48,45 @@ def test_a_walk_meets_each_point_once(way: object) -> None:
 
 
 def test_styles_of_a_seed_are_those_that_sample_draws(vit: Generator) -> None:
-    w = styles_of_seeds(vit, [7, 8], truncation=0.5)
+    styles = styles_of(vit, [7, 8], truncation=0.5)
     expected = torch.cat([vit.sample(1, seed, truncation=0.5) for seed in (7, 8)])
-    torch.testing.assert_close(vit.synthesis(vit.styles(w)).clamp(-1, 1), expected)
+    torch.testing.assert_close(vit.synthesis(styles).clamp(-1, 1), expected)
+
+
+def test_known_styles_stand_among_seeds(vit: Generator) -> None:
+    found = torch.randn(vit.num_styles, vit.w_dim, generator=torch.Generator().manual_seed(0))
+    styles = styles_of(vit, [7, found])
+    torch.testing.assert_close(styles, torch.stack([styles_of(vit, [7])[0], found]))
+    half = styles_of(vit, [found], truncation=0.5)[0]
+    torch.testing.assert_close(half, (found + vit.w_mean) / 2)
+    torch.testing.assert_close(interpolate(vit, [found, 7], steps=3, space="w")[[0, 3]], styles.flip(0))
+    assert torch.equal(mix(vit, styles[1:], styles[:1], layer=1)[1, 1], torch.stack([found[0], *styles[0, 1:]]))
+    with refused(parameter="space"):
+        interpolate(vit, [found, 7], space="z")
+    with refused(f"({vit.num_styles}, {vit.w_dim})", parameter="seeds"):
+        styles_of(vit, [found[:1]])
+
+
+def test_known_styles_of_a_class_go_to_its_mean() -> None:
+    conditional = make("vit", num_classes=3)
+    found = torch.zeros(conditional.num_styles, conditional.w_dim)
+    assert torch.equal(styles_of(conditional, [found], 0.0, label=1)[0, 0], conditional.class_means()[1])
 
 
 def test_a_class_has_a_name_and_a_number() -> None:
     conditional = make("vit", num_classes=3)
     conditional.class_names = ("ant", "bat", "cat")
-    plain = styles_of_seeds(conditional, [0, 4, 5])
+    plain = styles_of(conditional, [0, 4, 5])
     for place, (seed, names) in enumerate([(0, (0, "0", "ant")), (4, (1, "1", "bat")), (5, (2, "2", "cat"))]):
         for name in names:
-            torch.testing.assert_close(styles_of_seeds(conditional, [seed], label=name), plain[place : place + 1])
+            torch.testing.assert_close(styles_of(conditional, [seed], label=name), plain[place : place + 1])
 
 
 @pytest.mark.parametrize("label", [3, "3", "-1", "dog", "", "9" * 5000])
 @pytest.mark.parametrize("classes", [0, 3])
 def test_no_such_class(classes: int, label: int | str) -> None:
     with refused(parameter="label"):
-        styles_of_seeds(make("vit", classes), [0], label=label)
+        styles_of(make("vit", classes), [0], label=label)
 
 
 def test_seeds_have_classes_that_the_model_has_seen() -> None:
@@ -78,7 +98,7 @@ def test_seeds_have_classes_that_the_model_has_seen() -> None:
 @pytest.mark.parametrize("seeds", [[], [-1], [2**63]])
 def test_seeds_out_of_range(vit: Generator, seeds: list[int]) -> None:
     with refused(parameter="seeds"):
-        styles_of_seeds(vit, seeds)
+        styles_of(vit, seeds)
 
 
 @pytest.mark.parametrize("space", ["z", "w"])
@@ -124,7 +144,7 @@ def test_too_few_seeds_or_steps(vit: Generator, seeds: list[int], steps: int) ->
 @pytest.mark.parametrize("kind", ["vit", "gated", "conv", "stylegan2"])
 def test_mixing_at_the_ends_equals_the_pure_images(kind: str) -> None:
     generator = make(kind)
-    one, two = styles_of_seeds(generator, [1]), styles_of_seeds(generator, [2])
+    one, two = styles_of(generator, [1]), styles_of(generator, [2])
     strip = render(generator, crossover(generator, one, two))
     assert len(strip) == generator.num_styles + 1
     torch.testing.assert_close(strip[:1], generator.sample(1, 2), atol=1e-5, rtol=0)
@@ -133,17 +153,17 @@ def test_mixing_at_the_ends_equals_the_pure_images(kind: str) -> None:
 
 
 def test_styles_change_over_at_the_layer(vit: Generator) -> None:
-    early, late = torch.zeros(1, 12), torch.ones(1, 12)
+    early, late = torch.zeros(1, 3, 12), torch.ones(1, 3, 12)
     assert mixed_styles(vit, early, late, 1)[0, :, 0].tolist() == [0, 1, 1]
 
 
 def test_the_grid_has_pure_images_at_its_edges(vit: Generator) -> None:
-    styles = mix(vit, styles_of_seeds(vit, [0, 1]), styles_of_seeds(vit, [5, 6, 7]), layer=1)
+    styles = mix(vit, styles_of(vit, [0, 1]), styles_of(vit, [5, 6, 7]), layer=1)
     grid = render(vit, styles)
     assert grid.shape == (3, 4, 3, 16, 16)
     torch.testing.assert_close(grid[2, 0], vit.sample(1, 1)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(grid[0, 3], vit.sample(1, 7)[0], atol=1e-5, rtol=0)
-    pair = crossover(vit, styles_of_seeds(vit, [1]), styles_of_seeds(vit, [7]))
+    pair = crossover(vit, styles_of(vit, [1]), styles_of(vit, [7]))
     torch.testing.assert_close(styles[2, 3], pair[1])
 
 

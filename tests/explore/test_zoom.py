@@ -3,14 +3,14 @@ import torch
 
 from generators import make
 from refusals import refused
-from vitgan.explore.latents import render, styles_of_seeds
+from vitgan.explore.latents import render, styles_of
 from vitgan.explore.zoom import bicubic, render_window, zoom, zoom_frames
 from vitgan.models.generator import Generator
 
 
 @pytest.fixture
 def styles(vit: Generator) -> torch.Tensor:
-    return vit.styles(styles_of_seeds(vit, [0, 1]))
+    return styles_of(vit, [0, 1])
 
 
 def test_factor_one_is_the_plain_image(vit: Generator, styles: torch.Tensor) -> None:
@@ -58,4 +58,4 @@ def test_bicubic_keeps_a_constant() -> None:
 def test_only_implicit_decoders_zoom(kind: str) -> None:
     generator = make(kind)
     with refused("pixel_mapping inr"):
-        zoom(generator, generator.styles(styles_of_seeds(generator, [0])), 2)
+        zoom(generator, styles_of(generator, [0]), 2)

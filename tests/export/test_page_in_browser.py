@@ -16,7 +16,7 @@ from browser import Page, find_chromium, running_page
 from generators import VIT
 from vitgan.data.download import cache_folder
 from vitgan.errors import UserError
-from vitgan.explore.latents import styles_of_seeds
+from vitgan.explore.latents import styles_of
 from vitgan.explore.zoom import zoom
 from vitgan.export.serve import make_server
 from vitgan.export.web import RUNTIME_PACKAGE, ZOOM, export_web, find_runtime, typical_seeds
@@ -97,7 +97,7 @@ def test_images_equal_pytorchs(page: Page, generator: Generator) -> None:
 def test_detail_equals_pytorchs(page: Page, generator: Generator) -> None:
     side = 16 * ZOOM
     pixels = np.array(page.evaluate("vitgan.image(3, 0.7, 2, true)"), np.float32).reshape(1, 3, side, side)
-    styles = generator.styles(styles_of_seeds(generator, [3], 0.7, label=2))
+    styles = styles_of(generator, [3], 0.7, label=2)
     expected = zoom(generator, styles, ZOOM)
     torch.testing.assert_close(torch.from_numpy(pixels).clamp(-1, 1), expected, atol=1e-4, rtol=0)
 

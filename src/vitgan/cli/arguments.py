@@ -54,14 +54,45 @@ def read_seeds(words: list[str]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-Seeds = Annotated[
-    tuple[int, ...],
-    PrimitiveConstructorSpec(
+def read_points(words: list[str]) -> tuple[int | Path, ...]:
+    """Seeds as `read_seeds` takes them, and files of styles (.safetensors).
+
+    Raises:
+        ValueError: If a word is neither.
+    """
+    points: list[int | Path] = []
+    for word in words:
+        points += [Path(word)] if word.endswith(".safetensors") else read_seeds([word])
+    return tuple(points)
+
+
+def _words(metavar: str, read: Callable[[list[str]], tuple[object, ...]]) -> PrimitiveConstructorSpec:
+    return PrimitiveConstructorSpec(
         nargs="*",
-        metavar="1,5,17-20",
-        instance_from_str=read_seeds,
+        metavar=metavar,
+        instance_from_str=read,
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda seeds: [str(seed) for seed in seeds],
+        str_from_instance=lambda values: [str(value) for value in values],
+    )
+
+
+def read_point(words: list[str]) -> int | Path:
+    """One seed, or one file of styles; raises a ValueError if it is none, or several."""
+    (point,) = read_points(words)
+    return point
+
+
+Seeds = Annotated[tuple[int, ...], _words("1,5,17-20", read_seeds)]
+Points = Annotated[tuple[int | Path, ...], _words("1,5,17-20|FILE", read_points)]
+"""Images by their seeds, or by the styles that `vitgan explore invert --styles-out FILE` found."""
+Point = Annotated[
+    int | Path,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SEED|FILE",
+        instance_from_str=read_point,
+        is_instance=lambda value: isinstance(value, int | Path),
+        str_from_instance=lambda value: [str(value)],
     ),
 ]
 Index = Annotated[int, Field(ge=0, lt=2**31)]

@@ -16,9 +16,10 @@ from vitgan.cli.arguments import (
     Label,
     Model,
     PictureFile,
+    Point,
+    Points,
     Psi,
     Seed,
-    Seeds,
     Size,
     TensorFile,
     Truncation,
@@ -47,7 +48,7 @@ Pixel = Annotated[float, Field(ge=0, le=4096)]
 
 def interpolate(
     model: Model,
-    seeds: Seeds = (0, 1, 2, 3),
+    seeds: Points = (0, 1, 2, 3),
     steps: Frames = 30,
     space: Literal["z", "w"] = "z",
     way: Literal["spherical", "linear"] = "spherical",
@@ -64,7 +65,7 @@ def interpolate(
     example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3
 
     Args:
-        seeds: Seeds of the images that the walk passes through.
+        seeds: Seeds of the images that the walk passes through, or files of styles that `invert` found (in w).
         steps: Frames from one image to the next.
         space: Walk among latents (z) or among styles (w).
         way: Walk along arcs or along straight lines.
@@ -77,8 +78,9 @@ def interpolate(
     if still:
         check_useless(interpolate, "in a strip", frames_per_second=frames_per_second, size=size)
     check_animation_size(len(seeds) * steps, size, size)
+    points, names = images_of(seeds)
     generator = open_model(model, device)
-    styles = latents.interpolate(generator, seeds, steps, space, way, loop, truncation, label)
+    styles = latents.interpolate(generator, points, steps, space, way, loop, truncation, label)
     with progress_bar("Interpolating") as on_progress:
         frames = latents.render(generator, styles, on_progress)
     if still:
@@ -86,7 +88,7 @@ def interpolate(
         if not loop:
             end = legs.pop()
             legs[-1] += end
-        titles = [f"seed {a} to {b}" for a, b in zip(seeds, [*seeds[1:], seeds[0]], strict=True)]
+        titles = [f"{a} to {b.removeprefix('seed ')}" for a, b in zip(names, [*names[1:], names[0]], strict=True)]
         save_sheet(out, legs, (), titles[: len(legs)])
     else:
         save_animation((picture(frame, size) for frame in frames), out, frames_per_second)
@@ -98,15 +100,30 @@ def is_still(path: Path) -> bool:
     return path.suffix.lower() == ".png"
 
 
-def seed_titles(seeds: tuple[int, ...]) -> list[str]:
-    """What stands beside the images of seeds."""
-    return [f"seed {seed}" for seed in seeds]
+def images_of(seeds: Points) -> "tuple[list[int | Tensor], list[str]]":
+    """What stands for the images, for `styles_of`, and what stands beside them: seeds, and the styles in files.
+
+    Raises:
+        UserError: If a file holds no styles.
+    """
+    points = [seed if isinstance(seed, int) else read_styles(seed) for seed in seeds]
+    return points, [f"seed {seed}" if isinstance(seed, int) else seed.stem for seed in seeds]
+
+
+def read_styles(file: Path) -> "Tensor":
+    """The styles (num_styles, w_dim) that `invert` wrote."""
+    from vitgan.files.tensors import read_tensors
+
+    styles = read_tensors(file).get("styles")
+    if styles is None or styles.ndim != 3 or len(styles) != 1 or not styles.isfinite().all():
+        raise UserError(f"{file} holds no styles: take a file that `vitgan explore invert --styles-out` wrote")
+    return styles[0]
 
 
 def mix(
     model: Model,
-    early: Seeds = (0, 1, 2, 3),
-    late: Seeds = (10, 11, 12, 13, 14),
+    early: Points = (0, 1, 2, 3),
+    late: Points = (10, 11, 12, 13, 14),
     layer: Index | None = None,
     truncation: Truncation = 1.0,
     label: Label = None,
@@ -119,8 +136,8 @@ def mix(
     example: vitgan explore mix runs/00000-quickstart --early 0 1 --late 10 11
 
     Args:
-        early: Seeds whose styles the early layers take; each has a row.
-        late: Seeds whose styles the late layers take; each has a column.
+        early: Seeds whose styles the early layers take, or files of styles that `invert` found; each has a row.
+        late: The same for the late layers; each has a column.
         layer: First layer that follows the late seeds; by default the last.
         out: File for the grid.
         layers_out: File for another picture: the first pair of seeds, mixed at every layer.
@@ -128,22 +145,25 @@ def mix(
     from vitgan.explore import latents
 
     check_different(out=out, layers_out=layers_out)
+    (rows, row_names), (columns, column_names) = images_of(early), images_of(late)
     generator = open_model(model, device)
-    before, after = (latents.styles_of_seeds(generator, seeds, truncation, label) for seeds in (early, late))
+    before, after = (latents.styles_of(generator, points, truncation, label) for points in (rows, columns))
     styles = latents.mix(generator, before, after, layer)
     with progress_bar("Mixing") as on_progress:
         grid = latents.render(generator, styles, on_progress)
-    save_sheet(out, grid, ["early \\ late", *seed_titles(late)], ["", *seed_titles(early)])
+    save_sheet(out, grid, ["early \\ late", *column_names], ["", *row_names])
     print(f"mixtures: {out}")
     if layers_out is not None:
         strip = latents.render(generator, latents.crossover(generator, before[:1], after[:1]))
-        save_sheet(layers_out, [strip], [f"layer {k}" for k in range(len(strip))], [f"seed {late[0]} to {early[0]}"])
+        save_sheet(
+            layers_out, [strip], [f"layer {k}" for k in range(len(strip))], [f"{column_names[0]} to {row_names[0]}"]
+        )
         print(f"the first pair at every layer: {layers_out}")
 
 
 def truncate(
     model: Model,
-    seeds: Seeds = (0, 1, 2, 3),
+    seeds: Points = (0, 1, 2, 3),
     psis: tuple[Psi, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25),
     label: Label = None,
     device: Device = "cpu",
@@ -154,23 +174,24 @@ def truncate(
     example: vitgan explore truncate runs/00000-quickstart --psis 0 0.5 0.7 1
 
     Args:
-        seeds: Seeds of the images; each has a row.
+        seeds: Seeds of the images, or files of styles that `invert` found; each has a row.
         psis: Values of psi; each has a column.
         out: File for the picture.
     """
     from vitgan.explore import latents
 
+    points, names = images_of(seeds)
     generator = open_model(model, device)
-    styles = latents.truncate(generator, seeds, psis, label)
+    styles = latents.truncate(generator, points, psis, label)
     with progress_bar("Truncating") as on_progress:
         grid = latents.render(generator, styles, on_progress)
-    save_sheet(out, grid, [f"psi {psi:g}" for psi in psis], seed_titles(seeds))
+    save_sheet(out, grid, [f"psi {psi:g}" for psi in psis], names)
     print(f"truncations: {out}")
 
 
 def directions(
     model: Model,
-    seed: Seed = 0,
+    seed: Point = 0,
     count: Count = 6,
     amounts: tuple[Amount, ...] = (-1, -0.5, -0.25, 0, 0.25, 0.5, 1),
     truncation: Truncation = 1.0,
@@ -183,17 +204,18 @@ def directions(
     example: vitgan explore directions runs/00000-quickstart --seed 3 --count 6
 
     Args:
-        seed: Seed of the image.
+        seed: Seed of the image, or a file of styles that `invert` found.
         count: How many directions, the strongest first; each has a row.
         amounts: How far to move, in units of a style's usual distance from the mean style; each has a column.
         out: File for the picture.
     """
     from vitgan.explore.directions import edit, find_directions
-    from vitgan.explore.latents import render, styles_of_seeds
+    from vitgan.explore.latents import render, styles_of
 
+    points, _ = images_of((seed,))
     generator = open_model(model, device)
     found = find_directions(generator, count)
-    styles = edit(generator, styles_of_seeds(generator, [seed], truncation, label), found, amounts)
+    styles = edit(generator, styles_of(generator, points, truncation, label), found, amounts)
     with progress_bar("Moving") as on_progress:
         grid = render(generator, styles, on_progress)
     rows = [f"{k} ({strength:.2g})" for k, strength in enumerate(found.strengths.tolist(), start=1)]
@@ -203,7 +225,7 @@ def directions(
 
 def zoom(
     model: Model,
-    seeds: Seeds = (0, 1, 2),
+    seeds: Points = (0, 1, 2),
     factors: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (2, 4, 8),
     centre: tuple[Pixel, Pixel] | None = None,
     largest: Annotated[float, Field(ge=1, le=1000)] = 8.0,
@@ -219,7 +241,7 @@ def zoom(
     example: vitgan explore zoom runs/00001-cifar10-tiny --seeds 0 1 --factors 2 4 8
 
     Args:
-        seeds: Seeds of the images; each has a row.
+        seeds: Seeds of the images, or files of styles that `invert` found; each has a row.
         factors: How many times as many pixels along each side; each has two columns.
         centre: Where the video zooms to, in pixels x y; by default the middle.
         largest: Largest magnification of the video.
@@ -230,7 +252,7 @@ def zoom(
 
     from vitgan.explore import zoom as zooming
     from vitgan.explore.invert import psnr
-    from vitgan.explore.latents import styles_of_seeds
+    from vitgan.explore.latents import styles_of
 
     still = is_still(out)
     if still:
@@ -238,10 +260,11 @@ def zoom(
     else:
         check_useless(zoom, "in a video", factors=factors)
         check_animation_size(frames, size, size)
+    points, names = images_of(seeds)
     generator = open_model(model, device)
     pixels = generator.image_size * max(factors, default=1)
-    check_picture_size(pixels * len(seeds), pixels)
-    styles = generator.styles(styles_of_seeds(generator, seeds, truncation, label))
+    check_picture_size(pixels * len(points), pixels)
+    styles = styles_of(generator, points, truncation, label)
     if not still:
         shown = []
         with progress_bar("Zooming", unit="frames") as on_progress:
@@ -261,13 +284,13 @@ def zoom(
         print(
             f"factor {factor}: its mean over {factor}×{factor} pixels has PSNR {similarity:.1f} dB to the plain image"
         )
-    save_sheet(out, zip(*columns, strict=True), titles, seed_titles(seeds), side=generator.image_size * 8)
+    save_sheet(out, zip(*columns, strict=True), titles, names, side=generator.image_size * 8)
     print(f"zooms: {out}")
 
 
 def attention(
     model: Model,
-    seed: Seed = 0,
+    seed: Point = 0,
     queries: tuple[Index, ...] = (),
     truncation: Truncation = 1.0,
     label: Label = None,
@@ -280,7 +303,7 @@ def attention(
     example: vitgan explore attention runs/00000-quickstart --seed 3
 
     Args:
-        seed: Seed of the image.
+        seed: Seed of the image, or a file of styles that `invert` found.
         queries: Patches that attend, numbered row by row from the top left; by default five, spread over the image. Both
             pictures show them.
         out: File for the generator's picture.
@@ -292,15 +315,16 @@ def attention(
         load_discriminator,
         spread_queries,
     )
-    from vitgan.explore.latents import render, styles_of_seeds
+    from vitgan.explore.latents import render, styles_of
     from vitgan.pretrained.generators import locate_networks
 
     check_different(out=out, discriminator_out=discriminator_out)
+    points, _ = images_of((seed,))
     if discriminator_out is not None:
         model = str(locate_networks(model).parent)  # once: a run that trains may have a newer checkpoint soon
     discriminator = load_discriminator(model) if discriminator_out else None
     generator = open_model(model, device)
-    styles = generator.styles(styles_of_seeds(generator, [seed], truncation, label))
+    styles = styles_of(generator, points, truncation, label)
     maps = generator_attention(generator, styles)
     image = render(generator, styles)
     shown: list[tuple[Path, list[Tensor], tuple[int | None, ...]]] = [(out, maps, ())]
@@ -329,15 +353,15 @@ def invert(
     model: Model,
     photo: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")],
     space: Literal["w", "w+"] = "w+",
-    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 300,
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 600,
     seed: Seed = 0,
-    perceptual_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.1,
+    perceptual_weight: Annotated[float, Field(ge=0, le=1e6)] = 0.0,
     device: Device = "cpu",
     out: PictureFile = Usual("invert.png"),
     styles_out: TensorFile | None = None,
     video_out: AnimationFile | None = None,
 ) -> None:
-    """Finds the latent of a photo by gradient, with a perceptual loss.
+    """Finds the styles of a photo by gradient.
 
     example: vitgan explore invert runs/00000-quickstart photo.jpg --space w+
 
@@ -346,9 +370,9 @@ def invert(
         space: One style for all layers (w) or one for each layer (w+).
         steps: Gradient steps.
         seed: Seed of the random starts.
-        perceptual_weight: Weight of the loss on lite0 features; 0 compares pixels alone.
+        perceptual_weight: Weight of a loss on lite0 features beside the pixels'; it takes time and some dB.
         out: File for a picture: the photo beside the result.
-        styles_out: A .safetensors file for the styles that were found.
+        styles_out: A .safetensors file for the styles that were found; other ways take it in a seed's place.
         video_out: A .gif, .webp or .mp4 of the search, the target at the left.
     """
     check_different(out=out, video_out=video_out)

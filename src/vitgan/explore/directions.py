@@ -84,12 +84,12 @@ def style_spread(generator: Generator) -> float:
 
 
 @torch.inference_mode()
-def edit(generator: Generator, w: Tensor, directions: Directions, amounts: Sequence[float]) -> Tensor:
+def edit(generator: Generator, styles: Tensor, directions: Directions, amounts: Sequence[float]) -> Tensor:
     """One style moved along each direction.
 
     Args:
         generator: The model.
-        w: (1, w_dim), from `styles_of_seeds`.
+        styles: (1, num_styles, w_dim), from `styles_of`.
         directions: From `find_directions`.
         amounts: Steps, in units of `style_spread`.
 
@@ -98,6 +98,6 @@ def edit(generator: Generator, w: Tensor, directions: Directions, amounts: Seque
     """
     if not amounts:
         raise UserError("no amounts were given: pass at least one", "amounts")
-    steps = torch.tensor(amounts, dtype=w.dtype, device=w.device) * style_spread(generator)
-    moved = w + directions.vectors.to(w)[:, None] * steps[None, :, None]  # (directions, amounts, w_dim)
-    return generator.styles(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
+    steps = torch.tensor(amounts, dtype=styles.dtype, device=styles.device) * style_spread(generator)
+    moves = directions.vectors.to(styles)[:, None] * steps[None, :, None]  # (directions, amounts, w_dim)
+    return styles + moves.unsqueeze(2)

@@ -38,9 +38,9 @@ def psnr(image: Tensor, target: Tensor) -> float:
 def invert(
     generator: Generator,
     target: Tensor,
-    features: Features | None,
+    features: Features | None = None,
     space: Literal["w", "w+"] = "w+",
-    steps: int = 300,
+    steps: int = 600,
     learning_rate: float = 0.1,
     perceptual_weight: float = 0.1,
     seed: int = 0,
@@ -48,8 +48,8 @@ def invert(
 ) -> Inversion:
     """Finds styles whose image is the target's.
 
-    Starts from the nearest of 256 random images and the mean style, and follows Adam on the pixels' mean squared error
-    plus the relative squared distance of features; the learning rate falls to 0 along a half cosine.
+    Starts from the nearest of 256 random images and the mean style, and follows Adam on the pixels' mean squared error,
+    with `features` plus their relative squared distance; the learning rate falls to 0 along a half cosine.
 
     Args:
         generator: The model; its weights are left alone.

@@ -1,4 +1,4 @@
-"""From seeds to latents, styles and images: walks, mixtures and truncation.
+"""From seeds or found styles to images: walks, mixtures and truncation.
 
 All of these give styles (..., num_styles, w_dim), one for each place of the synthesis. `render` makes images of them.
 """
@@ -14,6 +14,8 @@ from vitgan.models.draws import latents_of_seeds
 from vitgan.models.generator import Generator
 
 OnProgress = Callable[[int, int], None]
+Point = int | Tensor
+"""What stands for an image: its seed, or its styles (num_styles, w_dim), such as `invert` finds."""
 
 
 @torch.inference_mode()
@@ -35,33 +37,52 @@ def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str
 
 
 @torch.inference_mode()
-def styles_of_seeds(
-    generator: Generator, seeds: Sequence[int], truncation: float = 1.0, label: int | str | None = None
+def styles_of(
+    generator: Generator, points: Sequence[Point], truncation: float = 1.0, label: int | str | None = None
 ) -> Tensor:
-    """w (K, w_dim) of the seeds' latents, as `vitgan sample` draws them, pulled towards the mean style by `truncation`.
+    """Styles (K, num_styles, w_dim) of images, pulled towards the mean style by `truncation`.
+
+    Args:
+        generator: The model.
+        points: Seeds, whose latents are those of `vitgan sample`, and styles that are known.
+        truncation: psi of the truncation trick.
+        label: Class of a conditional model; by default each seed has one of its own, and known styles go to the mean of all.
 
     Raises:
-        UserError: If there are no seeds, or the model has no such class.
+        UserError: If there are no points, a seed is none, styles are of another model, or the model has no such class.
     """
-    z = latents_of_seeds(seeds, generator.z_dim).to(generator.device)
-    labels = labels_of_seeds(generator, seeds, label)
-    return generator.styles(generator.mapping(z, labels), truncation, labels)[:, 0]
+    if not points:
+        raise UserError("no seeds were given: pass at least one", "seeds")
+    return torch.cat([_styles_of_one(generator, point, truncation, label) for point in points])
+
+
+def _styles_of_one(generator: Generator, point: Point, truncation: float, label: int | str | None) -> Tensor:
+    """(1, num_styles, w_dim)."""
+    if not isinstance(point, Tensor) or point.ndim == 0:
+        z = latents_of_seeds([point], generator.z_dim).to(generator.device)
+        labels = labels_of_seeds(generator, [int(point)], label)
+        return generator.styles(generator.mapping(z, labels), truncation, labels)
+    found, expected = tuple(point.shape), (generator.num_styles, generator.w_dim)
+    if found != expected:
+        raise UserError(f"the styles are {found}, this model's {expected}: they were found in another", "seeds")
+    mean = generator.w_mean if label is None else generator.class_means()[generator.class_of(label)]
+    return mean.lerp(point.to(mean), truncation).unsqueeze(0)
 
 
 def truncate(
-    generator: Generator, seeds: Sequence[int], psis: Sequence[float], label: int | str | None = None
+    generator: Generator, points: Sequence[Point], psis: Sequence[float], label: int | str | None = None
 ) -> Tensor:
-    """Each seed at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
+    """Each image at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
 
     Returns:
-        (seeds, psis, num_styles, w_dim).
+        (points, psis, num_styles, w_dim).
 
     Raises:
         UserError: If there is no psi.
     """
     if not psis:
         raise UserError("no psi was given: pass at least one", "psis")
-    return torch.stack([generator.styles(styles_of_seeds(generator, seeds, psi, label)) for psi in psis], dim=1)
+    return torch.stack([styles_of(generator, points, psi, label) for psi in psis], dim=1)
 
 
 def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) -> Tensor:
@@ -69,8 +90,8 @@ def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) 
 
     Args:
         generator: The model.
-        early: w (..., w_dim).
-        late: w (..., w_dim).
+        early: (..., num_styles, w_dim).
+        late: (..., num_styles, w_dim).
         layer: 0 is all `late`, `generator.num_styles` all `early`.
 
     Returns:
@@ -84,7 +105,7 @@ def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) 
     if not 0 <= layer <= generator.num_styles:
         raise UserError(f"layer {layer} is out of range: choose 0 to {generator.num_styles}", "layer")
     first = torch.arange(generator.num_styles, device=early.device) < layer
-    return torch.where(first.unsqueeze(1), early.unsqueeze(-2), late.unsqueeze(-2))
+    return torch.where(first.unsqueeze(1), early, late)
 
 
 def mix(generator: Generator, early: Tensor, late: Tensor, layer: int | None = None) -> Tensor:
@@ -92,8 +113,8 @@ def mix(generator: Generator, early: Tensor, late: Tensor, layer: int | None = N
 
     Args:
         generator: The model.
-        early: w (E, w_dim), from `styles_of_seeds`: what the layers before `layer` take.
-        late: w (L, w_dim): what the others take.
+        early: (E, num_styles, w_dim), from `styles_of`: what the layers before `layer` take.
+        late: (L, num_styles, w_dim): what the others take.
         layer: See `mixed_styles`; None is the last.
 
     Returns:
@@ -101,12 +122,12 @@ def mix(generator: Generator, early: Tensor, late: Tensor, layer: int | None = N
         (0, 0) is the mean style.
     """
     mixtures = mixed_styles(generator, early.unsqueeze(1), late, generator.num_styles - 1 if layer is None else layer)
-    top, left = generator.styles(torch.cat([generator.w_mean.unsqueeze(0), late])), generator.styles(early)
-    return torch.cat([top.unsqueeze(0), torch.cat([left.unsqueeze(1), mixtures], dim=1)])
+    top = torch.cat([generator.styles(generator.w_mean.unsqueeze(0)), late])
+    return torch.cat([top.unsqueeze(0), torch.cat([early.unsqueeze(1), mixtures], dim=1)])
 
 
 def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
-    """One pair of w (1, w_dim) mixed at every layer, from all `late` to all `early`: (num_styles + 1, num_styles, w_dim)."""
+    """Two styles (1, num_styles, w_dim) mixed at every layer, from all `late` to all `early`: (num_styles + 1, ...)."""
     layers = range(generator.num_styles + 1)
     return torch.cat([mixed_styles(generator, early, late, layer) for layer in layers])
 
@@ -114,7 +135,7 @@ def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
 @torch.inference_mode()
 def interpolate(
     generator: Generator,
-    seeds: Sequence[int],
+    points: Sequence[Point],
     steps: int = 30,
     space: Literal["z", "w"] = "z",
     way: Literal["spherical", "linear"] = "spherical",
@@ -122,34 +143,37 @@ def interpolate(
     truncation: float = 1.0,
     label: int | str | None = None,
 ) -> Tensor:
-    """A walk through the images of several seeds.
+    """A walk through several images.
 
     Args:
         generator: The model.
-        seeds: The images to pass through, two or more.
+        points: The images to pass through, two or more.
         steps: Frames from one to the next.
-        space: Walk among latents z, in one class, or among styles w (evener changes).
+        space: Walk among latents z, in one class, or among styles w (evener changes). Known styles have no z.
         way: Along arcs or straight lines; in w, arcs are drawn around the mean style.
         loop: Return to the first.
         truncation: psi of the truncation trick.
         label: Class of a conditional model; default the first seed's in z, each seed's own in w.
 
     Returns:
-        (frames, num_styles, w_dim); frame k · steps is the k-th seed's.
+        (frames, num_styles, w_dim); frame k · steps is the k-th point's.
 
     Raises:
-        UserError: If there are fewer than two seeds or no steps.
+        UserError: If there are fewer than two points, no steps, or known styles in z.
     """
-    if len(seeds) < 2:
+    if len(points) < 2:
         raise UserError("an interpolation needs at least two seeds", "seeds")
     if steps < 1:
         raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
     join = slerp if way == "spherical" else lerp
     if space == "w":
-        points = styles_of_seeds(generator, seeds, truncation, label) - generator.w_mean
-        return generator.styles(walk(points, steps, join, loop) + generator.w_mean)
+        styles = (styles_of(generator, points, truncation, label) - generator.w_mean).flatten(1)
+        return walk(styles, steps, join, loop).unflatten(1, (generator.num_styles, -1)) + generator.w_mean
+    seeds = [point for point in points if not isinstance(point, Tensor) or point.ndim == 0]
+    if len(seeds) < len(points):
+        raise UserError("styles that were found have no z: walk in w", "space")
     z = walk(latents_of_seeds(seeds, generator.z_dim).to(generator.device), steps, join, loop)
-    labels = labels_of_seeds(generator, [seeds[0]] * len(z), label)
+    labels = labels_of_seeds(generator, [int(seeds[0])] * len(z), label)
     return generator.styles(generator.mapping(z, labels), truncation, labels)
 
 

@@ -87,7 +87,8 @@ class HubModel(ModelHubMixin):
         folder = Path(save_directory)
         self._settle_title(folder)
         with new_folder(folder, MODEL_FOLDER) as place:
-            return super().save_pretrained(place, **{"repo_id": folder.name} | options)
+            usual: dict[str, Any] = {"repo_id": folder.name}
+            return super().save_pretrained(place, **usual | options)
 
     def push(self, repository: str) -> None:
         """Uploads what `save` writes to a Hub repository, made if need be (private).
@@ -100,7 +101,7 @@ class HubModel(ModelHubMixin):
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """The Hub's own; networks and a VAE that an earlier model left in the repository go."""
-        usual = {"ignore_patterns": [MARKER], "delete_patterns": [NETWORKS, NETWORKS_CONFIG, f"{VAE}/*"]}
+        usual: dict[str, Any] = {"ignore_patterns": [MARKER], "delete_patterns": [NETWORKS, NETWORKS_CONFIG, f"{VAE}/*"]}
         return super().push_to_hub(repo_id, **usual | options)
 
     def _settle_title(self, folder: Path) -> None:

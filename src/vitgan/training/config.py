@@ -46,7 +46,7 @@ class TrainingConfig(Config):
     """Last share of `total_kimg`, in which the learning rates fall linearly to 0: 0.5 is the last half, 0 none. If a run is
     made longer, its rates change; if `max_minutes` end it before, they do not fall."""
     ema_half_life_images: float = Field(default=10_000, gt=0)
-    """Half-life of the averaged generator [choice: StyleGAN2's 10 thousand]."""
+    """Half-life of the averaged generator: StyleGAN2's."""
     ema_warmup: float = Field(default=0.05, ge=0)
     """The half-life is at most this share of the images seen so far; 0 sets no limit."""
     horizontal_flip: bool = False
