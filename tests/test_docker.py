@@ -1,6 +1,7 @@
 """The container: what it copies is there, and, where docker or podman answers, it is built, used and stopped.
 
 VITGAN_IMAGE_OPTIONS holds more options of the build, such as `--build-arg BASE=...` or `--build-arg TORCH_INDEX=...`.
+TORCH_INDEX asks for the image for a CPU; without it the image is to have CUDA.
 """
 
 import os
@@ -18,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 IMAGE = "vitgan-test"
+OPTIONS = shlex.split(os.environ.get("VITGAN_IMAGE_OPTIONS", ""))
 ROOTLESS = os.getuid() != 0
 USER, GROUP = (os.getuid(), os.getgid()) if ROOTLESS else (1234, 1235)
 
@@ -42,8 +44,7 @@ def answers(engine: str) -> bool:
 
 
 def build(engine: str, image: str, context: Path) -> None:
-    options = shlex.split(os.environ.get("VITGAN_IMAGE_OPTIONS", ""))
-    subprocess.run([engine, "build", "-t", image, *options, context], check=True)
+    subprocess.run([engine, "build", "-t", image, *OPTIONS, context], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,17 @@ def test_the_image_shows_help_to_a_user_who_is_not_root(engine: str) -> None:
     user, *top = subprocess.run(who, check=True, capture_output=True, text=True).stdout.split()
     assert user != "0"
     assert "src" not in top
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_the_image_has_cuda_unless_torchs_cpu_wheels_are_asked_for(engine: str) -> None:
+    look = [engine, "run", "--rm", "--entrypoint", "python", IMAGE, "-c"]
+    said = "import torch; print(torch.__version__, torch.version.cuda)"
+    version, cuda = subprocess.run([*look, said], check=True, capture_output=True, text=True).stdout.split()
+    assert (cuda == "None") == any("TORCH_INDEX=" in option for option in OPTIONS)
+    shown = subprocess.run([engine, "run", "--rm", IMAGE, "env"], check=True, capture_output=True, text=True).stdout
+    assert dict(line.split(maxsplit=1) for line in shown.splitlines())["torch"] == version
 
 
 @pytest.mark.long

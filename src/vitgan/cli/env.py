@@ -28,6 +28,7 @@ def env() -> None:
 
     rows = {"vitgan": __version__, "python": sys.version.split()[0], "system": platform.platform()}
     rows |= {name: version(name) for name in PACKAGES}
+    rows["torch"] = torch.__version__  # names its CUDA, which the installed version may leave out
     rows |= {f"vitgan[{extra}]": ", ".join(f"{n} {version(n)}" for n in names) for extra, names in EXTRAS.items()}
     rows["processor"] = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     rows["precision on it"] = "bf16" if computes_bf16(cpu=True) else "float32"
