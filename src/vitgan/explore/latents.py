@@ -38,22 +38,22 @@ def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str
 
 @torch.inference_mode()
 def styles_of(
-    generator: Generator, points: Sequence[Point], truncation: float = 1.0, label: int | str | None = None
+    generator: Generator, seeds: Sequence[Point], truncation: float = 1.0, label: int | str | None = None
 ) -> Tensor:
     """Styles (K, num_styles, w_dim) of images, pulled towards the mean style by `truncation`.
 
     Args:
         generator: The model.
-        points: Seeds, whose latents are those of `vitgan sample`, and styles that are known.
+        seeds: Seeds, whose latents are those of `vitgan sample`; or styles that are known.
         truncation: psi of the truncation trick.
         label: Class of a conditional model; by default each seed has one of its own, and known styles go to the mean of all.
 
     Raises:
-        UserError: If there are no points, a seed is none, styles are of another model, or the model has no such class.
+        UserError: If there are none, a seed is out of range, styles are of another model, or the model has no such class.
     """
-    if not points:
+    if len(seeds) == 0:
         raise UserError("no seeds were given: pass at least one", "seeds")
-    return torch.cat([_styles_of_one(generator, point, truncation, label) for point in points])
+    return torch.cat([_styles_of_one(generator, seed, truncation, label) for seed in seeds])
 
 
 def _styles_of_one(generator: Generator, point: Point, truncation: float, label: int | str | None) -> Tensor:
@@ -70,19 +70,19 @@ def _styles_of_one(generator: Generator, point: Point, truncation: float, label:
 
 
 def truncate(
-    generator: Generator, points: Sequence[Point], psis: Sequence[float], label: int | str | None = None
+    generator: Generator, seeds: Sequence[Point], psis: Sequence[float], label: int | str | None = None
 ) -> Tensor:
     """Each image at each psi: 0 is the mean image, 1 the plain one, above 1 exaggerates.
 
     Returns:
-        (points, psis, num_styles, w_dim).
+        (seeds, psis, num_styles, w_dim).
 
     Raises:
         UserError: If there is no psi.
     """
     if not psis:
         raise UserError("no psi was given: pass at least one", "psis")
-    return torch.stack([styles_of(generator, points, psi, label) for psi in psis], dim=1)
+    return torch.stack([styles_of(generator, seeds, psi, label) for psi in psis], dim=1)
 
 
 def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) -> Tensor:
@@ -135,7 +135,7 @@ def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
 @torch.inference_mode()
 def interpolate(
     generator: Generator,
-    points: Sequence[Point],
+    seeds: Sequence[Point],
     steps: int = 30,
     space: Literal["z", "w"] = "z",
     way: Literal["spherical", "linear"] = "spherical",
@@ -147,7 +147,7 @@ def interpolate(
 
     Args:
         generator: The model.
-        points: The images to pass through, two or more.
+        seeds: The images to pass through, two or more.
         steps: Frames from one to the next.
         space: Walk among latents z, in one class, or among styles w (evener changes). Known styles have no z.
         way: Along arcs or straight lines; in w, arcs are drawn around the mean style.
@@ -156,24 +156,24 @@ def interpolate(
         label: Class of a conditional model; default the first seed's in z, each seed's own in w.
 
     Returns:
-        (frames, num_styles, w_dim); frame k · steps is the k-th point's.
+        (frames, num_styles, w_dim); frame k · steps is the k-th seed's.
 
     Raises:
-        UserError: If there are fewer than two points, no steps, or known styles in z.
+        UserError: If there are fewer than two seeds, no steps, or known styles in z.
     """
-    if len(points) < 2:
+    if len(seeds) < 2:
         raise UserError("an interpolation needs at least two seeds", "seeds")
     if steps < 1:
         raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
     join = slerp if way == "spherical" else lerp
     if space == "w":
-        styles = (styles_of(generator, points, truncation, label) - generator.w_mean).flatten(1)
+        styles = (styles_of(generator, seeds, truncation, label) - generator.w_mean).flatten(1)
         return walk(styles, steps, join, loop).unflatten(1, (generator.num_styles, -1)) + generator.w_mean
-    seeds = [point for point in points if not isinstance(point, Tensor) or point.ndim == 0]
-    if len(seeds) < len(points):
+    plain = [seed for seed in seeds if not isinstance(seed, Tensor) or seed.ndim == 0]
+    if len(plain) < len(seeds):
         raise UserError("styles that were found have no z: walk in w", "space")
-    z = walk(latents_of_seeds(seeds, generator.z_dim).to(generator.device), steps, join, loop)
-    labels = labels_of_seeds(generator, [int(seeds[0])] * len(z), label)
+    z = walk(latents_of_seeds(plain, generator.z_dim).to(generator.device), steps, join, loop)
+    labels = labels_of_seeds(generator, [int(plain[0])] * len(z), label)
     return generator.styles(generator.mapping(z, labels), truncation, labels)
 
 

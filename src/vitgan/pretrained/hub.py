@@ -101,7 +101,10 @@ class HubModel(ModelHubMixin):
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """The Hub's own; networks and a VAE that an earlier model left in the repository go."""
-        usual: dict[str, Any] = {"ignore_patterns": [MARKER], "delete_patterns": [NETWORKS, NETWORKS_CONFIG, f"{VAE}/*"]}
+        usual: dict[str, Any] = {
+            "ignore_patterns": [MARKER],
+            "delete_patterns": [NETWORKS, NETWORKS_CONFIG, f"{VAE}/*"],
+        }
         return super().push_to_hub(repo_id, **usual | options)
 
     def _settle_title(self, folder: Path) -> None:

@@ -67,7 +67,7 @@ class PythonImages(Source):
             digest.update(f"{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
             labels.append(label.tolist() if hasattr(label, "tolist") else label)
-        if labels and brightest <= 1:
+        if labels and brightest <= 1 and not self._files:
             raise UserError(
                 "all images are black, their values are at most 1 of 255: pass them as floating point", "data"
             )
