@@ -11,6 +11,7 @@ from generators import KINDS, make
 from refusals import refused
 from vitgan.cli.main import dispatch
 from vitgan.files.folders import MARKER
+from vitgan.metrics.image_sources import NpzImages
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.pretrained.generators import save
 
@@ -53,15 +54,15 @@ def test_a_label_makes_all_images_of_one_class(model: str, tmp_path: Path) -> No
 def test_a_seed_has_one_image_whatever_the_others_are(model: str, tmp_path: Path) -> None:
     main([model, "--seeds", "1,5,7-9", "--folder", str(tmp_path / "some")])
     main([model, "--seeds", "9", "0-8", "--batch-size", "3", "--folder", str(tmp_path / "all")])
-    names = ["seed0001.png", "seed0005.png", "seed0007.png", "seed0008.png", "seed0009.png"]
+    names = ["seed0001-bat.png", "seed0005-cat.png", "seed0007-bat.png", "seed0008-cat.png", "seed0009-ant.png"]
     assert sorted(p.name for p in (tmp_path / "some").glob("*.png")) == names
     assert len(list((tmp_path / "all").glob("*.png"))) == 10
     for name in names:
         some, others = (np.asarray(Image.open(tmp_path / folder / name)).astype(int) for folder in ("some", "all"))
         assert np.abs(some - others).max() <= 1
     main([model, "--count", "1", "--seed", "7", "--label", "1", "--folder", str(tmp_path / "one")])
-    one = np.asarray(Image.open(tmp_path / "one" / "000000.png")).astype(int)
-    assert np.abs(one - np.asarray(Image.open(tmp_path / "some" / "seed0007.png")).astype(int)).max() <= 1
+    one = np.asarray(Image.open(tmp_path / "one" / "000000-bat.png")).astype(int)
+    assert np.abs(one - np.asarray(Image.open(tmp_path / "some" / "seed0007-bat.png")).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_a_seed_has_one_image_whatever_the_others_are(model: str, tmp_path: Path
         ("--batch-size 0", "batch_size"),
         ("--enlarge 0", "enlarge"),
         ("--enlarge 2 --npz a.npz", "enlarge"),
+        ("--captions --npz a.npz", "captions"),
         ("--enlarge 100000", "enlarge"),
         ("--seed -1", "seed"),
         ("--seed 9223372036854775808", "seed"),
@@ -115,10 +117,39 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+NAMES = ["000000-ant.png", "000001-bat.png", "000002-cat.png", "000003-ant.png", "000004-bat.png"]
+
+
+def test_classes_stand_beside_the_images_of_an_npz(model: str, tmp_path: Path) -> None:
+    main([model, "--seeds", "2,4", "--npz", str(tmp_path / "a.npz")])
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["class_names"][arrays["labels"]].tolist() == ["cat", "bat"]
+    assert len(NpzImages(tmp_path / "a.npz")) == 2
+
+
+def test_class_names_make_no_paths(tmp_path: Path) -> None:
+    spec = GeneratorSpec(resolution=16, num_classes=2, class_names=("../up", "café & Co"), generator=KINDS["vit"])
+    model = save(build_generator(spec, seed=1).eval().requires_grad_(False), tmp_path / "m")
+    main([str(model), "--count", "2", "--folder", str(tmp_path / "s")])
+    assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == ["000000-_up.png", "000001-café_Co.png"]
+
+
+def test_seeds_stand_below_the_images_of_a_grid(model: str, tmp_path: Path) -> None:
+    options = ["--seeds", "3,14", "--enlarge", "4"]
+    main([model, *options, "--grid", str(tmp_path / "plain.png")])
+    main([model, *options, "--captions", "--grid", str(tmp_path / "named.png")])
+    plain, named = (np.asarray(Image.open(tmp_path / name).convert("L")) for name in ("plain.png", "named.png"))
+    assert plain.shape == (64, 128)
+    assert named.shape[1] == 128
+    assert np.array_equal(named[:64], plain)
+    left, right = named[64:, :64] < 128, named[64:, 64:] < 128
+    assert 0 < left.sum() < right.sum()  # a digit, and two
+
+
 def test_a_second_set_of_images_takes_the_place_of_the_first(model: str, tmp_path: Path) -> None:
     for count in (5, 3):
         main([model, "--count", str(count), "--folder", str(tmp_path / "s")])
-        assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == [f"{i:06d}.png" for i in range(count)]
+        assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == NAMES[:count]
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 

@@ -1,7 +1,9 @@
 """`vitgan sample MODEL`: images from a trained generator."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,9 +25,13 @@ from vitgan.cli.arguments import (
 from vitgan.cli.progress import progress_bar
 from vitgan.devices import choose_precision
 from vitgan.errors import UserError
+from vitgan.explore.sheet import CAPTION, captioned
 from vitgan.files import whole_file
 from vitgan.files.folders import check_folder, new_folder
 from vitgan.files.pictures import check_picture_size, enlargement, grid_shape, image_grid, save_image, to_array, to_pil
+
+if TYPE_CHECKING:
+    from vitgan.models.generator import Generator
 
 IMAGE_SET = "set of images"
 """What a folder's marker (`vitgan.files.folders`) calls it."""
@@ -43,6 +49,7 @@ def sample(
     folder: Path | None = None,
     npz: NpzFile | None = None,
     enlarge: Annotated[int, Field(ge=1, le=64)] | None = None,
+    captions: bool = False,
     batch_size: Batch | None = None,
     precision: Literal["float32", "bf16", "auto"] = "float32",
     device: Device = "cpu",
@@ -62,10 +69,12 @@ def sample(
             as in the training images; with --seeds the seed decides.
         truncation: 1 for full variety; towards 0 for the most typical image.
         grid: Write all images into one picture. Without --grid, --folder and --npz this is samples.png.
-        folder: Write each image as a PNG into this folder, named by its number or seed. The folder must be new, empty, or
-            hold an unchanged set of images.
-        npz: Write all images as one array (count, H, W, C) uint8, under the name "images", into this .npz file.
+        folder: Write each image as a PNG into this folder, named by its number or seed, and its class. The folder must be
+            new, empty, or hold an unchanged set of images.
+        npz: Write all images as one array (count, H, W, C) uint8, under the name "images", into this .npz file; their
+            classes are "labels" (count,) int64, the classes' names "class_names".
         enlarge: Repeat each pixel of the grid this many times; by default small images become 64 pixels wide.
+        captions: Write each image's seed, or its number, below it in the grid.
         batch_size: Images made at once; by default what is fast for the model and device.
         precision: bf16 is up to twice as fast if the processor supports it. It changes images a little: half a step of 255
             on average, more in places. auto takes bf16 if the processor supports it.
@@ -77,7 +86,7 @@ def sample(
     if grid is None and folder is None and npz is None:
         grid = check_usual(Path("samples.png"), "grid")
     if grid is None:
-        check_useless(sample, "without a grid", enlarge=enlarge)
+        check_useless(sample, "without a grid", enlarge=enlarge, captions=captions)
     check_outputs(grid, folder, npz)
     generator = open_model(model, device)
     columns = None
@@ -90,11 +99,15 @@ def sample(
         count = count or USUAL_COUNT
     import torch
 
-    labels = None if label is None else torch.full((count,), generator.class_of(label))
+    if label is not None:
+        labels = torch.full((count,), generator.class_of(label))
+    else:
+        labels = generator.labels(count) if seeds is None else generator.classes_of_seeds(seeds)
     enlarge = enlarge or enlargement(generator.image_size)
     if grid is not None:
         rows, across = grid_shape(count, columns)
-        check_picture_size(across * generator.image_size * enlarge, rows * generator.image_size * enlarge, grid)
+        side = generator.image_size * enlarge
+        check_picture_size(across * side, rows * (side + captions * CAPTION), grid)
     kind = generator.w_mean.device.type
     bf16 = choose_precision(precision, cpu=kind == "cpu") == "bf16"
     batches, done = [], 0
@@ -109,22 +122,42 @@ def sample(
             done += len(batch)
             on_progress(done, count)
     images = np.concatenate(batches)
+    classes = None if labels is None else labels.tolist()
     if grid is not None:
-        save_image(image_grid(images, columns, enlarge), grid)
+        shown = captioned_images(images, seeds or range(count), enlarge) if captions else images
+        save_image(image_grid(shown, columns, 1 if captions else enlarge), grid)
         print(f"grid of {count} images: {grid}")
     if folder is not None:
         names = [f"{i:06d}" for i in range(count)] if seeds is None else [f"seed{s:04d}" for s in seeds]
+        if classes is not None:
+            names = [f"{name}-{file_name_of(generator, index)}" for name, index in zip(names, classes, strict=True)]
         with new_folder(folder, IMAGE_SET) as place:
             for name, image in zip(names, images, strict=True):
                 to_pil(image).save(place / f"{name}.png")
         print(f"{count} images in {folder}")
     if npz is not None:
         with whole_file(npz) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=images)
+            arrays = {"images": images}
+            if classes is not None:
+                arrays["labels"] = np.array(classes)
+            if generator.class_names:
+                arrays["class_names"] = np.array(generator.class_names)
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         print(f"{count} images: {npz}")
 
 
 COMMAND = sample
+
+
+def captioned_images(images: np.ndarray, captions: Sequence[int], enlarge: int) -> np.ndarray:
+    """Images (N, H, W, C) uint8, enlarged, each with a line of text below: (N, H', W', 3)."""
+    tiles = (image_grid(image[None], 1, enlarge) for image in images)
+    return np.stack([np.asarray(captioned(tile, str(text))) for tile, text in zip(tiles, captions, strict=True)])
+
+
+def file_name_of(generator: "Generator", index: int) -> str:
+    """A class in a file's name: its name without what a path has a use for, else its number."""
+    return re.sub(r"[^\w]+", "_", generator.class_names[index])[:60] if generator.class_names else str(index)
 
 
 def check_outputs(grid: Path | None, folder: Path | None, npz: Path | None) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # not imported to check a command's arguments
     from torch import Tensor
 
 CELL, GAP, TEXT = 96, 4, 13
+CAPTION = TEXT + 2 * GAP
+"""Height of a line of text below a picture."""
 
 
 def picture(image: "Tensor", side: int = CELL) -> Image.Image:
@@ -73,7 +75,7 @@ def save_sheet(path: Path, rows: "Iterable[Iterable[Tensor]]", *titles: Sequence
 
 def captioned(image: Image.Image, text: str) -> Image.Image:
     """The picture with a line of text beneath."""
-    canvas = Image.new("RGB", (image.width, image.height + TEXT + 2 * GAP), "white")
+    canvas = Image.new("RGB", (image.width, image.height + CAPTION), "white")
     canvas.paste(image.convert("RGB"), (0, 0))
     ImageDraw.Draw(canvas).text((GAP, image.height + GAP), text, "black", ImageFont.load_default(TEXT))
     return canvas
