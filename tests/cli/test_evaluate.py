@@ -21,7 +21,7 @@ from vitgan.data.store import ImageStore
 from vitgan.data.writer import StoreWriter
 from vitgan.errors import UserError
 from vitgan.files.pictures import to_array
-from vitgan.metrics import PROTOCOLS, load_extractor
+from vitgan.metrics import PROTOCOLS
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.pretrained.generators import load, save, weights_digest
@@ -258,6 +258,7 @@ def write_classes(path: Path, images: np.ndarray, names: tuple[str, ...], presen
         writer.finish(source="test", label_names=list(names))
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_each_class_is_compared_with_its_own_images(
     labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,7 +267,7 @@ def test_each_class_is_compared_with_its_own_images(
     place = ["--data", str(labelled / "real"), "--protocol", str(labelled / "classes.json"), "--json", str(file)]
     main([str(labelled / "model"), *place, "--path-pairs", "8"])
     result = json.loads(file.read_text())
-    extractor, generator, real = load_extractor("lite0"), load(labelled / "model"), pixels(120, seed=1)
+    extractor, generator, real = toy_extractor("lite0"), load(labelled / "model"), pixels(120, seed=1)
     for index, name in enumerate(CLASSES):
         made = torch.from_numpy(to_array(generator.sample(35, labels=name))).permute(0, 3, 1, 2)
         sides = [extractor(images)[0].double() for images in (made, torch.from_numpy(real[index::3]))]
@@ -323,6 +324,7 @@ def test_classes_that_cannot_be_compared_are_refused_before_the_work(
     assert not file.exists()
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_a_model_may_have_more_classes_than_the_images_that_it_learned(labelled: Path, tmp_path: Path) -> None:
     """As training says: classes without images are drawn by nobody, and compared with nothing."""
     made = {}
@@ -342,6 +344,7 @@ def test_a_model_may_have_more_classes_than_the_images_that_it_learned(labelled:
         main([made["others"], *place])
 
 
+@pytest.mark.usefixtures("toy_features")
 def test_classes_beyond_the_names_are_numbers(labelled: Path, tmp_path: Path) -> None:
     write_classes(tmp_path / "unnamed", pixels(120, seed=1), ("ant", "bee"))
     file = tmp_path / "result.json"
