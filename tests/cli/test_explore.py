@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from generators import KINDS, make
+from refusals import refused
 from tiny import TINY_DISCRIMINATOR
 from vitgan.cli.explore import COMMAND
 from vitgan.cli.main import dispatch
@@ -134,6 +135,19 @@ def test_a_file_without_this_models_styles(model: str, tmp_path: Path, styles: t
     write_tensors(file, {"styles": styles} if styles is not None else {"weight": torch.zeros(1)})
     with pytest.raises(UserError):
         main(["truncate", model, "--seeds", "0", str(file), "--out", str(tmp_path / "a.png")])
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_mistakes_with_found_styles(model: str, tmp_path: Path) -> None:
+    found = tmp_path / "found.safetensors"
+    write_tensors(found, {"styles": styles_of(load(model), [1])})
+    out = ["--out", str(tmp_path / "a.png")]
+    with refused(tmp_path / "no.safetensors"):
+        main(["mix", model, "--late", str(tmp_path / "no.safetensors"), *out])
+    with refused(parameter="seed"):
+        main(["attention", model, "--seed", "1-3", *out])
+    with refused(parameter="label"):  # it would do nothing
+        main(["mix", model, "--early", str(found), "--late", str(found), "--label", "1", *out])
     assert not (tmp_path / "a.png").exists()
 
 

@@ -128,10 +128,15 @@ def test_classes_stand_beside_the_images_of_an_npz(model: str, tmp_path: Path) -
 
 
 def test_class_names_make_no_paths(tmp_path: Path) -> None:
-    spec = GeneratorSpec(resolution=16, num_classes=2, class_names=("../up", "café & Co"), generator=KINDS["vit"])
+    spec = GeneratorSpec(
+        resolution=16, num_classes=2, class_names=("../up", "café & Co" + "é" * 200), generator=KINDS["vit"]
+    )
     model = save(build_generator(spec, seed=1).eval().requires_grad_(False), tmp_path / "m")
     main([str(model), "--count", "2", "--folder", str(tmp_path / "s")])
-    assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == ["000000-_up.png", "000001-café_Co.png"]
+    assert sorted(p.name for p in (tmp_path / "s").glob("*.png")) == [
+        "000000-_up.png",
+        "000001-café_Co" + "é" * 33 + ".png",
+    ]
 
 
 def test_seeds_stand_below_the_images_of_a_grid(model: str, tmp_path: Path) -> None:

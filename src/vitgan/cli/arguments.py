@@ -78,8 +78,10 @@ def _words(metavar: str, read: Callable[[list[str]], tuple[object, ...]]) -> Pri
 
 def read_point(words: list[str]) -> int | Path:
     """One seed, or one file of styles; raises a ValueError if it is none, or several."""
-    (point,) = read_points(words)
-    return point
+    points = read_points(words)
+    if len(points) != 1:
+        raise ValueError(f"{words[0]!r} names {len(points)} images, and one is shown")
+    return points[0]
 
 
 Seeds = Annotated[tuple[int, ...], _words("1,5,17-20", read_seeds)]

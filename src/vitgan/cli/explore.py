@@ -78,7 +78,7 @@ def interpolate(
     if still:
         check_useless(interpolate, "in a strip", frames_per_second=frames_per_second, size=size)
     check_animation_size(len(seeds) * steps, size, size)
-    points, names = images_of(seeds)
+    points, names = images_of(seeds, label, truncation)
     generator = open_model(model, device)
     styles = latents.interpolate(generator, points, steps, space, way, loop, truncation, label)
     with progress_bar("Interpolating") as on_progress:
@@ -100,12 +100,18 @@ def is_still(path: Path) -> bool:
     return path.suffix.lower() == ".png"
 
 
-def images_of(seeds: Points) -> "tuple[list[int | Tensor], list[str]]":
+def images_of(
+    seeds: Points, label: str | None = None, truncation: float = 1.0
+) -> "tuple[list[int | Tensor], list[str]]":
     """What stands for the images, for `styles_of`, and what stands beside them: seeds, and the styles in files.
 
     Raises:
-        UserError: If a file holds no styles.
+        UserError: If a file holds no styles, or there is a class for which nothing would be done.
     """
+    if label is not None and truncation == 1.0 and not any(isinstance(seed, int) for seed in seeds):
+        raise UserError(
+            "label does nothing to styles that were found, unless they are truncated: leave it out", "label"
+        )
     points = [seed if isinstance(seed, int) else read_styles(seed) for seed in seeds]
     return points, [f"seed {seed}" if isinstance(seed, int) else seed.stem for seed in seeds]
 
@@ -114,9 +120,12 @@ def read_styles(file: Path) -> "Tensor":
     """The styles (num_styles, w_dim) that `invert` wrote."""
     from vitgan.files.tensors import read_tensors
 
+    wanted = "take a file that `vitgan explore invert --styles-out` wrote"
+    if not file.exists():
+        raise UserError(f"there is no {file}: {wanted}")
     styles = read_tensors(file).get("styles")
     if styles is None or styles.ndim != 3 or len(styles) != 1 or not styles.isfinite().all():
-        raise UserError(f"{file} holds no styles: take a file that `vitgan explore invert --styles-out` wrote")
+        raise UserError(f"{file} holds no styles: {wanted}")
     return styles[0]
 
 
@@ -145,9 +154,12 @@ def mix(
     from vitgan.explore import latents
 
     check_different(out=out, layers_out=layers_out)
-    (rows, row_names), (columns, column_names) = images_of(early), images_of(late)
+    points, names = images_of((*early, *late), label, truncation)
+    row_names, column_names = names[: len(early)], names[len(early) :]
     generator = open_model(model, device)
-    before, after = (latents.styles_of(generator, points, truncation, label) for points in (rows, columns))
+    before, after = (
+        latents.styles_of(generator, part, truncation, label) for part in (points[: len(early)], points[len(early) :])
+    )
     styles = latents.mix(generator, before, after, layer)
     with progress_bar("Mixing") as on_progress:
         grid = latents.render(generator, styles, on_progress)
@@ -212,7 +224,7 @@ def directions(
     from vitgan.explore.directions import edit, find_directions
     from vitgan.explore.latents import render, styles_of
 
-    points, _ = images_of((seed,))
+    points, _ = images_of((seed,), label, truncation)
     generator = open_model(model, device)
     found = find_directions(generator, count)
     styles = edit(generator, styles_of(generator, points, truncation, label), found, amounts)
@@ -260,7 +272,7 @@ def zoom(
     else:
         check_useless(zoom, "in a video", factors=factors)
         check_animation_size(frames, size, size)
-    points, names = images_of(seeds)
+    points, names = images_of(seeds, label, truncation)
     generator = open_model(model, device)
     pixels = generator.image_size * max(factors, default=1)
     check_picture_size(pixels * len(points), pixels)
@@ -319,7 +331,7 @@ def attention(
     from vitgan.pretrained.generators import locate_networks
 
     check_different(out=out, discriminator_out=discriminator_out)
-    points, _ = images_of((seed,))
+    points, _ = images_of((seed,), label, truncation)
     if discriminator_out is not None:
         model = str(locate_networks(model).parent)  # once: a run that trains may have a newer checkpoint soon
     discriminator = load_discriminator(model) if discriminator_out else None

@@ -157,7 +157,7 @@ def captioned_images(images: np.ndarray, captions: Sequence[int], enlarge: int) 
 
 def file_name_of(generator: "Generator", index: int) -> str:
     """A class in a file's name: its name without what a path has a use for, else its number."""
-    return re.sub(r"[^\w]+", "_", generator.class_names[index])[:60] if generator.class_names else str(index)
+    return re.sub(r"[^\w]+", "_", generator.class_names[index])[:40] if generator.class_names else str(index)
 
 
 def check_outputs(grid: Path | None, folder: Path | None, npz: Path | None) -> None:
