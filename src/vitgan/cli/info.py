@@ -115,7 +115,7 @@ def _list_all(folder: Path) -> None:
         images = read_model(place / CONFIG, Images, "model")
         print(f"  {name:<14} {images}, {(place / WEIGHTS).stat().st_size / 1e6:.1f} MB")
     # os.path answers False, where Path raises, to names that are too long.
-    runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112
+    runs = sorted(p.parent for p in folder.glob("*/config.json")) if os.path.isdir(folder) else []  # noqa: PTH112 - False for odd names
     print(f"\n{'run':<40} {'kimg':>9}  newest checkpoint" if runs else f"\nno runs in {folder}")
     for run in runs:
         records = read_metrics(run / "metrics.jsonl")

@@ -90,7 +90,7 @@ def save_image(image: "Image.Image", path: Path) -> None:
 def check_picture(path: Path) -> Path:
     """Refuses a path that cannot become a picture, before work is done for it; gives it back."""
     # os.path answers False, where Path raises, to names that are too long.
-    if path.suffix.lower() not in PICTURES and not os.path.isdir(path):  # noqa: PTH112
+    if path.suffix.lower() not in PICTURES and not os.path.isdir(path):  # noqa: PTH112 - False for odd names
         raise UserError(f"cannot write the image {path}: end it in one of {', '.join(PICTURES)}")
     check_file(path, "the image ")
     return path

@@ -109,7 +109,7 @@ def check_file(path: Path, what: str = "", ending: str = "") -> Path:
         The path.
     """
     # os.path answers False, where Path raises, to names that are too long.
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - False for odd names
         raise UserError(f"cannot write {what}{path}: it is a folder or a device; pass the name of a file")
     if ending and path.suffix.lower() != ending:
         raise UserError(f"cannot write {what}{path}: it must end in {ending}")

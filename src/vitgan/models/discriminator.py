@@ -36,7 +36,7 @@ class Discriminator(nn.Module, ABC):
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What `objective.alignment` compares, of images as `forward` takes them: some of D's features and a frozen
-        network's, (B, L, F) each."""
+        network's, (B, L, F) each. Of a ViT that has an alignment alone: the configuration is refused for others."""
         raise NotImplementedError
 
     def stages(self) -> list[list[nn.Parameter]]:

@@ -106,5 +106,5 @@ class Source(ABC):
         for index in range(len(self)):
             digest.update(f"{self.name(index)!a}\n".encode())
         for file in self.files():  # abspath takes "." and ".." out of a name, and leaves links as they are
-            digest.update(f"{os.path.abspath(file)} {stamp(file)}\n".encode("utf-8", "surrogateescape"))  # noqa: PTH100
+            digest.update(f"{os.path.abspath(file)} {stamp(file)}\n".encode("utf-8", "surrogateescape"))  # noqa: PTH100 - links stay links
         return digest.hexdigest()
