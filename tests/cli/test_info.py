@@ -10,6 +10,7 @@ from vitgan.cli.preset_texts import NAMES as PRESET_NAMES
 from vitgan.errors import UserError
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
+from vitgan.presets import preset
 from vitgan.pretrained.generators import save
 from vitgan.pretrained.names import bundled_models
 
@@ -69,3 +70,12 @@ def test_a_folder_of_runs_beside_a_name_does_nothing() -> None:
     with pytest.raises(UserError) as error:
         dispatch(["info", "cifar10", "--runs", "elsewhere"])
     assert error.value.parameter == "runs"
+
+
+def test_a_damaged_record_of_the_best_hides_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(preset("cifar10").model_dump_json(), "utf-8")
+    (tmp_path / "best.json").write_text('{"checkpoint": 3', "utf-8")
+    dispatch(["info", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "best.json" in shown
+    assert f"vitgan train --resume {tmp_path}" in shown

@@ -16,7 +16,8 @@ from tiny import newest, tiny_run
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
 from vitgan.training.checkpoint import CheckpointManifest, verify_checkpoint
-from vitgan.training.guard import MOST_ROLLBACKS, POLICY, Guard
+from vitgan.training.config import TrainingConfig
+from vitgan.training.guard import METRICS, MOST_ROLLBACKS, POLICY, Guard
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import Objective
@@ -68,7 +69,7 @@ def test_bad_update_leaves_everything_as_it_was(
     found = one.guard.look(2)
     assert found is not None
     assert (found.step, found.steps) == (1, 1)
-    assert f"loss/{player}" in found.describe(seed=0)
+    assert f"loss/{player}" in found.describe(config.training)
     one.step(images, None, StepRandomness(0, 2))
     assert one.guard.look(3) is None
     assert not all(value.equal(before[name]) for name, value in weights(one, player).items())
@@ -83,6 +84,19 @@ def test_logits_past_the_bound_are_bad() -> None:
     assert guard.verdict(torch.tensor(1.0), torch.tensor(0.5)).item() == 1.0  # one of two processes
     assert guard.verdict(torch.tensor(torch.inf), torch.tensor(0.0)).item() == 1.0
     assert guard.verdict(torch.tensor(1.0), torch.tensor(0.0)).item() == 0.0
+
+
+def test_a_divergence_by_the_bound_names_the_bound_and_the_logit_alone() -> None:
+    guard, training = Guard(logit_bound=5.0, device=torch.device("cpu")), TrainingConfig(logit_bound=5.0, seed=7)
+    parts = {name: torch.tensor(1.0) for name in METRICS} | {"logits/fake": torch.tensor(-6.0)}
+    guard.verdict(torch.tensor(1.0), guard.suspicion(torch.tensor(1.0), parts))
+    guard.end_of_step(0, parts)
+    found = guard.look(1)
+    assert found is not None
+    line = found.describe(training)
+    assert all(words in line for words in ("logits/fake -6", "logit_bound 5", "seed 7"))
+    assert "loss/" not in line
+    assert "logits/real" not in line
 
 
 def events(run: Path) -> list[dict]:

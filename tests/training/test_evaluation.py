@@ -215,6 +215,18 @@ def test_scores_of_another_figure_are_not_compared(tmp_path: Path) -> None:
     assert best.name == "FID"
 
 
+def test_a_damaged_record_of_the_best_is_refused_before_the_run_goes_on(store: str, tmp_path: Path) -> None:
+    run = vitgan.train(tiny_run(store), tmp_path)
+    (run / "best.json").write_text('{"checkpoint": 3')
+    longer = tiny_run(store, total_kimg=0.04)
+    with refused("best.json"):
+        vitgan.train(longer, resume=run)
+    assert newest(run).name == "000000k024"
+    (run / "best.json").unlink()
+    vitgan.train(longer, resume=run)
+    assert newest(run).name == "000000k040"
+
+
 def test_unknown_protocol_is_refused(store: str, tmp_path: Path) -> None:
     config = tiny_run(store).model_copy(update={"evaluate_every_kimg": 1.0, "protocol": "quick"})
     with refused("quick", parameter="protocol"):

@@ -232,6 +232,22 @@ def test_energy_distance_equals_its_definition_pair_by_pair() -> None:
     assert energy_distance(fake, real, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_energy_distance_is_exact_far_from_zero_and_does_not_follow_autocast() -> None:
+    """Features lie far from zero and near each other, where ||a||² + ||b||² - 2 a·b cancels."""
+    rng = torch.Generator().manual_seed(0)
+    fake, real = (30 + torch.randn(16, 64, 1, 1, generator=rng) for _ in range(2))
+    fake.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = energy_distance([fake], [real])
+    f, r = fake.detach().double().flatten(1).requires_grad_(), real.double().flatten(1)
+    others = ~torch.eye(16, dtype=torch.bool)
+    ff, rr, fr = ((a[:, None] - b).norm(dim=2)[others].mean() for a, b in ((f, f), (r, r), (f, r)))
+    expected = (2 * fr - ff - rr) / rr
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    gradient, exact = torch.autograd.grad(found, fake)[0], torch.autograd.grad(expected, f)[0]
+    torch.testing.assert_close(gradient.flatten(1), exact.float(), rtol=1e-3, atol=1e-6)
+
+
 def test_energy_distance_pulls_to_real_images_and_pushes_fakes_apart() -> None:
     real = [torch.randn(32, 4, 1, 1, generator=torch.Generator().manual_seed(1))]
     near = [torch.randn(32, 4, 1, 1, generator=torch.Generator().manual_seed(2))]

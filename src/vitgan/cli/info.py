@@ -158,8 +158,11 @@ def _show_run(path: Path) -> None:
     if scores := [f"{key.removeprefix(EVALUATION)} {value:.4g}" for key, value in last.items() if EVALUATION in key]:
         rows["last evaluation"] = scores[0]
     if (path / "best.json").exists():
-        best = read_model(path / "best.json", Best, "best checkpoint")
-        rows["best"] = f"{best.name} {best.score:.4g} at {best.checkpoint}"
+        try:
+            best = read_model(path / "best.json", Best, "best checkpoint")
+            rows["best"] = f"{best.name} {best.score:.4g} at {best.checkpoint}"
+        except UserError as error:
+            rows["best"] = f"{error}: delete the file, and the next evaluation begins it anew"
     rows["checkpoints"] = ", ".join(_checkpoints(path)[-3:]) or "none"
     rows["picture"] = pictures[-1] if pictures else "none"
     rows["go on"] = command("train", "--resume", path)

@@ -26,11 +26,11 @@ MOST_SKIPPED_IN_A_ROW = 100
 MOST_ROLLBACKS = 6
 POLICY = "training.on_divergence"
 
+LOGITS = ("logits/real", "logits/fake")
 METRICS: tuple[str, ...] = (
     "loss/discriminator",
     "loss/generator",
-    "logits/real",
-    "logits/fake",
+    *LOGITS,
     "gradient_norm/discriminator",
     "gradient_norm/generator",
 )
@@ -52,11 +52,15 @@ class Divergence:
     in_a_row: int
     metrics: dict[str, float]
 
-    def describe(self, seed: int) -> str:
+    def describe(self, config: TrainingConfig) -> str:
         """Where and why, in a few words: "step 3 diverged (loss/discriminator nan, ...; seed 0)"."""
         odd = {name: value for name, value in self.metrics.items() if not abs(value) < float("inf")}
-        reason = ", ".join(f"{name} {value:.4g}" for name, value in (odd or self.metrics).items())
-        return f"step {self.step} diverged ({reason}; seed {seed})"
+        bound = config.logit_bound
+        large = {name: self.metrics[name] for name in LOGITS if not abs(self.metrics.get(name, 0.0)) <= bound}
+        reason = ", ".join(f"{name} {value:.4g}" for name, value in (odd or large or self.metrics).items())
+        if large and not odd:
+            reason += f" beyond logit_bound {bound:g}"
+        return f"step {self.step} diverged ({reason}; seed {config.seed})"
 
 
 class Guard:
@@ -78,7 +82,7 @@ class Guard:
     def suspicion(self, loss: Tensor, parts: Parts) -> Tensor:
         """1.0 if this process's loss is not finite or its logits are past the bound, else 0.0; a scalar."""
         sound = loss.isfinite()
-        for name in ("logits/real", "logits/fake"):
+        for name in LOGITS:
             if name in parts:
                 sound = sound & (parts[name].abs() <= self.logit_bound)  # False for NaN
         return (~sound).float()
@@ -138,7 +142,7 @@ def restore_buffers_where(bad: Tensor, module: nn.Module, copies: list[Tensor]) 
 
 def goes_back(divergence: Divergence, state: TrainingState, config: TrainingConfig, run: Path) -> bool:
     """Whether the run goes back to a checkpoint, or on, without the bad update; a UserError if it is to stop."""
-    where = divergence.describe(config.seed)
+    where = divergence.describe(config)
     resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
     if config.on_divergence == "stop":
         raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip", POLICY)

@@ -160,7 +160,7 @@ class Trainer:
         state, config = self.state, self.config
         if self.accelerator.is_main_process:
             record_divergence(divergence, state, config, self.run, real)
-        where = divergence.describe(config.seed)
+        where = divergence.describe(config)
         if not goes_back(divergence, state, config, self.run):
             self._notify(hooks, f"{where}: its update was skipped")
             return False

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitgan.layers.precision import full_precision
+
 
 @dataclass(frozen=True)
 class AdversarialLoss:
@@ -195,14 +197,24 @@ def energy_distance(fake: list[Tensor], real: list[Tensor], labels: Tensor | Non
 def pooled(x: Tensor) -> Tensor:
     """Maps (B, C, H, W) -> vectors: means and standard deviations over places, and means of the four quarters."""
     x = x.float()
-    parts = [x.mean((2, 3))]
+    means = x.mean((2, 3), keepdim=True)
+    parts = [means.flatten(1)]
     if x.shape[2] > 1:
-        parts.append((x.var((2, 3)) + 1e-4).sqrt())
+        # Not torch's var, which takes a CPU many times as long over the outer dimensions of channels-last maps.
+        squares = (x - means).square().sum((2, 3)) / (x.shape[2] * x.shape[3] - 1)
+        parts.append((squares + 1e-4).sqrt())
     if x.shape[2] > 2:
         parts.append(F.adaptive_avg_pool2d(x, 2).flatten(1))
     return torch.cat(parts, dim=1)
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """(A, D) and (B, D) -> (A, B); a little more than 0 where they are equal, so that there is a gradient."""
-    return ((a[:, None] - b).square().sum(-1) + 1e-6).sqrt()
+    """(A, D) and (B, D) -> (A, B), float32; a little more than 0 where they are equal, so that there is a gradient.
+
+    ||a - b||² = ||a||² + ||b||² - 2 a·b needs no (A, B, D) differences. A shift of both by a mean keeps it exact.
+    """
+    with full_precision(a):
+        centre = b.mean(0)
+        a, b = a - centre, b - centre
+        squares = a.square().sum(1, keepdim=True) + b.square().sum(1)
+        return (torch.addmm(squares, a, b.t(), alpha=-2).clamp(min=0) + 1e-6).sqrt()

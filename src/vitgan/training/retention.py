@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vitgan.errors import UserError
-from vitgan.files import read_model, write_json
+from vitgan.files import read_model, user_error, write_json
 from vitgan.files.tensors import recorded_digest
 from vitgan.schema import Config
 from vitgan.training.checkpoint import (
@@ -46,10 +46,16 @@ def remember_best(run: Path, images_seen: int, name: str, score: float) -> bool:
 
 
 def best_checkpoint(run: Path) -> BestCheckpoint | None:
-    """The best checkpoint that evaluations found, if it is there."""
+    """The best checkpoint that evaluations found, if it is there.
+
+    Raises:
+        UserError: If the file that names it is damaged.
+    """
     if not (run / BEST).exists():
         return None
-    best = read_model(run / BEST, BestCheckpoint, "best checkpoint")
+    advice = f"delete {BEST}, and the next evaluation begins it anew"
+    with user_error("cannot tell the best checkpoint", UserError, advice=advice):
+        best = read_model(run / BEST, BestCheckpoint, "best checkpoint")
     return best if (run / "checkpoints" / Path(best.checkpoint).name).is_dir() else None
 
 
