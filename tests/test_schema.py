@@ -17,6 +17,12 @@ class Outer(Config):
     size: int | None = None
 
 
+class WithSwitch(Config):
+    on: bool = False
+    maybe: bool | None = None
+    sizes: tuple[int, ...] = ()
+
+
 class WrongDefault(Config):
     rate: float = Field(default=2.0, le=1)
 
@@ -39,6 +45,20 @@ def test_values_outside_their_bounds_are_refused_and_so_are_such_defaults() -> N
         with pytest.raises(ValidationError) as error:
             make()
         assert problem(error.value) == (("rate",), "less_than_equal")
+
+
+def test_a_truth_value_is_no_number_and_stays_one_where_it_is_meant() -> None:
+    """YAML's "yes" and "on" are truth values too."""
+    for kind, values, place in (
+        (Outer, {"inner": {"rate": True}}, ("inner", "rate")),
+        (Outer, {"size": False}, ("size",)),
+        (WithSwitch, {"sizes": [2, True]}, ("sizes", 1)),
+    ):
+        with pytest.raises(ValidationError) as error:
+            kind.model_validate(values)
+        assert error.value.errors()[0]["loc"] == place
+    switch = WithSwitch.model_validate({"on": True, "maybe": False, "sizes": [2]})
+    assert (switch.on, switch.maybe, switch.sizes) == (True, False, (2,))
 
 
 def test_a_configuration_cannot_be_changed() -> None:

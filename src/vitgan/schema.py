@@ -1,10 +1,13 @@
 """The base of every configuration: immutable, and closed to names it does not know."""
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class Config(BaseModel):
-    """A frozen configuration. An unknown field is an error, and so is a value outside its bounds or no finite number.
+    """A frozen configuration. An unknown field is an error, and so is a value outside its bounds, no finite number, or a
+    truth value in a number's place, which would be 0 or 1.
 
     The text below a field is its description, also in the command line's help.
     """
@@ -12,6 +15,22 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_values_are_no_numbers(cls, values: Any) -> Any:
+        """Gives a number's field the word in place of the truth value, which would be 0 or 1: the field refuses it."""
+        if not isinstance(values, dict):
+            return values
+        kinds = {name: {field.annotation, *get_args(field.annotation)} for name, field in cls.model_fields.items()}
+        numbers = {name for name, kind in kinds.items() if kind & {int, float} and bool not in kind}
+        return values | {name: _words(values[name]) for name in numbers & values.keys()}
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_words(part) for part in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
