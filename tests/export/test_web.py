@@ -116,7 +116,7 @@ def test_the_page_asks_for_no_file_but_its_own() -> None:
 
 
 @needs_node
-@pytest.mark.parametrize("size", [16, 96, 100, 128])
+@pytest.mark.parametrize("size", [1, 8, 15, 16, 96, 100, 128])
 def test_a_seed_is_the_same_latent_in_the_browser(tmp_path: Path, size: int) -> None:
     shutil.copyfile(PAGE / "latents.js", tmp_path / "latents.mjs")
     script = "import {latentOfSeed} from './latents.mjs';"

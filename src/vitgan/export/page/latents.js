@@ -1,6 +1,6 @@
 // The latents that PyTorch draws for a seed, so that a seed means the same image here and in `vitgan sample --seed`.
-// Mersenne Twister (Matsumoto & Nishimura 1998); 24-bit uniforms; Box-Muller on groups of 16, as torch.randn has it for
-// 16 numbers or more. Shorter latents are drawn the same way and then differ from PyTorch's.
+// Mersenne Twister (Matsumoto & Nishimura 1998) and Box-Muller. torch.randn draws 16 numbers or more from 24-bit uniforms,
+// in groups of 16, and fewer from 53-bit uniforms, in pairs.
 
 function mersenneTwister(seed) {
   const state = new Uint32Array(624);
@@ -30,8 +30,23 @@ function mersenneTwister(seed) {
 /** Standard normal latent of a seed: Float32Array of `size`. */
 export function latentOfSeed(seed, size) {
   const next = mersenneTwister(seed);
+  return size < 16 ? inPairs(next, size) : inGroups(next, size);
+}
+
+function inPairs(next, size) {
+  const uniform = () => ((next() & 0x1fffff) * 2 ** 32 + next()) * 2 ** -53;
+  const values = [];
+  while (values.length < size) {
+    const angle = 2 * Math.PI * uniform();
+    const radius = Math.sqrt(-2 * Math.log1p(-uniform()));
+    values.push(radius * Math.cos(angle), radius * Math.sin(angle));
+  }
+  return Float32Array.from(values.slice(0, size));
+}
+
+function inGroups(next, size) {
   const uniform = () => (next() & 0xffffff) / 0x1000000;
-  const values = new Float32Array(Math.max(size, 16));
+  const values = new Float32Array(size);
   for (let i = 0; i < values.length; i++) values[i] = uniform();
   const toNormal = (start) => {
     for (let j = start; j < start + 8; j++) {
@@ -47,7 +62,7 @@ export function latentOfSeed(seed, size) {
     for (let i = start; i < values.length; i++) values[i] = uniform();
     toNormal(start);
   }
-  return values.subarray(0, size);
+  return values;
 }
 
 /** The arc from a to b at t in [0, 1]. */
