@@ -138,6 +138,7 @@ def carry_out(config: "RunConfig", profile_steps: int, **places: Any) -> None:
     with stop_on_signal() as received:
         with training_display(config) as hooks:
             hooks.should_stop = _asked(received)
+            hooks.on_prepare = _until_asked(hooks.on_prepare, received)
             hooks.on_notice = lambda line: print(f"vitgan: {line}", file=sys.stderr)
             hooks.profile_steps = profile_steps
             hooks.on_profile = lambda path, table: print(f"{table}\nprofile: {path}", file=sys.stderr)
@@ -149,6 +150,18 @@ def carry_out(config: "RunConfig", profile_steps: int, **places: Any) -> None:
         if grids := sorted((run / "samples").glob("*.png")):
             print(f"images:  {grids[-1]}")
         print(f"more:    {command('sample', run, '--grid', 'grid.png')}")
+
+
+def _until_asked(on_prepare: Callable[[int, int], object], received: list[int]) -> Callable[[int, int], None]:
+    """Ends the process while images are prepared, if a signal asked for it: what is prepared is kept."""
+
+    def on_progress(done: int, total: int) -> None:
+        if received:
+            print("\nstopped: the same command goes on with preparing", file=sys.stderr)
+            sys.exit(128 + received[0])
+        on_prepare(done, total)
+
+    return on_progress
 
 
 def _asked(received: list[int]) -> Callable[[], bool]:
