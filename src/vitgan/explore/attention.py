@@ -32,7 +32,8 @@ def generator_attention(generator: Generator, styles: Tensor) -> list[Tensor]:
     """
     if not isinstance(generator, ViTGenerator):
         raise UserError("this generator has no attention to show: only ViT generators do")
-    _, maps = generator.tokens(styles, return_attention=True)
+    with generator.own_precision():
+        _, maps = generator.tokens(styles, return_attention=True)
     length = generator.grid_size**2
     return [weights[..., -length:, -length:] for weights in maps]
 

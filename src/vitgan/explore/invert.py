@@ -73,7 +73,8 @@ def invert(
         )
     if steps < 1:
         raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
-    target = target.to(generator.w_mean)
+    dtype = torch.promote_types(generator.w_mean.dtype, torch.float32)
+    target = target.to(generator.device, dtype, copy=True)  # one of `render` is an inference tensor
     wanted = features(target) if features is not None else None
     start = _nearest_start(generator, target, seed)
     scale = style_spread(generator) / generator.w_dim**0.5
@@ -83,7 +84,7 @@ def invert(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, best_loss = moved.detach().clone(), float("inf")
     for step in range(steps):
-        image = generator.to_images(generator.synthesis((start + moved * scale).expand(-1, generator.num_styles, -1)))
+        image = generator.images_of((start + moved * scale).expand(-1, generator.num_styles, -1))
         loss = F.mse_loss(image, target)
         if features is not None and wanted is not None:
             loss = loss + perceptual_weight * (features(image) - wanted).square().sum() / wanted.square().sum()
@@ -97,7 +98,7 @@ def invert(
             on_step(step + 1, image.detach().clamp(-1, 1))
     with torch.no_grad():
         styles = (start + best * scale).expand(-1, generator.num_styles, -1)
-        image = generator.to_images(generator.synthesis(styles)).clamp(-1, 1)
+        image = generator.images_of(styles).clamp(-1, 1)
     return Inversion(styles, image, psnr(image, target))
 
 
@@ -106,6 +107,6 @@ def _nearest_start(generator: Generator, target: Tensor, seed: int) -> Tensor:
     """(1, 1, w_dim): the style, of 256 random ones and the mean, whose image has the smallest squared error."""
     z = draw_latents(STARTS, generator.z_dim, seed).to(target.device)
     w = torch.cat([generator.w_mean.unsqueeze(0), generator.mapping(z, generator.labels(STARTS))])
-    images = (generator.to_images(generator.synthesis(generator.styles(part))) for part in w.split(32))
+    images = (generator.images_of(generator.styles(part)) for part in w.split(32))
     errors = [(image - target).square().mean((1, 2, 3)) for image in images]
     return w[torch.cat(errors).argmin()].view(1, 1, -1)

@@ -23,7 +23,7 @@ def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None 
     """Styles (..., num_styles, w_dim) -> images (..., C, H, W), float32 clipped to [-1, 1], a batch at a time."""
     every, images, batch_size = styles.flatten(0, -3), [], generator.fast_batch()
     for start in range(0, len(every), batch_size):
-        images.append(generator.to_images(generator.synthesis(every[start : start + batch_size])).clamp(-1, 1))
+        images.append(generator.images_of(every[start : start + batch_size]).clamp(-1, 1))
         if on_progress:
             on_progress(min(start + batch_size, len(every)), len(every))
     return torch.cat(images).unflatten(0, styles.shape[:-2])

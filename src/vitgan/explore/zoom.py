@@ -45,8 +45,9 @@ def zoom(generator: Generator, styles: Tensor, factor: int) -> Tensor:
     model, decoder = implicit_generator(generator)
     if factor < 1:
         raise UserError(f"zoom factor {factor} is too small: pass 1 or more", "factor")
-    tokens, _ = model.tokens(styles)
-    return decoder(tokens, factor).float().clamp(-1, 1)
+    with model.own_precision():
+        tokens, _ = model.tokens(styles)
+        return decoder(tokens, factor).float().clamp(-1, 1)
 
 
 def bicubic(images: Tensor, factor: int) -> Tensor:
@@ -72,8 +73,6 @@ def render_window(generator: Generator, styles: Tensor, centre: tuple[float, flo
     resolution, patch, grid = model.resolution, decoder.patch_size, decoder.grid_size
     if not 0 < width <= resolution or size < 1:
         raise UserError(f"the window must be more than 0 and at most {resolution} pixels wide, its rendering 1 or more")
-    tokens, _ = model.tokens(styles)  # (1, L, dim)
-    style1, style2 = decoder.modulation(tokens[0])  # (L, hidden) each
     steps = (torch.arange(size, device=styles.device) + 0.5) * (width / size)
     left, top = (min(max(c - width / 2, 0.0), resolution - width) for c in centre)
     y, x = torch.meshgrid(top + steps, left + steps, indexing="ij")
@@ -81,8 +80,11 @@ def render_window(generator: Generator, styles: Tensor, centre: tuple[float, flo
     place = (row * grid + column).flatten()
     inside = torch.stack([x / patch - column, y / patch - row], dim=-1).flatten(0, 1) * 2 - 1
     pixels = []
-    for positions, token in zip(inside.split(PIXELS_AT_ONCE), place.split(PIXELS_AT_ONCE), strict=True):
-        pixels.append(decoder.pixels(style1[token], style2[token], positions.unsqueeze(1))[:, 0])
+    with model.own_precision():
+        tokens, _ = model.tokens(styles)  # (1, L, dim)
+        style1, style2 = decoder.modulation(tokens[0])  # (L, hidden) each
+        for positions, token in zip(inside.split(PIXELS_AT_ONCE), place.split(PIXELS_AT_ONCE), strict=True):
+            pixels.append(decoder.pixels(style1[token], style2[token], positions.unsqueeze(1))[:, 0])
     return torch.cat(pixels).T.reshape(1, -1, size, size).float().clamp(-1, 1)
 
 

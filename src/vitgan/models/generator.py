@@ -180,15 +180,21 @@ class Generator(nn.Module, ABC):
             labels: Class indices (B,), for conditional models only.
             truncation: psi of the truncation trick in w: 1 is the plain model, 0 the mean image; see `styles`.
         """
-        with self._own_precision():
+        with self.own_precision():
             return self.synthesis(self.styles(self.mapping(z, labels), truncation, labels))
 
-    def _own_precision(self) -> AbstractContextManager:
+    def own_precision(self) -> AbstractContextManager:
         """A model in bfloat16 computes in it as training does: what needs float32 is float32."""
         if self.w_mean.dtype == torch.float16:
             raise UserError("activations are too large for float16: use half(), which takes bfloat16")
         halved = self.w_mean.dtype == torch.bfloat16
         return torch.autocast(self.w_mean.device.type, torch.bfloat16) if halved else nullcontext()
+
+    def images_of(self, styles: Tensor) -> Tensor:
+        """Styles (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; see `to_images`."""
+        with self.own_precision():
+            made = self.synthesis(styles)
+        return self.to_images(made)
 
     def half(self) -> Self:
         """Half the memory, in bfloat16: float16 has not the range. Images change by half a step of 255 on average or two."""

@@ -204,7 +204,7 @@ def near_pairs(
         first, second = generator.mapping(z, y).unflatten(0, (-1, 2)).unbind(1)
         styles = generator.styles(torch.cat([first, first.lerp(second, step)]))
         with true_convolutions(generator.device):  # TF32 rounds by more than a step
-            images = generator.to_images(generator.synthesis(styles))
+            images = generator.images_of(styles)
         if not images.isfinite().all():
             raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
         yield images[: len(first)], images[len(first) :]
