@@ -20,6 +20,14 @@ def test_a_run_has_at_least_one_image() -> None:
     assert tiny_run("store", total_kimg=0.001).training.total_kimg == 0.001
 
 
+@pytest.mark.parametrize("names", [("training", "training.seed"), ("training.seed", "training")])
+def test_a_change_inside_a_part_holds_before_and_behind_it(names: tuple[str, ...]) -> None:
+    changes: dict[str, object] = {"training": preset("cifar10").training, "training.seed": 3}
+    changed = preset("quickstart", **{name: changes[name] for name in names})
+    assert changed.training.seed == 3
+    assert changed.training.total_kimg == preset("cifar10").training.total_kimg
+
+
 def test_a_sample_grid_that_no_picture_can_hold_is_refused() -> None:
     config = tiny_run("store", sample_count=1100)
     with pytest.raises(UserError) as error:

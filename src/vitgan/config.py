@@ -223,7 +223,8 @@ def changed(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
         UserError: If there is no such field, with the nearest names, or a value does not fit or does nothing.
     """
     tree: dict[str, Any] = {}
-    for name, value in changes.items():
+    # A whole part first, whatever the order: it would take back what stands inside it.
+    for name, value in sorted(changes.items(), key=lambda change: change[0].count(".")):
         *path, last = name.split(".")
         section = tree
         for part in path:

@@ -291,3 +291,11 @@ def test_seeds_of_numpy_and_torch_are_those_of_python(classes: int) -> None:
     for seeds in (np.array([0, 1, 4]), torch.tensor([0, 1, 4]), list(np.array([0, 1, 4], np.uint8))):
         assert torch.cat([*generator.of_seeds(seeds)]).equal(expected)  # pyright: ignore[reportArgumentType]
     assert generator.sample(2, seed=np.int64(3)).equal(generator.sample(2, seed=3))  # pyright: ignore[reportArgumentType]
+
+
+def test_classes_may_be_scalars_of_any_library() -> None:
+    generator = make("vit", num_classes=3)
+    expected = generator.sample(2, labels=[1, 2])
+    scalars: Any = ((torch.tensor(1), torch.tensor(2)), (np.int64(1), np.int32(2)))
+    for one, other in scalars:
+        torch.testing.assert_close(generator.sample(2, labels=[one, other]), expected)

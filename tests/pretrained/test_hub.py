@@ -134,7 +134,9 @@ def test_the_hub_reads_the_figures(tmp_path: Path) -> None:
 
 
 def test_a_copy_of_a_model_keeps_what_its_card_says(tmp_path: Path) -> None:
-    given = {"title": "Shirts: a model", "trained": "Trained on shirts.", "about": "It knows no trousers."}
+    about = "It knows no trousers.\n\nSecond paragraph.\n\n- A list. With dots."
+    trained = "Trained on shirts.\n\n## Not a section of ours\n\nFor hours."
+    given = {"title": "Shirts: a model", "trained": trained, "about": about}
     model = HubModel(make("vit"), METRICS, licence="mit", datasets=("shirts", "coats"), **given)  # pyright: ignore
     first = model.save(tmp_path / "first")
     card = (first / "README.md").read_text()

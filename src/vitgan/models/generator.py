@@ -41,7 +41,7 @@ generator on two cores, batch 8, 16, 32, 64, 128: 83, 85, 106, 106, 108 in float
 CUDA_SHARE = 32
 """Part of a GPU's free memory that the widest activation of a batch may take: about ten of its size live at once."""
 
-Classes = Tensor | Sequence[int | str] | int | str | None
+Classes = Tensor | Sequence[int | str | Tensor] | int | str | None
 """Classes of images as `Generator.sample` takes them."""
 
 Noise = Callable[..., Tensor]
@@ -271,7 +271,8 @@ class Generator(nn.Module, ABC):
         if len(each) != count:
             raise UserError(f"there are {len(each)} labels for {count} images: pass one, or one for each", "labels")
         try:
-            return torch.tensor([self.class_of(label) for label in each], device=self.device)
+            named = [cast(int, label.item()) if isinstance(label, Tensor) else label for label in each]
+            return torch.tensor([self.class_of(label) for label in named], device=self.device)
         except UserError as error:
             raise UserError(str(error), "labels") from error
 

@@ -20,7 +20,8 @@ from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG, VAE, WEIGHTS, for
 SAMPLES = 64
 TASK = "unconditional-image-generation"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-SECTION = r"^## {}\n\n((?:.|\n)+?)\n+(?=## )"
+SECTION = r"^## {}\n\n((?:.|\n)+?)\n+(?=## (?:Training|Use)$)"
+ABOUT = r"^A .*? generator of .*?\. ((?:.|\n)+?)\n+(?=!\[\d+ samples, seed 0)"
 
 
 @dataclass
@@ -145,7 +146,7 @@ class HubModel(ModelHubMixin):
             ),
             images=f"{size} {'grey' if spec.image_channels == 1 else 'RGB'} images{vae}",
             classes=f", {spec.num_classes} classes" if spec.num_classes else "",
-            about=self.about or self._said(r"^A .*? generator of .*?\. (.+)$"),
+            about=self.about or self._said(ABOUT),
             metrics=(self._said(SECTION.format("Metrics")) if self.metrics is None else "")
             or metrics_table(self.metrics),
             trained=self.trained or self._said(SECTION.format("Training")),
