@@ -175,6 +175,33 @@ def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("toy_features")
+def test_texts_of_others_are_no_markup(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names, purpose = ("[new]", "[/old]"), "see [/home/x] and [new] set :smile:"
+    write_classes(tmp_path / "other[v2]", pixels(80, seed=1), names, present=2)
+    fields = json.loads((place / "small.json").read_text()) | {"purpose": purpose, "class_images": 30}
+    (tmp_path / "marked.json").write_text(json.dumps(fields))
+    main(["other[v2]", "--data", "other[v2]", "--protocol", "marked.json", "--json", "result.json"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for text in (purpose, "other[v2]", *names):
+        assert text in printed
+
+
+@pytest.mark.usefixtures("toy_features")
+def test_the_result_is_kept_where_it_cannot_be_printed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(result: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("vitgan.cli.evaluate.print_result", fails)
+    (place / "store.result.json").unlink(missing_ok=True)
+    with pytest.raises(BrokenPipeError):
+        measured(place, "store")
+    assert json.loads((place / "store.result.json").read_text())["metrics"]
+
+
+@pytest.mark.usefixtures("toy_features")
 def test_a_store_against_itself_is_at_no_distance(place: Path) -> None:
     protocol = json.loads((place / "small.json").read_text()) | {"name": "itself", "reference_images": COUNT}
     (place / "itself.json").write_text(json.dumps(protocol))
