@@ -25,7 +25,8 @@ from vitgan.metrics import PROTOCOLS
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.pretrained.generators import load, save, weights_digest
-from vitgan.runs.sources import notes_on_classes, open_images, open_reference
+from vitgan.runs.evaluation import measure
+from vitgan.runs.sources import in_channels, notes_on_classes, open_images, open_reference
 
 COUNT = 40
 
@@ -135,6 +136,42 @@ def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path:
     result = json.loads((tmp_path / "result.json").read_text())
     assert abs(result["metrics"]["FD-lite0"]) < 1e-6
     assert any("alpha composited" in note for note in result["notes"])
+
+
+@pytest.mark.usefixtures("toy_features")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_colour_are_one_rule_for_all_homes(place: Path, tmp_path: Path, channels: int) -> None:
+    """Images of the other kind than the store's: files, arrays, stores and models are made of its kind, with a note."""
+    images = pixels(COUNT, seed=2) if channels == 1 else pixels(COUNT, seed=2)[:, :1]
+    grey = [np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))[None] for image in pixels(50, seed=1)]
+    with StoreWriter(tmp_path / "real", resolution=8, channels=channels) as writer:
+        writer.append(np.stack(grey) if channels == 1 else pixels(50, seed=1))
+        writer.finish(source="test")
+    with StoreWriter(tmp_path / "store", resolution=8, channels=images.shape[1]) as writer:
+        writer.append(images)
+        writer.finish(source="test")
+    np.savez(tmp_path / "images.npz", images)
+    (tmp_path / "folder").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(tmp_path / "folder" / f"{index:03d}.png")
+    spec = GeneratorSpec(resolution=8, channels=images.shape[1], generator=TINY_GENERATOR)
+    save(build_generator(spec, seed=0), tmp_path / "model")
+    results = {
+        name: measure(tmp_path / name, str(tmp_path / "real"), str(place / "small.json"))
+        for name in ("folder", "images.npz", "store", "model")
+    }
+    assert results["folder"]["metrics"] == results["images.npz"]["metrics"] == results["store"]["metrics"]
+    for name, result in results.items():
+        assert any("grey" in note for note in result["notes"]), name
+    real = measure(tmp_path / "real", str(tmp_path / "real"), str(place / "small.json"))
+    assert not any("grey" in note for note in real["notes"])
+
+
+def test_arrays_become_grey_as_files_do() -> None:
+    images = pixels(100, seed=1, side=32)
+    expected = [np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))[None] for image in images]
+    (made,) = in_channels([torch.from_numpy(images)], 1, set())
+    assert np.array_equal(made, np.stack(expected))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a"])
