@@ -239,6 +239,35 @@ def test_the_result_is_kept_where_it_cannot_be_printed(place: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("toy_features")
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_and_devices_are_taken_as_words_and_as_objects(place: Path, tmp_path: Path, kind: type) -> None:
+    device = "cpu" if kind is str else torch.device("cpu")
+    picture = tmp_path / "neighbours.png"
+    paths = [kind(place / name) for name in ("store", "real", "small.json")]
+    result = measure(*paths, neighbours=kind(picture), device=device)
+    assert len(result["neighbours"]) == 8
+    assert picture.exists()
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_features_and_weights_are_taken_as_words_and_as_paths(place: Path, tmp_path: Path, kind: type) -> None:
+    paths = [kind(place / name) for name in ("store", "real", "small.json")]
+    with refused(tmp_path / "weights.pth", parameter="inception_weights"):
+        measure(*paths, features="inception", inception_weights=kind(tmp_path / "weights.pth"))
+    with refused(tmp_path / "dino", parameter="features"):
+        measure(*paths, features=kind(tmp_path / "dino"))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(
+    place: Path, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda *_, **__: pytest.fail("the work began"))
+    with refused("n.foo"):
+        measure(place / "store", str(place / "real"), str(place / "small.json"), neighbours=kind("n.foo"))
+
+
+@pytest.mark.usefixtures("toy_features")
 def test_a_store_against_itself_is_at_no_distance(place: Path) -> None:
     protocol = json.loads((place / "small.json").read_text()) | {"name": "itself", "reference_images": COUNT}
     (place / "itself.json").write_text(json.dumps(protocol))

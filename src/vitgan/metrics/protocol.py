@@ -189,12 +189,13 @@ PROTOCOLS = {
 }
 
 
-def find_protocol(name: str) -> Protocol:
+def find_protocol(name: str | Path) -> Protocol:
     """The protocol of this name, or the one described in a JSON file (name ending in ".json") with Protocol's fields.
 
     Raises:
         UserError: Unknown name, or a file that is missing or describes none.
     """
+    name = str(name)
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     if not name.endswith(".json"):
