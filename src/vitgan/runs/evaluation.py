@@ -167,7 +167,8 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
         others = measure_others(side, store, protocol, extractor).values
         result = evaluate(side.images, reference, protocol, extractor, patch_size=side.patch_size, others=others)
         chosen = result["score"]
-        return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
+        name = f"{chosen['name']} of {protocol.identity}"
+        return Evaluation(metrics=result["metrics"], name=name, score=chosen["value"])
 
     return measured
 
