@@ -268,6 +268,17 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(
 
 
 @pytest.mark.usefixtures("toy_features")
+@pytest.mark.parametrize("inside", ["checkpoints/step1000", "pictures/checkpoints"])
+def test_a_folder_called_checkpoints_makes_no_run_of_images(place: Path, tmp_path: Path, inside: str) -> None:
+    shutil.copytree(place / "folder", tmp_path / inside)
+    source = tmp_path / "checkpoints" / "step1000" if inside.startswith("checkpoints") else tmp_path / "pictures"
+    result = measure(source, str(place / "real"), str(place / "small.json"))
+    assert "weights_sha256" not in result
+    with refused(source, parameter="data"):
+        measure(source, protocol=place / "small.json")
+
+
+@pytest.mark.usefixtures("toy_features")
 def test_a_store_against_itself_is_at_no_distance(place: Path) -> None:
     protocol = json.loads((place / "small.json").read_text()) | {"name": "itself", "reference_images": COUNT}
     (place / "itself.json").write_text(json.dumps(protocol))

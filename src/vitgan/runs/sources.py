@@ -25,7 +25,7 @@ from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource
 from vitgan.models.draws import draw_latents
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import load
-from vitgan.pretrained.names import find_model, run_of_checkpoint
+from vitgan.pretrained.names import WEIGHTS, find_model, is_run, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, is_store, open_data
 
 
@@ -44,7 +44,7 @@ def open_reference(data: str | None, source: Path) -> ImageStore:
     if data is not None:
         return pixels_of(open_data(data))
     run = run_of_checkpoint(source) or source
-    if not (run / "checkpoints").is_dir():
+    if not is_run(run):
         raise UserError(f"{source} says nothing about real images: pass the store to measure against", "data")
     return pixels_of(data_of_run(run))
 
@@ -148,10 +148,7 @@ def in_channels(batches: Iterable[Tensor], channels: int, changes: set[str]) -> 
 
 def is_model(path: Path) -> bool:
     """Whether `vitgan.pretrained.load` is the one to open this folder."""
-    return (
-        any((path / name).exists() for name in ("model.safetensors", "checkpoints"))
-        or run_of_checkpoint(path) is not None
-    )
+    return (path / WEIGHTS).exists() or is_run(path) or run_of_checkpoint(path) is not None
 
 
 def generated_images(path: Path, protocol: Protocol, resolution: int, device: str, batch_size: int | None) -> Measured:
@@ -254,7 +251,7 @@ def notes_on_classes(generator: Generator) -> list[str]:
 def notes_on_features(path: Path) -> list[str]:
     """Whose features trained a run's discriminator: they must not judge, and their kin judge with favour."""
     run = run_of_checkpoint(path) or path
-    if not (run / "checkpoints").is_dir():
+    if not is_run(run):
         return []
     name = config_of_run(run).model.frozen_features
     if name is None:
