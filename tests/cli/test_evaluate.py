@@ -25,7 +25,8 @@ from vitgan.metrics import PROTOCOLS
 from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.pretrained.generators import load, save, weights_digest
-from vitgan.runs.sources import notes_on_classes, open_images, open_reference
+from vitgan.runs.evaluation import measure
+from vitgan.runs.sources import in_channels, notes_on_classes, open_images, open_reference
 
 COUNT = 40
 
@@ -137,6 +138,42 @@ def test_a_folder_against_the_store_of_it_has_no_distance(place: Path, tmp_path:
     assert any("alpha composited" in note for note in result["notes"])
 
 
+@pytest.mark.usefixtures("toy_features")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_colour_are_one_rule_for_all_homes(place: Path, tmp_path: Path, channels: int) -> None:
+    """Images of the other kind than the store's: files, arrays, stores and models are made of its kind, with a note."""
+    images = pixels(COUNT, seed=2) if channels == 1 else pixels(COUNT, seed=2)[:, :1]
+    grey = [np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))[None] for image in pixels(50, seed=1)]
+    with StoreWriter(tmp_path / "real", resolution=8, channels=channels) as writer:
+        writer.append(np.stack(grey) if channels == 1 else pixels(50, seed=1))
+        writer.finish(source="test")
+    with StoreWriter(tmp_path / "store", resolution=8, channels=images.shape[1]) as writer:
+        writer.append(images)
+        writer.finish(source="test")
+    np.savez(tmp_path / "images.npz", images)
+    (tmp_path / "folder").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(tmp_path / "folder" / f"{index:03d}.png")
+    spec = GeneratorSpec(resolution=8, channels=images.shape[1], generator=TINY_GENERATOR)
+    save(build_generator(spec, seed=0), tmp_path / "model")
+    results = {
+        name: measure(tmp_path / name, str(tmp_path / "real"), str(place / "small.json"))
+        for name in ("folder", "images.npz", "store", "model")
+    }
+    assert results["folder"]["metrics"] == results["images.npz"]["metrics"] == results["store"]["metrics"]
+    for name, result in results.items():
+        assert any("grey" in note for note in result["notes"]), name
+    real = measure(tmp_path / "real", str(tmp_path / "real"), str(place / "small.json"))
+    assert not any("grey" in note for note in real["notes"])
+
+
+def test_arrays_become_grey_as_files_do() -> None:
+    images = pixels(100, seed=1, side=32)
+    expected = [np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))[None] for image in images]
+    (made,) = in_channels([torch.from_numpy(images)], 1, set())
+    assert np.array_equal(made, np.stack(expected))
+
+
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a"])
 def test_files_that_cannot_be_decoded_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "1.png").write_bytes(png(pixels(1, seed=0)[0]))
@@ -172,6 +209,73 @@ def test_a_model_is_measured_with_its_nearest_real_images(place: Path) -> None:
     rows, columns, _ = np.asarray(Image.open(picture)).shape
     assert columns * 8 == rows * 10  # an image, an empty column, 8 neighbours
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.usefixtures("toy_features")
+def test_texts_of_others_are_no_markup(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names, purpose = ("[new]", "[/old]"), "see [/home/x] and [new] set :smile:"
+    write_classes(tmp_path / "other[v2]", pixels(80, seed=1), names, present=2)
+    fields = json.loads((place / "small.json").read_text()) | {"purpose": purpose, "class_images": 30}
+    (tmp_path / "marked.json").write_text(json.dumps(fields))
+    main(["other[v2]", "--data", "other[v2]", "--protocol", "marked.json", "--json", "result.json"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for text in (purpose, "other[v2]", *names):
+        assert text in printed
+
+
+@pytest.mark.usefixtures("toy_features")
+def test_the_result_is_kept_where_it_cannot_be_printed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(result: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("vitgan.cli.evaluate.print_result", fails)
+    (place / "store.result.json").unlink(missing_ok=True)
+    with pytest.raises(BrokenPipeError):
+        measured(place, "store")
+    assert json.loads((place / "store.result.json").read_text())["metrics"]
+
+
+@pytest.mark.usefixtures("toy_features")
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_and_devices_are_taken_as_words_and_as_objects(place: Path, tmp_path: Path, kind: type) -> None:
+    device = "cpu" if kind is str else torch.device("cpu")
+    picture = tmp_path / "neighbours.png"
+    paths = [kind(place / name) for name in ("store", "real", "small.json")]
+    result = measure(*paths, neighbours=kind(picture), device=device)
+    assert len(result["neighbours"]) == 8
+    assert picture.exists()
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_features_and_weights_are_taken_as_words_and_as_paths(place: Path, tmp_path: Path, kind: type) -> None:
+    paths = [kind(place / name) for name in ("store", "real", "small.json")]
+    with refused(tmp_path / "weights.pth", parameter="inception_weights"):
+        measure(*paths, features="inception", inception_weights=kind(tmp_path / "weights.pth"))
+    with refused(tmp_path / "dino", parameter="features"):
+        measure(*paths, features=kind(tmp_path / "dino"))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(
+    place: Path, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda *_, **__: pytest.fail("the work began"))
+    with refused("n.foo"):
+        measure(place / "store", str(place / "real"), str(place / "small.json"), neighbours=kind("n.foo"))
+
+
+@pytest.mark.usefixtures("toy_features")
+@pytest.mark.parametrize("inside", ["checkpoints/step1000", "pictures/checkpoints"])
+def test_a_folder_called_checkpoints_makes_no_run_of_images(place: Path, tmp_path: Path, inside: str) -> None:
+    shutil.copytree(place / "folder", tmp_path / inside)
+    source = tmp_path / "checkpoints" / "step1000" if inside.startswith("checkpoints") else tmp_path / "pictures"
+    result = measure(source, str(place / "real"), str(place / "small.json"))
+    assert "weights_sha256" not in result
+    with refused(source, parameter="data"):
+        measure(source, protocol=place / "small.json")
 
 
 @pytest.mark.usefixtures("toy_features")

@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -50,6 +51,7 @@ def test_share_and_time_left_are_on_a_line_of_their_own(columns: int, monkeypatc
     with training_display(config) as hooks:
         assert hooks.on_step is not None
         assert hooks.on_log is not None
+        hooks.on_samples(Path("[/new]/[red]/:x:.png"))  # no markup
         clock = Clock()
         hooks.on_step(64, clock)
         clock.wall_seconds = 1e4
@@ -57,6 +59,7 @@ def test_share_and_time_left_are_on_a_line_of_their_own(columns: int, monkeypatc
         names = ("loss/discriminator", "loss/generator", "logits/real", "logits/fake")
         hooks.on_log(dict.fromkeys((*names, "gradient_norm/discriminator", "gradient_norm/generator"), -123456.0))
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen.getvalue())
+    assert "[/new]/[red]/:x:.png" in plain
     bar, losses = [line for line in re.split(r"[\r\n]+", plain) if line.strip()][-2:]
     assert "49%" in bar
     assert "2 h 50 min left" in bar

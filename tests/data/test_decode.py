@@ -128,6 +128,13 @@ def test_one_bit_images():
     assert np.array_equal(image[0], bits * np.uint8(255))
 
 
+def test_grey_and_colour_made_of_each_other_are_noted():
+    colour, grey = random_pixels(14), random_pixels(15, channels=1)
+    assert decode(colour, RGB)[1] == decode(grey, GREY)[1] == []
+    assert decode(colour, GREY)[1] == ["colour made grey"]
+    assert decode(grey, RGB)[1] == ["grey made colour"]
+
+
 def test_cmyk_becomes_rgb():
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     image, notes = decode(saved(cmyk, "TIFF"), RGB)

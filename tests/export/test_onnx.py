@@ -98,7 +98,7 @@ class FidelityWrapper:
 def test_torch_fidelity_gets_bytes_from_z_alone(tmp_path: Path, kind: str, classes: int, channels: Any) -> None:
     spec = GeneratorSpec(resolution=16, channels=channels, num_classes=classes, generator=KINDS[kind])
     generator, path = build_generator(spec, seed=1).eval().requires_grad_(False), tmp_path / "g.onnx"
-    export_onnx(generator, path, interface="torch-fidelity")
+    export_onnx(generator, str(path), interface="torch-fidelity")
     for count in (1, 5):
         z = torch.randn(count, 8, generator=torch.Generator().manual_seed(count))
         labels = [torch.arange(count) % classes] if classes else []

@@ -84,3 +84,10 @@ def test_unknown_names_are_refused() -> None:
         find_protocol("cifar")
     with refused("absent.json", cause=FileNotFoundError):
         find_protocol("absent.json")
+
+
+def test_only_protocols_that_can_change_carry_a_digest() -> None:
+    assert [protocol.identity for protocol in PROTOCOLS.values()] == [*PROTOCOLS]
+    one, other = (Protocol("mine", "test", generated_images=count) for count in (1000, 2000))
+    assert one.identity != other.identity
+    assert one.identity == Protocol("mine", "another purpose", generated_images=1000).identity

@@ -215,6 +215,24 @@ def test_scores_of_another_figure_are_not_compared(tmp_path: Path) -> None:
     assert best.name == "FID"
 
 
+@pytest.mark.parametrize(
+    ("change", "anew"), [({}, False), ({"purpose": "the same"}, False), ({"generated_images": 30}, True)]
+)
+def test_an_edited_protocol_begins_the_comparison_anew(
+    store: str, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], anew: bool
+) -> None:
+    monkeypatch.setattr("vitgan.runs.evaluation.load_extractor", lambda name, *_, **__: toy_extractor(name))
+    changes = {"evaluate_every_kimg": 0.012, "protocol": protocol}
+    run = vitgan.train(tiny_run(store).model_copy(update=changes), tmp_path)
+    record = json.loads((run / "best.json").read_text())
+    (run / "best.json").write_text(json.dumps(record | {"score": -1.0}))  # no later one is lower
+    Path(protocol).write_text(json.dumps(json.loads(Path(protocol).read_text()) | change))
+    vitgan.train(tiny_run(store, total_kimg=0.036).model_copy(update=changes), resume=run)
+    best = best_checkpoint(run)
+    assert best is not None
+    assert (best.checkpoint == "000000k036") == (best.score != -1.0) == (best.name != record["name"]) == anew
+
+
 def test_a_damaged_record_of_the_best_is_refused_before_the_run_goes_on(store: str, tmp_path: Path) -> None:
     run = vitgan.train(tiny_run(store), tmp_path)
     (run / "best.json").write_text('{"checkpoint": 3')

@@ -73,10 +73,10 @@ def evaluate(
         progress=progress_bar,
         on_notice=lambda line: print(f"vitgan: {line}", file=sys.stderr),
     )
-    print_result(result)
-    if json is not None:
+    if json is not None:  # first: a terminal that fails loses nothing
         with whole_file(json) as temporary:
             write_json(temporary, result)
+    print_result(result)
 
 
 COMMAND = evaluate
@@ -94,7 +94,7 @@ def print_result(result: dict[str, Any]) -> None:
         real = f"{result['real'][name]:.5g}" if name in result["real"] else ""
         table.add_row(name, f"{value:.5g}", real, arrows[result["better"][name]])
     protocol, features, images = result["protocol"], result["features"], result["images"]
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names and texts are a stranger's
     console.print(table)
     console.print(
         f"protocol {protocol['name']}: {protocol['purpose']}\n"

@@ -157,7 +157,7 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
             below.plain = losses(record)
 
         def on_samples(path: Path) -> None:
-            console.print(f"images: {path}")
+            console.print(f"images: {path}", markup=False, emoji=False)
 
         yield Hooks(on_prepare=on_prepare, on_step=on_step, on_log=on_log, on_samples=on_samples)
 

@@ -15,6 +15,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 LARGEST_IMAGE_PIXELS = 100_000_000
 ORIENTATION = 0x0112  # the EXIF tag
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+GREY_MODES = ("1", "L", "LA", "La", *SIXTEEN_BIT_MODES)
+LUMA = (19595, 38470, 7471)
+"""ITU-R 601 in parts of 65,536, as Pillow makes grey of red, green and blue."""
+MADE_GREY, MADE_COLOUR = "colour made grey", "grey made colour"
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def _in_mode(image: Image.Image, channels: int, background: str, notes: list[str
     wanted = "L" if channels == 1 else "RGB"
     if image.mode == wanted and "transparency" not in image.info:
         return image
+    if (image.mode in GREY_MODES) != (channels == 1):
+        notes.append(MADE_GREY if channels == 1 else MADE_COLOUR)
     if image.mode in SIXTEEN_BIT_MODES:
         notes.append("16-bit grey scaled to 8")
         values = np.asarray(image).astype(np.uint32)

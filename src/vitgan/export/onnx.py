@@ -70,7 +70,7 @@ class OnnxReport(NamedTuple):
 
 
 def export_onnx(
-    generator: Generator, path: Path, precision: Precision = "float32", interface: Interface = "vitgan"
+    generator: Generator, path: str | Path, precision: Precision = "float32", interface: Interface = "vitgan"
 ) -> OnnxReport:
     """Writes a generator as one ONNX file and checks it.
 
@@ -91,6 +91,7 @@ def export_onnx(
         UserError: If a package is absent, the file cannot be written, or onnxruntime's images differ from PyTorch's by more
             than `BOUNDS` allows the precision; what was at `path` before is then still there.
     """
+    path = Path(path)
     if generator.num_classes:
         generator.class_means()  # before tracing, which would write down how they are computed
     plain = interface == "vitgan"

@@ -1,6 +1,8 @@
 """Named protocols: everything that a metric depends on besides the images, fixed, so that it can be compared."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -96,6 +98,14 @@ class Protocol:
             "seed": self.seed,
         }
 
+    @property
+    def identity(self) -> str:
+        """The name; of one from a file, which may be edited, with a digest of all fields that change a metric."""
+        if PROTOCOLS.get(self.name) == self:
+            return self.name
+        fields = {name: value for name, value in self.to_dict().items() if name not in ("name", "purpose")}
+        return f"{self.name}-{hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]}"
+
     def choose(self, available: int, wanted: int | None) -> np.ndarray:
         """Which of `available` images are taken when `wanted` are: sorted indices (n,) int64, drawn with the seed."""
         if wanted is None or wanted >= available:
@@ -189,12 +199,13 @@ PROTOCOLS = {
 }
 
 
-def find_protocol(name: str) -> Protocol:
+def find_protocol(name: str | Path) -> Protocol:
     """The protocol of this name, or the one described in a JSON file (name ending in ".json") with Protocol's fields.
 
     Raises:
         UserError: Unknown name, or a file that is missing or describes none.
     """
+    name = str(name)
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     if not name.endswith(".json"):

@@ -10,6 +10,8 @@ from vitgan.files import user_error
 from vitgan.files.hub import fetch_repository
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+STATE = "state.json"
+"""What every whole checkpoint has (`vitgan.training.checkpoint`, which needs torch)."""
 NETWORKS, NETWORKS_CONFIG = "networks.safetensors", "networks.json"
 """Beside a model's averaged generator: G and D as they were trained, for `init_from`, and their configuration."""
 VAE = "vae"
@@ -21,9 +23,16 @@ HUB_NAME = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-
 def run_of_checkpoint(path: Path) -> Path | None:
     """The run that a checkpoint's folder lies in, however it is named from here ("." in it, a link); None for others."""
     for place in (Path(os.path.abspath(path)), path.resolve()):  # noqa: PTH100 - `checkpoints` itself may be a link
-        if place.parent.name == "checkpoints":
-            return place.parent.parent
+        run = place.parent.parent
+        if place.parent.name == "checkpoints" and ((place / STATE).is_file() or (run / CONFIG).is_file()):
+            return run
     return None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run, and no other that has a folder `checkpoints` in it."""
+    inside = path / "checkpoints"
+    return inside.is_dir() and ((path / CONFIG).is_file() or any(inside.glob(f"*/{STATE}")))
 
 
 def find_model(name: str | Path, networks: bool = False) -> Path:

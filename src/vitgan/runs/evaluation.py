@@ -14,6 +14,7 @@ from vitgan.data.encode import pixels_of
 from vitgan.data.store import ImageStore
 from vitgan.devices import find_device
 from vitgan.errors import UserError
+from vitgan.files.pictures import check_picture
 from vitgan.metrics import (
     FeatureExtractor,
     Protocol,
@@ -38,15 +39,15 @@ SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
 
 def measure(
     source: str | Path,
-    data: str | None = None,
-    protocol: str = "quick-5k",
+    data: str | Path | None = None,
+    protocol: str | Path = "quick-5k",
     *,
-    features: str = "auto",
-    inception_weights: Path | None = None,
+    features: str | Path = "auto",
+    inception_weights: str | Path | None = None,
     class_images: int | None = None,
     path_pairs: int | None = None,
-    neighbours: Path | None = None,
-    device: str = "auto",
+    neighbours: str | Path | None = None,
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     cache: bool = True,
     progress: Progress = silent,
@@ -78,17 +79,21 @@ def measure(
     Raises:
         UserError: If the two sides, the protocol and the features do not fit each other, or cannot be read.
     """
+    picture, weights = (None if path is None else Path(path) for path in (neighbours, inception_weights))
+    if picture is not None:
+        check_picture(picture)
     found = find_source(source)
     rules = find_protocol(protocol)
     changed = {"class_images": class_images, "path_pairs": path_pairs}
     rules = dataclasses.replace(rules, **{name: value for name, value in changed.items() if value is not None})
-    store = open_reference(data, found)
+    store = open_reference(None if data is None else str(data), found)
     rules.check_store(len(store), store.resolution, store.description.split)
-    place = str(find_device(device))
+    place = str(find_device(str(device)))
     measured = open_source(found, rules, store, place, batch_size)
     check_others(measured.classes, store, rules, measured.generator is not None, str(source))
-    name = _choose_features(rules, features, inception_weights, on_notice)
-    extractor = load_extractor(name, place, inception_weights)
+    wanted = features if isinstance(features, str) else str(features.absolute())  # a folder's name has a "/"
+    name = _choose_features(rules, wanted, weights, on_notice)
+    extractor = load_extractor(name, place, weights)
     if batch_size is not None:
         extractor = dataclasses.replace(extractor, batch_size=batch_size)
     rules = dataclasses.replace(rules, features=name)
@@ -114,10 +119,10 @@ def measure(
     if measured.generator is not None:
         result["weights_sha256"] = weights_digest(measured.generator)
     result |= {"source": str(source), "data": {"path": str(store.path), "sha256": store.description.sha256}}
-    if neighbours is not None:
+    if picture is not None:
         indices = rules.choose(len(store), rules.reference_images)
         with progress("Neighbours") as on_progress:
-            result["neighbours"] = _show_neighbours(neighbours, shown, store, indices, extractor, on_progress)
+            result["neighbours"] = _show_neighbours(picture, shown, store, indices, extractor, on_progress)
     return result
 
 
@@ -162,7 +167,8 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
         others = measure_others(side, store, protocol, extractor).values
         result = evaluate(side.images, reference, protocol, extractor, patch_size=side.patch_size, others=others)
         chosen = result["score"]
-        return Evaluation(metrics=result["metrics"], name=f"{chosen['name']} of {protocol.name}", score=chosen["value"])
+        name = f"{chosen['name']} of {protocol.identity}"
+        return Evaluation(metrics=result["metrics"], name=name, score=chosen["value"])
 
     return measured
 

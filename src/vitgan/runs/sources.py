@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitgan.data.decode import decode_unframed
+from vitgan.data.decode import LUMA, MADE_COLOUR, MADE_GREY, decode_unframed
 from vitgan.data.encode import pixels_of
 from vitgan.data.names import is_image
 from vitgan.data.sources.container import open_container
@@ -25,7 +25,7 @@ from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource
 from vitgan.models.draws import draw_latents
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import load
-from vitgan.pretrained.names import find_model, run_of_checkpoint
+from vitgan.pretrained.names import WEIGHTS, find_model, is_run, run_of_checkpoint
 from vitgan.runs.folder import config_of_run, data_of_run, is_store, open_data
 
 
@@ -44,7 +44,7 @@ def open_reference(data: str | None, source: Path) -> ImageStore:
     if data is not None:
         return pixels_of(open_data(data))
     run = run_of_checkpoint(source) or source
-    if not (run / "checkpoints").is_dir():
+    if not is_run(run):
         raise UserError(f"{source} says nothing about real images: pass the store to measure against", "data")
     return pixels_of(data_of_run(run))
 
@@ -92,10 +92,28 @@ class Measured:
 
 
 def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, batch_size: int | None) -> Measured:
-    """The images of a model, store, folder, archive or .npz."""
-    if is_model(path):
-        return generated_images(path, protocol, store.resolution, device, batch_size)
+    """The images of a model, store, folder, archive or .npz, grey or in colour as the store's are; a note says so."""
     changes: set[str] = set()
+    if is_model(path):
+        side = generated_images(path, protocol, store.resolution, device, batch_size)
+    else:
+        side = read_images(path, protocol, store, device, changes)
+    of_all, of_class = side.notes, side.classes
+
+    def notes() -> list[str]:
+        changed = f"images were changed before they were measured: {', '.join(sorted(changes))}"
+        return of_all() + ([changed] if changes else [])
+
+    if of_class is not None:
+        of_class = dataclasses.replace(
+            of_class, images=lambda index, made=of_class.images: in_channels(made(index), store.channels, changes)
+        )
+    images = in_channels(side.images, store.channels, changes)
+    return dataclasses.replace(side, images=images, notes=notes, classes=of_class)
+
+
+def read_images(path: Path, protocol: Protocol, store: ImageStore, device: str, changes: set[str]) -> Measured:
+    """The protocol's images of a store, folder, archive or .npz; what is done to those of files goes into `changes`."""
     source = open_images(path, store.channels, store.description.background, device, changes.update)
     if source.size != (store.resolution, store.resolution):
         height, width = source.size
@@ -111,19 +129,26 @@ def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, 
         )
     images = source.batches(protocol.choose(len(source), protocol.generated_images))
     classes = classes_of_store(ImageStore.open(path), protocol, source=source) if is_store(path) else None
+    return Measured(images, PATCH_SIZE, classes=classes)
 
-    def notes() -> list[str]:
-        return [f"images were changed as they were read: {', '.join(sorted(changes))}"] if changes else []
 
-    return Measured(images, PATCH_SIZE, notes, classes)
+def in_channels(batches: Iterable[Tensor], channels: int, changes: set[str]) -> Iterator[Tensor]:
+    """Batches (b, C, H, W) uint8 with 1 or 3 channels, as image files are decoded for a store of these; notes a change."""
+    for batch in batches:
+        if batch.shape[1] == channels:
+            yield batch
+        elif channels == 1:
+            changes.add(MADE_GREY)
+            luma = batch.new_tensor(LUMA, dtype=torch.int32).view(3, 1, 1)
+            yield ((batch * luma).sum(dim=1, keepdim=True) + (1 << 15) >> 16).byte()
+        else:
+            changes.add(MADE_COLOUR)
+            yield batch.expand(-1, channels, -1, -1)
 
 
 def is_model(path: Path) -> bool:
     """Whether `vitgan.pretrained.load` is the one to open this folder."""
-    return (
-        any((path / name).exists() for name in ("model.safetensors", "checkpoints"))
-        or run_of_checkpoint(path) is not None
-    )
+    return (path / WEIGHTS).exists() or is_run(path) or run_of_checkpoint(path) is not None
 
 
 def generated_images(path: Path, protocol: Protocol, resolution: int, device: str, batch_size: int | None) -> Measured:
@@ -226,7 +251,7 @@ def notes_on_classes(generator: Generator) -> list[str]:
 def notes_on_features(path: Path) -> list[str]:
     """Whose features trained a run's discriminator: they must not judge, and their kin judge with favour."""
     run = run_of_checkpoint(path) or path
-    if not (run / "checkpoints").is_dir():
+    if not is_run(run):
         return []
     name = config_of_run(run).model.frozen_features
     if name is None:
