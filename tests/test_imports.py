@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # No part of ours.
     "errors": set(),
     "schema": set(),
-    "training.losses": set(),
+    "training.losses": {"layers"},
     "training.augment": {"schema", "layers"},
     # Files, images and numbers.
     "files": BASE | {"files"},
