@@ -10,11 +10,12 @@ from pydantic import model_validator
 
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
+from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import check_writable, read_model, write_json
 from vitgan.presets import replaced
-from vitgan.runs.folder import DATA_RECORD, DataRecord, open_data
-from vitgan.runs.train import train
+from vitgan.runs.folder import DATA_RECORD, DataRecord, change_of_run, open_data
+from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
 from vitgan.training.hooks import Hooks
@@ -93,10 +94,12 @@ def run_suite(
         Whether all runs are finished.
 
     Raises:
-        UserError: If the folder holds another ablation, or its runs were trained on other images.
+        UserError: If the folder holds another ablation, its runs were trained on other images or as other rows, or a row
+            cannot be made of the base or cannot train. Then nothing is written.
     """
     check_place(folder, plan)
-    _check_data(suite, plan, folder)
+    configs = configurations(suite, plan)
+    _check_members(configs, plan, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan.model_dump(mode="json"))
@@ -104,10 +107,9 @@ def run_suite(
         raise UserError(
             f"cannot write the ablation {folder}: {error.strerror}; choose another folder", "out"
         ) from error
-    for member in members(suite, plan):
+    for member, config in configs.items():
         if stopped():
             return False
-        config = member_config(suite, plan, member)
         run = run_of_member(folder, member)
         if run is not None and is_finished(run, config):
             continue
@@ -134,27 +136,67 @@ def check_place(folder: Path, plan: Plan) -> None:
         raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one", "out")
 
 
-def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
-    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
+def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path) -> None:
+    """Refuses runs that were trained otherwise than they would be now, and rows that cannot train."""
     store = open_data(plan.base.data)
-    for member in members(suite, plan):
+    for member, config in configs.items():
         run = run_of_member(folder, member)
-        if run is not None and (run / DATA_RECORD).exists():
-            difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
-            if difference is not None:
-                raise UserError(
-                    f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
-                    "ablation began, or begin another",
-                    "out",
-                )
+        if run is not None:
+            _check_data(run, plan, store)
+        if run is not None and latest_checkpoint(run) is not None:
+            _check_unchanged(run, member, with_vae_of(store, with_classes_of(store, config)))
+        elif member.seed == plan.seeds[0]:
+            try:
+                check_run(config)
+            except UserError as error:
+                reason = f"row {member.row} of base {plan.base.preset} cannot train: {error}"
+                raise UserError(reason, error.parameter) from error
 
 
-def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:
-    """A row's configuration with its seed, the plan's budget and evaluations."""
-    config = suite.rows[member.row](plan.base)
+def _check_data(run: Path, plan: Plan, store: ImageStore) -> None:
+    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
+    if (run / DATA_RECORD).exists():
+        difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
+        if difference is not None:
+            raise UserError(
+                f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
+                "ablation began, or begin another",
+                "out",
+            )
+
+
+def _check_unchanged(run: Path, member: Member, config: RunConfig) -> None:
+    """What a run measured is its own row's, also if it is finished."""
+    if (change := change_of_run(run, config)) is not None:
+        field, before, now = change
+        raise UserError(
+            f"row {member.row} is another than that of {run}: {field} was {before} and is {now}; choose another folder",
+            "out",
+        )
+
+
+def configurations(suite: Suite, plan: Plan) -> dict[Member, RunConfig]:
+    """The configuration of every run, in order: its row's, with its seed, the plan's budget and evaluations.
+
+    Raises:
+        UserError: If a row cannot be made of the base.
+    """
+    rows = {row: _of_base(suite, row, plan.base) for row in suite.rows}
+    return {member: _budgeted(rows[member.row], plan, member.seed) for member in members(suite, plan)}
+
+
+def _of_base(suite: Suite, row: str, base: RunConfig) -> RunConfig:
+    try:
+        return suite.rows[row](base)
+    except UserError as error:
+        reason = f"row {row} of suite {suite.name} cannot be made of base {base.preset}: {error}"
+        raise UserError(f"{reason}; choose another base, or only other rows", "base") from error
+
+
+def _budgeted(config: RunConfig, plan: Plan, seed: int) -> RunConfig:
     training = replaced(
         config.training,
-        seed=member.seed,
+        seed=seed,
         total_kimg=config.training.total_kimg if plan.kimg is None else plan.kimg,
         max_minutes=plan.minutes,
         max_cpu_minutes=plan.cpu_minutes,
