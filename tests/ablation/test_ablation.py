@@ -26,7 +26,7 @@ from vitgan.ablation.run import (
     run_suite,
     with_time_left,
 )
-from vitgan.ablation.suites import SUITES, Suite, equal_flops
+from vitgan.ablation.suites import SUITES, Suite, at_rate, equal_flops
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
@@ -175,6 +175,27 @@ def test_a_finished_row_that_has_changed_is_refused(plan: Plan, tmp_path: Path) 
     with refused("row", "objective.bcr_real", parameter="out"):
         run_suite(changed, plan, tmp_path)
     assert run_suite(suite, plan, tmp_path)
+
+
+def test_a_row_that_diverges_is_reported_and_the_others_train(plan: Plan, tmp_path: Path) -> None:
+    def diverging(base: RunConfig) -> RunConfig:
+        return replaced(base, training=replaced(base.training, logit_bound=1e-9))
+
+    plan = replaced(plan, kimg=0.004, evaluate_every_kimg=1000.0)
+    suite = Suite("own", "", {"diverging": diverging, "sound": lambda base: base})
+    assert run_suite(suite, plan, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert run_suite(suite, plan, tmp_path)  # nothing is left to do
+    assert sorted(tmp_path.rglob("*")) == before
+    with refused("diverging", "training.learning_rate", parameter="out"):
+        slower = Suite("own", "", suite.rows | {"diverging": lambda base: at_rate(diverging(base), 1e-5)})
+        run_suite(slower, plan, tmp_path)
+    text = write_report(suite, plan, tmp_path, "").read_text()
+    assert "step 0 diverged" in text
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    assert [row["row"] for row in rows] == list(suite.rows)
+    assert rows[0]["best FD-lite0"] == ""
+    assert float(rows[1]["best FD-lite0"]) > 0
 
 
 def test_only_an_ablations_folder_is_written_to(plan: Plan, tmp_path: Path) -> None:

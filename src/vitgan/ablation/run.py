@@ -18,10 +18,11 @@ from vitgan.runs.folder import DATA_RECORD, DataRecord, change_of_run, open_data
 from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
+from vitgan.training.guard import Diverged
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import is_evaluation, read_metrics
 
-PLAN = "plan.json"
+PLAN, DIVERGED = "plan.json", "diverged.json"
 
 
 class Plan(Config):
@@ -86,12 +87,13 @@ def run_suite(
     Args:
         suite: The table.
         plan: Budget, seeds, protocol and base configuration.
-        folder: Where the runs are; those that are finished there are passed over, an unfinished one goes on.
+        folder: Where the runs are; those that are finished there are passed over, an unfinished one goes on. One that
+            diverges is given up, and the next begins.
         hooks_for: Callbacks for the progress of a run, by its name.
         stopped: Whether to leave after the run at hand has been saved.
 
     Returns:
-        Whether all runs are finished.
+        Whether all runs are finished or have diverged.
 
     Raises:
         UserError: If the folder holds another ablation, its runs were trained on other images or as other rows, or a row
@@ -112,13 +114,40 @@ def run_suite(
             return False
         run = run_of_member(folder, member)
         if run is not None and is_finished(run, config):
+            (run / DIVERGED).unlink(missing_ok=True)  # somebody has resumed it in another way
             continue
-        hooks = hooks_for(member.name, config)
+        if run is not None and divergence_of(run) is not None:
+            continue
+        _train(member, config, folder, hooks_for(member.name, config))
+    return not stopped()
+
+
+def _train(member: Member, config: RunConfig, folder: Path, hooks: Hooks) -> None:
+    """Trains a run to its end, or until it diverges: it would do so again, so this is written beside its log."""
+    run = run_of_member(folder, member)
+    try:
         if run is not None and latest_checkpoint(run) is not None:
             train(with_time_left(config, run), resume=run, hooks=hooks)
         else:
             train(config, out=member.folder(folder), hooks=hooks)
-    return not stopped()
+    except Diverged as error:
+        run = run_of_member(folder, member)
+        assert run is not None  # it has made a step
+        write_json(run / DIVERGED, DivergenceRecord(reason=str(error)).model_dump())
+        hooks.on_notice(str(error))
+
+
+class DivergenceRecord(Config):
+    """What the diverged.json of an ablation's run holds."""
+
+    reason: str
+
+
+def divergence_of(run: Path) -> str | None:
+    """Why a run of an ablation was given up; None if it was not."""
+    if not (run / DIVERGED).exists():
+        return None
+    return read_model(run / DIVERGED, DivergenceRecord, "record of a divergence").reason
 
 
 def check_place(folder: Path, plan: Plan) -> None:
@@ -143,7 +172,7 @@ def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path) -
         run = run_of_member(folder, member)
         if run is not None:
             _check_data(run, plan, store)
-        if run is not None and latest_checkpoint(run) is not None:
+        if run is not None and (latest_checkpoint(run) is not None or divergence_of(run) is not None):
             _check_unchanged(run, member, with_vae_of(store, with_classes_of(store, config)))
         elif member.seed == plan.seeds[0]:
             try:
