@@ -100,8 +100,9 @@ def run_suite(
             cannot be made of the base or cannot train. Then nothing is written.
     """
     check_place(folder, plan)
+    store = open_data(plan.base.data)  # first: counting the FLOPs of some rows takes long
     configs = configurations(suite, plan)
-    _check_members(configs, plan, folder)
+    _check_members(configs, plan, folder, store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan.model_dump(mode="json"))
@@ -165,9 +166,8 @@ def check_place(folder: Path, plan: Plan) -> None:
         raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one", "out")
 
 
-def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path) -> None:
+def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path, store: ImageStore) -> None:
     """Refuses runs that were trained otherwise than they would be now, and rows that cannot train."""
-    store = open_data(plan.base.data)
     for member, config in configs.items():
         run = run_of_member(folder, member)
         if run is not None:
