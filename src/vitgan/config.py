@@ -118,6 +118,9 @@ class RunConfig(Config):
         kind = discriminator.kind
         reason = f"compares frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
         refuse(objective.energy and kind != "projected", "objective.energy", reason)
+        reason = "projected sees images of 1 or 3 channels, and these are others: choose another, for example vit"
+        unseen = kind == "projected" and self.model.vae is None and self.model.channels not in (1, 3)
+        refuse(unseen, "model.discriminator.kind", reason)
         reason = "compares levels of several resolutions: set generator.levels to scaled, and num_levels to 2 or more"
         no_levels = objective.level_consistency and not self.model.scaled_levels
         refuse(no_levels, "objective.level_consistency", reason)

@@ -443,7 +443,14 @@ Replaced = TypeVar("Replaced", bound=Config)
 
 
 def replaced(config: Replaced, **changes: object) -> Replaced:
-    """A copy with some fields changed, validated."""
+    """A copy with some fields changed, validated.
+
+    Raises:
+        UserError: If it is a network of a kind that has no such field.
+    """
+    unknown = [name for name in changes if name not in type(config).model_fields]
+    if unknown and "kind" in type(config).model_fields:
+        raise UserError(f"a network of kind {getattr(config, 'kind', '')} has no {', '.join(unknown)}")
     return type(config).model_validate(dict(config) | changes)
 
 
@@ -463,8 +470,13 @@ def with_model(
 
 
 def vit(base: RunConfig) -> ViTGeneratorConfig:
-    """A base's generator, which must be a ViT."""
-    assert isinstance(base.model.generator, ViTGeneratorConfig)
+    """A base's generator.
+
+    Raises:
+        UserError: If it is no ViT.
+    """
+    if not isinstance(base.model.generator, ViTGeneratorConfig):
+        raise UserError(f"the generator is of kind {base.model.generator.kind}, not vit")
     return base.model.generator
 
 

@@ -11,21 +11,22 @@ import pytest
 from PIL import Image
 
 from experiments.searches import SEARCHES
+from refusals import refused
 from tiny import newest, tiny_run, write_images
 from toy_features import toy_extractor
 from vitgan.ablation.report import write_report
 from vitgan.ablation.results import collect
 from vitgan.ablation.run import (
     Plan,
+    configurations,
     is_finished,
-    member_config,
     members,
     minutes_spent,
     run_of_member,
     run_suite,
     with_time_left,
 )
-from vitgan.ablation.suites import SUITES, Suite, equal_flops
+from vitgan.ablation.suites import SUITES, Suite, at_rate, equal_flops
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
 from vitgan.data.prepare import prepare
@@ -33,7 +34,8 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.errors import UserError
 from vitgan.models.build import ModelConfig
 from vitgan.models.costs import Costs, model_costs
-from vitgan.presets import cifar10_tiny, modern, replaced, stylegan2, stylegan2d, with_model
+from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
+from vitgan.presets import cifar10_tiny, modern, preset, replaced, stylegan2, stylegan2d, with_model
 from vitgan.runs.train import check_networks
 from vitgan.training.hooks import Hooks
 from vitgan.training.objective import ObjectiveConfig
@@ -126,6 +128,76 @@ def test_another_plan_in_the_same_folder_is_refused(plan: Plan, tmp_path: Path) 
     assert caught.value.parameter == "out"
 
 
+@pytest.mark.parametrize(
+    ("suite", "base", "row"),
+    [
+        ("discriminator", "cifar10-stylegan2", "none"),
+        ("discriminator", "cifar10-tiny-projected", "none"),
+        ("generator", "cifar10-stylegan2", "sln+inr"),
+        ("pairs", "cifar10-stylegan2", "vanilla-r1"),
+        ("pairs", "cifar10-stylegan2", "stylegan2"),
+        ("pairs", "imagenet256-gat-s", "stylegan2-projected"),
+        ("modern", "cifar10-tiny-projected", "+dot+qk-norm"),
+    ],
+)
+def test_a_base_that_a_row_cannot_be_made_of_is_refused(suite: str, base: str, row: str, plan: Plan) -> None:
+    plan = replaced(plan, base=replaced(preset(base), objective=ObjectiveConfig()))
+    with refused(row, base, parameter="base"):
+        configurations(SUITES[suite].only([row]), plan)
+
+
+def without_a_vit(base: RunConfig) -> RunConfig:
+    return replaced(base, model=replaced(base.model, discriminator=StyleGAN2DiscriminatorConfig()))
+
+
+@pytest.mark.parametrize(
+    ("last", "parameter"),
+    [
+        (lambda base: modern(without_a_vit(base)), "base"),
+        (lambda base: replaced(base, protocol="nothing"), "protocol"),
+        (lambda base: replaced(base, model=replaced(base.model, channels=1)), "model.channels"),
+        (lambda base: replaced(base, model=replaced(base.model, conditional=True)), "model.conditional"),
+    ],
+)
+def test_a_mistake_in_the_last_row_is_found_before_anything_is_written(
+    last: Callable[[RunConfig], RunConfig], parameter: str, plan: Plan, tmp_path: Path
+) -> None:
+    with refused("last", plan.base.preset, parameter=parameter):
+        run_suite(Suite("own", "", {"first": lambda base: base, "last": last}), plan, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_row_that_has_changed_is_refused(plan: Plan, tmp_path: Path) -> None:
+    plan = replaced(plan, kimg=0.004, evaluate_every_kimg=1000.0)
+    suite = Suite("own", "", {"row": lambda base: base})
+    assert run_suite(suite, plan, tmp_path)
+    changed = Suite("own", "", {"row": lambda base: with_model(base, objective=ObjectiveConfig(bcr_real=1))})
+    with refused("row", "objective.bcr_real", parameter="out"):
+        run_suite(changed, plan, tmp_path)
+    assert run_suite(suite, plan, tmp_path)
+
+
+def test_a_row_that_diverges_is_reported_and_the_others_train(plan: Plan, tmp_path: Path) -> None:
+    def diverging(base: RunConfig) -> RunConfig:
+        return replaced(base, training=replaced(base.training, logit_bound=1e-9))
+
+    plan = replaced(plan, kimg=0.004, evaluate_every_kimg=1000.0)
+    suite = Suite("own", "", {"diverging": diverging, "sound": lambda base: base})
+    assert run_suite(suite, plan, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert run_suite(suite, plan, tmp_path)  # nothing is left to do
+    assert sorted(tmp_path.rglob("*")) == before
+    with refused("diverging", "training.learning_rate", parameter="out"):
+        slower = Suite("own", "", suite.rows | {"diverging": lambda base: at_rate(diverging(base), 1e-5)})
+        run_suite(slower, plan, tmp_path)
+    text = write_report(suite, plan, tmp_path, "").read_text()
+    assert "step 0 diverged" in text
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    assert [row["row"] for row in rows] == list(suite.rows)
+    assert rows[0]["best FD-lite0"] == ""
+    assert float(rows[1]["best FD-lite0"]) > 0
+
+
 def test_only_an_ablations_folder_is_written_to(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -207,7 +279,7 @@ def test_a_budget_in_processor_time_ends_a_run_and_is_kept_over_a_resume(plan: P
     run = run_of_member(tmp_path, member)
     assert run is not None
     assert newest(run)
-    config = member_config(suite, plan, member)
+    config = configurations(suite, plan)[member]
     assert is_finished(run, config)
     longer = replaced(config, training=replaced(config.training, max_cpu_minutes=10.0))
     assert not is_finished(run, longer)

@@ -47,6 +47,8 @@ def write_report(suite: Suite, plan: Plan, folder: Path, command: str) -> Path:
     if rows:
         text += ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
         text += ["| " + " | ".join(row.values()) + " |" for row in rows]
+    given_up = [run for runs in results.values() for run in runs if run.divergence]
+    text += [f"\n{run.member.name} diverged and has no scores: {run.divergence}" for run in given_up]
     text.append("\n![Curves](curves.png)\n\n![Images of the same latents](grids.png)\n")
     (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
     with (folder / "report.csv").open("w", newline="", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitgan.ablation.run import Member, Plan, members, run_of_member
+from vitgan.ablation.run import Member, Plan, divergence_of, members, run_of_member
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
 from vitgan.files import read_model
@@ -23,6 +23,8 @@ class MemberResult:
     config: RunConfig
     records: list[dict[str, float]]
     grid: Path | None
+    divergence: str | None = None
+    """Why the run was given up; then it has no scores."""
 
     def curve(self, key: str) -> Curve:
         """(thousands of images, values) of a logged number."""
@@ -46,6 +48,8 @@ class MemberResult:
 
     def metric(self, name: str) -> float | None:
         """The last value of an evaluation's metric, whichever features it was measured by ("precision-lite0")."""
+        if self.divergence is not None:
+            return None
         pattern = re.compile(rf"evaluation/{name}(-(?!std|extrapolated)[\w-]+)?")
         values = [value for record in self.records for key, value in record.items() if pattern.fullmatch(key)]
         return values[-1] if values else None
@@ -58,6 +62,8 @@ class MemberResult:
     @property
     def score_key(self) -> str | None:
         """Name of the logged Fréchet distance."""
+        if self.divergence is not None:
+            return None
         keys = (key for record in self.records for key in record)
         return next((key for key in keys if re.fullmatch(r"evaluation/(FID|FD-(?!extrapolated)[\w-]+)", key)), None)
 
@@ -75,7 +81,8 @@ def collect(suite: Suite, plan: Plan, folder: Path) -> dict[str, list[MemberResu
             grids = sorted((run / "samples").glob("*.png"))
             config = read_model(run / "config.json", RunConfig, "run")
             records = read_metrics(run / "metrics.jsonl")
-            results[member.row].append(MemberResult(member, config, records, grids[-1] if grids else None))
+            grid = grids[-1] if grids else None
+            results[member.row].append(MemberResult(member, config, records, grid, divergence_of(run)))
     return {row: runs for row, runs in results.items() if runs}
 
 

@@ -10,17 +10,19 @@ from pydantic import model_validator
 
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
+from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import check_writable, read_model, write_json
 from vitgan.presets import replaced
-from vitgan.runs.folder import DATA_RECORD, DataRecord, open_data
-from vitgan.runs.train import train
+from vitgan.runs.folder import DATA_RECORD, DataRecord, change_of_run, open_data
+from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
+from vitgan.training.guard import Diverged
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import is_evaluation, read_metrics
 
-PLAN = "plan.json"
+PLAN, DIVERGED = "plan.json", "diverged.json"
 
 
 class Plan(Config):
@@ -85,18 +87,22 @@ def run_suite(
     Args:
         suite: The table.
         plan: Budget, seeds, protocol and base configuration.
-        folder: Where the runs are; those that are finished there are passed over, an unfinished one goes on.
+        folder: Where the runs are; those that are finished there are passed over, an unfinished one goes on. One that
+            diverges is given up, and the next begins.
         hooks_for: Callbacks for the progress of a run, by its name.
         stopped: Whether to leave after the run at hand has been saved.
 
     Returns:
-        Whether all runs are finished.
+        Whether all runs are finished or have diverged.
 
     Raises:
-        UserError: If the folder holds another ablation, or its runs were trained on other images.
+        UserError: If the folder holds another ablation, its runs were trained on other images or as other rows, or a row
+            cannot be made of the base or cannot train. Then nothing is written.
     """
     check_place(folder, plan)
-    _check_data(suite, plan, folder)
+    store = open_data(plan.base.data)  # first: counting the FLOPs of some rows takes long
+    configs = configurations(suite, plan)
+    _check_members(configs, plan, folder, store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan.model_dump(mode="json"))
@@ -104,19 +110,45 @@ def run_suite(
         raise UserError(
             f"cannot write the ablation {folder}: {error.strerror}; choose another folder", "out"
         ) from error
-    for member in members(suite, plan):
+    for member, config in configs.items():
         if stopped():
             return False
-        config = member_config(suite, plan, member)
         run = run_of_member(folder, member)
         if run is not None and is_finished(run, config):
+            (run / DIVERGED).unlink(missing_ok=True)  # somebody has resumed it in another way
             continue
-        hooks = hooks_for(member.name, config)
+        if run is not None and divergence_of(run) is not None:
+            continue
+        _train(member, config, folder, hooks_for(member.name, config))
+    return not stopped()
+
+
+def _train(member: Member, config: RunConfig, folder: Path, hooks: Hooks) -> None:
+    """Trains a run to its end, or until it diverges: it would do so again, so this is written beside its log."""
+    run = run_of_member(folder, member)
+    try:
         if run is not None and latest_checkpoint(run) is not None:
             train(with_time_left(config, run), resume=run, hooks=hooks)
         else:
             train(config, out=member.folder(folder), hooks=hooks)
-    return not stopped()
+    except Diverged as error:
+        run = run_of_member(folder, member)
+        assert run is not None  # it has made a step
+        write_json(run / DIVERGED, DivergenceRecord(reason=str(error)).model_dump())
+        hooks.on_notice(str(error))
+
+
+class DivergenceRecord(Config):
+    """What the diverged.json of an ablation's run holds."""
+
+    reason: str
+
+
+def divergence_of(run: Path) -> str | None:
+    """Why a run of an ablation was given up; None if it was not."""
+    if not (run / DIVERGED).exists():
+        return None
+    return read_model(run / DIVERGED, DivergenceRecord, "record of a divergence").reason
 
 
 def check_place(folder: Path, plan: Plan) -> None:
@@ -134,27 +166,66 @@ def check_place(folder: Path, plan: Plan) -> None:
         raise UserError(f"{folder} is no ablation's folder (it has no {PLAN}): choose a new one", "out")
 
 
-def _check_data(suite: Suite, plan: Plan, folder: Path) -> None:
-    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
-    store = open_data(plan.base.data)
-    for member in members(suite, plan):
+def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path, store: ImageStore) -> None:
+    """Refuses runs that were trained otherwise than they would be now, and rows that cannot train."""
+    for member, config in configs.items():
         run = run_of_member(folder, member)
-        if run is not None and (run / DATA_RECORD).exists():
-            difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
-            if difference is not None:
-                raise UserError(
-                    f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
-                    "ablation began, or begin another",
-                    "out",
-                )
+        if run is not None:
+            _check_data(run, plan, store)
+        if run is not None and (latest_checkpoint(run) is not None or divergence_of(run) is not None):
+            _check_unchanged(run, member, with_vae_of(store, with_classes_of(store, config)))
+        elif member.seed == plan.seeds[0]:
+            try:
+                check_run(config)
+            except UserError as error:
+                reason = f"row {member.row} of base {plan.base.preset} cannot train: {error}"
+                raise UserError(reason, error.parameter) from error
 
 
-def member_config(suite: Suite, plan: Plan, member: Member) -> RunConfig:
-    """A row's configuration with its seed, the plan's budget and evaluations."""
-    config = suite.rows[member.row](plan.base)
+def _check_data(run: Path, plan: Plan, store: ImageStore) -> None:
+    """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
+    if (run / DATA_RECORD).exists():
+        difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
+        if difference is not None:
+            raise UserError(
+                f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
+                "ablation began, or begin another",
+                "out",
+            )
+
+
+def _check_unchanged(run: Path, member: Member, config: RunConfig) -> None:
+    """What a run measured is its own row's, also if it is finished."""
+    if (change := change_of_run(run, config)) is not None:
+        field, before, now = change
+        raise UserError(
+            f"row {member.row} is another than that of {run}: {field} was {before} and is {now}; choose another folder",
+            "out",
+        )
+
+
+def configurations(suite: Suite, plan: Plan) -> dict[Member, RunConfig]:
+    """The configuration of every run, in order: its row's, with its seed, the plan's budget and evaluations.
+
+    Raises:
+        UserError: If a row cannot be made of the base.
+    """
+    rows = {row: _of_base(suite, row, plan.base) for row in suite.rows}
+    return {member: _budgeted(rows[member.row], plan, member.seed) for member in members(suite, plan)}
+
+
+def _of_base(suite: Suite, row: str, base: RunConfig) -> RunConfig:
+    try:
+        return suite.rows[row](base)
+    except UserError as error:
+        reason = f"row {row} of suite {suite.name} cannot be made of base {base.preset}: {error}"
+        raise UserError(f"{reason}; choose another base, or only other rows", "base") from error
+
+
+def _budgeted(config: RunConfig, plan: Plan, seed: int) -> RunConfig:
     training = replaced(
         config.training,
-        seed=member.seed,
+        seed=seed,
         total_kimg=config.training.total_kimg if plan.kimg is None else plan.kimg,
         max_minutes=plan.minutes,
         max_cpu_minutes=plan.cpu_minutes,

@@ -9,7 +9,6 @@ from vitgan.errors import UserError, nearest
 from vitgan.models.costs import model_costs
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
-from vitgan.models.vit_discriminator import ViTDiscriminatorConfig
 from vitgan.presets import (
     FAST_OBJECTIVE,
     MODERN_STEPS,
@@ -65,7 +64,6 @@ def discriminator_row(
     """ViTGAN's generator against a ViT discriminator with these regularisers."""
 
     def row(base: RunConfig) -> RunConfig:
-        assert isinstance(base.model.discriminator, ViTDiscriminatorConfig)
         discriminator = replaced(
             base.model.discriminator, attention=attention, weight_norm=weight_norm, overlap=overlap
         )

@@ -192,14 +192,21 @@ def check_unaltered(store: ImageStore) -> None:
         store.verify()
 
 
-def check_resumable(run: Path, config: RunConfig) -> None:
-    """Refuses to go on with another configuration than the run's own."""
+def change_of_run(run: Path, config: RunConfig) -> tuple[str, object, object] | None:
+    """(field, the run's value, the configuration's) of a field that may not change when a run goes on, but would."""
     # Images are known by their checksum where the run has noted it; their folder may have moved.
     free = WITHOUT_INFLUENCE | FREE_ON_RESUME | ({"data"} if (run / DATA_RECORD).exists() else set())
     changes = {name: values for name, values in differences(config, config_of_run(run)).items() if name not in free}
-    if changes:
-        field = next((name for name in changes if name.endswith(".kind")), next(iter(changes)))
-        before, now = changes[field]
+    if not changes:
+        return None
+    field = next((name for name in changes if name.endswith(".kind")), next(iter(changes)))
+    return field, *changes[field]
+
+
+def check_resumable(run: Path, config: RunConfig) -> None:
+    """Refuses to go on with another configuration than the run's own."""
+    if (change := change_of_run(run, config)) is not None:
+        field, before, now = change
         raise UserError(
             f"the run {run} keeps its configuration: {field} {before} cannot become {now}; resume without changing it, or "
             f"start a new run from its weights (init_from); what may change is {CHANGEABLE}",

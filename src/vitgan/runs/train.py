@@ -166,6 +166,16 @@ def _train(
     accelerator.end_training()
 
 
+def check_run(config: RunConfig) -> None:
+    """Refuses a new run that `train` would refuse before its first step, and makes nothing.
+
+    Raises:
+        UserError: If the data, the evaluations or the networks do not fit.
+    """
+    check_trackers(config.training.trackers)
+    _checked(config, None, Hooks(), join_processes(config.training.device))
+
+
 def check_networks(config: RunConfig, starts: bool) -> None:
     """Refuses networks that cannot be built, and for a run that starts an `init_from` that does not fit them.
 

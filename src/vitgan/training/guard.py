@@ -36,6 +36,10 @@ METRICS: tuple[str, ...] = (
 )
 
 
+class Diverged(UserError):
+    """A run cannot go on as it was told to, because its updates are bad."""
+
+
 @dataclass(frozen=True)
 class Divergence:
     """Bad updates since the last look.
@@ -141,19 +145,19 @@ def restore_buffers_where(bad: Tensor, module: nn.Module, copies: list[Tensor]) 
 
 
 def goes_back(divergence: Divergence, state: TrainingState, config: TrainingConfig, run: Path) -> bool:
-    """Whether the run goes back to a checkpoint, or on, without the bad update; a UserError if it is to stop."""
+    """Whether the run goes back to a checkpoint, or on, without the bad update; Diverged if it is to stop."""
     where = divergence.describe(config)
     resume = f"`{command('train', '--resume', run, '--training.on-divergence')}"
     if config.on_divergence == "stop":
-        raise UserError(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip", POLICY)
+        raise Diverged(f"{where}; see events.jsonl, and go on with {resume} rollback` or skip", POLICY)
     if config.on_divergence == "skip":
         if divergence.in_a_row >= MOST_SKIPPED_IN_A_ROW:
             reason = f"{where}, and so did the {divergence.in_a_row} last ones"
-            raise UserError(f"{reason}: go back with {resume} rollback`", POLICY)
+            raise Diverged(f"{reason}: go back with {resume} rollback`", POLICY)
         return False
     if state.rollbacks >= MOST_ROLLBACKS:
         reason = f"{where}, and going back {MOST_ROLLBACKS} times to lower learning rates did not help"
-        raise UserError(f"{reason}: begin with a lower rate", "training.learning_rate")
+        raise Diverged(f"{reason}: begin with a lower rate", "training.learning_rate")
     return True
 
 
