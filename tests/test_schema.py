@@ -21,6 +21,7 @@ class WithSwitch(Config):
     on: bool = False
     maybe: bool | None = None
     sizes: tuple[int, ...] = ()
+    counts: tuple[int, ...] | None = None
 
 
 class WrongDefault(Config):
@@ -53,6 +54,7 @@ def test_a_truth_value_is_no_number_and_stays_one_where_it_is_meant() -> None:
         (Outer, {"inner": {"rate": True}}, ("inner", "rate")),
         (Outer, {"size": False}, ("size",)),
         (WithSwitch, {"sizes": [2, True]}, ("sizes", 1)),
+        (WithSwitch, {"counts": [False]}, ("counts", 0)),
     ):
         with pytest.raises(ValidationError) as error:
             kind.model_validate(values)

@@ -22,9 +22,15 @@ class Config(BaseModel):
         """Gives a number's field the word in place of the truth value, which would be 0 or 1: the field refuses it."""
         if not isinstance(values, dict):
             return values
-        kinds = {name: {field.annotation, *get_args(field.annotation)} for name, field in cls.model_fields.items()}
+        kinds = {name: _kinds(field.annotation) for name, field in cls.model_fields.items()}
         numbers = {name for name, kind in kinds.items() if kind & {int, float} and bool not in kind}
         return values | {name: _words(values[name]) for name in numbers & values.keys()}
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """What an annotation is made of: float and None of `tuple[float, ...] | None`, say."""
+    parts = [_kinds(part) for part in get_args(annotation)]
+    return set().union(*parts) if parts else {annotation}
 
 
 def _words(value: Any) -> Any:
