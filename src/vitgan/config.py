@@ -111,7 +111,7 @@ class RunConfig(Config):
             augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"),
             "augment.adaptive",
             "asks how sure D is of augmented images: it needs objective.diffaugment, and a loss other than wasserstein, "
-            "whose logits have no zero",
+            "whose logits have no zero; set it to None to go without",
         )
         reason = "has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10"
         refuse(objective.bcr_ramp_images and not bcr, "objective.bcr_ramp_images", reason)
