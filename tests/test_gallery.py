@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from generators import make
-from vitgan.cli.explore import COMMAND
+from vitgan.cli.explore import explore
 from vitgan.pretrained.generators import save
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "make_gallery.py"
@@ -71,7 +71,7 @@ def test_what_another_hand_made_is_not_overwritten(
 
 def test_all_ways_of_looking_are_in_it(gallery: ModuleType) -> None:
     commands = [picture.command for picture in (*gallery.OF_EACH_MODEL, gallery.OF_THE_RUN)]
-    assert {command.split()[1] for command in commands if command.startswith("explore")} == set(COMMAND.commands)
+    assert {command.split()[1] for command in commands if command.startswith("explore")} == set(explore.commands)
 
 
 def test_pictures_that_are_too_large_are_named(gallery: ModuleType, tmp_path: Path) -> None:

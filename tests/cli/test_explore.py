@@ -11,7 +11,6 @@ from torch import nn
 from generators import KINDS, make
 from refusals import refused
 from tiny import TINY_DISCRIMINATOR
-from vitgan.cli.explore import COMMAND
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.explore.attention import spread_queries
@@ -21,8 +20,6 @@ from vitgan.files.tensors import write_tensors
 from vitgan.models.build import ModelConfig, build_discriminator
 from vitgan.pretrained.generators import load, save
 from vitgan.pretrained.names import NETWORKS, NETWORKS_CONFIG
-
-WAYS = COMMAND.commands
 
 
 def main(arguments: list[str]) -> None:

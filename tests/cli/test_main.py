@@ -290,7 +290,7 @@ HELP = [
     *[
         [group, name]
         for group in ("data", "explore", "export")
-        for name in import_module(f"vitgan.cli.{group}").COMMAND.commands
+        for name in getattr(import_module(f"vitgan.cli.{group}"), group).commands
     ],
     ["train", "quickstart"],
 ]

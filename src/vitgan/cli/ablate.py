@@ -94,6 +94,3 @@ def ablate(
         print("not all runs are finished; the same command goes on")
     if received:
         sys.exit(128 + received[0])
-
-
-COMMAND = ablate

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from pydantic import AfterValidator, Field
@@ -37,11 +37,7 @@ MOST_SEEDS = 1_000_000
 
 
 def read_seeds(words: list[str]) -> tuple[int, ...]:
-    """The seeds of "1,5,17-20" or of several such words.
-
-    Raises:
-        ValueError: If they are none.
-    """
+    """The seeds of "1,5,17-20" or of several such words; raises a ValueError if they are none."""
     seeds: list[int] = []
     for part in ",".join(words).split(","):
         first, dash, last = part.partition("-")
@@ -55,25 +51,11 @@ def read_seeds(words: list[str]) -> tuple[int, ...]:
 
 
 def read_points(words: list[str]) -> tuple[int | Path, ...]:
-    """Seeds as `read_seeds` takes them, and files of styles (.safetensors).
-
-    Raises:
-        ValueError: If a word is neither.
-    """
+    """Seeds as `read_seeds` takes them, and files of styles (.safetensors); raises a ValueError if a word is neither."""
     points: list[int | Path] = []
     for word in words:
         points += [Path(word)] if word.endswith(".safetensors") else read_seeds([word])
     return tuple(points)
-
-
-def _words(metavar: str, read: Callable[[list[str]], tuple[object, ...]]) -> PrimitiveConstructorSpec:
-    return PrimitiveConstructorSpec(
-        nargs="*",
-        metavar=metavar,
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda values: [str(value) for value in values],
-    )
 
 
 def read_point(words: list[str]) -> int | Path:
@@ -84,19 +66,20 @@ def read_point(words: list[str]) -> int | Path:
     return points[0]
 
 
+def _words(metavar: str, read: Callable[[list[str]], Any], count: int | Literal["*"] = "*") -> PrimitiveConstructorSpec:
+    return PrimitiveConstructorSpec(
+        nargs=count,
+        metavar=metavar,
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple | int | Path),
+        str_from_instance=lambda value: [str(one) for one in (value if isinstance(value, tuple) else (value,))],
+    )
+
+
 Seeds = Annotated[tuple[int, ...], _words("1,5,17-20", read_seeds)]
 Points = Annotated[tuple[int | Path, ...], _words("1,5,17-20|FILE", read_points)]
 """Images by their seeds, or by the styles that `vitgan explore invert --styles-out FILE` found."""
-Point = Annotated[
-    int | Path,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="SEED|FILE",
-        instance_from_str=read_point,
-        is_instance=lambda value: isinstance(value, int | Path),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
+Point = Annotated[int | Path, _words("SEED|FILE", read_point, count=1)]
 Index = Annotated[int, Field(ge=0, lt=2**31)]
 Label = Annotated[
     str | None,

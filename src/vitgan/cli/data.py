@@ -340,7 +340,7 @@ def show(store: Store, grid: PictureFile | None = None, rows: Side = 8, columns:
         print(f"grid: {grid}")
 
 
-COMMAND = Group(
+data = Group(
     "Prepares images for training: any source becomes a store, which training reads.",
     {
         "auto": auto,

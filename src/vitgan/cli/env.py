@@ -39,9 +39,6 @@ def env() -> None:
         print(f"{name:<16} {value}")
 
 
-COMMAND = env
-
-
 def version(package: str) -> str:
     """The installed version of a package, "not installed" without one."""
     try:

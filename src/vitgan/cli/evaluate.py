@@ -79,9 +79,6 @@ def evaluate(
     print_result(result)
 
 
-COMMAND = evaluate
-
-
 def print_result(result: dict[str, Any]) -> None:
     """Prints the metrics, the protocol they were measured by, and what to know about them."""
     from rich.console import Console

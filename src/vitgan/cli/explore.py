@@ -32,7 +32,7 @@ from vitgan.cli.parsing import Group
 from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 from vitgan.explore.sheet import captioned, picture, save_animation, save_sheet, sheet
-from vitgan.files import whole_file
+from vitgan.files import user_error, whole_file
 from vitgan.files.pictures import check_animation_size, check_picture_size, enlargement, image_grid
 
 if TYPE_CHECKING:
@@ -435,10 +435,9 @@ def read_photo(photo: Path, resolution: int, channels: int) -> "np.ndarray":
     from vitgan.data.decode import Framing, decode
     from vitgan.data.sources.source import UnreadableImage
 
-    try:
+    what, advice = f"cannot read the photo {photo}", "pass a PNG, JPEG or WebP"
+    with user_error(what, OSError, UnreadableImage, advice=advice, parameter="photo"):
         return decode(photo.read_bytes(), Framing(resolution, channels))[0]
-    except (OSError, UnreadableImage) as error:
-        raise UserError(f"cannot read the photo {photo}: {error}; pass a PNG, JPEG or WebP", "photo") from error
 
 
 def perceptual_features(device: "torch.device") -> "Callable[[Tensor], Tensor]":
@@ -490,7 +489,7 @@ ABOUT = """Ways of looking at a trained generator.
 
 example: vitgan explore interpolate runs/00000-quickstart --seeds 0 1 2 3"""
 
-COMMAND = Group(
+explore = Group(
     ABOUT,
     {way.__name__: way for way in (interpolate, mix, truncate, directions, zoom, attention, invert, grow)},
 )

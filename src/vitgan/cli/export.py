@@ -127,4 +127,4 @@ def web(model: Model, runtime: Path | None = None, title: str = "", out: Path = 
     print(f"look at it: {shell('python', '-m', 'http.server', '--bind', '127.0.0.1', '--directory', report.folder)}")
 
 
-COMMAND = Group("Hands a trained generator on.", {"onnx": onnx, "hub": hub, "web": web})
+export = Group("Hands a trained generator on.", {"onnx": onnx, "hub": hub, "web": web})

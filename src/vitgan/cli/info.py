@@ -14,7 +14,7 @@ from vitgan.cli.arguments import check_useless
 from vitgan.cli.preset_texts import NAMES, PRESETS, SIZES, VARIANTS, summary
 from vitgan.cli.progress import losses
 from vitgan.errors import UserError, command, one_line
-from vitgan.files import read_model
+from vitgan.files import read_model, user_error
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.pretrained.names import CONFIG, WEIGHTS, bundled_models, find_model
 from vitgan.training.log import EVALUATION, read_metrics
@@ -53,14 +53,9 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
             print(f"\nbundled model of the same name ({name}):")
             _show_folder(bundled_models()[name])
         return
-    try:
+    with user_error(f"{name!r} is neither a preset (`vitgan info` lists them) nor a model", UserError):
         folder = find_model(name)
-    except UserError as error:
-        raise UserError(f"{name!r} is neither a preset (`vitgan info` lists them) nor a model: {error}") from error
     _show_folder(folder)
-
-
-COMMAND = info
 
 
 class Images(BaseModel):
@@ -73,9 +68,8 @@ class Images(BaseModel):
 
     def __str__(self) -> str:
         classes = f", {self.num_classes} classes" if self.num_classes else ""
-        kind = {1: "grey", 3: "RGB"}.get(self.channels, f"latents of {self.channels} channels")
-        if self.vae is not None:
-            kind = f"latents of {self.channels} channels"
+        colours = {} if self.vae else {1: "grey", 3: "RGB"}
+        kind = colours.get(self.channels, f"latents of {self.channels} channels")
         return f"{self.resolution}×{self.resolution} {kind}{classes}"
 
 

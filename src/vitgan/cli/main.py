@@ -31,7 +31,7 @@ COMMANDS = {
     "info": "show presets, runs and models",
     "env": "versions, devices and threads, for a bug report",
 }
-"""Each is in a module of its name."""
+"""Each is in a module of its name, and called so there."""
 
 ABOUT = f"""Train, study and use GANs made of Vision Transformers.
 
@@ -105,9 +105,9 @@ def with_guess(words: list[str]) -> list[str]:
     """`vitgan data PATH` is `vitgan data auto PATH`."""
     path = words[1] if len(words) > 1 else ""
     if words[0] == "data" and (os.path.exists(path) or path.startswith("hf://")):  # noqa: PTH110 - False for odd names
-        from vitgan.cli.data import COMMAND
+        from vitgan.cli.data import data
 
-        if words[1] not in COMMAND.commands:
+        if words[1] not in data.commands:
             return ["data", "auto", *words[1:]]
     return words
 
@@ -121,12 +121,12 @@ def command_tree(words: list[str]) -> "Group":
         return Group(ABOUT, COMMANDS)
     if name != "train" and one_of_several():
         raise UserError(f"`vitgan {name}` is work for one process: start it without torchrun")
-    try:
+    from vitgan.files import user_error
+
+    with user_error("the working directory is gone", OSError, advice="change to another"):
         Path.cwd()
-    except OSError as error:
-        raise UserError(f"the working directory is gone ({error.strerror}): change to another") from error
     module = import_module(f"vitgan.cli.{name}")
-    return Group(ABOUT, {name: module.starts(words[1:]) if name == "train" else module.COMMAND})
+    return Group(ABOUT, {name: module.starts(words[1:]) if name == "train" else getattr(module, name)})
 
 
 def _line(error: Exception, arguments: list[str]) -> str | None:

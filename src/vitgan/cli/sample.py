@@ -146,9 +146,6 @@ def sample(
         print(f"{count} images: {npz}")
 
 
-COMMAND = sample
-
-
 def captioned_images(images: np.ndarray, captions: Sequence[int], enlarge: int) -> np.ndarray:
     """Images (N, H, W, C) uint8, enlarged, each with a line of text below: (N, H', W', 3)."""
     tiles = (image_grid(image[None], 1, enlarge) for image in images)

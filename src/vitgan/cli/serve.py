@@ -48,6 +48,3 @@ def serve(
                 export_web(generator, folder, find_runtime(cache_folder(), runtime), Path(model).resolve().name)
             print(f"serving on http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
             server.serve_forever()
-
-
-COMMAND = serve

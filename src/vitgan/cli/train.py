@@ -36,8 +36,6 @@ examples:
 variants of {", ".join(SIZES)}:
 {chr(10).join(f"  {f'cifar10-{name}':<25} {about}" for name, about in VARIANTS.items())}"""
 
-ProfileSteps = Annotated[int, Field(ge=0, le=1000)]
-OVERRIDABLE = (tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands)
 OPTIONS = """Args:
     resume: The run's folder.
     config: File .json or .yaml with all fields of the configuration (such as a run's config.json) or some of them. Options
@@ -106,13 +104,13 @@ def trains(start: "RunConfig", words: list[str], about: str) -> Callable[..., No
             start = merged(start, {"model": {network: {"kind": kind}}})
 
     def train(
-        settings: Annotated[RunConfig, *OVERRIDABLE] = start,
+        settings: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = start,
         resume: Path | None = None,
         config: Path | None = None,
         out: Path = Path("runs"),
         folder: Path | None = None,
         dry_run: bool = False,
-        profile_steps: ProfileSteps = 0,
+        profile_steps: Annotated[int, Field(ge=0, le=1000)] = 0,
     ) -> None:
         if resume is not None:
             check_useless(train, "beside --resume", out=out)

@@ -9,6 +9,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from vitgan.data.sources.source import UnreadableImage
 from vitgan.errors import UserError
+from vitgan.files.reading import user_error
 
 # Formats that Pillow decodes itself and that have a signature: others start programs (EPS) or take any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -47,11 +48,9 @@ class Framing:
             raise UserError(f"channels {self.channels}: choose 1 (grey) or 3 (RGB)", "channels")
         if self.crop is not None and self.crop < 1:
             raise UserError(f"crop {self.crop} is out of range: pass the side of a square in pixels", "crop")
-        try:
+        what, advice = f"background {self.background!r} is no colour", "pass e.g. '#ffffff' or 'white'"
+        with user_error(what, ValueError, advice=advice, parameter="background"):
             ImageColor.getcolor(self.background, "RGB")
-        except ValueError as error:
-            advice = "pass e.g. '#ffffff' or 'white'"
-            raise UserError(f"background {self.background!r} is no colour: {advice}", "background") from error
 
     def __str__(self) -> str:
         size = f"{self.resolution}×{self.resolution}"
@@ -84,11 +83,6 @@ def decode(image: bytes | np.ndarray, framing: Framing) -> tuple[np.ndarray, lis
 
 def decode_unframed(image: bytes, channels: int, background: str) -> tuple[np.ndarray, list[str]]:
     """Encoded bytes -> (C, H, W) uint8, as `decode` does it, but neither cropped nor resized; and what had to be done.
-
-    Args:
-        image: Encoded bytes.
-        channels: 1 or 3.
-        background: Colour under transparent images.
 
     Raises:
         UnreadableImage: As `decode`.

@@ -10,6 +10,7 @@ import numpy as np
 from vitgan.data.store import ImageStore, labels_digest
 from vitgan.data.writer import StoreWriter, refuse_existing
 from vitgan.errors import UserError
+from vitgan.files import user_error
 from vitgan.frozen.vae_spec import VaeSpec
 
 LATENTS = np.dtype("<f2")
@@ -116,10 +117,9 @@ def pixels_of(store: ImageStore) -> ImageStore:
     if store.vae is None:
         return store
     origin = store.description.origin
-    try:
+    what = f"the images of {store.path} were not found"
+    with user_error(what, UserError, advice="pass their store", parameter="data"):
         pixels = ImageStore.open(origin)
-    except UserError as error:
-        raise UserError(f"the images of {store.path} were not found ({error}): pass their store", "data") from error
     if pixels.description.sha256 != store.description.pixels_sha256:
         raise UserError(f"{origin} holds other images than {store.path} was encoded from: pass their store", "data")
     if _labels(pixels, len(pixels)) != _labels(store, len(pixels)):

@@ -82,7 +82,8 @@ class CelebA(FileSource):
             else:
                 data = self._container.read_named(inside[0])
         with _about_partition(f"{file} is no partition file"):
-            pairs = [(name, _split(value)) for name, value in read_pairs(data, file, LARGEST_PARTITION) or ()]
+            rows = read_pairs(data, file, LARGEST_PARTITION) or ()
+            pairs = [(name, SPLITS.get(str(cell)) or split_of(str(cell))) for name, cell in rows]
             if not pairs or not all(split for _, split in pairs):
                 raise UserError("expected lines such as '000001.jpg 0'")
             splits, unknown = assign(pairs, self.names())
@@ -110,11 +111,6 @@ def _about_partition(what: str) -> AbstractContextManager[None]:
 
 def _is_partition(name: str) -> bool:
     return name.rpartition("/")[2].lower() in PARTITION_FILES
-
-
-def _split(value: object) -> str:
-    """The split that a cell of the partition stands for; "" for none."""
-    return SPLITS.get(str(value)) or split_of(str(value)) or ""
 
 
 def _open(path: Path) -> Container:

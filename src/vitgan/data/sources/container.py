@@ -17,7 +17,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -288,7 +288,8 @@ class Tar(Container):
         size, end, last = self._plain.stat().st_size, 0, "its start"
         try:
             # tarfile takes a damaged header for the archive's end, unless it is told to look for the next one.
-            with _TarFile.open(self._plain, "r:", ignore_zeros=True, tarinfo=_Member) as archive:
+            with tarfile.open(self._plain, "r:", ignore_zeros=True, tarinfo=_Member) as opened:
+                archive: Any = opened  # tarfile's stubs lack `offset`, of the next header
                 while end < size:
                     try:
                         member = archive.next()
@@ -346,10 +347,6 @@ class Tar(Container):
         return True
 
 
-class _TarFile(tarfile.TarFile):
-    offset: int  # of the next header: tarfile's own, which its stubs lack
-
-
 class _Member(tarfile.TarInfo):
     """Knows where its headers begin, global ones before it included."""
 
@@ -369,7 +366,8 @@ def _tidy(name: str) -> str:
 
 
 def _why_refused(name: str, size: int) -> str | None:
-    if _leads_out(name):
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
         return "its name leads out of the archive"
     if name.count("/") > DEEPEST:
         return TOO_DEEP
@@ -379,9 +377,3 @@ def _why_refused(name: str, size: int) -> str | None:
 def _is_hidden(name: str) -> bool:
     """Whether a file or a folder above it is hidden, or what macOS puts into zips."""
     return "__MACOSX" in name or any(part.startswith(".") and part != ".." for part in name.split("/"))
-
-
-def _leads_out(name: str) -> bool:
-    """Whether unpacking a member under this name would write outside the folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or bool(re.match(r"[A-Za-z]:", name))

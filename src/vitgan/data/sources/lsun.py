@@ -137,10 +137,8 @@ def _find_database(path: Path, category: str, split: str) -> Path:
 
 @lru_cache(maxsize=8)  # LMDB allows a process to open a database once; sources of the same one share it
 def _open_database(data: Path) -> "lmdb.Environment":
-    try:
+    with user_error("reading LSUN needs the package lmdb", ImportError, advice="pip install 'vitgan[lsun]'"):
         import lmdb
-    except ImportError as error:
-        raise UserError("reading LSUN needs the package lmdb: pip install 'vitgan[lsun]'") from error
     options: dict[str, Any] = {"lock": False, "readahead": False, "create": False, "max_spare_txns": 1}
     with user_error(f"{data} is not a sound LMDB", lmdb.Error, OSError, advice="fetch it again"):
         environment = lmdb.open(str(data), subdir=False, readonly=True, **options)

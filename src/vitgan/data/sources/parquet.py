@@ -135,11 +135,8 @@ class ParquetImages(Source):
 
 
 def _open(file: Path) -> "pyarrow.parquet.ParquetFile":
-    try:
-        import pyarrow
+    with user_error("reading Parquet needs the package pyarrow", ImportError, advice="pip install 'vitgan[parquet]'"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise UserError("reading Parquet needs the package pyarrow: pip install 'vitgan[parquet]'") from error
     # Damaged files raise errors of many kinds.
     with user_error(f"{file} is not a sound Parquet file", Exception, advice="fetch it again"):
         regular_size(file)
