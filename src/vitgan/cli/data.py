@@ -152,7 +152,7 @@ def cifar10(
     """
     source = source_or_download(cifar10, source, url, checksum)
     if holds_parquet(source):
-        _prepare(ParquetImages(source, split, provenance=cifar10_source.PROVENANCE), output)
+        _prepare(ParquetImages(source, split, provenance=cifar10_source.Cifar10.provenance), output)
     else:
         _prepare(cifar10_source.Cifar10(source, split), output)
 
@@ -177,7 +177,7 @@ def cifar100(
     """
     source = source_or_download(cifar100, source, url, checksum)
     if holds_parquet(source):
-        _prepare(ParquetImages(source, split, None, f"{labels}_label", cifar100_source.PROVENANCE), output)
+        _prepare(ParquetImages(source, split, None, f"{labels}_label", cifar100_source.Cifar100.provenance), output)
     else:
         _prepare(cifar100_source.Cifar100(source, split, labels), output)
 
@@ -202,7 +202,7 @@ def celeba(output: Flat, source: Path, split: celeba_source.Split = "train", par
     """
     if holds_parquet(source):
         check_useless(celeba, "beside Parquet files, whose names say the split", partition=partition)
-        _prepare(ParquetImages(source, split, label_column="none", provenance=celeba_source.PROVENANCE), output)
+        _prepare(ParquetImages(source, split, label_column="none", provenance=celeba_source.CelebA.provenance), output)
     else:
         _prepare(celeba_source.CelebA(source, split, partition), output)
 
@@ -217,7 +217,7 @@ def lsun(output: Flat, source: Path, category: str = "bedroom", split: lsun_sour
     """
     if holds_parquet(source):
         check_useless(lsun, "beside Parquet files, which hold one category", category=category)
-        _prepare(ParquetImages(source, split, label_column="none", provenance=lsun_source.PROVENANCE), output)
+        _prepare(ParquetImages(source, split, label_column="none", provenance=lsun_source.Lsun.provenance), output)
     else:
         _prepare(lsun_source.Lsun(source, category, split), output)
 

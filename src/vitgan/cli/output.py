@@ -21,7 +21,7 @@ TERMINAL_SIZES = {"COLUMNS": (20, 1000), "LINES": (5, 1000)}
 """What help and bars are laid out for; in narrower terminals their lines are wrapped by the terminal itself."""
 
 
-class Output(io.RawIOBase):
+class Output(io.FileIO):
     """A standard stream that never fails: what cannot be written, or is not read in time, is dropped.
 
     Attributes:
@@ -29,17 +29,9 @@ class Output(io.RawIOBase):
     """
 
     def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
         self.lost: OSError | None = None
-        self._descriptor, self._patience = descriptor, PATIENCE_SECONDS
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        return True
+        self._patience = PATIENCE_SECONDS
 
     def write(self, data: Any, /) -> int:
         left = memoryview(data).cast("B")
@@ -56,9 +48,9 @@ class Output(io.RawIOBase):
 
     def _write_some(self, data: memoryview) -> int:
         deadline = time.monotonic() + self._patience
-        while select.select((), (self._descriptor,), (), max(deadline - time.monotonic(), 0))[1]:
+        while select.select((), (self,), (), max(deadline - time.monotonic(), 0))[1]:
             with suppress(BlockingIOError):
-                return os.write(self._descriptor, data)
+                return os.write(self.fileno(), data)
             time.sleep(0.01)  # another process was quicker
         raise TimeoutError(errno.ETIMEDOUT, "nobody reads it")
 

@@ -15,6 +15,7 @@ from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, Strict
 
 from vitgan.data.names import is_image
 from vitgan.errors import UserError, one_line
+from vitgan.files.reading import without_repetition
 
 Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr | None
 Value = Scalar | Annotated[list[Scalar], Field(fail_fast=True)]
@@ -50,9 +51,10 @@ def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) 
     try:
         text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
         if file.lower().endswith(".json"):
-            return _pairs_of_json(_parse(text), column)
+            return _pairs_of_json(json.loads(text, object_pairs_hook=without_repetition), column)
         if file.lower().endswith(".jsonl"):
-            return _pairs_of_records([_parse(line) for line in text.split("\n") if line.strip()], column)
+            lines = [line for line in text.split("\n") if line.strip()]
+            return _pairs_of_records([json.loads(line, object_pairs_hook=without_repetition) for line in lines], column)
         return _pairs_of_rows(read_rows(text, column), column)
     except ValidationError as error:
         place = error.errors(include_input=False, include_url=False)[0]["loc"][0]
@@ -250,14 +252,3 @@ def _number(cell: str) -> Any:
     if re.fullmatch(r"(0|-?[1-9][0-9]{0,17})(\.0+)?", cell):
         return int(cell.partition(".")[0])
     return None if cell.lower() in ("", "nan") else cell
-
-
-def _parse(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique_keys)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a key stands twice in it")
-    return content

@@ -79,7 +79,7 @@ def read_json(path: Path, what: str) -> Any:
     data = read_bytes(path, what)
     with user_error(f"cannot read the {what} {path} as JSON", ValueError, RecursionError):
         value = json.loads(
-            data.decode(), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_without_repetition
+            data.decode(), parse_constant=_finite, parse_float=_finite, object_pairs_hook=without_repetition
         )
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could be neither shown nor written
         return value
@@ -152,8 +152,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python would take the last of several equal keys."""
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A hook of `json.loads`: Python would take the last of several equal keys."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -20,14 +20,6 @@ from vitgan.data.tables import assign, largest_table, read_pairs
 from vitgan.errors import UserError, one_line
 from vitgan.files import read_bytes, user_error
 
-# The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
-PROVENANCE = Provenance(
-    "celeba",
-    licence="non-commercial research only, no redistribution (agreement on the home page)",
-    url="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-    resolution=64,
-    crop=178,
-)
 Split = Literal["train", "valid", "test", "all"]
 SPLITS = {"0": "train", "1": "valid", "2": "test"}
 LARGEST_PARTITION = largest_table(202_599)
@@ -52,7 +44,14 @@ class CelebA(FileSource):
         UserError: Images or the partition file are missing or damaged, or there are several sets of images.
     """
 
-    provenance = PROVENANCE
+    # The crop of the full width is what most recent work uses at 64×64; earlier work cropped 148 (crop=148).
+    provenance = Provenance(
+        "celeba",
+        licence="non-commercial research only, no redistribution (agreement on the home page)",
+        url="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        resolution=64,
+        crop=178,
+    )
     labels_from = "none: CelebA has attributes, not classes"
 
     def __init__(self, path: str | Path, split: Split = "train", partition: str | Path | None = None) -> None:

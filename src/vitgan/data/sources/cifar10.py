@@ -16,12 +16,6 @@ from vitgan.files import user_error
 LABEL_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CHECKSUM = "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-PROVENANCE = Provenance(
-    "cifar10",
-    licence="none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
-    url="https://www.cs.toronto.edu/~kriz/cifar.html",
-    resolution=32,
-)
 
 Split = Literal["train", "test", "all"]
 TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
@@ -50,7 +44,12 @@ class Cifar10(PythonImages):
         UserError: Missing, damaged, or not CIFAR-10.
     """
 
-    provenance = PROVENANCE
+    provenance = Provenance(
+        "cifar10",
+        licence="none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        url="https://www.cs.toronto.edu/~kriz/cifar.html",
+        resolution=32,
+    )
     label_names = LABEL_NAMES
     labels_from = split_from = "CIFAR-10's own"
 

@@ -13,12 +13,6 @@ from vitgan.files import user_error
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 CHECKSUM = "md5:eb9058c3a382ffc7106e4002c42a8d85"
-PROVENANCE = Provenance(
-    "cifar100",
-    licence="none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
-    url="https://www.cs.toronto.edu/~kriz/cifar.html",
-    resolution=32,
-)
 
 Split = Literal["train", "test", "all"]
 LabelKind = Literal["fine", "coarse"]
@@ -38,7 +32,12 @@ class Cifar100(PythonImages):
         UserError: Missing, damaged, or not CIFAR-100.
     """
 
-    provenance = PROVENANCE
+    provenance = Provenance(
+        "cifar100",
+        licence="none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        url="https://www.cs.toronto.edu/~kriz/cifar.html",
+        resolution=32,
+    )
     split_from = "CIFAR-100's own"
 
     def __init__(self, path: str | Path, split: Split = "train", labels: LabelKind = "fine") -> None:

@@ -15,12 +15,6 @@ from vitgan.files import user_error
 if TYPE_CHECKING:
     import lmdb
 
-PROVENANCE = Provenance(
-    "lsun",
-    licence="none stated; for research (Yu et al., LSUN, arXiv 1506.03365)",
-    url="https://www.yf.io/p/lsun",
-    resolution=64,
-)
 Split = Literal["train", "val"]
 KEYS_PER_ANCHOR = 256
 
@@ -40,7 +34,12 @@ class Lsun(Source):
         UserError: The package lmdb is missing, or there is no such database, or it is damaged.
     """
 
-    provenance = PROVENANCE
+    provenance = Provenance(
+        "lsun",
+        licence="none stated; for research (Yu et al., LSUN, arXiv 1506.03365)",
+        url="https://www.yf.io/p/lsun",
+        resolution=64,
+    )
     isolated = True
     labels_from = "none: the images are of one category"
 
