@@ -226,13 +226,6 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, named, paramete
         main(arguments)
 
 
-def test_unknown_options_and_sources_are_one_line():
-    with refused("'--sauce'", "--source", parameter="source"):
-        main(["folder", "--sauce", "x"])
-    with refused("'fodler'", "'folder'"):
-        main(["fodler"])
-
-
 @pytest.mark.parametrize(
     ("options", "parameter"),
     [
@@ -274,15 +267,6 @@ def test_options_that_would_do_nothing_are_refused(tmp_path, monkeypatch, argume
     with refused(parameter=parameter):
         main(arguments.split())
     assert not (tmp_path / "store").exists()
-
-
-def test_help_names_the_sources(capsys):
-    with pytest.raises(SystemExit) as error:
-        main(["--help"])
-    assert error.value.code == 0
-    printed = capsys.readouterr().out
-    assert "cifar10" in printed
-    assert "folder" in printed
 
 
 def test_a_path_alone_is_guessed_and_put_into_data(tmp_path, monkeypatch, capsys):

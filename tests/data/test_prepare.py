@@ -9,7 +9,6 @@ import pytest
 from data.samples import PngSource, random_pixels
 from refusals import refused
 from vitgan.data.prepare import plan, prepare
-from vitgan.data.store import ImageStore
 from vitgan.data.writer import partial_folder
 
 
@@ -19,14 +18,6 @@ def expected_images(numbers):
 
 def files_of(store):
     return {file.name: file.read_bytes() for file in store.path.iterdir()}
-
-
-def test_images_labels_and_order(tmp_path):
-    store = prepare(PngSource(12), tmp_path / "store", resolution=8)
-    assert np.array_equal(store.images, expected_images(range(12)))
-    assert store.labels is not None
-    assert store.labels.tolist() == [number % 5 for number in range(12)]
-    store.verify()
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers(tmp_path):
@@ -139,12 +130,6 @@ def test_an_existing_destination_is_refused_before_reading(tmp_path):
         prepare(PngSource(1, dies_at=0), tmp_path / "store", resolution=8)
 
 
-def test_an_unwritable_destination_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with refused(tmp_path / "file" / "store"):
-        prepare(PngSource(2), tmp_path / "file" / "store", resolution=8)
-
-
 @pytest.mark.parametrize(
     ("options", "parameter", "fact"),
     [
@@ -167,9 +152,3 @@ def test_values_out_of_range_are_refused(tmp_path, options, parameter, fact):
 def test_an_empty_source_is_refused(tmp_path):
     with refused("png"):
         prepare(PngSource(0), tmp_path / "store", resolution=8)
-
-
-def test_overwrite_replaces_a_store(tmp_path):
-    prepare(PngSource(3), tmp_path / "store", resolution=8)
-    prepare(PngSource(5), tmp_path / "store", resolution=8, overwrite=True)
-    assert len(ImageStore.open(tmp_path / "store")) == 5

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -53,43 +52,11 @@ def test_what_is_written_is_what_numpy_and_hashlib_read(tmp_path):
     ]
 
 
-def test_unlabelled_store_has_no_labels(tmp_path):
-    store = make_store(tmp_path / "store", 3)
-    assert store.labels is None
-    assert store.label_count == 0
-    assert not (tmp_path / "store" / "labels.npy").exists()
-
-
 def test_nothing_appears_before_finish_and_nothing_stays_without_it(tmp_path):
     with writer_for(tmp_path / "store") as writer:
         writer.append(images_of(2))
         assert not (tmp_path / "store").exists()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_was_appended_survives(tmp_path):
-    path, images = tmp_path / "store", images_of(9)
-    with suppress(KeyboardInterrupt), writer_for(path, fingerprint="a") as writer:
-        writer.append(images[:5])
-        raise KeyboardInterrupt
-    with writer_for(path, fingerprint="a") as writer:
-        assert writer.count == 5
-        writer.append(images[5:])
-        store = writer.finish(source="test")
-    assert np.array_equal(store.images, images)
-    store.verify()
-
-
-def test_work_for_other_settings_is_not_taken_up(tmp_path):
-    path = tmp_path / "store"
-    with suppress(KeyboardInterrupt), writer_for(path, fingerprint="a") as writer:
-        writer.append(images_of(5))
-        raise KeyboardInterrupt
-    with writer_for(path, fingerprint="b") as writer:
-        assert writer.count == 0
-        writer.append(images_of(2, first=100))
-        store = writer.finish(source="test")
-    assert np.array_equal(store.images, images_of(2, first=100))
 
 
 def test_two_writers_cannot_make_the_same_store(tmp_path):
@@ -220,10 +187,6 @@ def test_wrong_arrays_are_the_callers_error(tmp_path):
                 writer.append(images, labels)
 
 
-def test_the_unfinished_folder_lies_beside_the_store(tmp_path):
-    assert partial_folder(tmp_path / "a" / "store").parent == tmp_path / "a"
-
-
 def resigned(labels):
     """Labels that the description vouches for: nonsense from the start, not damage."""
 
@@ -289,11 +252,6 @@ def test_duplicates_point_to_the_first_copy(contents):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("reader") / "store", 3000, resolution=16, channels=3)
-
-
-@given(st.lists(st.integers(0, 2999), min_size=1, max_size=50))
-def test_reads_what_is_asked_for(store, indices):
-    assert image_numbers(store.read(np.array(indices))) == indices
 
 
 @pytest.mark.parametrize("mapped_bytes", [0, 1 << 28])

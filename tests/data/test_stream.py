@@ -59,11 +59,6 @@ def test_the_order_is_the_documented_one(store, position, batch_size, seed):
     assert image_numbers(images) == expected
 
 
-def test_epochs_and_seeds_differ(store):
-    orders = {tuple(ImageStream(store, COUNT, seed).indices(COUNT * epoch)) for seed in range(3) for epoch in range(3)}
-    assert len(orders) == 9
-
-
 def test_batches_are_uint8_copies(store):
     images, labels = ImageStream(store, 4, 0).batch(0)
     assert images.shape == (4, 1, 4, 4)

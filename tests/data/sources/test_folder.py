@@ -54,24 +54,6 @@ def test_archives_give_the_same_store_as_the_folder(tmp_path, pack):
     assert one.description.label_names == two.description.label_names
 
 
-@pytest.mark.parametrize(
-    ("names", "labels"),
-    [
-        (["1.png", "2.png"], None),  # flat
-        (["a/1.png", "a/2.png"], None),  # one folder
-        (["a/1.png", "b/2.png"], None),  # a folder for each image
-        (["x/y/a/1.png", "x/y/b/2.png", "x/y/b/3.png"], [0, 1, 1]),  # below a common folder
-    ],
-)
-def test_labels_only_where_they_make_sense(tmp_path, names, labels):
-    for number, name in enumerate(names):
-        write_image(tmp_path / name, number)
-    source = ImageFolder(tmp_path)
-    assert (source.labels is None) == (labels is None)
-    assert [label for _, label in names_and_labels(source)] == (labels or [None] * len(names))
-    assert ImageFolder(tmp_path, labels="none").labels is None
-
-
 def test_labels_can_be_insisted_on(tmp_path):
     write_image(tmp_path / "a" / "1.png", 0)
     write_image(tmp_path / "b" / "1.png", 1)
@@ -101,18 +83,6 @@ def test_splits_must_be_chosen(tmp_path):
     with refused("'val'", "test, train", parameter="split"):
         ImageFolder(tmp_path, split="val")
     assert len(ImageFolder(tmp_path / "train", split=None)) == 3
-
-
-def test_a_single_split_folder_is_taken_and_recorded(tmp_path):
-    for number, name in enumerate(["Training_Set/a/1.png", "Training_Set/b/2.png", "Training_Set/b/3.png"]):
-        write_image(tmp_path / "in" / name, number)
-    for split in (None, "train", "training"):
-        source = ImageFolder(tmp_path / "in", split=split)
-        assert [label for _, label in names_and_labels(source)] == [0, 1, 1]
-        assert source.split == (split or "train")
-    description = prepare(ImageFolder(tmp_path / "in"), tmp_path / "store", resolution=8).description
-    assert (description.split, description.split_from) == ("train", "the folder Training_Set")
-    assert description.labels_from == "class folders (a, b)"
 
 
 def test_classes_have_the_same_numbers_in_every_split(tmp_path):
@@ -155,12 +125,6 @@ def test_stylegan_zips_have_their_labels_from_dataset_json(tmp_path):
     assert store.label_count == 10
 
 
-def test_stylegan_zips_without_labels(tmp_path):
-    source = ImageFolder(stylegan_zip(tmp_path / "images.zip", None))
-    assert len(source) == 3
-    assert source.labels is None
-
-
 @pytest.mark.parametrize(
     ("labels", "facts"),
     [
@@ -179,15 +143,6 @@ def test_incomplete_or_odd_label_files_are_refused(tmp_path, labels, facts):
     with refused(path, "dataset.json", *facts, parameter="labels"):
         ImageFolder(path)
     assert len(ImageFolder(path, labels="none")) == 3
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"labels": 3}', '{"labels": [["1.png", 0],]}', "\udcff"])
-def test_a_damaged_dataset_json_is_refused(tmp_path, content):
-    write_image(tmp_path / "1.png", 0)
-    (tmp_path / "dataset.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with refused("dataset.json", parameter="labels"):
-        ImageFolder(tmp_path)
-    assert ImageFolder(tmp_path, labels="none").labels is None
 
 
 def test_a_dataset_json_of_another_kind_is_left_alone(tmp_path):
@@ -299,15 +254,6 @@ def test_names_that_are_not_text_are_escaped(tmp_path):
     store = prepare(ImageFolder(tmp_path / "in"), tmp_path / "store", resolution=8)
     assert store.description.label_names == ["a\\nb", "\\udcff"]
     assert [entry.name for entry in store.description.skipped] == ["\\udcff/\\x1b[2J.png"]
-
-
-def test_the_fingerprint_tells_sources_apart(tmp_path):
-    for number in range(3):
-        write_image(tmp_path / f"{number}.png", number)
-    first = ImageFolder(tmp_path).fingerprint()
-    assert ImageFolder(tmp_path).fingerprint() == first
-    write_image(tmp_path / "3.png", 3)
-    assert ImageFolder(tmp_path).fingerprint() != first
 
 
 def test_every_table_is_read_once_however_many_folders_have_one(tmp_path, monkeypatch):

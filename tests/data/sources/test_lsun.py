@@ -33,14 +33,6 @@ def test_images_come_in_the_order_of_the_keys(tmp_path, workers):
     assert store.labels is None
 
 
-def test_lossy_values_equal_pillows_decoding(tmp_path):
-    (tmp_path / "db").mkdir()
-    data = encoded(random_pixels(0, 300, 256), "JPEG", quality=75)
-    with lmdb.open(str(tmp_path / "db")) as environment, environment.begin(write=True) as transaction:
-        transaction.put(b"key", data)
-    assert Lsun(tmp_path / "db").read(0) == data
-
-
 def test_any_order_in_a_copy(tmp_path):
     write_lmdb(tmp_path / "db", 600, size=2)
     source = Lsun(tmp_path / "db")
@@ -99,13 +91,6 @@ def test_missing_zipped_and_empty_databases(tmp_path):
     write_lmdb(tmp_path / "empty", 0)
     with refused(tmp_path / "empty"):
         Lsun(tmp_path / "empty")
-
-
-def test_the_fingerprint_tells_databases_apart(tmp_path):
-    write_lmdb(tmp_path / "a", 300, size=2)
-    write_lmdb(tmp_path / "b", 301, size=2)
-    assert Lsun(tmp_path / "a").fingerprint() == Lsun(tmp_path / "a").fingerprint()
-    assert Lsun(tmp_path / "a").fingerprint() != Lsun(tmp_path / "b").fingerprint()
 
 
 META_ENTRIES, META_TRANSACTION = 120, 144  # bytes into the first two pages, by LMDB's struct MDB_meta

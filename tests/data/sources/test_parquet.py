@@ -9,7 +9,7 @@ import pytest
 from data.samples import encoded, random_pixels
 from refusals import refused
 from vitgan.data.prepare import prepare
-from vitgan.data.sources.parquet import ParquetImages, holds_parquet
+from vitgan.data.sources.parquet import ParquetImages
 
 
 def hub_table(numbers, image="image", label="label", names=("cat", "dog", "owl")):
@@ -70,14 +70,6 @@ def test_splits(tmp_path):
     assert len(ParquetImages(tmp_path / "data" / "test-00000-of-00001.parquet")) == 5
 
 
-@pytest.mark.parametrize("name", ["validation/0000.parquet", "val-00000-of-00001.parquet", "valid.parquet"])
-def test_names_of_the_validation_split(tmp_path, name):
-    for file, numbers in (("train/0000.parquet", range(3)), (name, range(2))):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        pq.write_table(hub_table(numbers), tmp_path / file)
-    assert len(ParquetImages(tmp_path, "valid")) == len(ParquetImages(tmp_path, "validation")) == 2
-
-
 def test_plain_binary_columns_and_choice_of_columns(tmp_path):
     images = [encoded(random_pixels(number)) for number in range(4)]
     table = pa.table({"photo": images, "other": images[::-1], "kind": [3, 1, 2, 0]})
@@ -120,38 +112,12 @@ def test_labels_of_any_kind(tmp_path, column, labels, numbers, names):
     assert column in source.labels_from
 
 
-@pytest.mark.parametrize("labels", [[-1, -1], [None, None], [float("nan"), -1.0]])
-def test_labels_that_stand_for_none(tmp_path, labels):
-    pq.write_table(plain_table(labels), tmp_path / "table.parquet")
-    source = ParquetImages(tmp_path)
-    assert source.labels is None
-    assert source.labels_from.startswith("none: ")
-
-
 def test_a_row_without_label_is_left_out(tmp_path):
     pq.write_table(plain_table([0, -1, 1]), tmp_path / "table.parquet")
     store = prepare(ParquetImages(tmp_path), tmp_path / "store", resolution=8)
     assert store.labels is not None
     assert store.labels.tolist() == [0, 1]
     assert [entry.name for entry in store.description.skipped] == ["table.parquet:1"]
-
-
-@pytest.mark.parametrize(
-    ("labels", "fact"),
-    [
-        ([0, -3], "-3"),
-        ([0.5, 1.0], "0.5"),
-        ([0, 10**7], "10000000"),
-        ([[0, 1], [1, 1]], "list"),
-        ([[3, 4], [5, 6]], "list"),
-        ([{"a": 1}, {"a": 2}], "dict"),
-    ],
-)
-def test_labels_that_are_no_classes_are_refused(tmp_path, labels, fact):
-    pq.write_table(plain_table(labels), tmp_path / "table.parquet")
-    with refused(tmp_path, "label", fact, parameter="label_column"):
-        ParquetImages(tmp_path)
-    assert ParquetImages(tmp_path, label_column="none").labels is None
 
 
 def test_words_stored_as_bytes(tmp_path):
@@ -202,13 +168,6 @@ def test_names_of_splits(tmp_path, files, wanted, taken):
     assert len(source) == taken
     assert source.split == wanted
     assert len(ParquetImages(tmp_path, "all")) == len(files)
-
-
-def test_two_files_for_a_split_are_not_guessed(tmp_path):
-    for name in ("trainA", "trainB"):
-        pq.write_table(hub_table(range(1)), tmp_path / f"{name}-00000-of-00001.parquet")
-    with refused("trainA, trainB", parameter="split"):
-        ParquetImages(tmp_path, "train")
 
 
 def test_the_only_split_is_recorded(tmp_path):
@@ -271,13 +230,6 @@ def test_missing_files_and_columns(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "table.parquet")
     with refused("table.parquet", "text", parameter="image_column"):
         ParquetImages(tmp_path)
-
-
-def test_holds_parquet(tmp_path):
-    assert not holds_parquet(tmp_path)
-    write_hub_folder(tmp_path)
-    assert holds_parquet(tmp_path)
-    assert holds_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
 
 
 def hub_names(names):
