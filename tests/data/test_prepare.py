@@ -1,4 +1,3 @@
-import multiprocessing
 import shutil
 from collections import namedtuple
 from concurrent.futures.process import BrokenProcessPool
@@ -9,7 +8,6 @@ import pytest
 from data.samples import PngSource, random_pixels
 from refusals import refused
 from vitgan.data.prepare import plan, prepare
-from vitgan.data.writer import partial_folder
 
 
 def expected_images(numbers):
@@ -81,33 +79,6 @@ def test_plan_states_the_size_exactly(tmp_path):
     planned = plan(PngSource(77), resolution=8)
     store = prepare(PngSource(77), tmp_path / "store", resolution=8)
     assert planned.bytes == sum((store.path / name).stat().st_size for name in ("images.npy", "labels.npy"))
-
-
-def prepare_and_die(destination, count, dies_at):
-    prepare(PngSource(count, frozenset([3]), dies_at), destination, resolution=8, workers=0)
-
-
-def test_a_killed_preparation_goes_on_where_it_was(tmp_path):
-    path, damaged = tmp_path / "store", frozenset([3])
-    process = multiprocessing.get_context("spawn").Process(target=prepare_and_die, args=(path, 1000, 600))
-    process.start()
-    process.join()
-    assert process.exitcode == -9
-    assert not path.exists()
-    assert partial_folder(path).is_dir()
-
-    read = []
-
-    class Watched(PngSource):
-        def read(self, index):
-            read.append(index)
-            return super().read(index)
-
-    store = prepare(Watched(1000, damaged), path, resolution=8, workers=0)
-    assert min(read) == 512  # two parts of 256 were safe
-    uninterrupted = prepare(PngSource(1000, damaged), tmp_path / "other", resolution=8)
-    assert files_of(store) == files_of(uninterrupted)
-    assert not partial_folder(path).exists()
 
 
 def test_a_dead_worker_is_reported(tmp_path):
