@@ -72,11 +72,9 @@ def labels_of_folders(
     elif len(found) < 2:
         return Labels(None, None, "none: the images lie in one folder")
     elif not insist:
-        reason = _no_classes(found, tree, names)
-        if reason:
+        if reason := _no_classes(found, tree, names):
             return Labels(None, None, f"none: {reason}")
-        doubt = _doubt(found, tree, names) or (_different(every) if merged and len(every) > 1 else None)
-        if doubt:
+        if doubt := _doubt(found, tree, names) or (_different(every) if merged and every else None):
             raise UserError(doubt)
     ordered = sorted(found.union(*(one for one in every if one & found)), key=natural_order)
     number = {name: label for label, name in enumerate(ordered)} | {"": NO_LABEL}

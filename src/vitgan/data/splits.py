@@ -5,7 +5,7 @@ A split is never guessed: where there are several, or where it is in doubt wheth
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass, field
 
 from vitgan.data.names import find_branches, listed, natural_order
@@ -109,12 +109,11 @@ def _part_of(path: list[str], levels: set[tuple[str, ...]]) -> tuple[str, str]:
     return "", "/".join(path)
 
 
-def are_splits(folders: Iterable[str]) -> bool:
+def are_splits(folders: Collection[str]) -> bool:
     """Whether folders that lie side by side are splits by their names, and not "bullet_train" and "test_tube"."""
-    names = list(folders)
-    known = [name for name in names if split_of(name)]
+    known = [name for name in folders if split_of(name)]
     sure = [name for name in known if _is_plain(name) or any(_are_pair(name, other) for other in known)]
-    if len(known) == len(names):
+    if len(known) == len(folders):
         return bool(sure)
     return len({split_of(name) for name in sure} - {"extra"}) > 1
 

@@ -91,10 +91,10 @@ def _rows_of_attributes(lines: list[str], column: str | None) -> list[list[str]]
     if not head or len(first) != len(head) + 1 or is_image(head[0]) or not is_image(first[0]):
         return None
     keys = ["image_id", *head]
-    kept = [0, *(place for place, key in enumerate(head, 1) if column and key.lower() == column.lower())]
-    if len(kept) == 1 and len(head) > 1:
+    wanted = column or (head[0] if len(head) == 1 else "")
+    kept = [0, *(place for place, key in enumerate(head, 1) if key.lower() == wanted.lower())]
+    if len(kept) == 1:
         return [keys, first]  # enough to say that there is no such column, or which there are
-    kept = kept if len(kept) > 1 else [0, 1]
     rows = [[keys[place] for place in kept]]
     for line in lines[1:]:
         row = line.split()
@@ -131,14 +131,13 @@ def assign(pairs: list[Pair], names: list[str], folder: str = "") -> tuple[list[
             best = found
         if len(best) == len(names):
             break
-    values: list[Any] = [None] * len(names)
-    seen = [False] * len(names)
+    values: dict[int, Any] = {}
     for position, place in best.items():
         value = pairs[position][1]
-        if seen[place] and value != values[place]:
+        if values.setdefault(place, value) != value:
             raise UserError(f"{one_line(names[place])} stands twice in the table, as {values[place]} and as {value}")
-        values[place], seen[place] = value, True
-    return values, [pairs[position][0] for position in range(len(pairs)) if position not in best]
+    unknown = [name for position, (name, _) in enumerate(pairs) if position not in best]
+    return [values.get(place) for place in range(len(names))], unknown
 
 
 def _ways(listed: list[str], there: list[str], folder: str) -> Iterator[tuple[list[str], list[str]]]:
