@@ -62,7 +62,9 @@ def parse(tree: Group, words: list[str]) -> Callable[[], None]:
         with wrapped_usage(), events.on_parse_error(lambda event: refuse(*_refusal(event, node, words))):
             return tyro.cli(_checked(node), prog=program, description=about, args=words, config=none, registry=REGISTRY)
     except ValidationError as error:
-        refuse(*_out_of_range(error, node))
+        place, reason = first_problem(error)
+        name = option(node, place)
+        refuse(f"{flag(name)} {reason}" if name else reason, name)
 
 
 def find(tree: Group, words: list[str]) -> tuple[list[str], Node]:
@@ -186,13 +188,6 @@ def _refusal(event: Any, node: Node, words: list[str]) -> tuple[str, str | None]
 
 def _argument_name(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
-
-
-def _out_of_range(error: ValidationError, node: Node) -> tuple[str, str | None]:
-    """What pydantic says of the first value that does not fit, and the parameter."""
-    place, reason = first_problem(error)
-    name = option(node, place)
-    return (f"{flag(name)} {reason}" if name else reason), name
 
 
 def _unknown_options(node: Node, words: list[str]) -> list[str]:

@@ -22,12 +22,12 @@ def store_grid(store: ImageStore, rows: int = 8, columns: int = 8, seed: int = 0
         chosen = generator.choice(len(store), min(rows * columns, len(store)), replace=False)
         places = list(enumerate(chosen.tolist()))
     else:
-        places = []
-        for row, label in enumerate(np.unique(store.labels)[:rows]):
+        places, classes = [], np.unique(store.labels)[:rows]
+        for row, label in enumerate(classes):
             members = np.flatnonzero(store.labels == label)
             chosen = generator.choice(members, min(columns, len(members)), replace=False)
             places += [(row * columns + column, index) for column, index in enumerate(chosen.tolist())]
-        rows = min(rows, len(np.unique(store.labels)))
+        rows = len(classes)
     images = store.read(np.array([index for _, index in places]))
     if store.vae is not None:
         from vitgan.frozen.vae import decode_bytes  # imports torch

@@ -320,7 +320,7 @@ class Tar(Container):
             return all(block.count(0) == len(block) for block in rest) and file.tell() >= end + TAR_END_BYTES
 
     def _admits(self, member: tarfile.TarInfo, wanted: Wanted) -> bool:
-        name, reason = _tidy(member.name), None
+        name = _tidy(member.name)
         if member.isdir():
             return False
         if not wanted(name):
