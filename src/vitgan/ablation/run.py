@@ -12,9 +12,9 @@ from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
-from vitgan.files import check_writable, read_model, write_json
+from vitgan.files import check_writable, read_model, user_error, write_json
 from vitgan.presets import replaced
-from vitgan.runs.folder import DATA_RECORD, DataRecord, change_of_run, open_data
+from vitgan.runs.folder import change_of_run, data_record, open_data
 from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint
@@ -103,13 +103,10 @@ def run_suite(
     store = open_data(plan.base.data)  # first: counting the FLOPs of some rows takes long
     configs = configurations(suite, plan)
     _check_members(configs, plan, folder, store)
-    try:
+    advice = "choose another folder"
+    with user_error(f"cannot write the ablation {folder}", OSError, advice=advice, parameter="out"):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN, plan.model_dump(mode="json"))
-    except OSError as error:
-        raise UserError(
-            f"cannot write the ablation {folder}: {error.strerror}; choose another folder", "out"
-        ) from error
     for member, config in configs.items():
         if stopped():
             return False
@@ -175,23 +172,19 @@ def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path, s
         if run is not None and (latest_checkpoint(run) is not None or divergence_of(run) is not None):
             _check_unchanged(run, member, with_vae_of(store, with_classes_of(store, config)))
         elif member.seed == plan.seeds[0]:
-            try:
+            with user_error(f"row {member.row} of base {plan.base.preset} cannot train", UserError):
                 check_run(config)
-            except UserError as error:
-                reason = f"row {member.row} of base {plan.base.preset} cannot train: {error}"
-                raise UserError(reason, error.parameter) from error
 
 
 def _check_data(run: Path, plan: Plan, store: ImageStore) -> None:
     """Rows are compared, so all train on the same images, from wherever the ablation goes on."""
-    if (run / DATA_RECORD).exists():
-        difference = read_model(run / DATA_RECORD, DataRecord, "run's record of its data").difference(store)
-        if difference is not None:
-            raise UserError(
-                f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the "
-                "ablation began, or begin another",
-                "out",
-            )
+    record = data_record(run)
+    if record is not None and (difference := record.difference(store)) is not None:
+        raise UserError(
+            f"the store {plan.base.data} holds {difference}, not those of {run}: go on in the folder where the ablation "
+            "began, or begin another",
+            "out",
+        )
 
 
 def _check_unchanged(run: Path, member: Member, config: RunConfig) -> None:

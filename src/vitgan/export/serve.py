@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from vitgan.errors import UserError
+from vitgan.files import user_error
 from vitgan.files.pictures import image_grid
 from vitgan.models.generator import Generator
 from vitgan.schema import Config, first_problem
@@ -151,8 +152,6 @@ def make_server(generator: Generator, folder: Path | None, port: int) -> Threadi
         UserError: If the port is taken or not allowed.
     """
     handler = partial(Handler, generator=generator, lock=threading.Lock(), folder=folder)
-    try:
+    what = f"cannot serve on port {port}"
+    with user_error(what, OSError, OverflowError, advice="choose another", parameter="port"):
         return ThreadingHTTPServer((HOST, port), handler)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot serve on port {port}: {reason}; choose another", "port") from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vitgan.errors import UserError
 from vitgan.export.onnx import check_difference, example_inputs, images_decoder, open_session, write_graph
-from vitgan.files import sha256, write_json
+from vitgan.files import sha256, user_error, write_json
 from vitgan.files.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
 from vitgan.models.draws import latents_of_seeds
@@ -244,7 +244,8 @@ def _fetch_runtime(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".runtime") as place:
         command = [npm, "pack", RUNTIME_PACKAGE, "--json", "--ignore-scripts"]
-        try:
+        kinds = subprocess.SubprocessError, OSError, ValueError, LookupError, tarfile.TarError
+        with user_error(f"npm could not bring {RUNTIME_PACKAGE} (is there a network?)", *kinds, advice=how):
             answer = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS, check=True)
             archive = Path(place) / json.loads(answer.stdout)[0]["filename"]
             (Path(place) / "dist").mkdir()
@@ -254,7 +255,5 @@ def _fetch_runtime(folder: Path) -> None:
                     if member is None:
                         raise KeyError(name)
                     (Path(place) / "dist" / name).write_bytes(member.read())
-        except (subprocess.SubprocessError, OSError, ValueError, LookupError, tarfile.TarError) as error:
-            raise UserError(f"npm could not bring {RUNTIME_PACKAGE} (is there a network?): {how}") from error
         _check_runtime(Path(place) / "dist")
         (Path(place) / "dist").replace(folder)

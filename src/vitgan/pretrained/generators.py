@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.devices import find_device
-from vitgan.errors import UserError, one_line
-from vitgan.files import read_model, write_json
+from vitgan.errors import UserError
+from vitgan.files import read_model, user_error, write_json
 from vitgan.files.folders import new_folder
 from vitgan.files.tensors import check_parameters, check_sizes, digest, load_weights, read_tensors, write_tensors
 from vitgan.frozen.features import name_for_others
@@ -205,10 +205,8 @@ def build_unfilled(spec: GeneratorSpec, path: Path) -> Generator:
         UserError: If its sizes contradict each other or are beyond what is loaded unasked.
     """
     check_sizes(spec, path)
-    try:
+    with user_error(f"{path}: its configuration describes no generator", RuntimeError, ValueError, ArithmeticError):
         generator = build_generator(spec, device="meta")
-    except (RuntimeError, ValueError, OverflowError, ArithmeticError) as error:
-        raise UserError(one_line(f"{path}: its configuration describes no generator: {error}")) from error
     check_parameters(generator, path)
     return generator
 

@@ -10,7 +10,7 @@ from vitgan.config import RunConfig, differences
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.store import DESCRIPTION, IMAGES, Digest, ImageStore
 from vitgan.errors import UserError
-from vitgan.files import lock_file, read_model, write_json
+from vitgan.files import lock_file, read_model, user_error, write_json
 from vitgan.schema import Config
 
 BUNDLED_DATA = "fashion-mnist"
@@ -30,7 +30,8 @@ def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
         UserError: If its own folder holds something else, or one cannot be written.
     """
     name = config.preset if is_bundled(config.data) or config.preset != "custom" else Path(config.data).name
-    try:
+    place, parameter = (own, "folder") if own is not None else (out, "out")
+    with user_error(f"cannot make a run in {place}", OSError, advice="choose another folder", parameter=parameter):
         if own is not None:
             found = {path.name for path in own.iterdir()} if own.is_dir() else set()
             if found and (LOCK not in found or found - BEGUN):  # a config.json alone is somebody's own
@@ -47,9 +48,6 @@ def new_run(out: Path, config: RunConfig, own: Path | None = None) -> Path:
                 run = out / f"{max(numbers, default=-1) + 1:05d}-{name}"
                 run.mkdir()
         write_json(run / "config.json", config.model_dump(mode="json"))
-    except OSError as error:
-        place, parameter = (own, "folder") if own is not None else (out, "out")
-        raise UserError(f"cannot make a run in {place}: {error.strerror}; choose another folder", parameter) from error
     return run
 
 
@@ -95,6 +93,13 @@ def record_of(store: ImageStore) -> DataRecord:
     return DataRecord(**described, path=str(store.path.absolute()))
 
 
+def data_record(run: Path) -> DataRecord | None:
+    """What a run has noted of its images; None if it has not begun."""
+    return (
+        read_model(run / DATA_RECORD, DataRecord, "run's record of its data") if (run / DATA_RECORD).exists() else None
+    )
+
+
 def open_data(data: str) -> ImageStore:
     """The store in the folder `data`, or the bundled one of that name; a UserError if there is none."""
     return bundled_fashion_mnist() if is_bundled(data) else ImageStore.open(data)
@@ -122,9 +127,8 @@ def data_of_run(run: Path, data: str | None = None) -> ImageStore:
         UserError: If they are in none of these places.
     """
     recorded = config_of_run(run).data
-    if not (run / DATA_RECORD).exists():
+    if (record := data_record(run)) is None:
         return open_data(data or recorded)
-    record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
     places = [data or recorded]
     if data in (None, recorded) and record.path and Path(recorded).absolute() != Path(record.path):
         places.append(record.path)

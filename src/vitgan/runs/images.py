@@ -13,8 +13,7 @@ from vitgan.data.sources.hub import SCHEME
 from vitgan.data.sources.objects import PythonImages
 from vitgan.data.sources.source import Source
 from vitgan.data.store import ImageStore
-from vitgan.errors import UserError
-from vitgan.files.writing import lock_file
+from vitgan.files import lock_file, user_error
 from vitgan.runs.folder import is_bundled, is_store
 
 
@@ -61,7 +60,8 @@ def with_images(
     place = data if isinstance(data, str | Path) else source.origin
     name = Path(place).resolve().name if place else source.provenance.name
     store = folder / f"{name[:100]}-{model.resolution}-{digest}"
-    try:
+    advice = "choose another folder"
+    with user_error(f"cannot prepare images in {folder}", OSError, advice=advice, parameter="out"):
         folder.mkdir(parents=True, exist_ok=True)
         with lock_file(folder / ".lock"):  # another process may be preparing the same
             if not store.exists():
@@ -70,8 +70,6 @@ def with_images(
                     f"labels: {source.labels_from}): {framing}"
                 )
                 prepare(source, store, resolution=model.resolution, channels=channels, on_progress=on_progress)
-    except OSError as error:
-        raise UserError(f"cannot prepare images in {folder}: {error.strerror}; choose another folder", "out") from error
     made = ImageStore.open(store).description
     about = ""
     if made.skipped:

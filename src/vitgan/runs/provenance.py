@@ -4,10 +4,9 @@ from pathlib import Path
 
 from vitgan.config import RunConfig, differences, flat
 from vitgan.errors import UserError
-from vitgan.files import read_model
 from vitgan.presets import preset
 from vitgan.pretrained.names import for_others, run_of_checkpoint
-from vitgan.runs.folder import DATA_RECORD, WITHOUT_INFLUENCE, DataRecord, config_of_run
+from vitgan.runs.folder import WITHOUT_INFLUENCE, config_of_run, data_record
 from vitgan.training.checkpoint import NAME
 from vitgan.training.log import read_metrics
 
@@ -41,9 +40,8 @@ def provenance(checkpoint: Path) -> str:
 def source(run: Path, config: RunConfig) -> str:
     """The images of a run, in words."""
     name = f"`{Path(config.data).name}`"
-    if not (run / DATA_RECORD).exists():
+    if (record := data_record(run)) is None:
         return name
-    record = read_model(run / DATA_RECORD, DataRecord, "run's record of its data")
     return f"the {record.count:,} images of {name} (SHA-256 {record.sha256[:12]}…)"
 
 

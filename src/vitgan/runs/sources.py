@@ -16,6 +16,7 @@ from vitgan.data.sources.source import UnreadableImage
 from vitgan.data.store import ImageStore
 from vitgan.devices import true_convolutions
 from vitgan.errors import UserError
+from vitgan.files import user_error
 from vitgan.files.pictures import to_uint8
 from vitgan.frozen.vae import decode_bytes
 from vitgan.frozen.vae_spec import VaeSpec
@@ -31,12 +32,9 @@ from vitgan.runs.folder import config_of_run, data_of_run, is_store, open_data
 
 def find_source(source: str | Path) -> Path:
     """An existing path as it is; else the folder of a bundled model or of a Hub repository."""
-    try:
+    advice = "pass a store, folder, zip or .npz of images, or a model"
+    with user_error(f"there is nothing at {source} to evaluate", UserError, advice=advice):
         return find_model(source)
-    except UserError as error:
-        raise UserError(
-            f"there is nothing at {source} to evaluate: pass a store, folder, zip or .npz of images, or a model ({error})"
-        ) from error
 
 
 def open_reference(data: str | None, source: Path) -> ImageStore:
@@ -300,16 +298,13 @@ def open_images(
         raise UserError(f"{name} in {path} cannot be read ({reason}): remove it or make it readable")
 
     def read(index: int) -> bytes:
-        try:
+        with user_error(f"{container.names[index]} in {path} cannot be read", UnreadableImage, advice="make it again"):
             return container.read(index)
-        except UnreadableImage as error:
-            raise UserError(f"{container.names[index]} in {path} cannot be read ({error}): make it again") from error
 
     def decode(data: bytes, name: str) -> np.ndarray:
-        try:
+        advice = "make it again, or remove it"
+        with user_error(f"{name} in {path} cannot be decoded", UnreadableImage, advice=advice):
             image, changes = decode_unframed(data, channels, background)
-        except UnreadableImage as error:
-            raise UserError(f"{name} in {path} cannot be decoded ({error}): make it again, or remove it") from error
         on_changes(changes)
         return image
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from vitgan.errors import UserError
+from vitgan.files import user_error
 from vitgan.training.checkpoint import checkpoint_name
 from vitgan.training.clock import Clock
 from vitgan.training.hooks import Hooks
@@ -36,11 +36,9 @@ def profiled(hooks: Hooks, run: Path, device: torch.device) -> Iterator[Hooks]:
 
     def finish(done: profile) -> None:
         path = run / "profile" / f"{checkpoint_name(images_seen)}.json.gz"
-        try:
+        with user_error(f"cannot write the profile {path}", OSError):
             path.parent.mkdir(exist_ok=True)
             done.export_chrome_trace(str(path))
-        except OSError as error:
-            raise UserError(f"cannot write the profile {path}: {error.strerror or error}") from error
         order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
         hooks.on_profile(path, done.key_averages().table(order, row_limit=ROWS, max_name_column_width=40))
 
