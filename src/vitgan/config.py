@@ -1,6 +1,6 @@
 """RunConfig: everything that defines a run, composed of the Configs that live beside their owners."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from vitgan.errors import UserError, similar
 from vitgan.files.pictures import check_picture_size, enlargement, grid_shape
 from vitgan.files.tensors import check_sizes
 from vitgan.models.build import ModelConfig
-from vitgan.schema import Config, first_problem
+from vitgan.schema import Config, first_problem, flat
 from vitgan.training.augment import AugmentConfig
 from vitgan.training.config import TrainingConfig
 from vitgan.training.objective import ObjectiveConfig
@@ -276,12 +276,3 @@ def _no_field(name: str, known: list[str]) -> UserError:
     near = similar(name, known)
     hint = f"perhaps you meant {' or '.join(near)}" if near else f"fields are {', '.join(known)}"
     return UserError(f"there is no field {name} that takes a single value: {hint}", near[0] if near else None)
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every leaf of a configuration's dump."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -1,5 +1,6 @@
 """The base of every configuration: immutable, and closed to names it does not know."""
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -37,6 +38,15 @@ def _words(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_words(part) for part in value]
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of a configuration's dump."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:

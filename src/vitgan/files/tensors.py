@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from vitgan.errors import UserError, one_line
 from vitgan.files.reading import regular_size, user_error
 from vitgan.files.writing import write_bytes
+from vitgan.schema import flat
 
 DIGEST = "sha256"
 HALVES = (torch.float16, torch.bfloat16)
@@ -37,8 +37,7 @@ LARGEST_SIZE = 1 << 20
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Writes tensors as a safetensors file, whole or not at all; the same tensors give the same bytes.
 
-    Returns:
-        Their digest, which the file's header holds too.
+    Returns their digest, which the file's header holds too.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     found = digest(tensors)
@@ -72,12 +71,7 @@ def recorded_digest(path: Path) -> str | None:
 
 
 def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, mapped into memory.
-
-    Args:
-        path: The file.
-        expected: Tensors (on "meta", say) whose names, shapes and types the file's must have, see `check_tensors`.
-    """
+    """All tensors of a safetensors file, mapped into memory; they must fit the expected ones (on "meta", say)."""
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         recorded = (file.metadata() or {}).get(DIGEST)
@@ -89,27 +83,32 @@ def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[
 
 
 def check_tensors(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Refuses tensors that were read from `path` and are of other names, shapes or types than expected, but for halves."""
+    """Refuses tensors that were read from `path` and do not fit."""
+    if (odd := misfit(tensors, expected)) is not None:
+        raise UserError(f"{path} is of another configuration: {odd}")
+
+
+def misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
+    """The first tensor of another name, shape or type than expected, but for halves, in words; None if all fit."""
     for name in sorted(tensors.keys() | expected.keys()):
         if name not in tensors or name not in expected:
-            odd = "is in only one of the file and the model"
-        elif (found := tuple(tensors[name].shape)) != (shape := tuple(expected[name].shape)):
-            odd = f"has the shape {found}, the model {shape}"
-        elif tensors[name].dtype not in (dtype := expected[name].dtype, *(HALVES if dtype == torch.float32 else ())):
-            odd = f"has the type {tensors[name].dtype}, the model's is {dtype}"
-        else:
-            continue
-        raise UserError(f"{path} is of another configuration: {one_line(name)!r} {odd}")
+            return f"{one_line(name)!r} is in only one of the file and the model"
+        if (found := tuple(tensors[name].shape)) != (shape := tuple(expected[name].shape)):
+            return f"{one_line(name)!r} has the shape {found}, the model {shape}"
+        if tensors[name].dtype not in (dtype := expected[name].dtype, *(HALVES if dtype == torch.float32 else ())):
+            return f"{one_line(name)!r} has the type {tensors[name].dtype}, the model's is {dtype}"
+    return None
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into a module that it fits exactly, but for halves where the module has float32.
-
-    A module on "meta" gets the file's tensors as its own; into another they are copied, wherever it is.
-    """
+    """Loads a safetensors file into a module that it fits exactly, but for halves where the module has float32."""
     expected = module.state_dict()
-    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in read_tensors(path, expected).items()}
-    module.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in expected.values()))
+    fill(module, {name: tensor.to(expected[name].dtype) for name, tensor in read_tensors(path, expected).items()})
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Gives a module its tensors: one on "meta" gets these as its own, into another they are copied, wherever it is."""
+    module.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in module.state_dict().values()))
 
 
 def check_sizes(config: BaseModel, path: Path) -> None:
@@ -117,7 +116,9 @@ def check_sizes(config: BaseModel, path: Path) -> None:
 
     Set the environment variable VITGAN_TRUST_SIZES=1 to load it all the same.
     """
-    for name, value in _numbers(config.model_dump()):
+    for name, value in flat(config.model_dump()):
+        if not isinstance(value, int | float):
+            continue
         field = name.rsplit(".", 1)[-1]
         repeated = field in ("depth", "mapping_layers", "label_mapping_layers")
         largest = LARGEST_REPEATED if repeated else LARGEST_RESOLUTION if field == "resolution" else LARGEST_SIZE
@@ -140,12 +141,3 @@ def _bound(path: Path, name: str, value: float, largest: int) -> None:
             f"{path}: {name} is {value:.6g}, more than the {largest:,} that are loaded from a file unasked; "
             f"if you trust it, set {TRUST_SIZES}=1"
         )
-
-
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int | float]]:
-    """Dotted names of the numbers in nested dictionaries."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(inner, f"{name}.{key}".removeprefix("."))
-    elif isinstance(value, int | float):
-        yield name, value

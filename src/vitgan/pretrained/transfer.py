@@ -1,10 +1,10 @@
 """Starting from another training: what its G and D bring to networks that may have other classes or another grid."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.files.tensors import load_weights
+from vitgan.files.tensors import fill, load_weights, misfit
 from vitgan.frozen.features import known_by_digest
 from vitgan.models.build import FEATURE_FIELDS, ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
@@ -113,11 +113,7 @@ def _made(model: ModelConfig) -> str:
 
 
 def _start_generator(name: str, old: Generator, new: Generator, same_classes: bool) -> None:
-    """Fills a generator of the same configuration but for resolution, patch size, channels and classes.
-
-    Raises:
-        UserError: If a tensor does not fit.
-    """
+    """Fills a generator of the same configuration but for resolution, patch size, channels and classes."""
     tensors, fresh = old.state_dict(), new.state_dict()
     mine, theirs = (getattr(network, "mapping_network", None) for network in (new, old))
     if not same_classes and isinstance(mine, MappingNetwork) and isinstance(theirs, MappingNetwork):
@@ -129,13 +125,13 @@ def _start_generator(name: str, old: Generator, new: Generator, same_classes: bo
     if isinstance(old, ViTGenerator) and isinstance(new, ViTGenerator) and old.token_embedding is not None:
         key = "token_embedding.weight"
         tensors[key] = _resized_tokens(tensors[key], old.grid_size, new.grid_size)
-    if (odd := _misfit(tensors, fresh)) is not None:
+    if (odd := misfit(tensors, fresh)) is not None:
         raise UserError(
             f"the weights of {name} are of a G for {_size(old)}, and do not fit {_size(new)} ({odd}): set resolution, "
             "channels and patch_size as there, or start from another model",
             "model.channels" if old.channels != new.channels else "model.resolution",
         )
-    _fill(new, tensors)
+    fill(new, tensors)
 
 
 def _resized_tokens(weight: Tensor, old: int, new: int) -> Tensor:
@@ -162,21 +158,7 @@ def _start_discriminator(
     if not same_classes:
         tensors = {key: tensor for key, tensor in tensors.items() if CLASSES not in key}
         tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES in key}
-    odd = _misfit(tensors, fresh)
+    odd = misfit(tensors, fresh)
     if odd is None:
-        _fill(new, tensors)
+        fill(new, tensors)
     return odd
-
-
-def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
-    """The first tensor of another shape, or in only one of the two."""
-    for key in sorted(tensors.keys() | expected.keys()):
-        if key not in tensors or key not in expected:
-            return f"{key} is only {'here' if key in expected else 'there'}"
-        if (there := tuple(tensors[key].shape)) != (here := tuple(expected[key].shape)):
-            return f"{key} is {there} there and {here} here"
-    return None
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    module.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in module.state_dict().values()))
