@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,25 +16,6 @@ from vitgan.errors import UserError
 from vitgan.files import regular_size, user_error
 
 BATCH = 64
-
-
-class ImageSource(Protocol):
-    """Images in a fixed order."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        ...
-
-    def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
-        """The images at sorted indices (n,), in batches (b, C, H, W) uint8.
-
-        Raises:
-            UserError: One of them cannot be used.
-        """
-        ...
 
 
 class ArrayImages:
@@ -48,9 +29,11 @@ class ArrayImages:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width."""
         return self.images.shape[2], self.images.shape[3]
 
     def batches(self, indices: np.ndarray) -> Iterator[Tensor]:
+        """The images at sorted indices (n,), in batches (b, C, H, W) uint8; a UserError if one cannot be used."""
         for start in range(0, len(indices), BATCH):
             yield torch.from_numpy(self.images[indices[start : start + BATCH]])
 
@@ -158,3 +141,7 @@ class EncodedImages:
             sizes = " and ".join(f"{height}×{width}" for height, width in (self.size, other))
             raise UserError(f"the images have different sizes, {sizes}: make them one size, e.g. with `vitgan data`")
         return torch.from_numpy(np.stack(images))
+
+
+ImageSource = ArrayImages | NpzImages | EncodedImages
+"""Images in a fixed order; what `ArrayImages` says of `size` and `batches` holds for all."""

@@ -113,7 +113,8 @@ def measure(
             others=others.values,
             on_progress=on_progress,
         )
-    result["notes"] += measured.notes() + others.notes
+    done = f"images were changed before they were measured: {', '.join(sorted(measured.changes))}"
+    result["notes"] += [*measured.notes, *([done] if measured.changes else []), *others.notes]
     if others.classes:
         result["classes"] = others.classes
     if measured.generator is not None:
@@ -127,11 +128,7 @@ def measure(
 
 
 def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
-    """Refuses, before a run is made, evaluations that it could not do; gives their protocol.
-
-    Raises:
-        UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
-    """
+    """Refuses, before a run is made, evaluations that it could not do; gives their protocol."""
     store, protocol = pixels_of(store), find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
     frozen = config.model.frozen_features
@@ -153,10 +150,7 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
     """A function that measures a generator by the run's protocol, against the run's own images.
 
     The reference's statistics are computed here, once, and cached beside the store. Neither this nor an evaluation uses
-    or changes any global random state.
-
-    Raises:
-        UserError: See `check_evaluation`.
+    or changes any global random state. What `check_evaluation` refuses is refused.
     """
     protocol, store = check_evaluation(config, store), pixels_of(store)
     extractor = load_extractor(protocol.features, device=device)

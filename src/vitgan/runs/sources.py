@@ -77,41 +77,39 @@ class Measured:
     Attributes:
         images: As many as the protocol asks for, in batches (b, C, H, W) uint8.
         patch_size: Of the patches that seams are looked for between.
-        notes: What a reader of the metrics must know about the images, once they were read.
+        notes: What a reader of the metrics must know about the images.
+        changes: What was done to images before they are measured, of those that were read so far.
         classes: The protocol's `class_images` of each class, where there are classes.
         generator: Where a model is measured.
     """
 
     images: Iterable[Tensor]
     patch_size: int
-    notes: Callable[[], list[str]] = list
+    notes: Sequence[str] = ()
+    changes: set[str] = dataclasses.field(default_factory=set)
     classes: Classes | None = None
     generator: Generator | None = None
 
 
 def open_source(path: Path, protocol: Protocol, store: ImageStore, device: str, batch_size: int | None) -> Measured:
     """The images of a model, store, folder, archive or .npz, grey or in colour as the store's are; a note says so."""
-    changes: set[str] = set()
     if is_model(path):
         side = generated_images(path, protocol, store.resolution, device, batch_size)
     else:
-        side = read_images(path, protocol, store, device, changes)
-    of_all, of_class = side.notes, side.classes
-
-    def notes() -> list[str]:
-        changed = f"images were changed before they were measured: {', '.join(sorted(changes))}"
-        return of_all() + ([changed] if changes else [])
-
-    if of_class is not None:
-        of_class = dataclasses.replace(
-            of_class, images=lambda index, made=of_class.images: in_channels(made(index), store.channels, changes)
+        side = read_images(path, protocol, store, device)
+    classes = side.classes
+    if classes is not None:
+        made = classes.images
+        classes = dataclasses.replace(
+            classes, images=lambda index: in_channels(made(index), store.channels, side.changes)
         )
-    images = in_channels(side.images, store.channels, changes)
-    return dataclasses.replace(side, images=images, notes=notes, classes=of_class)
+    images = in_channels(side.images, store.channels, side.changes)
+    return dataclasses.replace(side, images=images, classes=classes)
 
 
-def read_images(path: Path, protocol: Protocol, store: ImageStore, device: str, changes: set[str]) -> Measured:
-    """The protocol's images of a store, folder, archive or .npz; what is done to those of files goes into `changes`."""
+def read_images(path: Path, protocol: Protocol, store: ImageStore, device: str) -> Measured:
+    """The protocol's images of a store, folder, archive or .npz."""
+    changes: set[str] = set()
     source = open_images(path, store.channels, store.description.background, device, changes.update)
     if source.size != (store.resolution, store.resolution):
         height, width = source.size
@@ -127,7 +125,7 @@ def read_images(path: Path, protocol: Protocol, store: ImageStore, device: str, 
         )
     images = source.batches(protocol.choose(len(source), protocol.generated_images))
     classes = classes_of_store(ImageStore.open(path), protocol, source=source) if is_store(path) else None
-    return Measured(images, PATCH_SIZE, classes=classes)
+    return Measured(images, PATCH_SIZE, classes=classes, changes=changes)
 
 
 def in_channels(batches: Iterable[Tensor], channels: int, changes: set[str]) -> Iterator[Tensor]:
@@ -158,7 +156,7 @@ def generated_images(path: Path, protocol: Protocol, resolution: int, device: st
             f"{resolution}×{resolution}: pass a store of the model's size"
         )
     measured = of_generator(generator, protocol, batch_size)
-    return dataclasses.replace(measured, notes=lambda: notes_on_classes(generator) + notes_on_features(path))
+    return dataclasses.replace(measured, notes=notes_on_classes(generator) + notes_on_features(path))
 
 
 def of_generator(generator: Generator, protocol: Protocol, batch_size: int | None = None) -> Measured:
