@@ -9,7 +9,7 @@ import numpy as np
 from vitgan.ablation.run import Member, Plan, divergence_of, members, run_of_member
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
-from vitgan.files import read_model
+from vitgan.runs.folder import config_of_run
 from vitgan.training.log import read_metrics
 
 Curve = tuple[list[float], list[float]]
@@ -79,10 +79,8 @@ def collect(suite: Suite, plan: Plan, folder: Path) -> dict[str, list[MemberResu
     for member in members(suite, plan):
         if (run := run_of_member(folder, member)) is not None:
             grids = sorted((run / "samples").glob("*.png"))
-            config = read_model(run / "config.json", RunConfig, "run")
-            records = read_metrics(run / "metrics.jsonl")
-            grid = grids[-1] if grids else None
-            results[member.row].append(MemberResult(member, config, records, grid, divergence_of(run)))
+            grid, records = grids[-1] if grids else None, read_metrics(run / "metrics.jsonl")
+            results[member.row].append(MemberResult(member, config_of_run(run), records, grid, divergence_of(run)))
     return {row: runs for row, runs in results.items() if runs}
 
 

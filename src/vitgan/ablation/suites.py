@@ -31,8 +31,6 @@ from vitgan.training.objective import ObjectiveConfig
 Row = Callable[[RunConfig], RunConfig]
 
 PLAIN_OBJECTIVE = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0)
-R1_GAMMA = 0.1
-"""R1's gamma in the rows that have it."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,7 @@ class Suite:
     rows: dict[str, Row]
 
     def only(self, names: Collection[str]) -> Self:
-        """The suite with these rows; without names all of them.
-
-        Raises:
-            UserError: If it has no such row.
-        """
+        """The suite with these rows; without names all of them. A UserError if it has no such row."""
         for name in names:
             if name not in self.rows:
                 raise UserError(f"suite {self.name} has no row {name!r}: its rows are {', '.join(self.rows)}", "only")
@@ -92,11 +86,6 @@ def vanilla_with_spectral_norm(base: RunConfig) -> RunConfig:
     base = vanilla(base)
     discriminator = replaced(base.model.discriminator, weight_norm="sn")
     return with_model(base, discriminator=discriminator, objective=replaced(base.objective, r1_gamma=0))
-
-
-def fast(base: RunConfig) -> RunConfig:
-    """ViTGAN's networks under the objective of the CPU presets."""
-    return replaced(base, objective=FAST_OBJECTIVE)
 
 
 def equal_flops(config: RunConfig, base: RunConfig) -> RunConfig:
@@ -160,7 +149,7 @@ SUITES = {
             {
                 "none": discriminator_row(),
                 "sn": discriminator_row(weight_norm="sn"),
-                "r1": discriminator_row(replaced(PLAIN_OBJECTIVE, r1_gamma=R1_GAMMA)),
+                "r1": discriminator_row(replaced(PLAIN_OBJECTIVE, r1_gamma=0.1)),
                 "l2": discriminator_row(attention="l2"),
                 "l2+isn": discriminator_row(attention="l2", weight_norm="isn"),
                 "l2+isn+overlap": discriminator_row(attention="l2", weight_norm="isn", overlap=None),
@@ -184,7 +173,7 @@ SUITES = {
                 "vanilla-r1": vanilla,
                 "vanilla-sn": vanilla_with_spectral_norm,
                 "vitgan": unchanged,
-                "vitgan-fast": fast,
+                "vitgan-fast": lambda base: replaced(base, objective=FAST_OBJECTIVE),
                 "vit-stylegan2": lambda base: equal_flops(stylegan2d(base), base),
                 "stylegan2": stylegan2_of_equal_flops,
                 "modern": modern,
@@ -216,11 +205,7 @@ SUITES = {
 
 
 def find_suite(name: str) -> Suite:
-    """The suite of that name.
-
-    Raises:
-        UserError: If there is none, with the nearest name.
-    """
+    """The suite of that name; a UserError with the nearest name if there is none."""
     if name not in SUITES:
         raise UserError(f"there is no suite {name!r}: {nearest(name, SUITES)}", "suite")
     return SUITES[name]

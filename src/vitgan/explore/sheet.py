@@ -5,12 +5,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.files.pictures import check_animation, check_picture_size, save_image, to_array
+from vitgan.files.pictures import check_animation, check_picture_size, image_grid, save_image
 
 if TYPE_CHECKING:  # not imported to check a command's arguments
     from torch import Tensor
@@ -22,10 +21,7 @@ CAPTION = TEXT + 2 * GAP
 
 def picture(image: "Tensor", side: int = CELL) -> Image.Image:
     """(C, H, W) in [-1, 1] as RGB, pixels repeated until it is about `side` wide."""
-    array = to_array(image.unsqueeze(0))[0]
-    array = array.repeat(3, axis=2) if array.shape[2] == 1 else array
-    enlarge = max(1, round(side / array.shape[1]))
-    return Image.fromarray(np.ascontiguousarray(array.repeat(enlarge, axis=0).repeat(enlarge, axis=1)))
+    return image_grid(image.unsqueeze(0), enlarge=max(1, round(side / image.shape[2]))).convert("RGB")
 
 
 def sheet(
@@ -65,11 +61,7 @@ def sheet(
 
 
 def save_sheet(path: Path, rows: "Iterable[Iterable[Tensor]]", *titles: Sequence[str], side: int = CELL) -> None:
-    """Writes a `sheet` as a picture.
-
-    Raises:
-        UserError: If it is too large, or cannot be written.
-    """
+    """Writes a `sheet` as a picture; a UserError if it is too large, or cannot be written."""
     save_image(sheet(rows, *titles, side=side), path)
 
 

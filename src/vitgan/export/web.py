@@ -166,8 +166,7 @@ def typical_seeds(generator: Generator) -> list[int]:
 def write_models(generator: Generator, folder: Path) -> Tensor:
     """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx.
 
-    Returns:
-        (values,): absolute differences of the images from PyTorch's.
+    Returns absolute differences of the images from PyTorch's: (values,).
     """
     decoder, graph = _decoder(generator), SynthesisGraph(generator)
     _check_size(graph.to_images)
@@ -214,11 +213,8 @@ def find_runtime(cache: Path, given: Path | None = None) -> Path:
     Raises:
         UserError: If files are missing or not those that this version knows, or npm cannot bring them.
     """
-    if given is not None:
-        _check_runtime(given)
-        return given
-    folder = cache / RUNTIME_PACKAGE.replace("@", "-")
-    if not folder.is_dir():
+    folder = given or cache / RUNTIME_PACKAGE.replace("@", "-")
+    if given is None and not folder.is_dir():
         _fetch_runtime(folder)
     _check_runtime(folder)
     return folder

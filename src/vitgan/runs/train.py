@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.tracking import TensorBoardTracker
 
 from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
@@ -43,7 +44,7 @@ from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newe
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers
-from vitgan.training.trackers import PROJECT, check_trackers, make_tracker, tell_configuration, tracker_options
+from vitgan.training.trackers import PROJECT, check_trackers, tell_configuration, tracker_options
 
 
 def train(
@@ -167,11 +168,7 @@ def _train(
 
 
 def check_run(config: RunConfig) -> None:
-    """Refuses a new run that `train` would refuse before its first step, and makes nothing.
-
-    Raises:
-        UserError: If the data, the evaluations or the networks do not fit.
-    """
+    """Refuses a new run that `train` would refuse before its first step, and makes nothing."""
     check_trackers(config.training.trackers)
     _checked(config, None, Hooks(), join_processes(config.training.device))
 
@@ -227,7 +224,7 @@ def _errors_in_one_line(run: Path, config: RunConfig, processes: PartialState) -
 
 def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> Accelerator:
     """Precision and trackers, on the processes' devices."""
-    cpu = processes.device == torch.device("cpu")
+    cpu, trackers = processes.device == torch.device("cpu"), config.training.trackers
     precision = choose_precision(config.training.precision, cpu)
     # accelerate keeps one state per process and refuses a second precision: a notebook may train twice.
     AcceleratorState._reset_state()
@@ -235,7 +232,8 @@ def make_accelerator(config: RunConfig, run: Path, processes: PartialState) -> A
         cpu=cpu,
         mixed_precision=precision,
         project_dir=run,
-        log_with=[make_tracker(name, run) for name in config.training.trackers] or None,
+        # TensorBoard's files lie in the run, the others have places of their own.
+        log_with=[TensorBoardTracker(name, run) if name == "tensorboard" else name for name in trackers] or None,
     )
 
 
@@ -265,9 +263,6 @@ def place_to_start(run: Path, resumes: bool, init_from: str | None) -> str | Non
     """Where a run's first weights come from: `run` itself, what `init_from` names, or None for random ones.
 
     Of a run that `init_from` names, which may be in training, it is the newest whole checkpoint: one for all processes.
-
-    Raises:
-        UserError: If there is no such model.
     """
     if resumes and (checkpoints(run) or not (run / DATA_RECORD).exists()):
         return str(run)
@@ -281,13 +276,8 @@ def place_to_start(run: Path, resumes: bool, init_from: str | None) -> str | Non
 def restore_or_start(trainer: Trainer, run: Path, start: str | None) -> list[str]:
     """Puts a trainer where the newest whole checkpoint of a run left off, or at the run's start.
 
-    Args:
-        trainer: Networks of random weights.
-        run: The run's folder.
-        start: See `place_to_start`.
-
     Returns:
-        What is wrong with each newer checkpoint, or what is not as it was where the run starts from.
+        What is wrong with each newer checkpoint, or what is not as it was where the run starts from: `place_to_start`.
 
     Raises:
         UserError: If there is no checkpoint, they are damaged, or of another configuration.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.tracking import GeneralTracker, TensorBoardTracker, get_available_trackers
+from accelerate.tracking import get_available_trackers
 from PIL.Image import Image
 
 from vitgan.errors import UserError
@@ -23,11 +23,6 @@ def check_trackers(names: tuple[str, ...]) -> None:
                 f"the tracker {name!r} is unknown, not installed or named twice: choose from {', '.join(installed)}",
                 "training.trackers",
             )
-
-
-def make_tracker(name: str, run: Path) -> str | GeneralTracker:
-    """What accelerate takes for a tracker: TensorBoard's files lie in the run, the others have places of their own."""
-    return TensorBoardTracker("tensorboard", run) if name == "tensorboard" else name
 
 
 def tracker_options(run: Path) -> dict[str, dict[str, Any]]:
