@@ -8,9 +8,7 @@ import torch
 
 import vitgan
 from refusals import refused
-from tiny import newest, tiny_run, write_images
-from vitgan.data.prepare import prepare
-from vitgan.data.sources.folder import ImageFolder
+from tiny import newest, tiny_run
 from vitgan.explore.attention import load_discriminator
 from vitgan.explore.grow import grow
 from vitgan.presets import replaced
@@ -19,10 +17,8 @@ from vitgan.training.checkpoint import checkpoints
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
-    return vitgan.train(tiny_run(str(folder / "store"), total_kimg=0.016), folder / "runs")
+def run(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return vitgan.train(tiny_run(store, total_kimg=0.016), tmp_path_factory.mktemp("run"))
 
 
 def test_each_checkpoint_draws_the_same_latents(run: Path) -> None:

@@ -20,6 +20,7 @@ def sample() -> dict[str, torch.Tensor]:
         "weight": torch.randn(3, 2, generator=rng),
         "bias": torch.randn(3, generator=rng),
         "scalar": torch.tensor(2.5),
+        "half": torch.randn(3, 2, generator=rng).bfloat16(),
         "empty": torch.empty(0, 4),
         "flags": torch.tensor([True, False]),
         "transposed": torch.arange(6).view(2, 3).T,
@@ -40,6 +41,9 @@ def test_what_is_written_is_read_again_and_the_same_tensors_give_the_same_bytes(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     again = read_tensors(tmp_path / "a", sample())
     assert all(again[name].equal(tensor) for name, tensor in sample().items())
+    assert first == digest(again)
+    write_tensors(tmp_path / "odd", {"odd": torch.tensor([torch.nan, torch.inf])})
+    assert read_tensors(tmp_path / "odd")["odd"].isnan().tolist() == [True, False]
 
 
 def test_a_digest_depends_on_every_name_type_shape_and_value() -> None:

@@ -9,11 +9,9 @@ from safetensors.torch import load_file
 
 import vitgan
 from refusals import refused
-from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, newest, stop_after, tiny_run, write_images
+from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, newest, stop_after, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
-from vitgan.data.prepare import prepare
-from vitgan.data.sources.folder import ImageFolder
 from vitgan.presets import replaced, with_model
 from vitgan.pretrained.transfer import start_from
 from vitgan.training.hooks import Hooks
@@ -22,11 +20,9 @@ NETWORKS = ("generator", "discriminator")
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run to start from."""
-    folder = tmp_path_factory.mktemp("first")
-    prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
-    return vitgan.train(tiny_run(str(folder / "store"), total_kimg=0.012), folder / "runs")
+    return vitgan.train(tiny_run(store, total_kimg=0.012), tmp_path_factory.mktemp("first"))
 
 
 def standing_still(first: Path, **changes: object) -> RunConfig:
