@@ -41,7 +41,8 @@ def user_error(what: str, *kinds: type[Exception], advice: str = "", parameter: 
         if isinstance(error, UserError) and UserError not in kinds:
             raise
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        message = one_line(f"{what}: {reason}") + (f": {advice}" if advice else "")
+        line = f"{what}: {reason}"
+        message = (line if isinstance(error, UserError) else one_line(line)) + (f": {advice}" if advice else "")
         raise UserError(message, getattr(error, "parameter", None) or parameter) from error
 
 
