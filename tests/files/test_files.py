@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from refusals import refused
 from vitgan.errors import UserError
-from vitgan.files.reading import read_array, read_bytes, read_json, read_model, stamp
+from vitgan.files.reading import read_array, read_bytes, read_json, read_model, stamp, user_error
 
 
 class Sizes(BaseModel):
@@ -91,6 +91,14 @@ def test_a_stamp_tells_a_change_even_when_size_and_time_are_the_same(tmp_path):
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert stamp(file) != before
     assert stamp(tmp_path / "gone") == ""
+
+
+def test_a_users_error_is_told_whole_and_another_is_cut():
+    with refused("x" * 600, "advice"), user_error("cannot do it", UserError, advice="advice"):
+        raise UserError("x" * 600)
+    with pytest.raises(UserError) as error, user_error("cannot do it", ValueError):
+        raise ValueError("x" * 600)
+    assert len(str(error.value)) <= 500
 
 
 def test_the_message_names_the_field(tmp_path):
