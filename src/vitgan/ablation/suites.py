@@ -42,7 +42,11 @@ class Suite:
     rows: dict[str, Row]
 
     def only(self, names: Collection[str]) -> Self:
-        """The suite with these rows; without names all of them. A UserError if it has no such row."""
+        """The suite with these rows; without names all of them.
+
+        Raises:
+            UserError: If it has no such row.
+        """
         for name in names:
             if name not in self.rows:
                 raise UserError(f"suite {self.name} has no row {name!r}: its rows are {', '.join(self.rows)}", "only")
@@ -205,7 +209,11 @@ SUITES = {
 
 
 def find_suite(name: str) -> Suite:
-    """The suite of that name; a UserError with the nearest name if there is none."""
+    """The suite of that name.
+
+    Raises:
+        UserError: If there is none, with the nearest name.
+    """
     if name not in SUITES:
         raise UserError(f"there is no suite {name!r}: {nearest(name, SUITES)}", "suite")
     return SUITES[name]

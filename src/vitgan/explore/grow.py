@@ -27,9 +27,17 @@ class Age(NamedTuple):
 def grow(
     run: Path, count: int = 16, seed: int = 0, truncation: float = 1.0, on_progress: OnProgress | None = None
 ) -> Iterator[Age]:
-    """The images of `sample` with these arguments from every whole checkpoint of a run, oldest first.
+    """The same latents through every whole checkpoint of a run, oldest first.
 
-    `on_progress` is called with (checkpoints done, checkpoints in all). Without a whole checkpoint there is a UserError.
+    Args:
+        run: The run's folder.
+        count: Images.
+        seed: Of the latents.
+        truncation: psi of the truncation trick.
+        on_progress: Called with (checkpoints done, checkpoints in all).
+
+    Raises:
+        UserError: If the run has no whole checkpoint.
     """
     whole = [folder for folder in checkpoints(run) if is_whole(folder)]
     if not whole:

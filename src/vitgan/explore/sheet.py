@@ -61,7 +61,11 @@ def sheet(
 
 
 def save_sheet(path: Path, rows: "Iterable[Iterable[Tensor]]", *titles: Sequence[str], side: int = CELL) -> None:
-    """Writes a `sheet` as a picture; a UserError if it is too large, or cannot be written."""
+    """Writes a `sheet` as a picture.
+
+    Raises:
+        UserError: If it is too large, or cannot be written.
+    """
     save_image(sheet(rows, *titles, side=side), path)
 
 

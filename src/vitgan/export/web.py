@@ -166,7 +166,8 @@ def typical_seeds(generator: Generator) -> list[int]:
 def write_models(generator: Generator, folder: Path) -> Tensor:
     """Writes mapping.onnx, synthesis.onnx and, for implicit decoders, zoom.onnx.
 
-    Returns absolute differences of the images from PyTorch's: (values,).
+    Returns:
+        (values,): absolute differences of the images from PyTorch's.
     """
     decoder, graph = _decoder(generator), SynthesisGraph(generator)
     _check_size(graph.to_images)

@@ -37,7 +37,8 @@ LARGEST_SIZE = 1 << 20
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Writes tensors as a safetensors file, whole or not at all; the same tensors give the same bytes.
 
-    Returns their digest, which the file's header holds too.
+    Returns:
+        Their digest, which the file's header holds too.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     found = digest(tensors)
@@ -71,7 +72,12 @@ def recorded_digest(path: Path) -> str | None:
 
 
 def read_tensors(path: Path, expected: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, mapped into memory; they must fit the expected ones (on "meta", say)."""
+    """All tensors of a safetensors file, mapped into memory.
+
+    Args:
+        path: The file.
+        expected: Tensors (on "meta", say) whose names, shapes and types the file's must have, see `misfit`.
+    """
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         recorded = (file.metadata() or {}).get(DIGEST)

@@ -20,8 +20,12 @@ def class_distances(
 ) -> dict[int, float]:
     """Class -> distance between its generated and its real images; one class is in memory at a time.
 
-    Both sides give a class's images by its index, in batches (b, C, H, W) uint8, two images at least. `on_progress` is
-    called with (classes done, classes in all).
+    Args:
+        generated: Index of a class -> its images in batches (b, C, H, W) uint8, two at least.
+        real: The same of the real ones.
+        classes: Which are measured.
+        extractor: Which features.
+        on_progress: Called with (classes done, classes in all).
     """
     distances: dict[int, float] = {}
     for index in classes:

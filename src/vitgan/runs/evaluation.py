@@ -128,7 +128,11 @@ def measure(
 
 
 def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
-    """Refuses, before a run is made, evaluations that it could not do; gives their protocol."""
+    """Refuses, before a run is made, evaluations that it could not do; gives their protocol.
+
+    Raises:
+        UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
+    """
     store, protocol = pixels_of(store), find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
     frozen = config.model.frozen_features
@@ -150,7 +154,10 @@ def evaluation_of_run(config: RunConfig, store: ImageStore, device: torch.device
     """A function that measures a generator by the run's protocol, against the run's own images.
 
     The reference's statistics are computed here, once, and cached beside the store. Neither this nor an evaluation uses
-    or changes any global random state. What `check_evaluation` refuses is refused.
+    or changes any global random state.
+
+    Raises:
+        UserError: See `check_evaluation`.
     """
     protocol, store = check_evaluation(config, store), pixels_of(store)
     extractor = load_extractor(protocol.features, device=device)

@@ -118,8 +118,13 @@ def is_store(path: str | Path) -> bool:
 def data_of_run(run: Path, data: str | None = None) -> ImageStore:
     """The images that a run began with.
 
-    They are looked for in `data`; default: under the path in the run's configuration, seen from here, then where they were
-    when it began. If they are in none of these places there is a UserError.
+    Args:
+        run: The run's folder.
+        data: Where to look for them; default: under the path in its configuration, seen from here, then where they were
+            when it began.
+
+    Raises:
+        UserError: If they are in none of these places.
     """
     recorded = config_of_run(run).data
     if (record := data_record(run)) is None:

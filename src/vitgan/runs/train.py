@@ -168,7 +168,11 @@ def _train(
 
 
 def check_run(config: RunConfig) -> None:
-    """Refuses a new run that `train` would refuse before its first step, and makes nothing."""
+    """Refuses a new run that `train` would refuse before its first step, and makes nothing.
+
+    Raises:
+        UserError: If the data, the evaluations or the networks do not fit.
+    """
     check_trackers(config.training.trackers)
     _checked(config, None, Hooks(), join_processes(config.training.device))
 
@@ -263,6 +267,9 @@ def place_to_start(run: Path, resumes: bool, init_from: str | None) -> str | Non
     """Where a run's first weights come from: `run` itself, what `init_from` names, or None for random ones.
 
     Of a run that `init_from` names, which may be in training, it is the newest whole checkpoint: one for all processes.
+
+    Raises:
+        UserError: If there is no such model.
     """
     if resumes and (checkpoints(run) or not (run / DATA_RECORD).exists()):
         return str(run)
@@ -276,8 +283,13 @@ def place_to_start(run: Path, resumes: bool, init_from: str | None) -> str | Non
 def restore_or_start(trainer: Trainer, run: Path, start: str | None) -> list[str]:
     """Puts a trainer where the newest whole checkpoint of a run left off, or at the run's start.
 
+    Args:
+        trainer: Networks of random weights.
+        run: The run's folder.
+        start: See `place_to_start`.
+
     Returns:
-        What is wrong with each newer checkpoint, or what is not as it was where the run starts from: `place_to_start`.
+        What is wrong with each newer checkpoint, or what is not as it was where the run starts from.
 
     Raises:
         UserError: If there is no checkpoint, they are damaged, or of another configuration.

@@ -95,7 +95,9 @@ class Guard:
     def verdict(self, gradient_norm: Tensor, suspicion: Tensor) -> Tensor:
         """1.0 if the update is to be skipped, else 0.0: Adam's `found_inf`.
 
-        The norm is that of the gradient averaged over all processes, the suspicion the mean of what each one said.
+        Args:
+            gradient_norm: Norm of the gradient, averaged over all processes.
+            suspicion: Mean over all processes of what `suspicion` said.
         """
         bad = (~gradient_norm.isfinite() | ~(suspicion == 0)).float()
         self._bad = torch.maximum(self._bad, bad)

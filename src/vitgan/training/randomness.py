@@ -22,7 +22,15 @@ class StepRandomness:
     def __init__(
         self, seed: int, step: int, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
     ) -> None:
-        """Draws nothing yet. The global batch has `world_size` equal parts, of which the one of this rank is meant."""
+        """Draws nothing yet.
+
+        Args:
+            seed: The run's.
+            step: Updates done.
+            rank: Which of the equal parts of the global batch is meant.
+            world_size: How many parts there are.
+            device: Where to draw.
+        """
         self.seed, self.step, self.rank, self.world_size, self.device = seed, step, rank, world_size, device
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
