@@ -1,4 +1,4 @@
-"""Memory that is kept, and convolutions in true float32."""
+"""Memory that is kept, convolutions in true float32, and what a program has set."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from vitgan.devices import true_convolutions
+from vitgan.devices import true_convolutions, usual_torch
 
 PAGES = """
 import resource, sys, torch
@@ -44,3 +44,20 @@ def test_convolutions_are_float32_meanwhile_and_the_callers_settings_come_back()
             assert not cudnn.benchmark
         assert cudnn.benchmark
     assert (cudnn.allow_tf32, cudnn.benchmark) == before
+
+
+def test_what_a_program_has_set_does_not_matter_meanwhile_and_comes_back() -> None:
+    def settings() -> tuple[object, ...]:
+        flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+        return torch.get_default_dtype(), torch.get_default_device().type, *flags
+
+    usual, odd = (torch.float32, "cpu", True, False, False), (torch.float64, "meta", False, True, True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            assert settings() == odd
+            with usual_torch():
+                assert settings() == usual
+            assert settings() == odd
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -7,7 +7,7 @@ import ctypes
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 from vitgan.errors import UserError
@@ -79,6 +79,27 @@ def computes_bf16(cpu: bool) -> bool:
         return False
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def usual_torch() -> "Iterator[None]":
+    """torch as a new process has it: float32, the CPU where no device is named, gradients, no autocast.
+
+    What the caller's program has set would else change what is computed, or stop it somewhere inside. It is set again after.
+    """
+    import torch
+
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, dtype)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":  # a default that is set slows every call down
+            stack.enter_context(torch.device("cpu"))
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda", "xpu", "mps")):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

@@ -42,7 +42,9 @@ def test_features_pull_as_well(vit: Generator) -> None:
 
 def test_the_same_seed_finds_the_same(vit: Generator) -> None:
     target = vit.sample(1, seed=9)
-    first, second = (invert(vit, target, None, steps=5, seed=3) for _ in range(2))
+    first = invert(vit, target, None, steps=5, seed=3)
+    with torch.inference_mode():  # which a program may be in
+        second = invert(vit, target, None, steps=5, seed=3)
     assert torch.equal(first.styles, second.styles)
 
 

@@ -1,5 +1,8 @@
 """Config -> module: seeds, shapes without weights, files, and what configurations refuse."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -226,3 +229,13 @@ def test_built_on_meta_and_initialised_by_torchs_own_means(model) -> None:
                 assert torch.equal(tensor, like), name  # constants
             elif like.numel() > 50:
                 assert tensor.std().item() == pytest.approx(like.std().item(), rel=0.5), name
+
+
+def test_threads_that_build_networks_draw_the_weights_of_their_seeds(tiny_model: ModelConfig) -> None:
+    """torch has one random state for all of them, which is as it was afterwards."""
+    spec, seeds = tiny_model.generator_spec(), range(8)
+    alone, before = [build_generator(spec, seed) for seed in seeds], torch.random.get_rng_state()
+    with ThreadPoolExecutor(len(seeds)) as pool:
+        together = [*pool.map(partial(build_generator, spec), [*seeds] * 4)]
+    assert all(map(equal, together, alone * 4))
+    assert torch.equal(torch.random.get_rng_state(), before)

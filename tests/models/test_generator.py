@@ -299,3 +299,34 @@ def test_classes_may_be_scalars_of_any_library() -> None:
     scalars: Any = ((torch.tensor(1), torch.tensor(2)), (np.int64(1), np.int32(2)))
     for one, other in scalars:
         torch.testing.assert_close(generator.sample(2, labels=[one, other]), expected)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_seed_names_the_same_image_whatever_torchs_defaults_are(kind: str) -> None:
+    generator = make(kind, num_classes=3)
+
+    def made() -> list[torch.Tensor]:
+        generator.update_w_mean()
+        return [generator.sample(3, seed=5, truncation=0.7), *generator.of_seeds([7]), generator.w_mean.clone()]
+
+    expected = made()
+    try:
+        for dtype in (torch.float64, torch.bfloat16):
+            torch.set_default_dtype(dtype)
+            assert all(map(torch.equal, made(), expected))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):  # where another default than the CPU shows
+        assert all(map(torch.equal, made(), expected))
+
+
+def test_seeds_may_be_anything_that_is_read_once() -> None:
+    generator = make("vit", num_classes=3)
+    assert torch.equal(*(torch.cat([*generator.of_seeds(seeds)]) for seeds in (range(4), iter(range(4)))))
+
+
+def test_autocast_to_float16_is_refused_like_weights_in_it() -> None:
+    """Its numbers overflow, as if training had diverged."""
+    generator = make("vit")
+    with refused("float16"), torch.autocast("cpu", torch.float16):
+        generator.sample(1)

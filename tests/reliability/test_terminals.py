@@ -43,6 +43,13 @@ def test_mistake_in_an_encoding_without_the_character(encoding: str) -> None:
     assert printed.count("\n") == 1
 
 
+def test_figures_in_an_encoding_without_the_character() -> None:
+    """Python's streams of the locale C, which let bytes of names through, and no other character."""
+    code, printed = vitgan("info", PYTHONIOENCODING="ascii:surrogateescape")
+    assert code == 0
+    assert "Traceback" not in printed
+
+
 def test_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     place = tmp_path / "gone"
     place.mkdir()

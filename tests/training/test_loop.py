@@ -188,3 +188,18 @@ def test_nothing_is_begun_where_no_compiler_is(store: str, tmp_path: Path, monke
     with refused(parameter="training.compile"):
         vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_and_its_model_are_the_same_whatever_a_program_has_set(store: str, tmp_path: Path) -> None:
+    def trained() -> dict[str, torch.Tensor]:
+        return vitgan.load(vitgan.train(tiny_run(store, total_kimg=0.008), out=tmp_path)).state_dict()
+
+    expected = trained()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            found = trained()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

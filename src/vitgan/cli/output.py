@@ -95,11 +95,10 @@ def wrapped_usage() -> Iterator[None]:
 
 
 def _text(output: Output, before: io.TextIOWrapper | None) -> io.TextIOWrapper:
-    encoding, errors = (before.encoding, before.errors) if before else ("utf-8", None)
     return io.TextIOWrapper(
         output,  # pyright: ignore[reportArgumentType] - a raw stream, so that nothing is kept twice
-        encoding,
-        "backslashreplace" if errors in (None, "strict") else errors,
+        before.encoding if before else "utf-8",
+        "backslashreplace",
         line_buffering=output.fileno() == 2 or output.isatty(),
     )
 

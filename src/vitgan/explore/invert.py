@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitgan.devices import usual_torch
 from vitgan.errors import UserError
 from vitgan.explore.directions import style_spread
 from vitgan.models.draws import draw_latents
@@ -35,6 +36,7 @@ def psnr(image: Tensor, target: Tensor) -> float:
     return (10 * torch.log10(4 / (image - target).square().mean().clamp_min(1e-12))).item()
 
 
+@usual_torch()
 def invert(
     generator: Generator,
     target: Tensor,

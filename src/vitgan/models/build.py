@@ -1,5 +1,6 @@
 """Builds G and D from their Configs, by an explicit match."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal, Self, TypeVar
@@ -188,8 +189,12 @@ def _build_custom(base: type[Network], config: CustomConfig, images: ImageSpec) 
     return network
 
 
+SEEDING = threading.RLock()
+"""torch's global random state is that of all threads: only one at a time may seed it and set it back."""
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+    with SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -29,19 +29,24 @@ def checked_seed(seed: SupportsIndex, parameter: str = "seed") -> int:
 
 
 def draw_latents(count: int, z_dim: int, seed: SupportsIndex) -> Tensor:
-    """Latents (count, z_dim), standard normal, on the CPU. Row i depends on (seed, i) alone, not on `count`.
+    """Latents (count, z_dim), standard normal, float32, on the CPU, whatever torch's defaults are: a seed names an image.
+
+    Row i depends on (seed, i) alone, not on `count`.
 
     Raises:
         UserError: If the seed is none, see `checked_seed`.
     """
-    rng = torch.Generator().manual_seed(checked_seed(seed))
+    rng = torch.Generator("cpu").manual_seed(checked_seed(seed))
+    latents = torch.empty(count, z_dim, dtype=torch.float32, device="cpu")
     # Row by row: torch fills a large request in blocks, so that one call would make row i depend on `count`.
-    return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(count)]) if count else torch.empty(0, z_dim)
+    for row in latents:
+        row.normal_(generator=rng)
+    return latents
 
 
 @cache
-def latents_of_mean(z_dim: int, dtype: torch.dtype) -> Tensor:
-    """Always the same in torch's default type: they are drawn once, which takes longer than mapping them."""
+def latents_of_mean(z_dim: int) -> Tensor:
+    """Always the same: they are drawn once, which takes longer than mapping them."""
     return draw_latents(W_MEAN_SAMPLES, z_dim, seed=0)
 
 
@@ -63,9 +68,9 @@ def classes_in_turn(count: int, class_counts: tuple[int, ...]) -> Tensor:
     The j-th image of a class with c images comes at the place (j - 1/2)/c, ties in order of the classes (the divisor
     method of Sainte-Laguë): label i does not depend on `count`, and shares vary less than if labels were drawn.
     """
-    images = torch.tensor(class_counts, dtype=torch.float64)
+    images = torch.tensor(class_counts, dtype=torch.float64, device="cpu")
     most = ((count + len(images) / 2) * images / images.sum() + 0.5).ceil().long().where(images > 0, 0)
-    classes = torch.arange(len(images)).repeat_interleave(most)
-    turn = torch.arange(len(classes)) - (most.cumsum(0) - most).repeat_interleave(most)
-    order = ((turn + 0.5) / images[classes]).argsort(stable=True)
+    classes = torch.arange(len(images), device="cpu").repeat_interleave(most)
+    turn = torch.arange(len(classes), device="cpu") - (most.cumsum(0) - most).repeat_interleave(most)
+    order = ((turn.double() + 0.5) / images[classes]).argsort(stable=True)
     return classes[order[:count]]

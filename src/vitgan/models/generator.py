@@ -3,7 +3,7 @@
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
@@ -185,10 +185,11 @@ class Generator(nn.Module, ABC):
 
     def own_precision(self) -> AbstractContextManager:
         """A model in bfloat16 computes in it as training does: what needs float32 is float32."""
-        if self.w_mean.dtype == torch.float16:
-            raise UserError("activations are too large for float16: use half(), which takes bfloat16")
-        halved = self.w_mean.dtype == torch.bfloat16
-        return torch.autocast(self.w_mean.device.type, torch.bfloat16) if halved else nullcontext()
+        kind, own = self.w_mean.device.type, self.w_mean.dtype
+        cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else own
+        if torch.float16 in (own, cast):
+            raise UserError("activations are too large for float16: take bfloat16, as half() does, also for autocast")
+        return torch.autocast(kind, torch.bfloat16) if own == torch.bfloat16 else nullcontext()
 
     def images_of(self, styles: Tensor) -> Tensor:
         """Styles (B, num_styles, w_dim) -> images (B, C, H, W), float32, nominally in [-1, 1]; see `to_images`."""
@@ -231,7 +232,7 @@ class Generator(nn.Module, ABC):
     def update_w_mean(self) -> None:
         """Sets `w_mean` to the mean style over 10,000 latents of a fixed seed, classes in their shares (`labels`)."""
         self._class_means = None
-        z = latents_of_mean(self.z_dim, torch.get_default_dtype()).to(self.device)
+        z = latents_of_mean(self.z_dim).to(self.w_mean)
         self.w_mean.copy_(self.mapping(z, self.labels(W_MEAN_SAMPLES)).float().mean(dim=0))
 
     def class_of(self, name: str | int) -> int:
@@ -294,7 +295,7 @@ class Generator(nn.Module, ABC):
 
     def of_seeds(
         self,
-        seeds: Sequence[int],
+        seeds: Iterable[int],
         truncation: float = 1.0,
         labels: Classes = None,
         batch_size: int | None = None,
@@ -302,11 +303,12 @@ class Generator(nn.Module, ABC):
         """One image for each seed, in batches as `batches` yields them: it does not depend on the other seeds.
 
         Args:
-            seeds: Whole numbers from 0 to 2^63 - 1.
+            seeds: Whole numbers from 0 to 2^63 - 1, any iterable.
             truncation: See `sample`.
             labels: As in `sample`; default for a conditional model: `classes_of_seeds`.
             batch_size: See `sample`.
         """
+        seeds = [*seeds]  # which may be read only once
         latents = latents_of_seeds(seeds, self.z_dim)  # says what is wrong with them
         labels = self.classes_of_seeds(seeds) if labels is None else labels
         return self._batches(latents, truncation, self.indices_of(labels, len(latents)), batch_size)

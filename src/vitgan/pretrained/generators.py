@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from vitgan.devices import find_device
+from vitgan.devices import find_device, usual_torch
 from vitgan.errors import UserError
 from vitgan.files import read_model, user_error, write_json
 from vitgan.files.folders import new_folder
@@ -122,6 +122,7 @@ def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
     return {name: stored(tensor) for name, tensor in tensors.items()}
 
 
+@usual_torch()
 def load(name: str | Path, device: str | torch.device = "cpu") -> Generator:
     """Opens a trained generator, in evaluation mode; weights stored in half precision become float32.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitgan.config import RunConfig
 from vitgan.data.encode import pixels_of
 from vitgan.data.store import ImageStore
-from vitgan.devices import find_device
+from vitgan.devices import find_device, usual_torch
 from vitgan.errors import UserError
 from vitgan.files.pictures import check_picture
 from vitgan.metrics import (
@@ -37,6 +37,7 @@ CACHE_FOLDER = "evaluation"
 SHOWN_ROWS, SHOWN_NEIGHBOURS = 8, 8
 
 
+@usual_torch()
 def measure(
     source: str | Path,
     data: str | Path | None = None,

@@ -16,7 +16,7 @@ from accelerate.tracking import TensorBoardTracker
 from vitgan.config import RunConfig, flat
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
-from vitgan.devices import choose_precision, lacks_memory, true_convolutions
+from vitgan.devices import choose_precision, lacks_memory, true_convolutions, usual_torch
 from vitgan.errors import ProcessError, UserError, command, one_line
 from vitgan.files import write_json
 from vitgan.frozen.vae import load_decoder
@@ -47,6 +47,7 @@ from vitgan.training.retention import remove_leftovers
 from vitgan.training.trackers import PROJECT, check_trackers, tell_configuration, tracker_options
 
 
+@usual_torch()
 def train(
     config: RunConfig | str,
     out: str | Path = "runs",

@@ -300,3 +300,13 @@ def test_a_column_of_a_table_without_columns_is_refused(tmp_path, table):
     with pytest.raises(UserError) as error:
         ImageFolder(tmp_path, labels=file, label_column="breed")
     assert error.value.parameter in ("labels", "label_column")
+
+
+@pytest.mark.parametrize("table", [None, "key,breed\n0,pug\n1,corgi\n"])
+def test_a_column_does_nothing_where_no_table_is_read(tmp_path, table):
+    for number in range(2):
+        write_image(tmp_path / f"{number}.png", number)
+    if table:  # which has no column of names
+        (tmp_path / "labels.csv").write_text(table)
+    with refused("breed", parameter="label_column"):
+        ImageFolder(tmp_path, label_column="breed")

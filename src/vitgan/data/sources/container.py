@@ -164,7 +164,8 @@ class Folder(Container):
         inside = target.is_relative_to(self._root)
         if not inside and not self._follow_links:
             what = "folder: " if stat.S_ISDIR(kind) else ""
-            self.refused.append((name, f"{what}symbolic link leads out of the folder (follow_links allows it)"))
+            allowed = "`vitgan data folder --follow-links` follows it"
+            self.refused.append((name, f"{what}symbolic link leads out of the folder ({allowed})"))
         elif stat.S_ISREG(kind):
             yield name
         elif stat.S_ISDIR(kind) and not inside and target not in above:

@@ -126,6 +126,11 @@ class ImageFolder(FileSource):
             raise UserError(f"{self.origin} has several tables of labels: {sources}: {ADVICE}", "labels")
         if given:
             return given[0]
+        if self._label_column is not None:
+            raise UserError(
+                f"{self.origin} has no table of labels with a column {self._label_column}: pass the table's file as labels",
+                "label_column",
+            )
         parts = list(chosen.parts.values())
         with user_error(self.origin, UserError, advice=ADVICE, parameter="labels"):
             decided = labels_of_folders(chosen.names, parts, merged=chosen.name == "all", insist=labels == "folders")
