@@ -116,8 +116,9 @@ class RunConfig(Config):
         reason = "has no bCR to raise: leave it out, or set bcr_real and bcr_fake, for example to 10"
         refuse(objective.bcr_ramp_images and not bcr, "objective.bcr_ramp_images", reason)
         kind = discriminator.kind
-        reason = f"compares frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
+        reason = f"looks at frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
         refuse(objective.energy and kind != "projected", "objective.energy", reason)
+        refuse(objective.classification and kind != "projected", "objective.classification", reason)
         reason = "projected sees images of 1 or 3 channels, and these are others: choose another, for example vit"
         unseen = kind == "projected" and self.model.vae is None and self.model.channels not in (1, 3)
         refuse(unseen, "model.discriminator.kind", reason)
@@ -176,6 +177,7 @@ NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
     "model.discriminator.position_frequency": {"model.discriminator.positions": among("sine")},
     "model.discriminator.alignment_block": {"model.discriminator.alignment_features": bool},
     "model.discriminator.alignment_size": {"model.discriminator.alignment_features": bool},
+    "objective.classification": {"model.conditional": bool},
     "objective.penalty": R1_OR_R2,
     "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
     "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitgan.frozen.features import CHANNELS, LAST_BLOCKS, ROOT_MEAN_SQUARES, LiteFeatures, weights_file
 from vitgan.layers.spectral import update_spectral_norms
@@ -100,6 +100,25 @@ def test_classes_move_the_logits_by_projection() -> None:
     torch.testing.assert_close(discriminator(x, torch.tensor([1, 1, 2]))[1], logits[1])
     with pytest.raises(ValueError, match="labels"):
         discriminator(x)
+
+
+def test_class_logits_are_linear_in_the_normalised_means_of_the_maps() -> None:
+    discriminator = build(num_classes=3)
+    x, labels = images(2), torch.tensor([0, 2])
+    maps, before = discriminator.features(x), discriminator(x, labels)
+    torch.testing.assert_close(discriminator.classes(maps), torch.zeros(2, 3))  # knows nothing yet
+    torch.manual_seed(0)
+    classifier = discriminator.classifier
+    assert classifier is not None
+    for parameter in classifier.parameters():
+        nn.init.normal_(parameter)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = discriminator.classes(maps)
+    means = [m.double().flatten(2).mean(dim=2) for m in maps]
+    normalised = torch.cat([(m - m.mean(1, keepdim=True)) / m.std(1, unbiased=False, keepdim=True) for m in means], 1)
+    expected = normalised @ classifier.weight.double().T + classifier.bias.double()
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-3, atol=1e-3)
+    assert discriminator(x, labels).equal(before)
 
 
 def test_the_gradient_reaches_the_images_and_is_that_of_float64() -> None:

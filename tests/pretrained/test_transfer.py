@@ -60,14 +60,21 @@ def started(name: str, model: ModelConfig) -> tuple[list[str], Generator, Discri
 
 def equal_but_classes(old: nn.Module, new: nn.Module) -> bool:
     there, here = old.state_dict(), new.state_dict()
-    return all(there[key].equal(here[key]) for key in there.keys() & here.keys() if "class_embedding" not in key)
+    return all(there[key].equal(here[key]) for key in there.keys() & here.keys() if "class" not in key)
 
 
 def normalised(x: Tensor) -> Tensor:
     return x / (x.square().mean(dim=-1, keepdim=True) + 1e-8).sqrt()
 
 
-@pytest.mark.parametrize("discriminator", [TINY_DISCRIMINATOR, StyleGAN2DiscriminatorConfig(channel_base=64)])
+@pytest.mark.parametrize(
+    "discriminator",
+    [
+        TINY_DISCRIMINATOR,
+        StyleGAN2DiscriminatorConfig(channel_base=64),
+        ProjectedDiscriminatorConfig(input_size=32, width=4),
+    ],
+)
 def test_other_classes_start_anew_and_the_rest_is_kept(tmp_path: Path, discriminator: object) -> None:
     base = replaced(BASE, discriminator=discriminator, conditional=True)
     name, old_g, old_d = trained(tmp_path / "old", replaced(base, num_classes=3, class_names=("a", "b", "c")))

@@ -583,6 +583,38 @@ def test_energy_compares_what_d_is_shown_of_fakes_and_real_images_in_frozen_feat
     torch.testing.assert_close(gradient, *torch.autograd.grad(expected, players.generator.matrix))
 
 
+def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> None:
+    torch.manual_seed(0)
+    discriminator = ProjectedDiscriminator(ProjectedDiscriminatorConfig(input_size=32, width=4), SIZE, 3, num_classes=2)
+    classifier = discriminator.classifier
+    assert classifier is not None
+    for parameter in classifier.parameters():
+        torch.nn.init.normal_(parameter)
+    labels = torch.tensor([0, 1, 0, 1, 0, 0])
+    players = Players(PLAIN.model_copy(update={"loss": "hinge", "classification": 3.0}))
+    batch = Batch(players.real, labels, StepRandomness(0, 0), 0, 0)
+
+    def cross_entropy(images: Tensor) -> Tensor:
+        return -discriminator.classes(discriminator.features(images)).log_softmax(1)[torch.arange(6), labels].mean()
+
+    loss, _ = players.objective.discriminator_loss(players.generator, discriminator, batch)
+    of_heads, of_classifier = list(discriminator.heads.parameters()), list(classifier.parameters())
+    found = torch.autograd.grad(loss, of_heads + of_classifier)
+    without = Players(PLAIN.model_copy(update={"loss": "hinge"})).objective
+    loss, _ = without.discriminator_loss(players.generator, discriminator, batch)
+    torch.testing.assert_close(found[: len(of_heads)], torch.autograd.grad(loss, of_heads))
+    expected = torch.autograd.grad(cross_entropy(players.real), of_classifier)
+    torch.testing.assert_close(found[len(of_heads) :], expected)
+
+    discriminator.requires_grad_(False)
+    loss, parts = players.objective.generator_loss(players.generator, discriminator, batch)
+    (gradient,) = torch.autograd.grad(loss, players.generator.matrix)
+    fake = players.generator(StepRandomness(0, 0).normal("generator latents", 6, 4))
+    expected = 3 * cross_entropy(fake) - discriminator(fake, labels).mean()
+    torch.testing.assert_close(parts["loss/classification"], cross_entropy(fake).detach())
+    torch.testing.assert_close(gradient, *torch.autograd.grad(expected, players.generator.matrix))
+
+
 class UnboundedGenerator(LinearGenerator):
     """Images of twice the range."""
 

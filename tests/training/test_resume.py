@@ -39,7 +39,9 @@ def with_first_order_penalty(config: RunConfig) -> RunConfig:
 def on_frozen_features(config: RunConfig) -> RunConfig:
     generator = replaced(config.model.generator, latent_tokens=True, pixel_mapping="conv")
     discriminator = ProjectedDiscriminatorConfig(input_size=32, width=4)
-    return with_model(config, generator, discriminator, replaced(config.objective, loss="hinge", energy=2.0))
+    return with_model(
+        config, generator, discriminator, replaced(config.objective, loss="hinge", energy=2.0, classification=1.0)
+    )
 
 
 def of_levels(config: RunConfig) -> RunConfig:

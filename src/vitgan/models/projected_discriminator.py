@@ -3,6 +3,7 @@
     maps   = EfficientNet-Lite(enlarged image) at strides 4, 8, 16, 32             (frozen)
     mixed  = fixed random 1×1 across channels, fixed random 3×3 and sums across scales, from coarse to fine
     logits = one small network a scale, each a map of 4×4 logits
+    class logits = linear in the means of the maps; of a conditional model, for `objective.classification`
 
 The features tell things apart from the first step on, so that G learns scenes in minutes. Measure such a G with
 another network (docs/evaluation.md).
@@ -96,6 +97,24 @@ class Head(nn.Module):
             return F.adaptive_avg_pool2d(logits, GRID).flatten(1)  # repeats the logits of a coarser grid
 
 
+class Classifier(nn.Module):
+    """Class logits of an image, linear in the means of its frozen maps (AC-GAN, Odena et al. 2017).
+
+    It is apart from the heads: what it learns leaves their logits as they are.
+    """
+
+    def __init__(self, channels: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, sum(channels)))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps (B, C_i, H_i, W_i) -> class logits (B, num_classes), float32."""
+        with full_precision(maps[0]):
+            means = [x.to(self.weight.dtype).mean(dim=(2, 3)) for x in maps]
+            return F.linear(torch.cat([F.layer_norm(x, x.shape[1:]) for x in means], dim=1), self.weight, self.bias)
+
+
 class ProjectedDiscriminator(Discriminator):
     """Images -> logits (B, 16 · M), 4×4 places of each of M maps: an EfficientNet-Lite has four, a DINOv2 one."""
 
@@ -113,6 +132,7 @@ class ProjectedDiscriminator(Discriminator):
         self.features = load_frozen(config.features, config.input_size, fields)
         self.mixing = FixedMixing(self.features.channels, config.width)
         self.heads = nn.ModuleList(Head(config.width, side, num_classes) for side in self.features.sides)
+        self.classifier = Classifier(self.features.channels, num_classes) if num_classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 16 · M), float32."""
@@ -125,3 +145,8 @@ class ProjectedDiscriminator(Discriminator):
             raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
         mixed = self.mixing(maps)  # (B, width, ...) each
         return torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
+
+    def classes(self, maps: list[Tensor]) -> Tensor:
+        """Class logits (B, num_classes) of what `features` gives for images, float32; of a conditional model alone."""
+        assert self.classifier is not None
+        return self.classifier(maps)

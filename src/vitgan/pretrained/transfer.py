@@ -1,5 +1,7 @@
 """Starting from another training: what its G and D bring to networks that may have other classes or another grid."""
 
+import re
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from vitgan.models.vit_generator import ViTGenerator
 from vitgan.pretrained.generators import build_unfilled, load_networks, locate_networks, networks_config
 from vitgan.schema import Config
 
-CLASSES = "class_embedding"
+CLASSES = re.compile(r"class_embedding|classifier")
 """What the names of tensors that belong to classes hold, in G and D."""
 FREE = {
     *("attention_kernel", "minibatch_stddev_group", "patch_size"),
@@ -117,8 +119,8 @@ def _start_generator(name: str, old: Generator, new: Generator, same_classes: bo
     tensors, fresh = old.state_dict(), new.state_dict()
     mine, theirs = (getattr(network, "mapping_network", None) for network in (new, old))
     if not same_classes and isinstance(mine, MappingNetwork) and isinstance(theirs, MappingNetwork):
-        tensors = {key: tensor for key, tensor in tensors.items() if CLASSES not in key}
-        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES in key}
+        tensors = {key: tensor for key, tensor in tensors.items() if not CLASSES.search(key)}
+        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES.search(key)}
         if bool(new.num_classes) != bool(old.num_classes):
             first = dict(zip(("weight", "bias"), mine.first_layer_of(theirs), strict=True))
             tensors |= {f"mapping_network.layers.0.{key}": tensor for key, tensor in first.items()}
@@ -156,8 +158,8 @@ def _start_discriminator(
         return f"discriminator.{other}"
     tensors, fresh = old.state_dict(), new.state_dict()
     if not same_classes:
-        tensors = {key: tensor for key, tensor in tensors.items() if CLASSES not in key}
-        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES in key}
+        tensors = {key: tensor for key, tensor in tensors.items() if not CLASSES.search(key)}
+        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES.search(key)}
     odd = misfit(tensors, fresh)
     if odd is None:
         fill(new, tensors)

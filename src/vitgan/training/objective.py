@@ -3,8 +3,9 @@
     L_D = adversarial + λ_r (D(x) - D(T(x)))² + λ_f (D(G(z)) - D(T(G(z))))²            bCR (ViTGAN §3.2)
           + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
           + λ_a (1 - cos(p(D_k(T(x))), f(T(x))))        alignment of D's tokens after block k with a frozen network f (REPA)
+          - log c(T(x))_y                               a classifier c on frozen features learns the class y (AC-GAN)
     L_G = adversarial + path length + ||G_i(z) - G_N(z) brought down to level i||²        of levels i < N (CAT)
-          + energy distance + what leaves [-1, 1]                                        (ours)
+          - λ_c log c(T(G(z)))_y + energy distance + what leaves [-1, 1]                  (AC-GAN; ours)
 
 x is a real image, G(z) a fake one, T is DiffAugment, one T for each image of a step. Where G has levels, x and G(z) are all
 of them (`vitgan.models.levels`). With `diffaugment` the adversarial terms see T(x) and T(G(z)), else x and G(z). R1 and R2
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
@@ -84,6 +86,9 @@ class ObjectiveConfig(Config):
     energy: float = Field(default=0.0, ge=0)
     """Weight in G's loss of the energy distance between fakes and real images in frozen features. It gives variety
     within a class. Needs a D of kind projected. It compares the images of a micro-batch, or of a process's share."""
+    classification: float = Field(default=0.0, ge=0)
+    """Weight in G's loss of the cross entropy of its images' classes, by a classifier on frozen features that learns from
+    real images alone: things of a class are more often to be recognised. Needs classes, and a D of kind projected."""
     level_consistency: float = Field(default=0.0, ge=0)
     """Weight in G's loss of the mean squared difference between each lower level and the last image, at that level's
     resolution. The term is CAT's, for scaled levels; CAT states no weight and no distance."""
@@ -216,6 +221,11 @@ class Objective(nn.Module):
         if config.alignment:
             parts["loss/alignment"] = alignment(*discriminator.aligned(views["real"].detach()))
             loss = loss + config.alignment * parts["loss/alignment"]
+        if config.classification and labels is not None:
+            assert isinstance(discriminator, ProjectedDiscriminator)
+            features = discriminator.features(views["real"].detach())
+            parts["loss/classification_real"] = F.cross_entropy(discriminator.classes(features), labels)
+            loss = loss + parts["loss/classification_real"]
         if self.probability is not None:
             # What a loss that pairs images decides is which of the two is real: its logits have no zero.
             answers = d["real"] - d["fake"] if LOSSES[config.loss].generator_sees_real else d["real"]
@@ -235,14 +245,18 @@ class Objective(nn.Module):
             with torch.no_grad():
                 real = generator.levels_of(real, noise_of("generator real", randomness))
                 d_real = discriminator(self.seen("generator real", real, randomness), labels)
-        seen, energy = self.seen("generator fake", fake, randomness), None
-        if config.energy:
+        seen = self.seen("generator fake", fake, randomness)
+        energy = classification = None
+        if config.energy or config.classification:
             assert isinstance(discriminator, ProjectedDiscriminator)
             features = discriminator.features(seen)
-            with torch.no_grad():
-                real_features = discriminator.features(self.seen("generator real", real, randomness))
             d_fake = discriminator.logits(features, labels)
-            energy = energy_distance(features, real_features, labels)
+            if config.energy:
+                with torch.no_grad():
+                    real_features = discriminator.features(self.seen("generator real", real, randomness))
+                energy = energy_distance(features, real_features, labels)
+            if config.classification and labels is not None:
+                classification = F.cross_entropy(discriminator.classes(features), labels)
         else:
             d_fake = discriminator(seen, labels)
 
@@ -252,6 +266,9 @@ class Objective(nn.Module):
         if energy is not None:
             parts["loss/energy"] = energy
             loss = loss + config.energy * energy
+        if classification is not None:
+            parts["loss/classification"] = classification
+            loss = loss + config.classification * classification
         if config.level_consistency:
             anchor = generator.levels_of(fake[:, -1].detach())
             parts["loss/level_consistency"] = level_consistency(fake, anchor)
