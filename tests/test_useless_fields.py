@@ -22,6 +22,7 @@ USELESS: list[tuple[str, str, object]] = [
     ("cifar10", "model.generator.levels", "scaled"),
     ("cifar10", "model.discriminator.alignment_block", 1),
     ("cifar10", "model.discriminator.alignment_size", 32),
+    ("cifar10", "objective.classification", 0.5),
     ("cifar10", "objective.penalty", "finite_difference"),
     ("cifar10-stylegan2d", "objective.penalty_noise", 0.01),
     ("cifar10", "objective.penalty_interval", 4),
@@ -40,6 +41,14 @@ def test_a_field_that_does_nothing_is_refused_where_it_is_set(name: str, field: 
         preset(name, **{field: value})
     assert caught.value.parameter == field
     assert "\n" not in str(caught.value)
+
+
+def test_a_classifier_without_classes_is_refused_where_it_is_set_and_else_left_out() -> None:
+    without = {"model.conditional": False}
+    with pytest.raises(UserError) as caught:
+        preset("cifar10-tiny-projected", **without, **{"objective.classification": 0.3})
+    assert caught.value.parameter == "objective.classification"
+    assert not preset("cifar10-tiny-projected", **without).model.conditional
 
 
 def test_every_field_of_the_table_is_one_and_is_tried_above() -> None:
