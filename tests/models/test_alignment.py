@@ -214,7 +214,7 @@ def test_heads_stand_on_a_dinov2(dino, tmp_path) -> None:
     assert logits.shape == (2, 16)
     (gradient,) = torch.autograd.grad(logits.sum(), images)
     assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
-    assert {name.partition(".")[0] for name, _ in discriminator.named_parameters()} == {"heads"}
+    assert {name.partition(".")[0] for name, _ in discriminator.named_parameters()} == {"heads", "classifier"}
     for field, value in (("features", "nowhere"), ("input_size", 30)):
         other = replaced(model, discriminator=replaced(model.discriminator, **{field: value}))
         with pytest.raises(UserError) as caught:

@@ -186,8 +186,8 @@ class Generator(nn.Module, ABC):
     def own_precision(self) -> AbstractContextManager:
         """A model in bfloat16 computes in it as training does: what needs float32 is float32."""
         kind, own = self.w_mean.device.type, self.w_mean.dtype
-        cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else own
-        if torch.float16 in (own, cast):
+        casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # "meta" has none
+        if torch.float16 in (own, torch.get_autocast_dtype(kind) if casts else own):
             raise UserError("activations are too large for float16: take bfloat16, as half() does, also for autocast")
         return torch.autocast(kind, torch.bfloat16) if own == torch.bfloat16 else nullcontext()
 
