@@ -51,6 +51,14 @@ def test_a_classifier_without_classes_is_refused_where_it_is_set_and_else_left_o
     assert not preset("cifar10-tiny-projected", **without).model.conditional
 
 
+def test_what_is_turned_off_beside_what_it_needs_is_no_mistake() -> None:
+    off = {"objective.diffaugment": False, "augment.adaptive": None}
+    assert preset("cifar10-tiny-projected", **off).augment.adaptive is None
+    with pytest.raises(UserError) as caught:
+        preset("cifar10-tiny-projected", **{"objective.diffaugment": False})
+    assert caught.value.parameter == "augment.adaptive"
+
+
 def test_every_field_of_the_table_is_one_and_is_tried_above() -> None:
     fields = dict(flat(RunConfig().model_dump()))
     for field, others in NEEDS.items():

@@ -194,6 +194,8 @@ NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
 def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
     """Refuses fields that somebody set and that do nothing beside the others. What a preset leaves behind is no fault.
 
+    None turns something off, so it is never refused: what others leave idle may need it.
+
     Args:
         config: A whole configuration.
         fields: Dotted names of what was set.
@@ -203,7 +205,7 @@ def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
     """
     values = dict(flat(config.model_dump()))
     for field in fields:
-        if others := idle_beside(field, values):
+        if values.get(field) is not None and (others := idle_beside(field, values)):
             reasons = " and ".join(f"{name} is {values[name]}" for name in others)
             raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
 
