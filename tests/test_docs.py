@@ -15,11 +15,15 @@ PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words behind `vitgan` in a page's shell blocks. A resume is left out: it reads its run before its options."""
+    """The words behind `vitgan` in a page's shell blocks. A resume is left out: it reads its run before its options.
+
+    A training becomes a dry run, which refuses options that contradict each other or do nothing.
+    """
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.replace("\\\n", "").splitlines()]
     found = [words[words.index("vitgan") + 1 :] for words in lines if "vitgan" in words]
-    return [words for words in found if words and not {"--resume", "PRESET"} & {*words}]
+    found = [words for words in found if words and not {"--resume", "PRESET"} & {*words}]
+    return [[*words, "--dry-run"] if words[0] == "train" and "--dry-run" not in words else words for words in found]
 
 
 @PAGE
@@ -27,7 +31,9 @@ def test_the_commands_of_a_page_are_read(page: Path) -> None:
     for words in commands(page):
         tree = command_tree(words)
         known = tree.commands["data"].commands if words[0] == "data" else ()  # pyright: ignore
-        parse(tree, ["data", "auto", *words[1:]] if words[0] == "data" and words[1] not in known else words)
+        run = parse(tree, ["data", "auto", *words[1:]] if words[0] == "data" and words[1] not in known else words)
+        if words[0] == "train" and "--dry-run" in words:
+            run()
 
 
 def anchors(page: Path) -> set[str]:
