@@ -99,7 +99,7 @@ def cifar10_tiny_projected() -> RunConfig:
     """The fastest way to things that can be named: a ViT against a D on ImageNet's features (docs/results/images.md).
 
     Augmentation begins at none, with which G learns fastest, and grows while D is sure: few images need it later. The
-    norm of G's gradient is near 12; without the clip rare ones of 40 to 100 slow Adam down.
+    norm of G's gradient is near 12; peaks of 40 to 100 are clipped.
     """
     base = projected(cifar10_tiny())
     training = replaced(

@@ -606,6 +606,14 @@ def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> N
     expected = torch.autograd.grad(cross_entropy(players.real), of_classifier)
     torch.testing.assert_close(found[len(of_heads) :], expected)
 
+    blind = ProjectedDiscriminator(ProjectedDiscriminatorConfig(input_size=32, width=4), SIZE, 3)
+    unlabelled = batch._replace(labels=None)
+    for loss_of in ("discriminator_loss", "generator_loss"):  # what a preset leaves behind, on images without classes
+        both = (getattr(each, loss_of)(players.generator, blind, unlabelled) for each in (players.objective, without))
+        (loss, parts), (expected, _) = both
+        torch.testing.assert_close(loss, expected)
+        assert not any("classification" in name for name in parts)
+
     discriminator.requires_grad_(False)
     loss, parts = players.objective.generator_loss(players.generator, discriminator, batch)
     (gradient,) = torch.autograd.grad(loss, players.generator.matrix)

@@ -84,6 +84,11 @@ def decode(image: bytes | np.ndarray, framing: Framing) -> tuple[np.ndarray, lis
 def decode_unframed(image: bytes, channels: int, background: str) -> tuple[np.ndarray, list[str]]:
     """Encoded bytes -> (C, H, W) uint8, as `decode` does it, but neither cropped nor resized; and what had to be done.
 
+    Args:
+        image: Encoded bytes.
+        channels: 1 or 3.
+        background: Colour under transparent images.
+
     Raises:
         UnreadableImage: As `decode`.
     """

@@ -115,7 +115,11 @@ def _made(model: ModelConfig) -> str:
 
 
 def _start_generator(name: str, old: Generator, new: Generator, same_classes: bool) -> None:
-    """Fills a generator of the same configuration but for resolution, patch size, channels and classes."""
+    """Fills a generator of the same configuration but for resolution, patch size, channels and classes.
+
+    Raises:
+        UserError: If a tensor does not fit.
+    """
     tensors, fresh = old.state_dict(), new.state_dict()
     mine, theirs = (getattr(network, "mapping_network", None) for network in (new, old))
     if not same_classes and isinstance(mine, MappingNetwork) and isinstance(theirs, MappingNetwork):

@@ -1,0 +1,49 @@
+"""Sheets of numbered images without their classes, for a person or a model to name, and the key beside them.
+
+Ten images of each class of CIFAR-10, not chosen, in random order: `OUT-1.png`, `OUT-2.png` and `OUT-key.json`.
+
+example: python experiments/naming_sheets.py cifar10 --seed 901 --out sheets/cifar10
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image, ImageDraw
+
+import vitgan
+
+PER_CLASS, COLUMNS, ROWS, SIDE, MARGIN, LINE = 10, 10, 5, 100, 4, 16
+
+
+def naming_sheets(model: Annotated[str, tyro.conf.Positional], out: Path, seed: int = 901) -> None:
+    """Writes the sheets and the key.
+
+    Args:
+        model: Run, checkpoint or bundled model with classes.
+        out: Where to write, without an ending.
+        seed: Of the latents and of the order.
+    """
+    generator = vitgan.load(model)
+    names = generator.class_names or [str(index) for index in range(generator.num_classes)]
+    labels = np.random.RandomState(seed).permutation(PER_CLASS * len(names)) % len(names)
+    images = generator.sample(len(labels), seed=seed, labels=torch.from_numpy(labels), output="pil")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(labels), COLUMNS * ROWS):
+        sheet = Image.new("RGB", (COLUMNS * (SIDE + 2 * MARGIN), ROWS * (SIDE + LINE + 2 * MARGIN)), "white")
+        for place, number in enumerate(range(first, min(first + COLUMNS * ROWS, len(labels)))):
+            row, column = divmod(place, COLUMNS)
+            x, y = column * (SIDE + 2 * MARGIN) + MARGIN, row * (SIDE + LINE + 2 * MARGIN) + MARGIN
+            ImageDraw.Draw(sheet).text((x, y), str(number), fill="black")
+            picture = images[number]
+            assert isinstance(picture, Image.Image)
+            sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (x, y + LINE))
+        sheet.save(f"{out}-{first // (COLUMNS * ROWS) + 1}.png")
+    Path(f"{out}-key.json").write_text(json.dumps([names[label] for label in labels]))
+
+
+if __name__ == "__main__":
+    tyro.cli(naming_sheets)
