@@ -17,7 +17,7 @@ from vitgan.config import RunConfig
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.discriminator import Discriminator
 from vitgan.training.losses import LOSSES
-from vitgan.training.objective import Batch, Objective
+from vitgan.training.objective import Objective
 from vitgan.training.randomness import StepRandomness
 
 
@@ -125,7 +125,7 @@ def images_judged(config: RunConfig, steps: int) -> WatchedDiscriminator:
     real, labels = torch.zeros(1, model.channels, model.resolution, model.resolution, device="meta"), _labels(model, 1)
     for step in range(steps):
         randomness = StepRandomness(0, step, device=torch.device("meta"))
-        objective.discriminator_loss(generator, watched, Batch(real, labels, randomness, step, step))
+        objective.discriminator_loss(generator, watched, objective.batch(real, labels, randomness, step, step))
     return watched
 
 

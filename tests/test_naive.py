@@ -15,7 +15,7 @@ from vitgan.training.augment import AugmentConfig, augment
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay
 from vitgan.training.loop import Trainer
-from vitgan.training.objective import Batch, Objective, ObjectiveConfig
+from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 
@@ -91,7 +91,7 @@ def test_discriminator_loss_and_gradients_equal_the_naive_ones(probability: floa
 
     real, randomness = normal(4, 3, 8, 8, seed=5), DoubleRandomness(0, 0)
     objective = Objective(ObjectiveConfig(), augmentation)
-    loss, parts = objective.discriminator_loss(generator, discriminator, Batch(real, None, randomness, 0, 0))
+    loss, parts = objective.discriminator_loss(generator, discriminator, objective.batch(real, None, randomness, 0, 0))
     loss.backward()
     draws = draws_of(randomness, 4, 8, 8)
     if probability == 0:

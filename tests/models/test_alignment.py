@@ -21,7 +21,7 @@ from vitgan.models.vit_discriminator import ALIGNMENT_FIELDS, ViTDiscriminator
 from vitgan.presets import aligned, cifar10_tiny, preset, replaced, with_projected_discriminator
 from vitgan.training.augment import AugmentConfig, augment
 from vitgan.training.losses import alignment
-from vitgan.training.objective import Batch, Objective, ObjectiveConfig
+from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 
@@ -70,7 +70,9 @@ def test_it_is_a_term_of_ds_loss_on_real_images_as_d_sees_them(tiny_model, toy) 
     losses, gradients = [], []
     for weight in (0.0, 3.0):
         objective = Objective(ObjectiveConfig(alignment=weight, r1_gamma=1.0), augmentation)
-        loss, parts = objective.discriminator_loss(generator, discriminator, Batch(real, None, randomness, 0, 0))
+        loss, parts = objective.discriminator_loss(
+            generator, discriminator, objective.batch(real, None, randomness, 0, 0)
+        )
         losses.append(loss)
         gradients.append(torch.autograd.grad(loss, list(discriminator.parameters()), allow_unused=True))
     seen = augment(real, randomness.augmentation("discriminator real", augmentation, 4, 16), augmentation)
@@ -82,7 +84,7 @@ def test_it_is_a_term_of_ds_loss_on_real_images_as_d_sees_them(tiny_model, toy) 
         if without is None or not torch.allclose(without, given, rtol=1e-3, atol=1e-6):
             moved.add(".".join(name.split(".")[: 2 if name.startswith("blocks") else 1]))
     assert moved == {"alignment", "patch_embedding", "position_embedding", "class_token", "blocks.0", "blocks.1"}
-    _, parts = objective.generator_loss(generator, discriminator, Batch(real, None, randomness, 0, 0))
+    _, parts = objective.generator_loss(generator, discriminator, objective.batch(real, None, randomness, 0, 0))
     assert "loss/alignment" not in parts
 
 

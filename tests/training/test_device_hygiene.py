@@ -20,6 +20,7 @@ from tiny import few_blocks, tiny_run
 from vitgan.config import RunConfig
 from vitgan.layers.attention import FUSED_FROM_TOKENS
 from vitgan.presets import aligned, both_vits, preset, replaced, with_model
+from vitgan.training.compiler import compiled
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
@@ -142,6 +143,24 @@ def test_a_step_stays_on_its_device_and_waits_for_nothing(name: str, trainer_on_
             assert trainer.guard.look(trainer.state.step) is None  # not yet: looking waits
     assert faults == []
     assert seen.operators > 500
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo looks at it
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-tiny-projected", "imagenet256-gat-s"])
+def test_a_compiled_loss_is_one_graph_for_all_steps(name: str, trainer_on_meta, monkeypatch) -> None:
+    """Traced as torch.compile does it, but not turned into code; a break in the graph is an error."""
+    monkeypatch.setattr("vitgan.training.step.compiled", lambda loss, _: compiled(loss, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    config = CONFIGS[name]()
+    trainer = trainer_on_meta(replaced(config, training=replaced(config.training, compile=True)))
+    model = trainer.model
+    real = torch.empty(BATCH, model.channels, model.resolution, model.resolution, device=META)
+    labels = torch.zeros(BATCH, dtype=torch.long, device=META) if model.num_classes else None
+    for step in range(3):
+        trainer.step(real, labels, StepRandomness(0, step, device=META))
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
 def test_a_batch_reaches_the_device_in_one_copy_for_images_and_one_for_labels(trainer_on_meta) -> None:

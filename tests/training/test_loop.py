@@ -18,7 +18,6 @@ from vitgan.devices import choose_precision
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import MetricsFile, read_metrics
 from vitgan.training.loop import Trainer
-from vitgan.training.objective import Batch
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.statistics import Statistics
 
@@ -55,7 +54,7 @@ def test_reported_gradient_norm_is_that_of_the_loss(tmp_path: Path) -> None:
     from vitgan.layers.spectral import update_spectral_norms
 
     update_spectral_norms(state.discriminator)
-    batch = Batch(images(), None, StepRandomness(0, 0), step=0, images_seen=0)
+    batch = state.objective.batch(images(), None, StepRandomness(0, 0), step=0, images_seen=0)
     loss, _ = two.state.objective.discriminator_loss(state.generator, state.discriminator, batch)
     gradients = torch.autograd.grad(loss, list(state.discriminator.parameters()))
     norm = torch.cat([g.double().flatten() for g in gradients]).norm()

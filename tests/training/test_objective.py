@@ -66,15 +66,14 @@ class Players:
         self.real = normal(6, 3, SIZE, SIZE, seed=5, dtype=torch.float32).clamp(-1, 1)
         self.objective = Objective(config, augmentation or AugmentConfig(probability=1))
 
+    def batch(self, step: int, labels: Tensor | None) -> Batch:
+        return self.objective.batch(self.real, labels, StepRandomness(0, step), step, step * 6)
+
     def discriminator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.objective.discriminator_loss(
-            self.generator, self.discriminator, Batch(self.real, labels, StepRandomness(0, step), step, step * 6)
-        )
+        return self.objective.discriminator_loss(self.generator, self.discriminator, self.batch(step, labels))
 
     def generator_loss(self, step: int = 0, labels: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.objective.generator_loss(
-            self.generator, self.discriminator, Batch(self.real, labels, StepRandomness(0, step), step, step * 6)
-        )
+        return self.objective.generator_loss(self.generator, self.discriminator, self.batch(step, labels))
 
     def fakes(self, purpose: str, step: int = 0) -> Tensor:
         z = StepRandomness(0, step).normal(f"{purpose} latents", 6, 4)
@@ -516,7 +515,9 @@ def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: Object
     objective = Objective(config, AugmentConfig())
     real = normal(4, 3, 12, 12, dtype=torch.float32).clamp(-1, 1)
 
-    loss, _ = objective.discriminator_loss(generator, discriminator, Batch(real, None, StepRandomness(0, 0), 0, 0))
+    loss, _ = objective.discriminator_loss(
+        generator, discriminator, objective.batch(real, None, StepRandomness(0, 0), 0, 0)
+    )
     loss.backward()
     assert all(p.grad is None for p in generator.parameters())
     for name, p in discriminator.named_parameters():
@@ -526,7 +527,9 @@ def test_each_phase_gives_gradients_to_its_own_player(tiny_model, config: Object
 
     discriminator.zero_grad()
     discriminator.requires_grad_(False)
-    loss, _ = objective.generator_loss(generator, discriminator, Batch(real, None, StepRandomness(0, 0), 0, 0))
+    loss, _ = objective.generator_loss(
+        generator, discriminator, objective.batch(real, None, StepRandomness(0, 0), 0, 0)
+    )
     loss.backward()
     assert all(p.grad is None for p in discriminator.parameters())
     for name, p in generator.named_parameters():
@@ -546,7 +549,7 @@ def test_a_step_of_gradient_descent_lowers_both_losses(tiny_model) -> None:
     ):
         losses = []
         for _ in range(2):
-            loss, _ = phase(generator, discriminator, Batch(real, None, StepRandomness(0, 0), 0, 0))
+            loss, _ = phase(generator, discriminator, objective.batch(real, None, StepRandomness(0, 0), 0, 0))
             gradients = torch.autograd.grad(loss, list(player.parameters()))
             norm = sum(g.square().sum() for g in gradients) ** 0.5
             with torch.no_grad():
@@ -563,7 +566,7 @@ def test_energy_compares_what_d_is_shown_of_fakes_and_real_images_in_frozen_feat
     discriminator.requires_grad_(False)
     labels = torch.tensor([0, 1, 0, 1, 0, 0])
     players = Players(PLAIN.model_copy(update={"loss": "hinge", "energy": 3.0, "diffaugment": True}))
-    batch = Batch(players.real, labels, StepRandomness(0, 0), 0, 0)
+    batch = players.objective.batch(players.real, labels, StepRandomness(0, 0), 0, 0)
     loss, parts = players.objective.generator_loss(players.generator, discriminator, batch)
     (gradient,) = torch.autograd.grad(loss, players.generator.matrix)
 
@@ -592,7 +595,7 @@ def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> N
         torch.nn.init.normal_(parameter)
     labels = torch.tensor([0, 1, 0, 1, 0, 0])
     players = Players(PLAIN.model_copy(update={"loss": "hinge", "classification": 3.0}))
-    batch = Batch(players.real, labels, StepRandomness(0, 0), 0, 0)
+    batch = players.objective.batch(players.real, labels, StepRandomness(0, 0), 0, 0)
 
     def cross_entropy(images: Tensor) -> Tensor:
         return -discriminator.classes(discriminator.features(images)).log_softmax(1)[torch.arange(6), labels].mean()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitgan.training.augment import AugmentConfig
-from vitgan.training.randomness import StepRandomness, splitmix64
+from vitgan.training.randomness import NUMBERS_PER_STEP, StepRandomness, splitmix64
 
 
 def draws(randomness: StepRandomness, purpose: str, count: int) -> dict[str, Tensor]:
@@ -45,6 +45,15 @@ def test_neighbouring_seeds_and_steps_do_not_share_a_stream() -> None:
         for purpose in ("a", "b")
     }
     assert len(first_numbers) == 12 * 12 * 2
+
+
+def test_steps_follow_each_other_in_one_stream() -> None:
+    """The number after the last that a step may draw is the first of the next step, up to the largest step."""
+    for step in (0, 5, 2**28 - 1):
+        here, there = (torch.tensor(s % 2**28) * NUMBERS_PER_STEP for s in (step, step + 1))
+        after = splitmix64(9, here + NUMBERS_PER_STEP, 1)
+        assert torch.equal(after, splitmix64(9, there, 1))
+        assert not torch.equal(after, splitmix64(9, here, 1))
 
 
 def test_torchs_global_state_is_neither_used_nor_moved() -> None:
@@ -96,8 +105,8 @@ def test_bits_are_those_of_splitmix64() -> None:
 
 def test_numbers_are_made_of_bits_as_stated() -> None:
     """Box and Muller in float64; the two numbers of a hash lie half a row apart."""
-    randomness, key = StepRandomness(3, 7), np.random.SeedSequence([3, zlib.crc32(b"x"), 7])
-    bits = splitmix64(int(key.generate_state(1, np.uint64)[0]), 0, 12).view(4, 3)
+    randomness, key = StepRandomness(3, 7), np.random.SeedSequence([3, zlib.crc32(b"x")])
+    bits = splitmix64(int(key.generate_state(1, np.uint64)[0]), 7 * 2**36, 12).view(4, 3)
     high, low = ((bits >> 40) % 2**24).double() / 2**24, (bits % 2**24).double() / 2**24
     radius, angle = (-2 * (1 - high).log()).sqrt(), 2 * torch.pi * low
     expected = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)

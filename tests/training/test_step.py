@@ -12,7 +12,7 @@ from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import replaced
 from vitgan.training.augment import AugmentConfig
-from vitgan.training.blocks import compile_blocks
+from vitgan.training.compiler import compiled
 from vitgan.training.config import TrainingConfig
 from vitgan.training.loop import Trainer
 from vitgan.training.objective import ObjectiveConfig
@@ -156,31 +156,34 @@ def test_recomputed_activations_meet_the_same_noise_in_stylegan2(tmp_path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo looks at it
-def test_compiled_blocks_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """Traced and differentiated as torch.compile does it; only the last stage, which would take a minute, is left out."""
+def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Traced and differentiated as torch.compile does it; only the last stage, which would take a minute, is left out.
+
+    Each loss is one graph, and steps share it: nothing in it is a step's own number.
+    """
     generator, discriminator = (replaced(n, depth=1) for n in (tiny_model.generator, tiny_model.discriminator))
     model = replaced(tiny_model, generator=generator, discriminator=discriminator)
     plain = trained(model, RELATIVISTIC, tmp_path)
-    compiled: list[torch.nn.Module] = []
+    graphs: list[bool] = []
 
-    def traced_only(blocks: list[torch.nn.Module], cuda_graphs: bool) -> None:
-        assert not cuda_graphs  # there are none on a CPU
-        compiled.extend(blocks)
-        compile_blocks(blocks, backend="aot_eager")
+    def traced_only(loss, cuda_graphs: bool):
+        graphs.append(cuda_graphs)
+        return compiled(loss, backend="aot_eager")
 
-    monkeypatch.setattr("vitgan.training.loop.compile_blocks", traced_only)
+    monkeypatch.setattr("vitgan.training.step.compiled", traced_only)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     assert_same(trained(model, RELATIVISTIC, tmp_path, compile=True, cuda_graphs=True), plain)
-    assert len(compiled) == 2
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # they really were traced
+    assert graphs == [False, False]  # there are none on a CPU
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_graphs_are_asked_for_and_live_for_a_step(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     modes: list[str | None] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode, **_: modes.append(mode))
-    compile_blocks([torch.nn.Identity()], cuda_graphs=True)
-    compile_blocks([torch.nn.Identity()])
+    monkeypatch.setattr(torch, "compile", lambda loss, mode, **_: modes.append(mode))
+    compiled(print, cuda_graphs=True)
+    compiled(print)
     assert modes == ["reduce-overhead", None]
     marks: list[int] = []
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(trainer.state.step))
@@ -189,7 +192,9 @@ def test_graphs_are_asked_for_and_live_for_a_step(tiny_model, monkeypatch: pytes
     real = normal(8, 3, tiny_model.resolution, tiny_model.resolution)
     for graphs in (True, True, False):
         trainer.step.cuda_graphs = graphs
-        trainer.step(real, None, StepRandomness(0, trainer.state.step))
+        parts = trainer.step(real, None, StepRandomness(0, trainer.state.step))
+        storages = {value.untyped_storage().data_ptr() for value in parts.values()}
+        assert (len(storages) == 1) == graphs  # copied at once
     assert marks == [0, 1]
 
 

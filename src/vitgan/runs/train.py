@@ -39,8 +39,8 @@ from vitgan.runs.images import holds_images_to_prepare, with_images
 from vitgan.runs.memory import out_of_memory
 from vitgan.runs.notebook import in_notebook, notebook_hooks
 from vitgan.runs.processes import all_alive, join_processes, on_every_process, on_main_process
-from vitgan.training.blocks import check_compiler
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, load_newest
+from vitgan.training.compiler import check_compiler
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.retention import remove_leftovers

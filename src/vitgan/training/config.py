@@ -18,9 +18,9 @@ class TrainingConfig(Config):
     checkpoint_activations: bool = False
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
     compile: bool = False
-    """torch.compile the blocks of G and D: a minute or more at the start, then faster steps."""
+    """torch.compile both losses as a whole: minutes at the start, then faster steps (docs/performance.md)."""
     cuda_graphs: bool = False
-    """With `compile`, on CUDA: replay the blocks' kernels as CUDA graphs. It helps small models, whose kernels take longer
+    """With `compile`, on CUDA: replay the losses' kernels as CUDA graphs. It helps small models, whose kernels take longer
     to launch than to run. It needs more memory; on other devices it does nothing."""
     total_kimg: float = Field(default=25_000, ge=0.001, le=1e9)
     """Length of the run in thousands of real images shown to D."""

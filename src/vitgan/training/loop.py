@@ -19,7 +19,7 @@ from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
 from vitgan.training.augment import AugmentConfig
-from vitgan.training.blocks import checkpoint_activations, compile_blocks, repeated_blocks
+from vitgan.training.blocks import checkpoint_activations, repeated_blocks
 from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
 from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
@@ -67,12 +67,9 @@ class Trainer:
         for parameter in discriminator.first_parameters(self.config.freeze_d):
             parameter.requires_grad_(False)
         generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
-        blocks = repeated_blocks(generator, discriminator)
         if self.config.checkpoint_activations:
-            checkpoint_activations(blocks)
+            checkpoint_activations(repeated_blocks(generator, discriminator))
         cuda_graphs = self.config.cuda_graphs and device.type == "cuda"
-        if self.config.compile:
-            compile_blocks(blocks, cuda_graphs)
         self.guard = Guard(self.config.logit_bound, device)
         self.state = TrainingState(
             generator=generator,

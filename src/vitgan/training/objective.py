@@ -113,21 +113,23 @@ Parts = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """What a loss is computed on: some rows of one step's batch.
+    """What a loss is computed on: some rows of one step's batch. `Objective.batch` makes it.
 
     Attributes:
         real: Real images (B, C, H, W), float32 in [-1, 1].
         labels: (B,) int64 for a conditional model.
         randomness: Draws for these rows.
-        step: Updates done; a lazy term comes when they are a multiple of its interval.
-        images_seen: Real images that D has seen, on which ramps depend.
+        penalises: Whether R1, R2 and WGAN-GP come at this step.
+        has_path_length: Whether path length comes at this step.
+        ramp: Share of bCR's lambdas that is reached, a scalar.
     """
 
     real: Tensor
     labels: Tensor | None
     randomness: StepRandomness
-    step: int
-    images_seen: int
+    penalises: bool
+    has_path_length: bool
+    ramp: Tensor
 
     def share(self, index: int, count: int) -> "Batch":
         """The `index`-th of `count` equal parts."""
@@ -161,14 +163,34 @@ class Objective(nn.Module):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("probability", torch.zeros(()) if augmentation.adaptive else None)
 
+    def batch(
+        self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, step: int, images_seen: int
+    ) -> Batch:
+        """A batch and what the losses have at that step; arguments as in `Batch`.
+
+        Args:
+            step: Updates done; a lazy term comes when they are a multiple of its interval.
+            images_seen: Real images that D has seen, on which the ramp depends.
+        """
+        config = self.config
+        ramp = min(1.0, images_seen / config.bcr_ramp_images) if config.bcr_ramp_images else 1.0
+        return Batch(
+            real,
+            labels,
+            randomness,
+            penalises=step % config.penalty_interval == 0,
+            has_path_length=step % config.path_length_interval == 0,
+            ramp=torch.full((), ramp, device=real.device),
+        )
+
     def discriminator_loss(
         self, generator: Generator, discriminator: Discriminator, batch: Batch
     ) -> tuple[Tensor, Parts]:
         """L_D on a batch of real images and as many fakes, a scalar with its graph, and its parts; G gets no gradient."""
-        real, labels, randomness, step, images_seen = batch
+        real, labels, randomness, ramp = batch.real, batch.labels, batch.randomness, batch.ramp
         config, exact, lazy = self.config, self.config.penalty == "exact", self.config.penalty_interval
         r1, r2, wgan_gp = (
-            step % lazy == 0 and weight > 0 for weight in (config.r1_gamma, config.r2_gamma, config.wgan_gp)
+            batch.penalises and weight > 0 for weight in (config.r1_gamma, config.r2_gamma, config.wgan_gp)
         )
 
         # Draw and augment. What D sees: the adversarial images, then those that regularisers compare them with.
@@ -198,7 +220,6 @@ class Objective(nn.Module):
         # L_D, term by term.
         loss = adversarial = LOSSES[config.loss].discriminator(d["real"], d["fake"])
         parts = {"loss/adversarial": adversarial}
-        ramp = min(1.0, images_seen / config.bcr_ramp_images) if config.bcr_ramp_images else 1.0
         if config.bcr_real:
             parts["loss/bcr_real"] = consistency(d["real"], d["real_pair"])
             loss = loss + ramp * config.bcr_real * parts["loss/bcr_real"]
@@ -235,7 +256,7 @@ class Objective(nn.Module):
 
     def generator_loss(self, generator: Generator, discriminator: Discriminator, batch: Batch) -> tuple[Tensor, Parts]:
         """L_G on as many new fakes, and its parts; D should be frozen. Relativistic losses see the real images too."""
-        real, labels, randomness, step, _ = batch
+        real, labels, randomness = batch.real, batch.labels, batch.randomness
         config, adversarial = self.config, LOSSES[self.config.loss]
 
         # Draw, augment, and ask D; real images need no graph.
@@ -276,7 +297,7 @@ class Objective(nn.Module):
         if config.out_of_range:
             parts["loss/out_of_range"] = out_of_range(fake[:, -1] if fake.ndim == 5 else fake)
             loss = loss + config.out_of_range * parts["loss/out_of_range"]
-        if config.path_length and step % config.path_length_interval == 0:
+        if config.path_length and batch.has_path_length:
             parts["loss/path_length"] = self.path_length(generator, labels, max(len(real) // 2, 1), randomness)
             loss = loss + config.path_length_interval * config.path_length * parts["loss/path_length"]
         return loss, {name: value.detach() for name, value in parts.items()}

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
+from vitgan.training.compiler import compiled
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay, update_average
 from vitgan.training.guard import Guard, copy_buffers, restore_buffers_where
@@ -38,6 +39,10 @@ class GanStep:
     ) -> None:
         self.state, self.config = state, config
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
+        losses: list[Loss] = [state.objective.discriminator_loss, state.objective.generator_loss]
+        if config.compile:
+            losses = [compiled(loss, cuda_graphs) for loss in losses]
+        self.discriminator_loss, self.generator_loss = losses
 
     def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
         """One update of D, then one of G.
@@ -50,24 +55,21 @@ class GanStep:
         Returns:
             Losses, logits and gradient norms, scalars on the device.
         """
-        state, objective = self.state, self.state.objective
-        batch = Batch(real, labels, randomness, state.step, state.images_seen)
+        state = self.state
+        batch = state.objective.batch(real, labels, randomness, state.step, state.images_seen)
         self._set_learning_rates()
         if self.cuda_graphs:
-            # What graphs return lives until the next mark. Unmarked, a pass without gradients would end each block's.
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # what graphs return lives until the next mark
 
         update_spectral_norms(state.discriminator)
         for group in state.discriminator_optimizer.param_groups:
             for parameter in group["params"]:  # all of D but what `freeze_d` keeps
                 parameter.requires_grad_(True)
-        parts, norm = self._update(
-            state.discriminator, state.discriminator_optimizer, objective.discriminator_loss, batch
-        )
+        parts, norm = self._update(state.discriminator, state.discriminator_optimizer, self.discriminator_loss, batch)
         parts |= {"gradient_norm/discriminator": norm, "gradient_norm/discriminator_max": norm}
 
         state.discriminator.requires_grad_(False)
-        of_generator, norm = self._update(state.generator, state.generator_optimizer, objective.generator_loss, batch)
+        of_generator, norm = self._update(state.generator, state.generator_optimizer, self.generator_loss, batch)
         parts |= of_generator | {"gradient_norm/generator": norm, "gradient_norm/generator_max": norm}
 
         self.guard.end_of_step(state.step, parts)
@@ -77,6 +79,8 @@ class GanStep:
             self.config.batch_size, state.images_seen, self.config.ema_half_life_images, self.config.ema_warmup
         )
         update_average(state.generator_ema, state.generator, decay)
+        if self.cuda_graphs:  # copies outlive the next mark
+            return dict(zip(parts, torch.stack([*parts.values()]).unbind(), strict=True))
         return parts
 
     def _update(self, module: nn.Module, optimizer: Optimizer, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:
