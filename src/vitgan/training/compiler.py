@@ -6,7 +6,7 @@ kept in the user's cache folder: a second run of the same configuration starts s
 
 import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -14,10 +14,12 @@ from vitgan.data.download import cache_folder
 from vitgan.files import user_error
 from vitgan.training import randomness
 
-P, R = ParamSpec("P"), TypeVar("R")
+Result = TypeVar("Result")
 
 
-def compiled(loss: Callable[P, R], cuda_graphs: bool = False, backend: str = "inductor") -> Callable[P, R]:
+def compiled(
+    loss: Callable[..., Result], cuda_graphs: bool = False, backend: str = "inductor"
+) -> Callable[..., Result]:
     """The same function, compiled at its first call, and once more for a step with other terms.
 
     Args:
