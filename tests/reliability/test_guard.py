@@ -32,7 +32,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, player: str, when: Callable[[int], bo
 
     def loss(self, generator, discriminator, batch):
         total, parts = sound(self, generator, discriminator, batch)
-        factor = value if when(batch.step) else 1.0
+        factor = value if when(int(batch.randomness.step)) else 1.0
         return total * factor, {name: part * factor for name, part in parts.items()}
 
     monkeypatch.setattr(Objective, name, loss)

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,3 +203,11 @@ def test_a_run_and_its_model_are_the_same_whatever_a_program_has_set(store: str,
         torch.set_default_dtype(torch.float32)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_other_processes_do_not_wait_for_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer(tiny_run("unused"), tmp_path)
+    other = SimpleNamespace(is_main_process=False)  # any collective call would fail: it has none
+    monkeypatch.setattr(one, "accelerator", other)
+    one.save()
+    assert not (tmp_path / "checkpoints").exists()

@@ -67,11 +67,15 @@ def take_steps(device: str, meeting: str, file: str) -> None:
     config = tiny_run("unused", batch_size=BATCH, horizontal_flip=True)
     trainer = Trainer(config.model, config.objective, config.augment, config.training, accelerator, Path(file).parent)
     images = normal(STEPS * BATCH, 3, 8, 8, dtype=torch.float32).clamp(-1, 1).split(BATCH)
-    parts = {}
+    parts, reduced = {}, []
+    all_reduce = torch.distributed.all_reduce
+    torch.distributed.all_reduce = lambda *args, **kwargs: (reduced.append(1), all_reduce(*args, **kwargs))[1]
     for step, batch in enumerate(images):
         share = batch.chunk(processes)[rank].to(accelerator.device)
         randomness = StepRandomness(0, step, rank, processes, accelerator.device)
-        parts = trainer.step(share, None, randomness)
+        parts = trainer.step(share, None, randomness, {"rank": torch.full((), float(rank), device=accelerator.device)})
+    assert len(reduced) == (2 * STEPS if processes > 1 else 0)  # one for each player and step
+    assert parts.pop("rank").item() == (processes - 1) / 2
     state = trainer.state
     found = {f"log/{name}": value for name, value in parts.items()}
     for name in ("generator", "discriminator", "generator_ema"):

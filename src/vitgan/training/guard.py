@@ -114,6 +114,10 @@ class Guard:
         self._in_a_row = (self._in_a_row + 1) * self._bad
         self._bad = torch.zeros_like(self._bad)
 
+    def looks(self, step: int) -> bool:
+        """Whether it is time for a look after so many steps: always on a CPU, which nobody waits for."""
+        return self.device.type == "cpu" or step % STEPS_BETWEEN_LOOKS == 0
+
     def look(self, step: int, *, now: bool = False) -> Divergence | None:
         """What happened since the last look, if it is time for one; waits for the device.
 
@@ -121,7 +125,7 @@ class Guard:
             step: Steps done.
             now: Look in any case, for example before a checkpoint is written.
         """
-        if not (now or self.device.type == "cpu" or step % STEPS_BETWEEN_LOOKS == 0):
+        if not (now or self.looks(step)):
             return None
         if not self._steps.item():
             return None

@@ -55,7 +55,7 @@ class Hooks:
     """One line about something that the run survived (a damaged checkpoint, a skipped update, a rollback), or about an
     evaluation."""
     should_stop: Callable[[], bool] = lambda: False
-    """Called after every step on every process. If any returns True, a checkpoint is saved and the run ends. In an
+    """Called at every step on every process. If any returns True, a checkpoint is saved and the run ends. In an
     evaluation it is called whenever the generator or a part of it is: if True, the resume makes the evaluation."""
     evaluate: Callable[[Generator], Evaluation] | None = None
     """Measures the averaged generator every `evaluate_every_kimg`."""

@@ -27,13 +27,16 @@ from vitgan.training.guard import Divergence, Guard, goes_back, record_divergenc
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
-from vitgan.training.objective import Objective, ObjectiveConfig
+from vitgan.training.objective import Objective, ObjectiveConfig, Parts
 from vitgan.training.profiler import profiled
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
 from vitgan.training.trackers import tell_images
+
+WISHES = ("minutes are over", "asked to stop")
+"""Why a process wants to end before the run's length."""
 
 
 class _Stopped(Exception):
@@ -54,6 +57,7 @@ class Trainer:
     guard: Guard = field(init=False)
     step: GanStep = field(init=False)
     _mean_of: int | None = field(init=False, default=None)
+    _wished: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.accelerator.device
@@ -106,6 +110,7 @@ class Trainer:
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
         clock.lap(state.images_seen)
+        self._wished = torch.zeros(len(WISHES), device=self.accelerator.device)
         if main and state.images_seen == 0:
             self._write_samples(hooks)
         if finished := state.images_seen >= self.total_images:
@@ -122,11 +127,9 @@ class Trainer:
                 )
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
-                state.statistics.add(self.step(real, labels, randomness))
-
-                over, asked = self._agreed(
-                    clock.is_over(config.max_minutes, config.max_cpu_minutes), hooks.should_stop()
-                )
+                parts = self.step(real, labels, randomness, self._told(clock, hooks))
+                over, asked = self._ends(parts, clock, hooks)
+                state.statistics.add(parts)
                 finished = over or state.images_seen >= self.total_images
                 stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
@@ -172,12 +175,11 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Writes a checkpoint from the main process; the others wait."""
+        """Writes a checkpoint from the main process; the others go on until they need its gradients."""
         if self.accelerator.is_main_process:
             self._update_w_mean()
             save_checkpoint(self.run, self.state)
             self.prune()
-        self.accelerator.wait_for_everyone()
 
     def _update_w_mean(self) -> None:
         """Once a step at most, for the sample grid, the checkpoint and the evaluation: it takes as long as a save."""
@@ -193,6 +195,27 @@ class Trainer:
     def _notify(self, hooks: Hooks, line: str) -> None:
         if self.accelerator.is_main_process:
             hooks.on_notice(line)
+
+    def _wishes(self, clock: Clock, hooks: Hooks) -> list[bool]:
+        """Which of `WISHES` this process has."""
+        return [clock.is_over(self.config.max_minutes, self.config.max_cpu_minutes), hooks.should_stop()]
+
+    def _told(self, clock: Clock, hooks: Hooks) -> Parts:
+        """What this process tells the others along with its gradients; nothing where it is alone."""
+        if self.accelerator.num_processes == 1:
+            return {}
+        device, wishes = self.accelerator.device, self._wishes(clock, hooks)
+        return {name: torch.full((), float(wish), device=device) for name, wish in zip(WISHES, wishes, strict=True)}
+
+    def _ends(self, parts: Parts, clock: Clock, hooks: Hooks) -> list[bool]:
+        """Which of `WISHES` any process has; takes what was told out of the step's parts.
+
+        All processes must leave the loop at the same step. On a GPU several look when the guard does: looking waits.
+        """
+        if self.accelerator.num_processes == 1:
+            return self._wishes(clock, hooks)
+        self._wished = torch.maximum(self._wished, torch.stack([parts.pop(name) for name in WISHES]))
+        return (self._wished > 0).tolist() if self.guard.looks(self.state.step) else [False, False]
 
     def _agreed(self, *flags: bool) -> list[bool]:
         """For each flag whether any process raises it: all must leave the loop at the same step."""

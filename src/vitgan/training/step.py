@@ -44,16 +44,19 @@ class GanStep:
             losses = [compiled(loss, cuda_graphs) for loss in losses]
         self.discriminator_loss, self.generator_loss = losses
 
-    def __call__(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness) -> Parts:
+    def __call__(
+        self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, said: Parts | None = None
+    ) -> Parts:
         """One update of D, then one of G.
 
         Args:
             real: This process's share of the batch (b, C, H, W), float32 in [-1, 1].
             labels: (b,) int64 for a conditional model.
             randomness: The draws of this step.
+            said: Scalars on the device, to be averaged over processes with D's gradients.
 
         Returns:
-            Losses, logits and gradient norms, scalars on the device.
+            Losses, logits, gradient norms and what was said, scalars on the device.
         """
         state = self.state
         batch = state.objective.batch(real, labels, randomness, state.step, state.images_seen)
@@ -65,7 +68,9 @@ class GanStep:
         for group in state.discriminator_optimizer.param_groups:
             for parameter in group["params"]:  # all of D but what `freeze_d` keeps
                 parameter.requires_grad_(True)
-        parts, norm = self._update(state.discriminator, state.discriminator_optimizer, self.discriminator_loss, batch)
+        parts, norm = self._update(
+            state.discriminator, state.discriminator_optimizer, self.discriminator_loss, batch, said
+        )
         parts |= {"gradient_norm/discriminator": norm, "gradient_norm/discriminator_max": norm}
 
         state.discriminator.requires_grad_(False)
@@ -83,7 +88,9 @@ class GanStep:
             return dict(zip(parts, torch.stack([*parts.values()]).unbind(), strict=True))
         return parts
 
-    def _update(self, module: nn.Module, optimizer: Optimizer, loss: Loss, batch: Batch) -> tuple[Parts, Tensor]:
+    def _update(
+        self, module: nn.Module, optimizer: Optimizer, loss: Loss, batch: Batch, said: Parts | None = None
+    ) -> tuple[Parts, Tensor]:
         """Gradients, average over processes, verdict, clipping, Adam; returns the loss's parts and the norm before clipping.
 
         A bad update leaves weights and running means as they were.
@@ -91,7 +98,7 @@ class GanStep:
         averages = copy_buffers(self.state.objective)
         parts, suspicion = self._gradients(loss, batch)
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        parts, suspicion = self._average_over_processes(gradients, parts, suspicion)
+        parts, suspicion = self._average_over_processes(gradients, parts | (said or {}), suspicion)
         norm = torch.nn.utils.get_total_norm(gradients)
         bad = self.guard.verdict(norm, suspicion)
         if self.config.gradient_clip is not None:
