@@ -1,5 +1,7 @@
 """The trainer's own arithmetic: gradients, learning rate, flips, what is logged, precision."""
 
+import os
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,8 +186,27 @@ def test_precision_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_nothing_is_begun_where_no_compiler_is(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
     with refused(parameter="training.compile"):
+        vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kept")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler that does not find what it needs")
+def test_nothing_is_begun_where_the_compiler_lacks_a_header(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that says its version and refuses every source file."""
+    lacking = tmp_path / "g++"
+    lacking.write_text(f"""#!/bin/sh
+case "$*" in *.cpp*) echo "main.cpp:3: fatal error: Python.h: No such file" >&2; exit 1;; esac
+exec {shutil.which("g++")} "$@"
+""")
+    lacking.chmod(0o755)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(lacking),))
+    with refused("Python.h", parameter="training.compile"):
         vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

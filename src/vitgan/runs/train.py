@@ -130,8 +130,8 @@ def _checked(
             "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
-    if config.training.compile and processes.device == torch.device("cpu"):
-        on_every_process(processes, check_compiler)
+    if config.training.compile:
+        on_every_process(processes, lambda: check_compiler(processes.device))
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     return config, store
 

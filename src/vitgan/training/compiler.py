@@ -1,19 +1,21 @@
 """torch.compile of a step's losses: draws, augmentation, both networks, the loss and its gradient are one piece of code.
 
 It passes over memory less often, and a GPU starts few kernels where a small model has a thousand. What was compiled is
-kept in the user's cache folder: a second run of the same configuration starts sooner.
+kept in the cache folder: a second run of the same configuration starts sooner.
 """
 
 import os
+import tempfile
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
 from vitgan.data.download import cache_folder
-from vitgan.files import user_error
+from vitgan.errors import UserError, one_line
 from vitgan.training import randomness
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 Result = TypeVar("Result")
 
 
@@ -26,23 +28,26 @@ def compiled(
         loss: `Objective.discriminator_loss` or `generator_loss`.
         cuda_graphs: Replay its kernels as CUDA graphs; then each step begins with `cudagraph_mark_step_begin`.
         backend: torch.compile's.
-
-    Raises:
-        UserError: If there can be no cache folder.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     torch.compiler.assume_constant_result(randomness.stream_key)
     return torch.compile(loss, dynamic=False, backend=backend, mode="reduce-overhead" if cuda_graphs else None)
 
 
-def check_compiler() -> None:
-    """Refuses to compile for a CPU where there is no C++ compiler: torch would say so in the first step.
+def check_compiler(device: torch.device) -> None:
+    """Refuses to compile where compilers are missing or lack what they need: torch would say so in the first step.
 
     Raises:
-        UserError: If torch finds none.
+        UserError: If a small function cannot be compiled for the device, or there can be no cache folder.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler  # no public function asks
-
-    advice = "install g++ or clang, or leave out compile"
-    with user_error("cannot compile", RuntimeError, advice=advice, parameter="training.compile"):
-        get_cpp_compiler()
+    kept = os.environ.get(CACHE, str(cache_folder() / "compiled"))
+    advice = "install g++ or clang and Python's headers (for CUDA also Triton), or leave out compile"
+    with tempfile.TemporaryDirectory(prefix="vitgan-compile-", ignore_cleanup_errors=True) as empty:
+        os.environ[CACHE] = empty
+        try:
+            torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(8, device=device))
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = next((line for line in lines if "error:" in line), lines[0])
+            raise UserError(f"cannot compile: {one_line(reason)}: {advice}", "training.compile") from error
+        finally:
+            os.environ[CACHE] = kept
