@@ -185,19 +185,22 @@ def test_precision_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None
         choose_precision("bf16", cpu=False)
 
 
+def compiling_with(compiler: str):
+    import torch._inductor.config
+
+    return torch._inductor.config.patch({"cpp.cxx": (compiler,)})
+
+
 def test_nothing_is_begun_where_no_compiler_is(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
-    with refused(parameter="training.compile"):
+    with compiling_with("/nowhere/g++"), refused(parameter="training.compile"):
         vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kept")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler that does not find what it needs")
-def test_nothing_is_begun_where_the_compiler_lacks_a_header(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_begun_where_the_compiler_lacks_a_header(store: str, tmp_path: Path) -> None:
     """A compiler that says its version and refuses every source file."""
     lacking = tmp_path / "g++"
     lacking.write_text(f"""#!/bin/sh
@@ -205,8 +208,7 @@ case "$*" in *.cpp*) echo "main.cpp:3: fatal error: Python.h: No such file" >&2;
 exec {shutil.which("g++")} "$@"
 """)
     lacking.chmod(0o755)
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(lacking),))
-    with refused("Python.h", parameter="training.compile"):
+    with compiling_with(str(lacking)), refused("Python.h", parameter="training.compile"):
         vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

@@ -131,7 +131,7 @@ def _checked(
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     if config.training.compile:
-        on_every_process(processes, lambda: check_compiler(processes.device))
+        on_every_process(processes, lambda: check_compiler(processes.device or torch.device("cpu")))
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     return config, store
 
