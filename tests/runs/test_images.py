@@ -170,6 +170,8 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
         pixels().transpose(0, 3, 1, 2),
         torch.from_numpy(pixels()),
         pixels()[0, 0],
+        pixels()[0],
+        torch.from_numpy(pixels()[0].transpose(2, 0, 1).copy()),
         np.full((2, 8, 8, 3), np.nan, np.float32),
         np.zeros((0, 8, 8, 3), np.uint8),
         (pixels(), [1, 2]),

@@ -111,6 +111,9 @@ def _pairs(images: Any, labels: Any) -> list[tuple[Any, Any]]:
     """An array or tensor of images with labels, as a data set."""
     if images.ndim not in (3, 4):
         raise UserError(f"the images have the shape {tuple(images.shape)}: expected (N, H, W, C)", "data")
+    if images.ndim == 3 and images.shape[0 if _is_tensor(images) else 2] in (1, 3):
+        shape = f"the shape {tuple(images.shape)}, which is one image or grey ones"
+        raise UserError(f"the images have {shape}: give them four dimensions, as images[None] has of one image", "data")
     labels = [None] * len(images) if labels is None else labels
     if len(labels) != len(images):
         raise UserError(f"there are {len(images):,} images and {len(labels):,} labels: pass as many", "data")
