@@ -156,14 +156,15 @@ def test_recomputed_activations_meet_the_same_noise_in_stylegan2(tmp_path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo looks at it
-def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+@pytest.mark.parametrize("memory", [{}, {"checkpoint_activations": True, "micro_batch_size": 4}], ids=str)
+def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path, memory) -> None:
     """Traced and differentiated as torch.compile does it; only the last stage, which would take a minute, is left out.
 
     Each loss is one graph, and steps share it: nothing in it is a step's own number.
     """
     generator, discriminator = (replaced(n, depth=1) for n in (tiny_model.generator, tiny_model.discriminator))
     model = replaced(tiny_model, generator=generator, discriminator=discriminator)
-    plain = trained(model, RELATIVISTIC, tmp_path)
+    plain = trained(model, RELATIVISTIC, tmp_path, **memory)
     graphs: list[bool] = []
 
     def traced_only(loss, cuda_graphs: bool):
@@ -173,7 +174,7 @@ def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("vitgan.training.step.compiled", traced_only)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    assert_same(trained(model, RELATIVISTIC, tmp_path, compile=True, cuda_graphs=True), plain)
+    assert_same(trained(model, RELATIVISTIC, tmp_path, compile=True, **memory), plain)
     assert graphs == [False, False]  # there are none on a CPU
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert not torch._dynamo.utils.counters["graph_break"]

@@ -32,8 +32,9 @@ class StepRandomness:
             device: Where to draw.
         """
         self.seed, self.rank, self.world_size, self.device = seed, rank, world_size, device
-        # Filled on the device: a copy would wait for it.
+        # Tensors, filled on the device: a copy would wait for it, and a number would be a part of compiled code.
         self.step = step if isinstance(step, Tensor) else torch.full((), step, dtype=torch.int64, device=device)
+        self.place = torch.full((), rank, dtype=torch.int64, device=device)
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
         """Uniform in [0, 1) (B, ...), multiples of 2^-24 in torch's default type, B being this process's share."""
@@ -60,9 +61,8 @@ class StepRandomness:
 
     def _bits(self, purpose: str, count: int) -> Tensor:
         """The next `count` numbers of 64 bits after those of the rows before this process's: (count,) int64."""
-        return splitmix64(
-            stream_key(self.seed, purpose), self.step * NUMBERS_PER_STEP + self.rank * count, count, self.device
-        )
+        start = self.step * NUMBERS_PER_STEP + self.place * count
+        return splitmix64(stream_key(self.seed, purpose), start, count, self.device)
 
 
 NUMBERS_PER_STEP = 1 << 36

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from vitgan.layers.spectral import update_spectral_norms
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
-from vitgan.training.compiler import compiled
+from vitgan.training.compiler import compiled, leave_out_frozen
 from vitgan.training.config import TrainingConfig
 from vitgan.training.ema import average_decay, update_average
 from vitgan.training.guard import Guard, copy_buffers, restore_buffers_where
@@ -41,6 +41,8 @@ class GanStep:
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
         losses: list[Loss] = [state.objective.discriminator_loss, state.objective.generator_loss]
         if config.compile:
+            if accelerator.device.type == "cpu":
+                leave_out_frozen(state.discriminator)
             losses = [compiled(loss, cuda_graphs) for loss in losses]
         self.discriminator_loss, self.generator_loss = losses
 
