@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import TensorBoardTracker
 
 from vitgan.config import RunConfig, flat
+from vitgan.data.download import cache_folder
 from vitgan.data.store import ImageStore
 from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision, lacks_memory, true_convolutions, usual_torch
@@ -131,7 +132,8 @@ def _checked(
         )
     config.check_share(config.training.batch_size // processes.num_processes)
     if config.training.compile:
-        on_every_process(processes, lambda: check_compiler(processes.device or torch.device("cpu")))
+        device, cache = processes.device or torch.device("cpu"), cache_folder() / "compiled"
+        on_every_process(processes, lambda: check_compiler(device, cache))
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))
     return config, store
 

@@ -7,12 +7,12 @@ kept in the cache folder: a second run of the same configuration starts sooner.
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from vitgan.data.download import cache_folder
 from vitgan.errors import UserError, one_line
 from vitgan.frozen.features import FrozenFeatures
 from vitgan.training import randomness
@@ -45,13 +45,17 @@ def leave_out_frozen(network: nn.Module) -> None:
             part.forward = torch.compiler.disable(part.forward)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def check_compiler(device: torch.device) -> None:
+def check_compiler(device: torch.device, cache: Path) -> None:
     """Refuses to compile where compilers are missing or lack what they need: torch would say so in the first step.
 
+    Args:
+        device: For which to compile.
+        cache: Where compiled code is kept from now on, unless the user has said where.
+
     Raises:
-        UserError: If a small function cannot be compiled for the device, or there can be no cache folder.
+        UserError: If a small function cannot be compiled.
     """
-    kept = os.environ.get(CACHE, str(cache_folder() / "compiled"))
+    kept = os.environ.get(CACHE, str(cache))
     advice = "install g++ or clang and Python's headers (for CUDA also Triton), or leave out compile"
     with tempfile.TemporaryDirectory(prefix="vitgan-compile-", ignore_cleanup_errors=True) as empty:
         os.environ[CACHE] = empty
