@@ -156,12 +156,12 @@ def test_recomputed_activations_meet_the_same_noise_in_stylegan2(tmp_path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch._dynamo looks at it
-@pytest.mark.parametrize("memory", [{}, {"checkpoint_activations": True, "micro_batch_size": 4}], ids=str)
-def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path, memory) -> None:
+def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """Traced and differentiated as torch.compile does it; only the last stage, which would take a minute, is left out.
 
-    Each loss is one graph, and steps share it: nothing in it is a step's own number.
+    Each loss is one graph, and steps and micro-batches share it: nothing in it is a step's own number.
     """
+    memory = {"checkpoint_activations": True, "micro_batch_size": 4}
     generator, discriminator = (replaced(n, depth=1) for n in (tiny_model.generator, tiny_model.discriminator))
     model = replaced(tiny_model, generator=generator, discriminator=discriminator)
     plain = trained(model, RELATIVISTIC, tmp_path, **memory)
