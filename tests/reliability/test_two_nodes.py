@@ -55,7 +55,7 @@ def test_a_worker_that_dies_comes_back_and_the_run_is_that_of_one_process(
         environment = os.environ | ENVIRONMENT | {"PYTHONPATH": paths, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
     try:
-        codes = [node.wait(timeout=90) for node in nodes]
+        codes = [node.wait(timeout=300) for node in nodes]
     finally:
         for node in nodes:
             node.terminate()  # which ends its workers too

@@ -18,6 +18,7 @@ from vitgan.files.pictures import enlargement, image_grid, save_image
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
 from vitgan.models.generator import Generator
+from vitgan.training.agreement import Agreement
 from vitgan.training.augment import AugmentConfig
 from vitgan.training.blocks import checkpoint_activations, repeated_blocks
 from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
@@ -27,16 +28,13 @@ from vitgan.training.guard import Divergence, Guard, goes_back, record_divergenc
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure_discriminator
 from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_metrics
-from vitgan.training.objective import Objective, ObjectiveConfig, Parts
+from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.profiler import profiled
 from vitgan.training.randomness import StepRandomness
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
 from vitgan.training.trackers import tell_images
-
-WISHES = ("minutes are over", "asked to stop")
-"""Why a process wants to end before the run's length."""
 
 
 class _Stopped(Exception):
@@ -56,14 +54,15 @@ class Trainer:
     state: TrainingState = field(init=False)
     guard: Guard = field(init=False)
     step: GanStep = field(init=False)
+    agreement: Agreement = field(init=False)
     _mean_of: int | None = field(init=False, default=None)
-    _wished: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.accelerator.device
+        self.agreement = Agreement(self.accelerator)
         generator = build_generator(self.model.generator_spec(), self.config.seed).to(device)
         discriminator = build_discriminator(self.model, self.config.seed + 1).to(device)
-        objective = Objective(self.objective_config, self.augmentation, lambda tensor: self._reduced(tensor, "mean"))
+        objective = Objective(self.objective_config, self.augmentation, self.agreement.mean)
         if self.objective_config.needs_double_backward:
             for module in (*generator.modules(), *discriminator.modules()):
                 if isinstance(module, SelfAttention) and module.kernel == "auto":
@@ -110,7 +109,6 @@ class Trainer:
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
         clock.lap(state.images_seen)
-        self._wished = torch.zeros(len(WISHES), device=self.accelerator.device)
         if main and state.images_seen == 0:
             self._write_samples(hooks)
         if finished := state.images_seen >= self.total_images:
@@ -118,7 +116,7 @@ class Trainer:
                 hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise training.total_kimg"
             )
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
-        (stopped,) = self._agreed(missing and not self._evaluates(metrics, clock, hooks))
+        (stopped,) = self.agreement.any(missing and not self._evaluates(metrics, clock, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
             while not (finished or stopped):
                 accelerator = self.accelerator
@@ -127,9 +125,7 @@ class Trainer:
                 )
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
-                parts = self.step(real, labels, randomness, self._told(clock, hooks))
-                over, asked = self._ends(parts, clock, hooks)
-                state.statistics.add(parts)
+                over, asked = self._take_step(real, labels, randomness, clock, hooks)
                 finished = over or state.images_seen >= self.total_images
                 stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
@@ -152,7 +148,7 @@ class Trainer:
                 if saving:
                     self.save()
                 if evaluating:
-                    (stopped,) = self._agreed(stopped or not self._evaluates(metrics, clock, hooks))
+                    (stopped,) = self.agreement.any(stopped or not self._evaluates(metrics, clock, hooks))
         return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
@@ -196,40 +192,23 @@ class Trainer:
         if self.accelerator.is_main_process:
             hooks.on_notice(line)
 
-    def _wishes(self, clock: Clock, hooks: Hooks) -> list[bool]:
-        """Which of `WISHES` this process has."""
-        return [clock.is_over(self.config.max_minutes, self.config.max_cpu_minutes), hooks.should_stop()]
+    def _take_step(
+        self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, clock: Clock, hooks: Hooks
+    ) -> list[bool]:
+        """A step; then whether the minutes are over for any process, and whether any was asked to stop."""
+        if self.agreement.alone:
+            self.state.statistics.add(self.step(real, labels, randomness))
+            return [*self._wishes(clock, hooks).values()]
+        told = self.agreement.told(**self._wishes(clock, hooks))
+        parts = self.step(real, labels, randomness, told)
+        ends = self.agreement.heard(parts, *told, look=self.guard.looks(self.state.step))
+        self.state.statistics.add(parts)
+        return ends
 
-    def _told(self, clock: Clock, hooks: Hooks) -> Parts:
-        """What this process tells the others along with its gradients; nothing where it is alone."""
-        if self.accelerator.num_processes == 1:
-            return {}
-        device, wishes = self.accelerator.device, self._wishes(clock, hooks)
-        return {name: torch.full((), float(wish), device=device) for name, wish in zip(WISHES, wishes, strict=True)}
-
-    def _ends(self, parts: Parts, clock: Clock, hooks: Hooks) -> list[bool]:
-        """Which of `WISHES` any process has; takes what was told out of the step's parts.
-
-        All processes must leave the loop at the same step. On a GPU several look when the guard does: looking waits.
-        """
-        if self.accelerator.num_processes == 1:
-            return self._wishes(clock, hooks)
-        self._wished = torch.maximum(self._wished, torch.stack([parts.pop(name) for name in WISHES]))
-        return (self._wished > 0).tolist() if self.guard.looks(self.state.step) else [False, False]
-
-    def _agreed(self, *flags: bool) -> list[bool]:
-        """For each flag whether any process raises it: all must leave the loop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return [*flags]
-        said = self._reduced(torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device), "sum")
-        return [count > 0 for count in said.tolist()]
-
-    def _reduced(self, tensor: Tensor, reduction: str) -> Tensor:
-        if self.accelerator.num_processes == 1:
-            return tensor
-        result = self.accelerator.reduce(tensor, reduction=reduction)
-        assert isinstance(result, Tensor)
-        return result
+    def _wishes(self, clock: Clock, hooks: Hooks) -> dict[str, bool]:
+        """Why this process would end before the run's length."""
+        over = clock.is_over(self.config.max_minutes, self.config.max_cpu_minutes)
+        return {"minutes are over": over, "asked to stop": hooks.should_stop()}
 
     def _adam(self, module: nn.Module) -> torch.optim.Adam:
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
