@@ -41,6 +41,7 @@ class GanStep:
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
         losses: list[Loss] = [state.objective.discriminator_loss, state.objective.generator_loss]
         if config.compile:
+            torch.compiler.reset()  # torch compiles a function a few times only: a program may train more often
             if accelerator.device.type == "cpu":
                 leave_out_frozen(state.discriminator)
             losses = [compiled(loss, cuda_graphs) for loss in losses]
