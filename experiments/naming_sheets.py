@@ -47,7 +47,7 @@ def fakes(model: str, seed: int) -> tuple[list[Image.Image], list[str]]:
     names = generator.class_names or [str(index) for index in range(generator.num_classes)]
     labels = np.random.RandomState(seed).permutation(PER_CLASS * len(names)) % len(names)
     images = generator.sample(len(labels), seed=seed, labels=torch.from_numpy(labels), output="pil")
-    return [image for image in images if isinstance(image, Image.Image)], [names[label] for label in labels]
+    return images, [names[label] for label in labels]
 
 
 def real_images(folder: Path, seed: int) -> tuple[list[Image.Image], list[str]]:

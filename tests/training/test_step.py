@@ -180,6 +180,20 @@ def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPa
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_program_that_trains_often_is_compiled_each_time(
+    tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    """torch compiles a function for few sets of values, here for one, and then goes on uncompiled."""
+    monkeypatch.setattr("vitgan.training.step.compiled", lambda loss, _: compiled(loss, backend="eager"))
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for weight in (1.0, 2.0):
+            objective = PAPER.model_copy(update={"bcr_real": weight})
+            torch._dynamo.utils.counters.clear()
+            trained(tiny_model, objective, tmp_path, compile=True)
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
 def test_graphs_are_asked_for_and_live_for_a_step(tiny_model, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     modes: list[str | None] = []
     monkeypatch.setattr(torch, "compile", lambda loss, mode, **_: modes.append(mode))

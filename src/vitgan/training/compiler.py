@@ -57,13 +57,13 @@ def check_compiler(device: torch.device, cache: Path) -> None:
     """
     kept = os.environ.get(CACHE, str(cache))
     advice = "install g++ or clang and Python's headers (for CUDA also Triton), or leave out compile"
-    with tempfile.TemporaryDirectory(prefix="vitgan-compile-", ignore_cleanup_errors=True) as empty:
-        os.environ[CACHE] = empty
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="vitgan-compile-", ignore_cleanup_errors=True) as empty:
+            os.environ[CACHE] = empty
             torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(8, device=device))
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = next((line for line in lines if "error:" in line), lines[0])
-            raise UserError(f"cannot compile: {one_line(reason)}: {advice}", "training.compile") from error
-        finally:
-            os.environ[CACHE] = kept
+    except (RuntimeError, OSError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = next((line for line in lines if "error:" in line), lines[0])
+        raise UserError(f"cannot compile: {one_line(reason)}: {advice}", "training.compile") from error
+    finally:
+        os.environ[CACHE] = kept
