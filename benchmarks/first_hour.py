@@ -28,6 +28,7 @@ from vitgan.devices import computes_bf16, lacks_memory
 from vitgan.files import write_json
 from vitgan.runs.evaluation import measure
 from vitgan.runs.train import train
+from vitgan.training.hooks import Hooks
 from vitgan.training.log import read_metrics
 
 Results = dict[str, dict[str, Any]]
@@ -86,7 +87,7 @@ class Plan:
             for preset in self.presets:
                 arguments = {"preset": preset, "data": self.data, "out": str(self.out), "protocol": self.protocol}
                 options = MODES[self.fastest(preset, results)] | json.loads(self.training)
-                arguments |= {"options": options | {"max_minutes": self.piece_minutes - OVERHEAD_MINUTES}}
+                arguments |= {"options": options, "minutes": self.piece_minutes - OVERHEAD_MINUTES}
                 yield Job(f"piece {preset} {number}", "train_piece", arguments, self.piece_minutes)
 
     def fastest(self, preset: str, results: Results) -> str:
@@ -242,15 +243,19 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def train_piece(preset: str, data: str, out: str, protocol: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Trains for the options' `max_minutes`, from where the last piece ended, and measures the averaged generator."""
+def train_piece(
+    preset: str, data: str, out: str, protocol: str, options: dict[str, Any], minutes: float
+) -> dict[str, Any]:
+    """Trains for some minutes from where the last piece ended, and measures the averaged generator."""
     from vitgan.presets import preset as find
     from vitgan.presets import replaced
 
     runs, config = Path(out) / "runs" / preset, find(preset)
     earlier = max(runs.glob("0*-*"), default=None)
     training = replaced(config.training, **({"checkpoint_every_kimg": 1e6, "keep_checkpoints": 1} | options))
-    run = train(replaced(config, data=data, training=training), runs, resume=earlier)
+    end = time.monotonic() + minutes * 60  # a piece is no shorter run: its rates fall as the whole run's do
+    hooks = Hooks(should_stop=lambda: time.monotonic() >= end)
+    run = train(replaced(config, data=data, training=training), runs, resume=earlier, hooks=hooks)
     records = read_metrics(run / "metrics.jsonl")
     result = measure(run, protocol=protocol, device=training.device)
     return {

@@ -22,6 +22,8 @@ from reliability.fuzz import KINDS, OUTCOMES, fuzz
 from tiny import tiny_run, write_images
 
 NOT_COMPARED = {".lock", "tensorboard"}
+CLOCK = {"images_per_second", "cpu_seconds", "wall_seconds", "sha256"}
+"""What the clock says, and the digest over it."""
 RUN = "00000-store"
 
 
@@ -58,7 +60,7 @@ class Figures:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Every file of a run or a store by name; metrics without the wall clock's figure."""
+    """Every file of a run or a store by name; metrics and checkpoints without what the clock says."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -66,9 +68,9 @@ def content(folder: Path) -> dict[str, Any]:
             continue
         if path.name == "metrics.jsonl":
             records = [json.loads(line) for line in path.read_text().splitlines()]
-            found[name] = [
-                {k: v for k, v in record.items() if k not in ("images_per_second", "cpu_seconds")} for record in records
-            ]
+            found[name] = [{k: v for k, v in record.items() if k not in CLOCK} for record in records]
+        elif path.name == "state.json":
+            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k not in CLOCK}
         else:
             found[name] = path.read_bytes()
     return found

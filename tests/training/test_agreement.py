@@ -7,21 +7,22 @@ import torch
 from vitgan.training.agreement import Agreement
 
 
-def test_a_flag_is_remembered_until_somebody_looks() -> None:
+def test_the_largest_mean_is_remembered_until_somebody_looks() -> None:
     accelerator = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
     agreement = Agreement(accelerator)  # pyright: ignore[reportArgumentType]
     assert not agreement.alone
 
-    def said(over: bool, asked: bool, look: bool) -> list[bool]:
-        parts = {"loss": torch.ones(()), **agreement.told(over=over, asked=asked)}
-        halves = {name: value / 2 for name, value in parts.items()}  # the mean with a process that has no wish
-        heard = agreement.heard(halves, "over", "asked", look=look)
+    def heard(spent: float, asked: bool, look: bool) -> list[float]:
+        parts = {"loss": torch.ones(()), **agreement.told(spent=spent, asked=asked)}
+        halves = {name: value / 2 for name, value in parts.items()}  # the mean with a process that says 0
+        numbers = agreement.heard(halves, "spent", "asked", look=look)
         assert set(halves) == {"loss"}
-        return heard
+        return numbers
 
-    assert said(False, False, look=True) == [False, False]
-    assert said(False, True, look=False) == [False, False]
-    assert said(False, False, look=True) == [False, True]
+    assert heard(0.25, False, look=False) == [0, 0]
+    assert heard(0.5, False, look=True) == [0.25, 0]
+    assert heard(0.75, True, look=False) == [0.25, 0]  # the same on every process, whenever each was told
+    assert heard(1.0, False, look=True) == [0.5, 0.5]
 
 
 def test_one_process_sends_nothing() -> None:

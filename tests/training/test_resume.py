@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from vitgan.data.prepare import prepare
 from vitgan.data.sources.folder import ImageFolder
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.presets import aligned, replaced, with_model
+from vitgan.training import clock
 from vitgan.training.checkpoint import checkpoints
 from vitgan.training.hooks import Hooks
 
@@ -74,6 +76,41 @@ def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callab
     assert records(run) == records(whole)
     last = "samples/000000k024.png"
     assert (run / last).read_bytes() == (whole / last).read_bytes()
+
+
+def test_a_run_of_some_minutes_counts_on_and_its_rates_fall_to_their_end(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: now))
+
+    def a_second_each(steps: int) -> Hooks:
+        """A step takes a second, and its grid and checkpoint take none."""
+
+        def should_stop() -> bool:
+            nonlocal now, steps
+            now, steps = now + 1, steps - 1
+            return steps <= 0
+
+        return Hooks(should_stop=should_stop, on_notice=told.append)
+
+    told: list[str] = []
+    config = tiny_run(store, max_minutes=8 / 60, lr_decay=0.5, total_kimg=1)
+    whole = vitgan.train(config, tmp_path / "whole", hooks=a_second_each(99))
+    run = vitgan.train(config, tmp_path / "parts", hooks=a_second_each(3))
+    vitgan.train(config, resume=run, hooks=a_second_each(3))
+    vitgan.train(config, resume=run, hooks=a_second_each(99))
+    assert newest(run).name == newest(whole).name
+    for name in ("generator", "optimizers"):
+        a, b = load_file(newest(whole) / f"{name}.safetensors"), load_file(newest(run) / f"{name}.safetensors")
+        assert all(a[key].equal(b[key]) for key in a), name
+    assert not told
+    vitgan.train(config, resume=run, hooks=a_second_each(99))
+    assert len(told) == 1
+    assert "max_minutes" in told[0]
+    longer = replaced(config, training=replaced(config.training, max_minutes=10 / 60))
+    vitgan.train(longer, resume=run, hooks=a_second_each(99))
+    assert records(run)[-1]["images"] == records(whole)[-1]["images"] + 2 * config.training.batch_size
 
 
 def test_log_lines_after_the_checkpoint_are_redone_not_doubled(store: str, tmp_path: Path) -> None:

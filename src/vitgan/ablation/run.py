@@ -17,7 +17,8 @@ from vitgan.presets import replaced
 from vitgan.runs.folder import change_of_run, data_record, open_data
 from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
 from vitgan.schema import Config
-from vitgan.training.checkpoint import latest_checkpoint
+from vitgan.training.checkpoint import latest_checkpoint, read_manifest
+from vitgan.training.clock import Clock
 from vitgan.training.guard import Diverged
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import is_evaluation, read_metrics
@@ -125,7 +126,7 @@ def _train(member: Member, config: RunConfig, folder: Path, hooks: Hooks) -> Non
     run = run_of_member(folder, member)
     try:
         if run is not None and latest_checkpoint(run) is not None:
-            train(with_time_left(config, run), resume=run, hooks=hooks)
+            train(config, resume=run, hooks=hooks)
         else:
             train(config, out=member.folder(folder), hooks=hooks)
     except Diverged as error:
@@ -234,42 +235,13 @@ def run_of_member(folder: Path, member: Member) -> Path | None:
 
 def is_finished(run: Path, config: RunConfig) -> bool:
     """Whether a run has used up one of its budgets, and was evaluated then."""
-    if latest_checkpoint(run) is None:
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
         return False
-    training = config.training
     records = read_metrics(run / "metrics.jsonl")
     if not records or not is_evaluation(records[-1]):
         return False  # stopped before its last evaluation
-    images = records[-1]["images"]
-    minutes, cpu_minutes = minutes_spent(records)
-    return (
-        images >= training.total_kimg * 1000
-        or (training.max_minutes is not None and minutes >= training.max_minutes - TIMES_AGREE_MINUTES)
-        or (training.max_cpu_minutes is not None and cpu_minutes >= training.max_cpu_minutes - TIMES_AGREE_MINUTES)
-    )
-
-
-TIMES_AGREE_MINUTES = 0.05
-"""A run's log ends this close to its budget in time: the last step began before it."""
-
-
-def minutes_spent(records: list[dict[str, float]]) -> tuple[float, float]:
-    """Minutes of training, on the wall and of the processor, that a log accounts for."""
-    seconds = cpu_seconds = before = 0.0
-    for record in records:
-        if "images_per_second" in record:
-            seconds += (record["images"] - before) / max(record["images_per_second"], 1e-9)
-            cpu_seconds += record["cpu_seconds"]
-            before = record["images"]
-    return seconds / 60, cpu_seconds / 60
-
-
-def with_time_left(config: RunConfig, run: Path) -> RunConfig:
-    """The configuration with what a run's log leaves of its minutes."""
-    spent = zip(("max_minutes", "max_cpu_minutes"), minutes_spent(read_metrics(run / "metrics.jsonl")), strict=True)
-    left = {
-        name: max(budget - minutes, TIMES_AGREE_MINUTES)
-        for name, minutes in spent
-        if (budget := getattr(config.training, name)) is not None
-    }
-    return replaced(config, training=replaced(config.training, **left))
+    training, reached = config.training, read_manifest(checkpoint)
+    clock = Clock(reached.wall_seconds, reached.cpu_seconds)
+    over = clock.spent(training.max_minutes, training.max_cpu_minutes) >= 1
+    return over or reached.images_seen >= training.total_kimg * 1000

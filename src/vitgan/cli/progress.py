@@ -89,14 +89,16 @@ class Remaining:
     def __init__(self, training: "TrainingConfig") -> None:
         self.total_images = training.total_kimg * 1000
         self._wall, self._cpu = ((minutes or 0) * 60 for minutes in (training.max_minutes, training.max_cpu_minutes))
-        self.images = self._first = 0
+        self.images = 0
+        self._first: tuple[int, float] | None = None
         self.images_per_second = self.share = self.seconds = 0.0
 
     def update(self, images: int, clock: "Clock") -> None:
         """A hook `on_step`."""
-        self._first = self._first or images  # the first step is no measure: libraries are loaded in it
         wall, cpu = clock.wall_seconds, clock.cpu_seconds
-        self.images, self.images_per_second = images, (images - self._first) / max(wall, 1e-9)
+        self._first = self._first or (images, wall)  # the first step is no measure: libraries are loaded in it
+        first, begun = self._first
+        self.images, self.images_per_second = images, (images - first) / max(wall - begun, 1e-9)
         left = self.total_images - images
         ends = [(left / max(self.images_per_second, 1e-9), images / self.total_images)]
         if self._wall:

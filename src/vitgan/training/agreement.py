@@ -1,4 +1,4 @@
-"""What the processes of a run agree on: means of tensors, and whether to end, which all must do at the same step."""
+"""What the processes of a run agree on: means of tensors, and when to end, which all must do at the same step."""
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +14,7 @@ class Agreement:
         self.accelerator = accelerator
         self.alone = accelerator.num_processes == 1
         self._said: Tensor | None = None
+        self._heard: list[float] = []
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Over all processes."""
@@ -25,24 +26,26 @@ class Agreement:
             return [*flags]
         return [count > 0 for count in self._reduced(self._tensor(*flags), "sum").tolist()]
 
-    def told(self, **flags: bool) -> Parts:
-        """The flags as scalars, to travel with the gradients of a step."""
-        return dict(zip(flags, self._tensor(*flags.values()).unbind(), strict=True))
+    def told(self, **numbers: float) -> Parts:
+        """Numbers of this process as scalars, to travel with the gradients of a step."""
+        return dict(zip(numbers, self._tensor(*numbers.values()).unbind(), strict=True))
 
-    def heard(self, parts: Parts, *names: str, look: bool) -> list[bool]:
-        """For each flag that was `told` whether any process has raised it since the first step; taken out of the parts.
+    def heard(self, parts: Parts, *names: str, look: bool) -> list[float]:
+        """Of each number that was `told` the largest mean over processes since the first step; taken out of the parts.
 
         Args:
             parts: What the step gave back, means over processes.
-            names: Of the flags.
-            look: Whether to wait for the device, at the same step on every process. Else the answer is no.
+            names: Of the numbers.
+            look: Whether to wait for the device, at the same step on every process. Else the answer is the last one.
         """
         said = torch.stack([parts.pop(name) for name in names])
         self._said = said if self._said is None else torch.maximum(self._said, said)
-        return (self._said > 0).tolist() if look else [False] * len(names)
+        if look:
+            self._heard = self._said.tolist()
+        return self._heard or [0.0] * len(names)
 
-    def _tensor(self, *flags: bool) -> Tensor:
-        return torch.stack([torch.full((), float(flag), device=self.accelerator.device) for flag in flags])
+    def _tensor(self, *numbers: float) -> Tensor:
+        return torch.stack([torch.full((), float(number), device=self.accelerator.device) for number in numbers])
 
     def _reduced(self, tensor: Tensor, reduction: str) -> Tensor:
         result = self.accelerator.reduce(tensor, reduction=reduction)

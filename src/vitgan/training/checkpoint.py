@@ -20,7 +20,7 @@ from vitgan.files.tensors import check_tensors, read_tensors, recorded_digest, w
 from vitgan.schema import Config
 from vitgan.training.state import TrainingState
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODULES = ("generator_ema", "generator", "discriminator", "objective")
 OPTIMIZERS = "optimizers.safetensors"
 STATE = "state.json"
@@ -36,6 +36,9 @@ class CheckpointManifest(Config):
     format_version: int
     step: int = Field(ge=0)
     images_seen: int = Field(ge=0)
+    wall_seconds: float = Field(ge=0)
+    """Of training so far; evaluations do not count."""
+    cpu_seconds: float = Field(ge=0)
     files: dict[str, str]
     """File name -> digest of its tensors (`vitgan.files.tensors.digest`)."""
     rollbacks: int = Field(default=0, ge=0)
@@ -101,6 +104,8 @@ def _write_state(folder: Path, state: TrainingState) -> None:
         format_version=FORMAT_VERSION,
         step=state.step,
         images_seen=state.images_seen,
+        wall_seconds=state.wall_seconds,
+        cpu_seconds=state.cpu_seconds,
         files=files,
         rollbacks=state.rollbacks,
         statistics=state.statistics.sums(),
@@ -142,6 +147,7 @@ def _fill(
         getattr(state, name).load_state_dict(tensors[f"{name}.safetensors"])
     state.load_optimizer_tensors(tensors[OPTIMIZERS])
     state.step, state.images_seen, state.rollbacks = manifest.step, manifest.images_seen, manifest.rollbacks
+    state.wall_seconds, state.cpu_seconds = manifest.wall_seconds, manifest.cpu_seconds
     state.statistics.restore(manifest.statistics)
 
 

@@ -3,20 +3,21 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 
 
 @dataclass
 class Clock:
-    """Counts from its creation; `paused` leaves out what is not training."""
+    """Counts on from what a run took before; `paused` leaves out what is not training."""
 
-    wall_seconds: float = field(default=0.0, init=False)
-    cpu_seconds: float = field(default=0.0, init=False)
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     """Processor time of this process, all its threads: on a shared machine it does not count what others take."""
 
     def __post_init__(self) -> None:
         self._start()
-        self._lap = (0, 0.0, 0.0)
+        self._lap = (0, self.wall_seconds, self.cpu_seconds)
 
     def _start(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()
@@ -46,9 +47,8 @@ class Clock:
             "cpu_seconds": self.cpu_seconds - cpu,
         }
 
-    def is_over(self, max_minutes: float | None, max_cpu_minutes: float | None) -> bool:
-        """Whether either budget is used up."""
+    def spent(self, max_minutes: float | None, max_cpu_minutes: float | None) -> float:
+        """The share of a budget that is used up: of two, the larger one; of none, 0."""
         self.update()
-        return (max_minutes is not None and self.wall_seconds >= max_minutes * 60) or (
-            max_cpu_minutes is not None and self.cpu_seconds >= max_cpu_minutes * 60
-        )
+        budgets = ((self.wall_seconds, max_minutes), (self.cpu_seconds, max_cpu_minutes))
+        return max(seconds / 60 / (minutes or inf) for seconds, minutes in budgets)

@@ -26,7 +26,7 @@ class TrainingConfig(Config):
     """Length of the run in thousands of real images shown to D."""
     max_minutes: float | None = Field(default=None, gt=0)
     """End after this many minutes of training, even if `total_kimg` is not reached. Evaluations and sample grids do not
-    count. A resume counts from 0."""
+    count. A resume counts on."""
     max_cpu_minutes: float | None = Field(default=None, gt=0)
     """The same in processor time of the main process, which other work on the machine does not use up."""
     learning_rate: float = Field(default=0.002, gt=0)
@@ -43,8 +43,9 @@ class TrainingConfig(Config):
     lr_warmup_images: int = Field(default=0, ge=0)
     """The learning rate rises linearly from 0 over this many images."""
     lr_decay: float = Field(default=0.0, ge=0, le=1)
-    """Last share of `total_kimg`, in which the learning rates fall linearly to 0: 0.5 is the last half, 0 none. If a run is
-    made longer, its rates change; if `max_minutes` end it before, they do not fall."""
+    """Last share of the run, in which the learning rates fall linearly to 0: 0.5 is the last half, 0 none. The run's length
+    is in images or in minutes, whichever is nearer its end. In minutes, the rates depend on the machine's speed: the same
+    seed gives another run. If a run is made longer, its rates change."""
     ema_half_life_images: float = Field(default=10_000, gt=0)
     """Half-life of the averaged generator: StyleGAN2's."""
     ema_warmup: float = Field(default=0.05, ge=0)

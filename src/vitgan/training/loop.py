@@ -54,6 +54,7 @@ class Trainer:
     state: TrainingState = field(init=False)
     guard: Guard = field(init=False)
     step: GanStep = field(init=False)
+    clock: Clock = field(init=False, default_factory=Clock)
     agreement: Agreement = field(init=False)
     _mean_of: int | None = field(init=False, default=None)
 
@@ -94,29 +95,32 @@ class Trainer:
         Raises:
             UserError: If the run diverges and is to stop then, or if what it leaves behind cannot be written.
         """
-        hooks, clock = hooks or Hooks(), Clock()
-        if self.config.on_divergence == "rollback" and self.state.images_seen == 0:
+        hooks, state = hooks or Hooks(), self.state
+        self.clock = Clock(state.wall_seconds, state.cpu_seconds)
+        state.time_spent = self._time_spent()
+        if self.config.on_divergence == "rollback" and state.images_seen == 0:
             self.save()  # something to go back to
         with profiled(hooks, self.run, self.accelerator.device) as hooks:
-            while (outcome := self._fit_from_here(stream, hooks, clock)) == "went back":
+            while (outcome := self._fit_from_here(stream, hooks)) == "went back":
                 pass
         self._tell_trackers(lambda tracker: tracker.finish(), hooks)
         self.accelerator.trackers.clear()
         return outcome == "finished"
 
-    def _fit_from_here(self, stream: Stream, hooks: Hooks, clock: Clock) -> Literal["finished", "stopped", "went back"]:
+    def _fit_from_here(self, stream: Stream, hooks: Hooks) -> Literal["finished", "stopped", "went back"]:
         state, config = self.state, self.config
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
-        clock.lap(state.images_seen)
+        self.clock.lap(state.images_seen)
         if main and state.images_seen == 0:
             self._write_samples(hooks)
-        if finished := state.images_seen >= self.total_images:
+        if finished := self._is_over:
+            budget = "max_minutes" if state.time_spent >= 1 else "total_kimg"
             self._notify(
-                hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise training.total_kimg"
+                hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise training.{budget}"
             )
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
-        (stopped,) = self.agreement.any(missing and not self._evaluates(metrics, clock, hooks))
+        (stopped,) = self.agreement.any(missing and not self._evaluates(metrics, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
             while not (finished or stopped):
                 accelerator = self.accelerator
@@ -125,8 +129,8 @@ class Trainer:
                 )
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
-                over, asked = self._take_step(real, labels, randomness, clock, hooks)
-                finished = over or state.images_seen >= self.total_images
+                asked = self._take_step(real, labels, randomness, hooks)
+                finished = self._is_over
                 stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
@@ -134,21 +138,16 @@ class Trainer:
                 if divergence is not None and self._goes_back(divergence, real, hooks):
                     return "went back"
                 if main:
-                    hooks.on_step(state.images_seen, clock)
-                if over and config.lr_decay and state.images_seen < self.total_images:
-                    reached = f"{state.images_seen:,} of {self.total_images:,} images"
-                    self._notify(
-                        hooks, f"the minutes are over at {reached}: the rates did not fall, lr_decay counts images"
-                    )
+                    hooks.on_step(state.images_seen, self.clock)
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
-                    self._log(metrics, clock, real, hooks)
+                    self._log(metrics, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
-                    with clock.paused():
+                    with self.clock.paused():
                         self._write_samples(hooks)
                 if saving:
                     self.save()
                 if evaluating:
-                    (stopped,) = self.agreement.any(stopped or not self._evaluates(metrics, clock, hooks))
+                    (stopped,) = self.agreement.any(stopped or not self._evaluates(metrics, hooks))
         return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
@@ -174,6 +173,8 @@ class Trainer:
         """Writes a checkpoint from the main process; the others go on until they need its gradients."""
         if self.accelerator.is_main_process:
             self._update_w_mean()
+            self.clock.update()
+            self.state.wall_seconds, self.state.cpu_seconds = self.clock.wall_seconds, self.clock.cpu_seconds
             save_checkpoint(self.run, self.state)
             self.prune()
 
@@ -192,23 +193,27 @@ class Trainer:
         if self.accelerator.is_main_process:
             hooks.on_notice(line)
 
-    def _take_step(
-        self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, clock: Clock, hooks: Hooks
-    ) -> list[bool]:
-        """A step; then whether the minutes are over for any process, and whether any was asked to stop."""
+    def _take_step(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, hooks: Hooks) -> bool:
+        """A step; then the share of its minutes that the run has spent, and whether any process was asked to stop."""
+        state = self.state
         if self.agreement.alone:
-            self.state.statistics.add(self.step(real, labels, randomness))
-            return [*self._wishes(clock, hooks).values()]
-        told = self.agreement.told(**self._wishes(clock, hooks))
+            state.statistics.add(self.step(real, labels, randomness))
+            asked = hooks.should_stop()
+            state.time_spent = self._time_spent()
+            return asked
+        told = self.agreement.told(time_spent=self._time_spent(), asked_to_stop=hooks.should_stop())
         parts = self.step(real, labels, randomness, told)
-        ends = self.agreement.heard(parts, *told, look=self.guard.looks(self.state.step))
-        self.state.statistics.add(parts)
-        return ends
+        time_spent, asked = self.agreement.heard(parts, *told, look=self.guard.looks(state.step))
+        state.time_spent = max(state.time_spent, time_spent)
+        state.statistics.add(parts)
+        return asked > 0
 
-    def _wishes(self, clock: Clock, hooks: Hooks) -> dict[str, bool]:
-        """Why this process would end before the run's length."""
-        over = clock.is_over(self.config.max_minutes, self.config.max_cpu_minutes)
-        return {"minutes are over": over, "asked to stop": hooks.should_stop()}
+    def _time_spent(self) -> float:
+        return self.clock.spent(self.config.max_minutes, self.config.max_cpu_minutes)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.state.images_seen >= self.total_images or self.state.time_spent >= 1
 
     def _adam(self, module: nn.Module) -> torch.optim.Adam:
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -234,7 +239,7 @@ class Trainer:
         tensor, device = torch.from_numpy(array), self.accelerator.device
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
-    def _log(self, metrics: MetricsFile | None, clock: Clock, real: Tensor, hooks: Hooks) -> None:
+    def _log(self, metrics: MetricsFile | None, real: Tensor, hooks: Hooks) -> None:
         state = self.state
         values = state.statistics.collect()
         if metrics is None:
@@ -242,7 +247,7 @@ class Trainer:
         record = {"images": state.images_seen, "step": state.step, **values}
         if self.config.instruments:
             record |= measure_discriminator(state.discriminator, real)
-        record |= clock.lap(state.images_seen)
+        record |= self.clock.lap(state.images_seen)
         metrics.append(record)
         shown = {k: v for k, v in record.items() if k not in ("images", "step")}
         self._tell_trackers(lambda tracker: tracker.log(shown, step=state.images_seen), hooks)
@@ -255,7 +260,7 @@ class Trainer:
         records = read_metrics(self.run / "metrics.jsonl")
         return images > 0 and due and not any(r["images"] == images and is_evaluation(r) for r in records)
 
-    def _evaluates(self, metrics: MetricsFile | None, clock: Clock, hooks: Hooks) -> bool:
+    def _evaluates(self, metrics: MetricsFile | None, hooks: Hooks) -> bool:
         """Measures the averaged generator on the main process; False if the run was told to stop meanwhile."""
         if metrics is None or hooks.evaluate is None:
             return True
@@ -268,7 +273,7 @@ class Trainer:
         # Its parts too: a path length calls the mapping and the synthesis, not the whole.
         handles = [part.register_forward_pre_hook(look) for part in (generator, *generator.children())]
         try:
-            with clock.paused():
+            with self.clock.paused():
                 self._evaluate(metrics, hooks.evaluate, hooks)
         except _Stopped:
             return False

@@ -29,6 +29,9 @@ class TrainingState:
         objective: The losses, whose buffers are running means.
         step: Updates done.
         images_seen: Real images shown to D so far, over all processes.
+        wall_seconds: What training took until the last checkpoint, on the main process; evaluations do not count.
+        cpu_seconds: The same of its processor.
+        time_spent: The share of the run's minutes that is used up, as all processes know it; the run ends at 1.
         rollbacks: How often the divergence guard went back to a checkpoint, each time to lower learning rates.
         statistics: Metrics since the last log record.
     """
@@ -41,6 +44,9 @@ class TrainingState:
     objective: Objective
     step: int = 0
     images_seen: int = 0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    time_spent: float = 0.0
     rollbacks: int = 0
     statistics: Statistics = field(default_factory=Statistics)
 

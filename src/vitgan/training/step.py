@@ -148,7 +148,8 @@ class GanStep:
     def _set_learning_rates(self) -> None:
         config = self.config
         warmup = min(1.0, (self.state.images_seen + config.batch_size) / max(config.lr_warmup_images, 1))
-        left = max(1 - self.state.images_seen / (config.total_kimg * 1000), 0.0)
+        spent = max(self.state.images_seen / (config.total_kimg * 1000), self.state.time_spent)
+        left = max(1 - spent, 0.0)
         decay = min(1.0, left / config.lr_decay) if config.lr_decay else 1.0
         rates = (config.learning_rate, config.discriminator_learning_rate or config.learning_rate)
         optimizers = (self.state.generator_optimizer, self.state.discriminator_optimizer)
