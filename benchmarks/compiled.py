@@ -47,7 +47,7 @@ def measure(preset: str = "cifar10", batch: int = 16, rounds: int = 5) -> Table:
 def work(preset: str, batch: int, precision: Precision, rounds: int) -> dict[str, float | str]:
     """Both first steps and the gain, in this process."""
     runs = {
-        name: steps(trainer_of(configuration(preset, batch, precision, compile=on)))
+        name: steps(trainer_of(configuration(preset, batch, precision, compile="always" if on else "never")))
         for name, on in (("eager", False), ("compiled", True))
     }
     first: dict[str, float | str] = {name: seconds_of(run) for name, run in runs.items()}

@@ -115,7 +115,7 @@ def test_a_step_is_that_of_the_cpu_and_bf16_comes_near(name: str, tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
-@pytest.mark.parametrize("options", [{"compile": True}, {"compile": True, "cuda_graphs": True}], ids=str)
+@pytest.mark.parametrize("options", [{"compile": "always"}, {"compile": "always", "cuda_graphs": True}], ids=str)
 def test_compiled_losses_and_graphs_take_the_same_steps(options: dict[str, bool], tmp_path: Path) -> None:
     """Five of them: a graph is recorded at the second call, and played from the third on."""
     real = normal(4, 3, 8, 8, dtype=torch.float32).clamp(-1, 1).to(DEVICE)

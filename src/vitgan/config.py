@@ -86,10 +86,10 @@ class RunConfig(Config):
                 kernel = getattr(getattr(self.model, name), "attention_kernel", None)
                 field = f"model.{name}.attention_kernel"
                 refuse(kernel == "fused", field, f"fused {lacks}: take auto, or finite_difference as penalty")
-            reason = f"makes code that {lacks}: turn it off, or take finite_difference as penalty"
-            refuse(training.compile, "training.compile", reason)
+            reason = f"makes code that {lacks}: take never, or take finite_difference as penalty"
+            refuse(training.compile != "never", "training.compile", reason)
         if training.cuda_graphs:
-            refuse(not training.compile, "training.compile", "is needed by cuda_graphs: set it to True too")
+            refuse(training.compile == "never", "training.compile", "is needed by cuda_graphs: take always or auto")
             reason = "gives back what cuda_graphs keeps: set one of the two to False"
             refuse(training.checkpoint_activations, "training.checkpoint_activations", reason)
         averages = [name for name in ("lecam", "path_length") if getattr(objective, name)]

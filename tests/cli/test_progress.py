@@ -7,36 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from vitgan.cli.progress import Remaining, training_display
+from vitgan.cli.progress import training_display
 from vitgan.config import RunConfig
 from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
-
-
-def at(training: TrainingConfig, images: int, wall: float, cpu: float) -> Remaining:
-    """After a first step at no time."""
-    remaining, clock = Remaining(training), Clock()
-    remaining.update(1, clock)
-    clock.wall_seconds, clock.cpu_seconds = wall, cpu
-    remaining.update(images, clock)
-    return remaining
-
-
-@pytest.mark.parametrize(
-    ("budgets", "seconds", "share"),
-    [
-        ({}, 90, 0.1),
-        ({"max_minutes": 1}, 50, 1 / 6),
-        ({"max_minutes": 10}, 90, 0.1),
-        ({"max_cpu_minutes": 1}, 20, 1 / 3),
-        ({"max_minutes": 1, "max_cpu_minutes": 1}, 20, 1 / 3),
-    ],
-)
-def test_the_budget_that_ends_first_counts(budgets: dict[str, float], seconds: float, share: float) -> None:
-    training = TrainingConfig.model_validate({"total_kimg": 1, **budgets})
-    remaining = at(training, images=100, wall=10, cpu=20)
-    assert remaining.seconds == pytest.approx(seconds, rel=0.02)
-    assert remaining.share == pytest.approx(share)
 
 
 @pytest.mark.parametrize("columns", [80, 200])

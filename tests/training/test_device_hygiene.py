@@ -153,7 +153,7 @@ def test_a_compiled_loss_is_one_graph_for_all_steps(name: str, trainer_on_meta, 
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     config = CONFIGS[name]()
-    trainer = trainer_on_meta(replaced(config, training=replaced(config.training, compile=True)))
+    trainer = trainer_on_meta(replaced(config, training=replaced(config.training, compile="always")))
     model = trainer.model
     real = torch.empty(BATCH, model.channels, model.resolution, model.resolution, device=META)
     labels = torch.zeros(BATCH, dtype=torch.long, device=META) if model.num_classes else None

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,10 @@ import vitgan
 from refusals import refused
 from tiny import tiny_run
 from vitgan.config import RunConfig
+from vitgan.data.store import ImageStore
+from vitgan.data.stream import ImageStream
 from vitgan.devices import choose_precision
+from vitgan.training import loop
 from vitgan.training.hooks import Hooks
 from vitgan.training.log import MetricsFile, read_metrics
 from vitgan.training.loop import Trainer
@@ -193,7 +196,7 @@ def compiling_with(compiler: str):
 def test_nothing_is_begun_where_no_compiler_is(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
     with compiling_with("/nowhere/g++"), refused(parameter="training.compile"):
-        vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
+        vitgan.train(tiny_run(store, compile="always"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kept")
 
@@ -208,8 +211,28 @@ exec {shutil.which("g++")} "$@"
 """)
     lacking.chmod(0o755)
     with compiling_with(str(lacking)), refused("Python.h", parameter="training.compile"):
-        vitgan.train(tiny_run(store, compile=True), tmp_path / "runs")
+        vitgan.train(tiny_run(store, compile="always"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("worth_seconds", "compiles"), [(0, 2), (1e6, 0)])
+def test_auto_compiles_both_losses_once_if_much_is_left(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_seconds: float, compiles: int
+) -> None:
+    seen: list[int] = []
+
+    def compiled(loss: Callable[..., object], cuda_graphs: bool) -> Callable[..., object]:
+        seen.append(one.state.step)
+        return loss
+
+    monkeypatch.setattr(loop, "STEPS_TO_JUDGE", 3)
+    monkeypatch.setattr(loop, "WORTH_COMPILING_SECONDS", worth_seconds)
+    monkeypatch.setattr("vitgan.training.step.compiled", compiled)
+    told: list[str] = []
+    one = trainer(tiny_run(store, compile="auto"), tmp_path)
+    assert one.fit(ImageStream(ImageStore.open(store), 4, 0), Hooks(on_notice=told.append))
+    assert seen == [3] * compiles
+    assert len(told) == bool(compiles)
 
 
 def test_a_run_and_its_model_are_the_same_whatever_a_program_has_set(store: str, tmp_path: Path) -> None:

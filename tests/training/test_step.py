@@ -174,7 +174,7 @@ def test_compiled_losses_change_nothing(tiny_model, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("vitgan.training.step.compiled", traced_only)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    assert_same(trained(model, RELATIVISTIC, tmp_path, compile=True, **memory), plain)
+    assert_same(trained(model, RELATIVISTIC, tmp_path, compile="always", **memory), plain)
     assert graphs == [False, False]  # there are none on a CPU
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert not torch._dynamo.utils.counters["graph_break"]
@@ -190,7 +190,7 @@ def test_a_program_that_trains_often_is_compiled_each_time(
         for weight in (1.0, 2.0):
             objective = PAPER.model_copy(update={"bcr_real": weight})
             torch._dynamo.utils.counters.clear()
-            trained(tiny_model, objective, tmp_path, compile=True)
+            trained(tiny_model, objective, tmp_path, compile="always")
             assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
@@ -245,10 +245,10 @@ def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
             {"training": {"batch_size": 8, "micro_batch_size": 4}, "objective": {"path_length": 2.0}},
             "training.micro_batch_size",
         ),
-        ({"training": {"compile": True}, "objective": {"r1_gamma": 0.1}}, "training.compile"),
+        ({"training": {"compile": "always"}, "objective": {"r1_gamma": 0.1}}, "training.compile"),
         ({"training": {"cuda_graphs": True}}, "training.compile"),
         (
-            {"training": {"cuda_graphs": True, "compile": True, "checkpoint_activations": True}},
+            {"training": {"cuda_graphs": True, "compile": "always", "checkpoint_activations": True}},
             "training.checkpoint_activations",
         ),
         ({"objective": {"energy": 1.0}}, "objective.energy"),

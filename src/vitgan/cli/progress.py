@@ -13,8 +13,8 @@ from vitgan.runs.processes import speaks
 if TYPE_CHECKING:
     from vitgan.config import RunConfig
     from vitgan.training.clock import Clock
-    from vitgan.training.config import TrainingConfig
     from vitgan.training.hooks import Hooks
+    from vitgan.training.remaining import Remaining
 
 OnProgress = Callable[[int, int], None]
 
@@ -76,53 +76,25 @@ def _log_lines(title: str, unit: str) -> OnProgress:
     return on_progress
 
 
-class Remaining:
-    """How far a training is: of its budgets in images, minutes and minutes of the processor, the one that ends first.
-
-    Attributes:
-        images: Seen so far.
-        images_per_second: Since this process began.
-        share: Part of the budget that is used up, in [0, 1].
-        seconds: Left of it.
-    """
-
-    def __init__(self, training: "TrainingConfig") -> None:
-        self.total_images = training.total_kimg * 1000
-        self._wall, self._cpu = ((minutes or 0) * 60 for minutes in (training.max_minutes, training.max_cpu_minutes))
-        self.images = 0
-        self._first: tuple[int, float] | None = None
-        self.images_per_second = self.share = self.seconds = 0.0
-
-    def update(self, images: int, clock: "Clock") -> None:
-        """A hook `on_step`."""
-        wall, cpu = clock.wall_seconds, clock.cpu_seconds
-        self._first = self._first or (images, wall)  # the first step is no measure: libraries are loaded in it
-        first, begun = self._first
-        self.images, self.images_per_second = images, (images - first) / max(wall - begun, 1e-9)
-        left = self.total_images - images
-        ends = [(left / max(self.images_per_second, 1e-9), images / self.total_images)]
-        if self._wall:
-            ends.append((self._wall - wall, wall / self._wall))
-        if self._cpu:
-            ends.append(((self._cpu - cpu) * wall / max(cpu, 1e-9), cpu / self._cpu))
-        self.seconds, share = min(ends)
-        self.share = min(share, 1.0)
-
-    def __str__(self) -> str:
-        left = f"{duration(self.seconds)} left" if self.images_per_second else "…"
-        counts = f"{self.images / 1000:.1f}/{self.total_images / 1000:g} kimg  {self.images_per_second:.0f} images/s"
-        return f"{self.share:4.0%}  {left:<15}  {counts}"
+def progress_line(remaining: "Remaining") -> str:
+    """How far a training is, how long it still takes, and how fast it is."""
+    speed, total = remaining.images_per_second, remaining.total_images
+    left = f"{duration(remaining.seconds)} left" if speed else "…"
+    return (
+        f"{remaining.share:4.0%}  {left:<15}  {remaining.images / 1000:.1f}/{total / 1000:g} kimg  {speed:.0f} images/s"
+    )
 
 
 def log_hooks(config: "RunConfig", say: Callable[[str], None]) -> "Hooks":
     """Hooks that say a line about a run whenever it writes its log."""
     from vitgan.training.hooks import Hooks
+    from vitgan.training.remaining import Remaining
 
     remaining = Remaining(config.training)
     return Hooks(
         on_prepare=_log_lines("Preparing", "images"),
         on_step=remaining.update,
-        on_log=lambda record: say(f"{remaining}  {losses(record)}"),
+        on_log=lambda record: say(f"{progress_line(remaining)}  {losses(record)}"),
     )
 
 
@@ -142,6 +114,8 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.text import Text
 
+    from vitgan.training.remaining import Remaining
+
     remaining, below = Remaining(config.training), Text(no_wrap=True, overflow="ellipsis")
     console = Console(stderr=True)
     progress = Progress(BarColumn(bar_width=16), TextColumn("{task.description}"), console=console)
@@ -153,7 +127,7 @@ def training_display(config: "RunConfig") -> "Iterator[Hooks]":
 
         def on_step(images: int, clock: "Clock") -> None:
             remaining.update(images, clock)
-            progress.update(task, completed=remaining.share, description=str(remaining))
+            progress.update(task, completed=remaining.share, description=progress_line(remaining))
 
         def on_log(record: dict[str, float]) -> None:
             below.plain = losses(record)

@@ -131,7 +131,7 @@ def _checked(
             "training.batch_size",
         )
     config.check_share(config.training.batch_size // processes.num_processes)
-    if config.training.compile:
+    if config.training.compile != "never":
         device, cache = processes.device or torch.device("cpu"), cache_folder() / "compiled"
         on_every_process(processes, lambda: check_compiler(device, cache))
     on_every_process(processes, lambda: check_networks(config, starts=resume is None))

@@ -17,8 +17,9 @@ class TrainingConfig(Config):
     None takes all images of a process at once."""
     checkpoint_activations: bool = False
     """Keep only the blocks' inputs for the backward pass, and compute the rest again: less memory, a third more work."""
-    compile: bool = False
-    """torch.compile both losses as a whole: minutes at the start, then faster steps (docs/performance.md)."""
+    compile: Literal["never", "always", "auto"] = "never"
+    """torch.compile both losses as a whole: training waits for some minutes, then steps are faster (docs/performance.md).
+    auto does it after the first steps, if more than an hour is left of the run."""
     cuda_graphs: bool = False
     """With `compile`, on CUDA: replay the losses' kernels as CUDA graphs. It helps small models, whose kernels take longer
     to launch than to run. It needs more memory; on other devices it does nothing."""

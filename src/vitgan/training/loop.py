@@ -31,6 +31,7 @@ from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_met
 from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.profiler import profiled
 from vitgan.training.randomness import StepRandomness
+from vitgan.training.remaining import Remaining
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
@@ -39,6 +40,12 @@ from vitgan.training.trackers import tell_images
 
 class _Stopped(Exception):
     """The run is to stop before its evaluation is done."""
+
+
+STEPS_TO_JUDGE = 16
+"""From so many steps of a process `compile` auto judges how long the run will be."""
+WORTH_COMPILING_SECONDS = 3600.0
+"""If more than this is left of it, auto compiles (docs/performance.md)."""
 
 
 @dataclass
@@ -56,6 +63,8 @@ class Trainer:
     step: GanStep = field(init=False)
     clock: Clock = field(init=False, default_factory=Clock)
     agreement: Agreement = field(init=False)
+    _remaining: Remaining = field(init=False)
+    _steps_to_judge: int = field(init=False)
     _mean_of: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -98,6 +107,7 @@ class Trainer:
         hooks, state = hooks or Hooks(), self.state
         self.clock = Clock(state.wall_seconds, state.cpu_seconds)
         state.time_spent = self._time_spent()
+        self._remaining, self._steps_to_judge = Remaining(self.config), STEPS_TO_JUDGE
         if self.config.on_divergence == "rollback" and state.images_seen == 0:
             self.save()  # something to go back to
         with profiled(hooks, self.run, self.accelerator.device) as hooks:
@@ -130,6 +140,8 @@ class Trainer:
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
                 asked = self._take_step(real, labels, randomness, hooks)
+                if config.compile == "auto":
+                    self._compile_if_long(hooks)
                 finished = self._is_over
                 stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
@@ -207,6 +219,16 @@ class Trainer:
         state.time_spent = max(state.time_spent, time_spent)
         state.statistics.add(parts)
         return asked > 0
+
+    def _compile_if_long(self, hooks: Hooks) -> None:
+        self._remaining.update(self.state.images_seen, self.clock)
+        self._steps_to_judge -= 1
+        if self._steps_to_judge != 0:
+            return
+        (long,) = self.agreement.any(self._remaining.seconds > WORTH_COMPILING_SECONDS)
+        if long:
+            self._notify(hooks, "more than an hour is left: compiling the losses, training waits for some minutes")
+            self.step.compile()
 
     def _time_spent(self) -> float:
         return self.clock.spent(self.config.max_minutes, self.config.max_cpu_minutes)

@@ -39,13 +39,18 @@ class GanStep:
     ) -> None:
         self.state, self.config = state, config
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
-        losses: list[Loss] = [state.objective.discriminator_loss, state.objective.generator_loss]
-        if config.compile:
-            torch.compiler.reset()  # torch compiles a function a few times only: a program may train more often
-            if accelerator.device.type == "cpu":
-                leave_out_frozen(state.discriminator)
-            losses = [compiled(loss, cuda_graphs) for loss in losses]
-        self.discriminator_loss, self.generator_loss = losses
+        self.discriminator_loss: Loss = state.objective.discriminator_loss
+        self.generator_loss: Loss = state.objective.generator_loss
+        if config.compile == "always":
+            self.compile()
+
+    def compile(self) -> None:
+        """Has the losses compiled, in the next step."""
+        torch.compiler.reset()  # torch compiles a function a few times only: a program may train more often
+        if self.accelerator.device.type == "cpu":
+            leave_out_frozen(self.state.discriminator)
+        self.discriminator_loss = compiled(self.discriminator_loss, self.cuda_graphs)
+        self.generator_loss = compiled(self.generator_loss, self.cuda_graphs)
 
     def __call__(
         self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, said: Parts | None = None
