@@ -143,11 +143,12 @@ def test_a_discriminator_that_compares_images_compares_those_of_one_view(
     players.real = normal(batch, 3, SIZE, SIZE, seed=1, dtype=torch.float32)
     logits: list[dict[str, Tensor]] = []
 
-    def judge_each(judged: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:
-        logits.append(judge(discriminator, views, labels))
+    def judge_each(judged: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> tuple[object, object]:
+        answers, maps = judge(discriminator, views, labels)
+        logits.append(answers)
         for name, images in views.items():
-            torch.testing.assert_close(logits[-1][name], discriminator(images), rtol=1e-4, atol=1e-5)
-        return logits[-1]
+            torch.testing.assert_close(answers[name], discriminator(images), rtol=1e-4, atol=1e-5)
+        return answers, maps
 
     monkeypatch.setattr("vitgan.training.objective.judge", judge_each)
     for scale in (1.0, 3.0):
@@ -600,7 +601,11 @@ def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> N
     def cross_entropy(images: Tensor) -> Tensor:
         return -discriminator.classes(discriminator.features(images)).log_softmax(1)[torch.arange(6), labels].mean()
 
+    looked_at: list[int] = []
+    handle = discriminator.features.register_forward_pre_hook(lambda _, args: looked_at.append(len(args[0])))
     loss, _ = players.objective.discriminator_loss(players.generator, discriminator, batch)
+    handle.remove()
+    assert looked_at == [12]  # real and fake, once each
     of_heads, of_classifier = list(discriminator.heads.parameters()), list(classifier.parameters())
     found = torch.autograd.grad(loss, of_heads + of_classifier)
     without = Players(PLAIN.model_copy(update={"loss": "hinge"})).objective

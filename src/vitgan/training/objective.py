@@ -215,7 +215,7 @@ class Objective(nn.Module):
             views["mixed"] = views["real"].lerp(views["fake"], share).detach().requires_grad_()
 
         # D, on all of them at once.
-        d = judge(discriminator, views, labels)
+        d, frozen = judge(discriminator, views, labels)
 
         # L_D, term by term.
         loss = adversarial = LOSSES[config.loss].discriminator(d["real"], d["fake"])
@@ -244,8 +244,8 @@ class Objective(nn.Module):
             loss = loss + config.alignment * parts["loss/alignment"]
         if config.classification and labels is not None:
             assert isinstance(discriminator, ProjectedDiscriminator)
-            features = discriminator.features(views["real"].detach())
-            parts["loss/classification_real"] = F.cross_entropy(discriminator.classes(features), labels)
+            classes = discriminator.classes([maps.detach() for maps in frozen["real"]])
+            parts["loss/classification_real"] = F.cross_entropy(classes, labels)
             loss = loss + parts["loss/classification_real"]
         if self.probability is not None:
             # What a loss that pairs images decides is which of the two is real: its logits have no zero.
@@ -382,17 +382,26 @@ def noise_of(purpose: str, randomness: StepRandomness) -> Noise:
     return lambda place, *shape: randomness.normal(f"{purpose} noise {place}", *shape)
 
 
-def judge(discriminator: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:
-    """D's logits (B,) of every view (B, C, H, W), all in one batch.
+def judge(
+    discriminator: Discriminator, views: dict[str, Tensor], labels: Tensor | None
+) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+    """D's logits (B,) of every view (B, C, H, W), all in one batch; and the frozen maps of a D of kind projected.
 
     Those whose gradient is penalised are a batch of their own: a second derivative is taken through all that was in it.
     """
     logits: dict[str, Tensor] = {}
+    frozen: dict[str, list[Tensor]] = {}
     for differentiated in (False, True):
         names = [name for name, images in views.items() if images.requires_grad == differentiated]
         if names:
             images = torch.cat([views[name] for name in names])
             repeated = labels.repeat(len(names)) if labels is not None else None
-            answers = discriminator(images, repeated, num_sets=len(names)).chunk(len(names))
-            logits |= dict(zip(names, answers, strict=True))
-    return logits
+            if isinstance(discriminator, ProjectedDiscriminator):
+                maps = discriminator.features(images)
+                answers = discriminator.logits(maps, repeated)
+                of_views = zip(*(part.chunk(len(names)) for part in maps), strict=True)
+                frozen |= {name: [*parts] for name, parts in zip(names, of_views, strict=True)}
+            else:
+                answers = discriminator(images, repeated, num_sets=len(names))
+            logits |= dict(zip(names, answers.chunk(len(names)), strict=True))
+    return logits, frozen
