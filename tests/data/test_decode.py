@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -115,6 +117,36 @@ def test_sixteen_bit_grey_keeps_its_range():
         image, notes = decode(saved(Image.fromarray(values), kind), GREY)
         assert np.abs(image[0] - values / 257).max() <= 0.5
         assert notes == ["16-bit grey scaled to 8"]
+
+
+def with_transparent_colour(image: bytes, colour: bytes) -> bytes:
+    """A PNG with a `tRNS` chunk before its pixels."""
+    chunk = b"tRNS" + colour
+    where = image.index(b"IDAT") - 4
+    return image[:where] + struct.pack(">I", len(colour)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + image[where:]
+
+
+def test_a_transparent_grey_of_sixteen_bits_is_seen_before_it_is_scaled():
+    values = np.full((8, 8), 1000, np.uint16)
+    values[:, 4:], values[:4] = 50000, 1001  # as grey as 1000 in 8 bits, and not transparent
+    image, notes = decode(with_transparent_colour(saved(Image.fromarray(values), "PNG"), struct.pack(">H", 1000)), RGB)
+    expected = np.round(values / 257)
+    expected[values == 1000] = 255
+    assert np.array_equal(image[0], expected)
+    assert "alpha composited" in notes
+
+
+@pytest.mark.parametrize("colour", [(1000, 2000, 3000), (0, 0, 0)])
+def test_a_transparent_colour_of_sixteen_bits_is_refused(colour: tuple[int, ...]):
+    """Pillow reads the upper 8 bits of the pixels, in which it cannot be found."""
+    rows = b"".join(b"\0" + np.arange(24, dtype=">u2").tobytes() for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    image = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        image += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    assert decode(image, RGB)[0].shape == (3, 8, 8)
+    with refused("alpha", kind=UnreadableImage):
+        decode(with_transparent_colour(image, struct.pack(">3H", *colour)), RGB)
 
 
 def test_float_pixels_have_no_known_range():

@@ -155,6 +155,12 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
     assert config == expected.model_copy(update={"data": config.data})
 
 
+def with_info(image: Image.Image, **info: object) -> Image.Image:
+    """As Pillow opens a file that says more than pixels: here a colour of 16 bits."""
+    image.info |= info
+    return image
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -183,6 +189,7 @@ def test_a_preset_by_name_is_trained_on_own_images(tmp_path: Path, monkeypatch: 
         Pairs({}),
         Pairs(Broken()),
         [Image.new("F", (8, 8))],
+        [with_info(Image.new("RGB", (8, 8)), transparency=(1000, 2000, 3000))],
     ],
 )
 def test_what_holds_no_images_is_one_line_and_leaves_nothing(tmp_path: Path, data: Any) -> None:

@@ -15,6 +15,7 @@ from vitgan.files.reading import user_error
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGEST_IMAGE_PIXELS = 100_000_000
 ORIENTATION = 0x0112  # the EXIF tag
+PNG_BIT_DEPTH = 24  # where it stands in the file
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 GREY_MODES = ("1", "L", "LA", "La", *SIXTEEN_BIT_MODES)
 LUMA = (19595, 38470, 7471)
@@ -126,6 +127,10 @@ def _open(data: bytes, notes: list[str]) -> Image.Image:
         if getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP", "AVIF"):
             notes.append("animated: first frame")
         image.load()
+        if image.format == "PNG" and data[PNG_BIT_DEPTH] == 16 and isinstance(image.info.get("transparency"), tuple):
+            raise UnreadableImage(
+                "its transparent colour has 16 bits a channel, of which 8 can be read: save it with an alpha channel"
+            )
         if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
             return image
         notes.append("EXIF rotation applied")
@@ -141,19 +146,28 @@ def _in_mode(image: Image.Image, channels: int, background: str, notes: list[str
     if image.mode in SIXTEEN_BIT_MODES:
         notes.append("16-bit grey scaled to 8")
         values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert(wanted)
+        scaled = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        if "transparency" not in image.info:
+            return scaled.convert(wanted)
+        opaque = Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8))
+        return _composited(Image.merge("LA", (scaled, opaque)), background, notes).convert(wanted)
     if image.mode in ("I", "F"):
         raise UnreadableImage(f"32-bit pixels (mode {image.mode}) have no stated range")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        if layer.getchannel("A").getextrema() != (255, 255):
-            notes.append("alpha composited")
-            canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(background, "RGBA"))
-            layer = Image.alpha_composite(canvas, layer)
-        return layer.convert("RGB").convert(wanted)
+        return _composited(image, background, notes).convert(wanted)
     if image.mode in ("CMYK", "YCCK", "LAB", "HSV"):
         notes.append(f"{image.mode} converted")
     return image.convert(wanted)
+
+
+def _composited(image: Image.Image, background: str, notes: list[str]) -> Image.Image:
+    """RGB: an image with transparency on a ground of that colour."""
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema() != (255, 255):
+        notes.append("alpha composited")
+        canvas = Image.new("RGBA", layer.size, ImageColor.getcolor(background, "RGBA"))
+        layer = Image.alpha_composite(canvas, layer)
+    return layer.convert("RGB")
 
 
 def _frame(image: Image.Image, framing: Framing, notes: list[str]) -> Image.Image:
