@@ -186,11 +186,13 @@ def test_a_program_that_trains_often_is_compiled_each_time(
 ) -> None:
     """torch compiles a function for few sets of values, here for one, and then goes on uncompiled."""
     monkeypatch.setattr("vitgan.training.step.compiled", lambda loss, _: compiled(loss, backend="eager"))
+    generator, discriminator = (replaced(n, depth=1) for n in (tiny_model.generator, tiny_model.discriminator))
+    model = replaced(tiny_model, generator=generator, discriminator=discriminator)
     with torch._dynamo.config.patch(recompile_limit=1):
         for weight in (1.0, 2.0):
-            objective = PAPER.model_copy(update={"bcr_real": weight})
+            objective = ObjectiveConfig(diffaugment=False, bcr_real=0, bcr_fake=0, out_of_range=weight)
             torch._dynamo.utils.counters.clear()
-            trained(tiny_model, objective, tmp_path, compile="always")
+            trained(model, objective, tmp_path, compile="always")
             assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
