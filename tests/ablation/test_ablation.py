@@ -18,6 +18,7 @@ from vitgan.ablation.report import write_report
 from vitgan.ablation.results import collect
 from vitgan.ablation.run import (
     Plan,
+    check_place,
     configurations,
     is_finished,
     members,
@@ -146,6 +147,24 @@ def test_a_base_that_a_row_cannot_be_made_of_is_refused(suite: str, base: str, r
 
 def without_a_vit(base: RunConfig) -> RunConfig:
     return replaced(base, model=replaced(base.model, discriminator=StyleGAN2DiscriminatorConfig()))
+
+
+def test_an_ablation_whose_protocol_was_edited_meanwhile_does_not_go_on(plan: Plan, tmp_path: Path) -> None:
+    protocol = tmp_path / "own.json"
+    fields = json.loads(Path(plan.base.protocol).read_text())
+    protocol.write_text(json.dumps(fields))
+    suite = Suite("discriminator", "", {"plain": lambda base: base})
+
+    def now() -> Plan:
+        base = replaced(plan.base, protocol=str(protocol))
+        return Plan(suite="discriminator", kimg=0.004, evaluate_every_kimg=1000.0, base=base)
+
+    assert run_suite(suite, now(), tmp_path / "out")
+    protocol.write_text(json.dumps(fields | {"purpose": "said otherwise"}))
+    check_place(tmp_path / "out", now())
+    protocol.write_text(json.dumps(fields | {"generated_images": 20}))
+    with refused("protocol", parameter="protocol"):
+        run_suite(suite, now(), tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from vitgan.ablation.suites import Suite
 from vitgan.config import RunConfig
 from vitgan.data.store import ImageStore
 from vitgan.errors import UserError
 from vitgan.files import check_writable, read_model, user_error, write_json
+from vitgan.metrics.protocol import find_protocol
 from vitgan.presets import replaced
 from vitgan.runs.folder import change_of_run, data_record, open_data
 from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
@@ -39,6 +40,8 @@ class Plan(Config):
     evaluate_every_kimg: float
     seeds: tuple[int, ...] = (0,)
     base: RunConfig
+    measured_by: str = Field(default_factory=lambda fields: find_protocol(fields["base"].protocol).identity)
+    """The base's protocol with a digest of its fields, if it is a file: scores by other fields are not compared."""
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
@@ -156,7 +159,11 @@ def check_place(folder: Path, plan: Plan) -> None:
         UserError: If it holds anything else, or cannot be written.
     """
     if (folder / PLAN).exists():
-        if read_model(folder / PLAN, Plan, "ablation") != plan:
+        made = read_model(folder / PLAN, Plan, "ablation")
+        if made.measured_by != plan.measured_by:
+            reason = f"{folder} was measured by {made.measured_by}, and the protocol is {plan.measured_by} now"
+            raise UserError(f"{reason}: choose another folder, or give the protocol as it was", "protocol")
+        if made != plan:
             raise UserError(f"{folder} holds another ablation (see {PLAN} in it): choose another folder", "out")
     elif not os.path.lexists(folder):
         check_writable(folder, "the ablation ")
