@@ -17,6 +17,8 @@ from reliability.children import ENVIRONMENT, Children, Job
 from tiny import TINY_OVERRIDES, newest, tiny_run
 from vitgan.presets import replaced
 from vitgan.runs.processes import join_processes
+from vitgan.training.checkpoint import read_manifest
+from vitgan.training.log import read_metrics
 
 RUN = "00000-store"
 
@@ -50,6 +52,16 @@ def test_two_at_half_the_batch_take_the_step_of_one(
     assert len(gradients) > 10
     for name in gradients:
         torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_two_end_by_the_minutes_at_the_same_step(children: Children, store: str, tmp_path: Path) -> None:
+    """Each has its own clock; if one went on, it would wait for the other's gradients for half an hour."""
+    config = tiny_run(store, total_kimg=1000, max_minutes=0.01, lr_decay=1, log_every_kimg=1e6)
+    job = Job("train", str(tmp_path), config.model_dump(mode="json"), processes=2, port=free_port())
+    assert children.run(job) == [0, 0], (tmp_path / "log0").read_text()
+    reached = read_manifest(newest(tmp_path / RUN))
+    assert reached.wall_seconds > 0.5
+    assert read_metrics(tmp_path / RUN / "metrics.jsonl")[-1]["images"] == reached.images_seen
 
 
 def processes_of(parent: int) -> list[int]:
