@@ -28,7 +28,7 @@ from vitgan.devices import computes_bf16, lacks_memory
 from vitgan.files import write_json
 from vitgan.runs.evaluation import measure
 from vitgan.runs.train import train
-from vitgan.training.hooks import Hooks
+from vitgan.training.checkpoint import latest_checkpoint, read_manifest
 from vitgan.training.log import read_metrics
 
 Results = dict[str, dict[str, Any]]
@@ -252,10 +252,11 @@ def train_piece(
 
     runs, config = Path(out) / "runs" / preset, find(preset)
     earlier = max(runs.glob("0*-*"), default=None)
-    training = replaced(config.training, **({"checkpoint_every_kimg": 1e6, "keep_checkpoints": 1} | options))
-    end = time.monotonic() + minutes * 60  # a piece is no shorter run: its rates fall as the whole run's do
-    hooks = Hooks(should_stop=lambda: time.monotonic() >= end)
-    run = train(replaced(config, data=data, training=training), runs, resume=earlier, hooks=hooks)
+    checkpoint = latest_checkpoint(earlier) if earlier else None
+    spent = read_manifest(checkpoint).wall_seconds / 60 if checkpoint else 0.0
+    lengths = {"checkpoint_every_kimg": 1e6, "keep_checkpoints": 1, "max_minutes": spent + minutes}
+    training = replaced(config.training, **(lengths | options))
+    run = train(replaced(config, data=data, training=training), runs, resume=earlier)
     records = read_metrics(run / "metrics.jsonl")
     result = measure(run, protocol=protocol, device=training.device)
     return {

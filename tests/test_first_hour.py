@@ -1,6 +1,7 @@
 """The kit for the first hour on a GPU, rehearsed on a CPU with tiny networks."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def test_the_hour_is_done_in_pieces_and_leaves_what_can_be_carried(
     assert page.count(f"| `{PRESET}`") == 4  # a step, a batch, two pieces
     pieces = [line.split(" | ") for line in page.splitlines() if f"| `{PRESET}` | " in line][-2:]
     assert float(pieces[1][4]) >= float(pieces[0][4])
+    done = json.loads((carry / "results.json").read_text())
+    assert done[f"piece {PRESET} 2"]["kimg"] > done[f"piece {PRESET} 1"]["kimg"] > 0
     [run] = (tmp_path / "out" / "runs" / PRESET).glob("0*")  # the second piece went on with the first one's run
     assert {path.name for path in carry.iterdir()} > {"gpu.md", "results.json", "curves.png", "grids.png"}
     parts = sorted(carry.glob(f"{PRESET}.tar.*"))

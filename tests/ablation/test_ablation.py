@@ -279,7 +279,7 @@ def test_a_conditional_row_goes_on(plan: Plan, tmp_path: Path) -> None:
     assert newest(run).name == "000000k016"
 
 
-def test_a_budget_in_processor_time_ends_a_run_and_is_kept_over_a_resume(plan: Plan, tmp_path: Path) -> None:
+def test_a_budget_in_processor_time_ends_a_run(plan: Plan, tmp_path: Path) -> None:
     suite = Suite("discriminator", "", {"plain": lambda base: base})
     plan = plan.model_copy(update={"kimg": 1e6, "cpu_minutes": 0.02, "evaluate_every_kimg": 1e6})
     assert run_suite(suite, plan, tmp_path)

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data.samples import encoded, random_pixels
 from refusals import refused
-from vitgan.data.decode import Framing, decode
+from vitgan.data.decode import Framing, decode, scale_transparent_colour
 from vitgan.data.sources.source import UnreadableImage
 
 RGB = Framing(8, 3)
@@ -147,6 +147,28 @@ def test_a_transparent_colour_of_sixteen_bits_is_refused(colour: tuple[int, ...]
     assert decode(image, RGB)[0].shape == (3, 8, 8)
     with refused("alpha", kind=UnreadableImage):
         decode(with_transparent_colour(image, struct.pack(">3H", *colour)), RGB)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_of_few_bits_is_found(bits: int):
+    """The file holds it in its own bits; Pillow scales the pixels to 8."""
+    most = 2**bits - 1
+    row = np.array([0, most // 2, most, most // 2] * 2)
+    packed = np.packbits(((row[:, None] >> np.arange(bits)[::-1]) & 1).astype(np.uint8).ravel()).tobytes()
+    header = struct.pack(">IIBBBBB", 8, 8, bits, 0, 0, 0, 0)
+    image = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress((b"\0" + packed) * 8)), (b"IEND", b"")):
+        image += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    decoded, notes = decode(
+        with_transparent_colour(image, struct.pack(">H", most // 2)), Framing(8, 3, background="#0000ff")
+    )
+    expected = np.repeat(np.round(row * 255 / most)[:, None], 3, 1)
+    expected[row == most // 2] = [0, 0, 255]
+    assert np.array_equal(decoded[:, 0].T, expected)
+    assert "alpha composited" in notes
+    with Image.open(io.BytesIO(with_transparent_colour(image, struct.pack(">H", most // 2)))) as opened:
+        scale_transparent_colour(opened)
+        assert opened.convert("RGBA").getpixel((0, 0))[3] == (0 if most // 2 == 0 else 255)  # type: ignore[index]
 
 
 def test_float_pixels_have_no_known_range():

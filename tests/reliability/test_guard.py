@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from refusals import refused
 from tiny import newest, tiny_run
 from vitgan.config import RunConfig
 from vitgan.errors import UserError
+from vitgan.training import clock
 from vitgan.training.checkpoint import CheckpointManifest, verify_checkpoint
 from vitgan.training.config import TrainingConfig
 from vitgan.training.guard import METRICS, MOST_ROLLBACKS, POLICY, Guard
@@ -163,6 +165,27 @@ def test_rollback_lowers_the_rate_and_a_resume_keeps_it(
     ]  # fmt: skip
     vitgan.train(tiny_run(store, on_divergence="rollback", total_kimg=0.028), resume=run)
     assert manifest(run).rollbacks == 1
+
+
+def test_rollback_in_the_step_that_ends_the_minutes_goes_back_to_their_share(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: now))
+
+    def a_second_a_step() -> bool:
+        nonlocal now
+        now += 1
+        return False
+
+    times, notices = iter([True]), []
+    spoil(monkeypatch, "discriminator", lambda step: step == 3 and next(times, False))
+    config = tiny_run(store, on_divergence="rollback", total_kimg=1, max_minutes=4 / 60)
+    run = vitgan.train(config, tmp_path, hooks=Hooks(on_notice=notices.append, should_stop=a_second_a_step))
+    assert len(notices) == 1
+    assert "000000k008" in notices[0]
+    assert manifest(run).images_seen == 16  # four steps in all, two of them twice
+    assert manifest(run).wall_seconds == 4
 
 
 def test_rollback_that_does_not_help_stops(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

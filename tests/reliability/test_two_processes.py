@@ -60,7 +60,7 @@ def test_two_end_by_the_minutes_at_the_same_step(children: Children, store: str,
     job = Job("train", str(tmp_path), config.model_dump(mode="json"), processes=2, port=free_port())
     assert children.run(job) == [0, 0], (tmp_path / "log0").read_text()
     reached = read_manifest(newest(tmp_path / RUN))
-    assert reached.wall_seconds > 0.5
+    assert reached.wall_seconds >= 0.01 * 60  # the main process's, without its grids: the same command does no more
     assert read_metrics(tmp_path / RUN / "metrics.jsonl")[-1]["images"] == reached.images_seen
 
 

@@ -55,13 +55,16 @@ def test_a_budget_is_over_when_either_hand_gets_there(
 ) -> None:
     clock = Clock()
     hands.move(wall=59, cpu=29)
+    clock.update()
     assert clock.spent(minutes, cpu_minutes) == pytest.approx(
         max(59 / 60 / (minutes or 1e9), 29 / 60 / (cpu_minutes or 1e9))
     )
     with clock.paused():
         hands.move(wall=1000, cpu=1000)
+    clock.update()
     assert clock.spent(minutes, cpu_minutes) < 1
     hands.move(wall=1.5, cpu=1.5)
+    clock.update()
     assert clock.spent(minutes, cpu_minutes) >= 1
     assert clock.spent(None, None) == 0
 
@@ -70,6 +73,7 @@ def test_a_run_that_goes_on_counts_on(hands: Hands) -> None:
     clock = Clock(wall_seconds=45, cpu_seconds=15)
     clock.lap(500)
     hands.move(wall=3, cpu=3)
+    clock.update()
     assert clock.spent(1, None) == pytest.approx(0.8)
     assert clock.spent(1, 0.5) == pytest.approx(0.8)
     assert clock.spent(None, 0.5) == pytest.approx(0.6)

@@ -78,8 +78,9 @@ def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callab
     assert (run / last).read_bytes() == (whole / last).read_bytes()
 
 
-def test_a_run_of_some_minutes_counts_on_and_its_rates_fall_to_their_end(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("budget", ["max_minutes", "max_cpu_minutes"])
+def test_a_run_of_some_minutes_goes_on_counting_and_its_rates_fall_to_their_end(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str
 ) -> None:
     now = 0.0
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: now))
@@ -95,7 +96,7 @@ def test_a_run_of_some_minutes_counts_on_and_its_rates_fall_to_their_end(
         return Hooks(should_stop=should_stop, on_notice=told.append)
 
     told: list[str] = []
-    config = tiny_run(store, max_minutes=8 / 60, lr_decay=0.5, total_kimg=1)
+    config = tiny_run(store, **{budget: 8 / 60}, lr_decay=0.5, total_kimg=1)
     whole = vitgan.train(config, tmp_path / "whole", hooks=a_second_each(99))
     run = vitgan.train(config, tmp_path / "parts", hooks=a_second_each(3))
     vitgan.train(config, resume=run, hooks=a_second_each(3))
@@ -107,8 +108,8 @@ def test_a_run_of_some_minutes_counts_on_and_its_rates_fall_to_their_end(
     assert not told
     vitgan.train(config, resume=run, hooks=a_second_each(99))
     assert len(told) == 1
-    assert "max_minutes" in told[0]
-    longer = replaced(config, training=replaced(config.training, max_minutes=10 / 60))
+    assert told[0].endswith(f"raise training.{budget}")
+    longer = replaced(config, training=replaced(config.training, **{budget: 10 / 60}))
     vitgan.train(longer, resume=run, hooks=a_second_each(99))
     assert records(run)[-1]["images"] == records(whole)[-1]["images"] + 2 * config.training.batch_size
 

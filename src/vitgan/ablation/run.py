@@ -40,7 +40,7 @@ class Plan(Config):
     evaluate_every_kimg: float
     seeds: tuple[int, ...] = (0,)
     base: RunConfig
-    measured_by: str = Field(default_factory=lambda fields: find_protocol(fields["base"].protocol).identity)
+    measured_by: str = Field(default_factory=lambda fields: identity_of(fields.get("base")))
     """The base's protocol with a digest of its fields, if it is a file: scores by other fields are not compared."""
 
     @model_validator(mode="after")
@@ -56,6 +56,11 @@ class Plan(Config):
         """All budgets, in words."""
         units = ((self.kimg, "thousand images"), (self.minutes, "minutes"), (self.cpu_minutes, "CPU minutes"))
         return " or ".join(f"{value:g} {unit}" for value, unit in units if value is not None)
+
+
+def identity_of(base: RunConfig | None) -> str:
+    """The identity of its protocol; none of a base that was refused."""
+    return find_protocol(base.protocol).identity if base else ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from vitgan.files.reading import user_error
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGEST_IMAGE_PIXELS = 100_000_000
 ORIENTATION = 0x0112  # the EXIF tag
-PNG_BIT_DEPTH = 24  # where it stands in the file
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 GREY_MODES = ("1", "L", "LA", "La", *SIXTEEN_BIT_MODES)
 LUMA = (19595, 38470, 7471)
@@ -126,15 +125,28 @@ def _open(data: bytes, notes: list[str]) -> Image.Image:
             raise UnreadableImage(f"{image.width}×{image.height} pixels: more than {LARGEST_IMAGE_PIXELS:,}")
         if getattr(image, "is_animated", False) and image.format in ("GIF", "PNG", "WEBP", "AVIF"):
             notes.append("animated: first frame")
+        scale_transparent_colour(image)
         image.load()
-        if image.format == "PNG" and data[PNG_BIT_DEPTH] == 16 and isinstance(image.info.get("transparency"), tuple):
-            raise UnreadableImage(
-                "its transparent colour has 16 bits a channel, of which 8 can be read: save it with an alpha channel"
-            )
         if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
             return image
         notes.append("EXIF rotation applied")
         return ImageOps.exif_transpose(image)
+
+
+def scale_transparent_colour(image: Image.Image) -> None:
+    """To 8 bits: Pillow does so with the pixels of a PNG, when they are loaded, and leaves the colour as the file has it.
+
+    Raises:
+        UnreadableImage: Three channels of 16 bits, of which Pillow reads 8: other colours would be taken for it.
+    """
+    colour, stored = image.info.get("transparency"), str(getattr(image, "tile", None))
+    if isinstance(colour, tuple) and (";16B" in stored or max(colour) > 255):
+        raise UnreadableImage(
+            "its transparent colour has 16 bits a channel, of which 8 can be read: save it with an alpha channel"
+        )
+    for mode, steps in (("L;2", 85), ("L;4", 17)):
+        if f"'{mode}'" in stored and isinstance(colour, int):
+            image.info["transparency"] = colour * steps
 
 
 def _in_mode(image: Image.Image, channels: int, background: str, notes: list[str]) -> Image.Image:

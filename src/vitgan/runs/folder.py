@@ -172,7 +172,8 @@ WITHOUT_INFLUENCE = {
     "training.cuda_graphs",
 }
 """Fields that do not change the steps themselves (micro-batches, checkpointed activations and compilation: but for
-rounding). Numbers of images are those of the labels, which `data_of_run` compares."""
+rounding; lengths: but for the rates of `lr_decay`). Numbers of images are those of the labels, which `data_of_run`
+compares."""
 FREE_ON_RESUME = {"preset", "training.on_divergence", "training.logit_bound", "training.rollback_rate"}
 """What may change besides, when a run goes on."""
 CHANGEABLE = "data, evaluate_every_kimg, protocol, and of training " + ", ".join(

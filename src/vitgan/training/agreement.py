@@ -44,6 +44,10 @@ class Agreement:
             self._heard = self._said.tolist()
         return self._heard or [0.0] * len(names)
 
+    def forget(self) -> None:
+        """Begins again with the largest means: the run has gone back."""
+        self._said, self._heard = None, []
+
     def _tensor(self, *numbers: float) -> Tensor:
         return torch.stack([torch.full((), float(number), device=self.accelerator.device) for number in numbers])
 

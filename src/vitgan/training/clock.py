@@ -9,7 +9,7 @@ from math import inf
 
 @dataclass
 class Clock:
-    """Counts on from what a run took before; `paused` leaves out what is not training."""
+    """Begins with what a run took before; `paused` leaves out what is not training."""
 
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -48,7 +48,6 @@ class Clock:
         }
 
     def spent(self, max_minutes: float | None, max_cpu_minutes: float | None) -> float:
-        """The share of a budget that is used up: of two, the larger one; of none, 0."""
-        self.update()
+        """The share of a budget that was used up at the last update: of two, the larger one; of none, 0."""
         budgets = ((self.wall_seconds, max_minutes), (self.cpu_seconds, max_cpu_minutes))
         return max(seconds / 60 / (minutes or inf) for seconds, minutes in budgets)

@@ -27,7 +27,7 @@ class TrainingConfig(Config):
     """Length of the run in thousands of real images shown to D."""
     max_minutes: float | None = Field(default=None, gt=0)
     """End after this many minutes of training, even if `total_kimg` is not reached. Evaluations and sample grids do not
-    count. A resume counts on."""
+    count. A resume goes on counting, and a rollback goes back to the minutes of its checkpoint."""
     max_cpu_minutes: float | None = Field(default=None, gt=0)
     """The same in processor time of the main process, which other work on the machine does not use up."""
     learning_rate: float = Field(default=0.002, gt=0)

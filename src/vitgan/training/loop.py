@@ -43,7 +43,7 @@ class _Stopped(Exception):
 
 
 STEPS_TO_JUDGE = 16
-"""From so many steps of a process `compile` auto judges how long the run will be."""
+"""After so many steps of a process `compile` auto judges how much is left of the run."""
 WORTH_COMPILING_SECONDS = 3600.0
 """If more than this is left of it, auto compiles (docs/performance.md)."""
 
@@ -105,9 +105,7 @@ class Trainer:
             UserError: If the run diverges and is to stop then, or if what it leaves behind cannot be written.
         """
         hooks, state = hooks or Hooks(), self.state
-        self.clock = Clock(state.wall_seconds, state.cpu_seconds)
-        state.time_spent = self._time_spent()
-        self._remaining, self._steps_to_judge = Remaining(self.config), STEPS_TO_JUDGE
+        self._begin_to_count()
         if self.config.on_divergence == "rollback" and state.images_seen == 0:
             self.save()  # something to go back to
         with profiled(hooks, self.run, self.accelerator.device) as hooks:
@@ -121,14 +119,13 @@ class Trainer:
         state, config = self.state, self.config
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
-        self.clock.lap(state.images_seen)
         if main and state.images_seen == 0:
-            self._write_samples(hooks)
+            with self.clock.paused():
+                self._write_samples(hooks)
+        self.clock.lap(state.images_seen)
         if finished := self._is_over:
-            budget = "max_minutes" if state.time_spent >= 1 else "total_kimg"
-            self._notify(
-                hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise training.{budget}"
-            )
+            budgets = " and ".join(f"training.{name}" for name in self._budgets_used_up())
+            self._notify(hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise {budgets}")
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
         (stopped,) = self.agreement.any(missing and not self._evaluates(metrics, hooks))
         with closing(stream.batches(state.images_seen)) as batches:
@@ -140,7 +137,7 @@ class Trainer:
                 real, labels = self._to_device(*next(batches), randomness)
                 before = state.images_seen
                 asked = self._take_step(real, labels, randomness, hooks)
-                if config.compile == "auto":
+                if config.compile == "auto" and not self.step.is_compiled:
                     self._compile_if_long(hooks)
                 finished = self._is_over
                 stopped = asked and not finished
@@ -175,6 +172,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         checkpoint, _ = load_newest(self.run, state)
         state.rollbacks = rollbacks
+        self._begin_to_count()
+        self.agreement.forget()
         self.guard.reset()
         self._mean_of = None
         scale = config.rollback_rate**rollbacks
@@ -206,14 +205,18 @@ class Trainer:
             hooks.on_notice(line)
 
     def _take_step(self, real: Tensor, labels: Tensor | None, randomness: StepRandomness, hooks: Hooks) -> bool:
-        """A step; then the share of its minutes that the run has spent, and whether any process was asked to stop."""
+        """A step; whether any process was asked to stop. Notes the share of the run's minutes that is spent."""
         state = self.state
         if self.agreement.alone:
             state.statistics.add(self.step(real, labels, randomness))
             asked = hooks.should_stop()
+            self.clock.update()
             state.time_spent = self._time_spent()
             return asked
-        told = self.agreement.told(time_spent=self._time_spent(), asked_to_stop=hooks.should_stop())
+        self.clock.update()
+        # The mean is the main process's: the others' clocks run on while it evaluates.
+        share = self._time_spent() * self.accelerator.num_processes if self.accelerator.is_main_process else 0.0
+        told = self.agreement.told(time_spent=share, asked_to_stop=hooks.should_stop())
         parts = self.step(real, labels, randomness, told)
         time_spent, asked = self.agreement.heard(parts, *told, look=self.guard.looks(state.step))
         state.time_spent = max(state.time_spent, time_spent)
@@ -230,12 +233,27 @@ class Trainer:
             self._notify(hooks, "more than an hour is left: compiling the losses, training waits for some minutes")
             self.step.compile()
 
+    def _begin_to_count(self) -> None:
+        """Time, from that of the checkpoint on: the same on every process."""
+        state = self.state
+        self.clock = Clock(state.wall_seconds, state.cpu_seconds)
+        state.time_spent = self._time_spent()
+        self._remaining, self._steps_to_judge = Remaining(self.config), STEPS_TO_JUDGE
+
     def _time_spent(self) -> float:
         return self.clock.spent(self.config.max_minutes, self.config.max_cpu_minutes)
 
     @property
     def _is_over(self) -> bool:
         return self.state.images_seen >= self.total_images or self.state.time_spent >= 1
+
+    def _budgets_used_up(self) -> list[str]:
+        over = {
+            "total_kimg": self.state.images_seen >= self.total_images,
+            "max_minutes": self.clock.spent(self.config.max_minutes, None) >= 1,
+            "max_cpu_minutes": self.clock.spent(None, self.config.max_cpu_minutes) >= 1,
+        }
+        return [name for name, is_over in over.items() if is_over]
 
     def _adam(self, module: nn.Module) -> torch.optim.Adam:
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -18,7 +18,8 @@ from vitgan.training.clock import Clock
 from vitgan.training.hooks import Hooks
 
 WAIT, WARMUP = 4, 2
-"""Steps before the first one that counts: libraries are loaded and blocks compiled, then the profiler itself warms up."""
+"""Steps before the first one that counts: libraries are loaded and losses compiled (`auto` does so later), then the
+profiler itself warms up."""
 
 ROWS = 12
 

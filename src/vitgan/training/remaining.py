@@ -24,7 +24,8 @@ class Remaining:
     def update(self, images: int, clock: Clock) -> None:
         """After every step; a hook `on_step`."""
         wall, cpu = clock.wall_seconds, clock.cpu_seconds
-        self._first = self._first or (images, wall)  # the first step is no measure: libraries are loaded in it
+        if self._first is None or images < self._first[0]:  # after a rollback
+            self._first = images, wall  # the first step is no measure: libraries are loaded in it
         first, begun = self._first
         self.images, self.images_per_second = images, (images - first) / max(wall - begun, 1e-9)
         left = self.total_images - images

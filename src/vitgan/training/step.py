@@ -41,11 +41,13 @@ class GanStep:
         self.accelerator, self.guard, self.cuda_graphs = accelerator, guard, cuda_graphs
         self.discriminator_loss: Loss = state.objective.discriminator_loss
         self.generator_loss: Loss = state.objective.generator_loss
+        self.is_compiled = False
         if config.compile == "always":
             self.compile()
 
     def compile(self) -> None:
         """Has the losses compiled, in the next step."""
+        self.is_compiled = True
         torch.compiler.reset()  # torch compiles a function a few times only: a program may train more often
         if self.accelerator.device.type == "cpu":
             leave_out_frozen(self.state.discriminator)

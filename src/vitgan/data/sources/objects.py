@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from vitgan.data.decode import scale_transparent_colour
 from vitgan.data.labels import labels_of_values
-from vitgan.data.sources.source import Provenance, Source
+from vitgan.data.sources.source import Provenance, Source, UnreadableImage
 from vitgan.errors import UserError, one_line
 from vitgan.files import user_error
 
@@ -131,11 +132,9 @@ def _is_tensor(value: Any) -> bool:
 def _pixels(image: Any, index: int) -> bytes | np.ndarray:
     """(H, W) or (H, W, 3) uint8, or the bytes of a PNG where Pillow's mode is another."""
     if isinstance(image, Image.Image) and image.mode not in ("I", "F"):  # which have no stated range
+        with user_error(f"item {index} of the data", UnreadableImage, parameter="data"):
+            scale_transparent_colour(image)
         image = ImageOps.exif_transpose(image)  # as from files
-        colour = image.info.get("transparency")
-        if isinstance(colour, tuple) and max(colour) > 255:
-            reason = "a transparent colour of 16 bits a channel, of which 8 can be read"
-            raise UserError(f"item {index} of the data has {reason}: convert it to RGBA with its alpha channel", "data")
         if image.has_transparency_data or image.mode == "I;16":
             buffer = io.BytesIO()
             (image if image.mode == "I;16" else image.convert("RGBA")).save(buffer, "PNG")
