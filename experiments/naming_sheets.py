@@ -1,6 +1,6 @@
 """Sheets of numbered images without their classes, for a person or a model to name, and the key beside them.
 
-Ten images of each class of CIFAR-10, not chosen, in random order: `OUT-1.png`, `OUT-2.png` and `OUT-key.json`.
+Ten images of each class, not chosen, in random order: `OUT-1.png`, `OUT-2.png` and `OUT-key.json`.
 
 example: python experiments/naming_sheets.py cifar10 --seed 901 --out sheets/cifar10
 """
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 import vitgan
 from vitgan.data.store import DESCRIPTION, ImageStore
+from vitgan.files.pictures import to_pil
 
 PER_CLASS, COLUMNS, ROWS, SIDE, MARGIN, LINE = 10, 10, 5, 100, 4, 16
 
@@ -57,7 +58,7 @@ def real_images(folder: Path, seed: int) -> tuple[list[Image.Image], list[str]]:
     names = store.description.label_names or [str(index) for index in range(store.label_count)]
     chosen = [rng.choice(np.flatnonzero(store.labels == label), PER_CLASS, False) for label in range(store.label_count)]
     indices = rng.permutation(np.concatenate(chosen))
-    images = [Image.fromarray(image.transpose(1, 2, 0)) for image in store.read(indices)]
+    images = [to_pil(image.transpose(1, 2, 0)) for image in store.read(indices)]
     return images, [names[label] for label in store.labels[indices]]
 
 
