@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import vitgan
+from tiny import newest, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.cli.preset_texts import NAMES as PRESET_NAMES
 from vitgan.errors import UserError
@@ -79,3 +81,18 @@ def test_a_damaged_record_of_the_best_hides_nothing_else(tmp_path: Path, capsys:
     shown = capsys.readouterr().out
     assert "best.json" in shown
     assert f"vitgan train --resume {tmp_path}" in shown
+
+
+def test_a_run_whose_minutes_are_limited_says_how_many_are_spent(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_run(store, max_minutes=1e-9, total_kimg=1, max_cpu_minutes=600)
+    run = vitgan.train(config, tmp_path / "runs")
+    dispatch(["info", str(run)])
+    assert re.search(
+        r"trained +0\.0 of 1 kimg, \d\.\d of 1e-09 minutes, \d\.\d of 600 CPU minutes", capsys.readouterr().out
+    )
+    state = newest(run) / "state.json"
+    state.write_text(state.read_text()[:20])
+    dispatch(["info", str(run)])
+    assert re.search(r"trained +0\.0 of 1 kimg\n", capsys.readouterr().out)

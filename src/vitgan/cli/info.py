@@ -77,6 +77,15 @@ class Length(BaseModel):
     """How long a run is to train."""
 
     total_kimg: float
+    max_minutes: float | None = None
+    max_cpu_minutes: float | None = None
+
+
+class Times(BaseModel):
+    """What a checkpoint says of its run's time."""
+
+    wall_seconds: float
+    cpu_seconds: float
 
 
 class Run(BaseModel):
@@ -145,7 +154,8 @@ def _show_run(path: Path) -> None:
     last = {key: value for record in records for key, value in record.items()}
     pictures = sorted((path / "samples").glob("*.png"))
     rows: dict[str, object] = {"run": path, "preset": run.preset, "data": run.data, "images": run.model}
-    rows["trained"] = f"{last.get('images', 0) / 1000:.1f} of {run.training.total_kimg:g} kimg"
+    trained = [f"{last.get('images', 0) / 1000:.1f} of {run.training.total_kimg:g} kimg"]
+    rows["trained"] = ", ".join([*trained, *_minutes(path, run.training)])
     if "images_per_second" in last:
         rows["speed"] = f"{last['images_per_second']:.0f} images/s"
         rows["last log"] = losses(last)
@@ -166,6 +176,19 @@ def _show_run(path: Path) -> None:
             _print_wrapped(f"{name:<16} ", str(value))
         else:  # paths and commands are copied
             print(f"{name:<16} {one_line(str(value))}")
+
+
+def _minutes(path: Path, length: Length) -> list[str]:
+    """How much of a run's minutes its newest checkpoint has used, where they are limited."""
+    try:
+        times = read_model(path / "checkpoints" / _checkpoints(path)[-1] / "state.json", Times, "checkpoint")
+    except (IndexError, UserError):
+        return []  # none yet, or a resume says what is wrong with it
+    budgets = (
+        (times.wall_seconds, length.max_minutes, "minutes"),
+        (times.cpu_seconds, length.max_cpu_minutes, "CPU minutes"),
+    )
+    return [f"{seconds / 60:.1f} of {minutes:g} {unit}" for seconds, minutes, unit in budgets if minutes is not None]
 
 
 def _print_wrapped(before: str, text: str, indent: int | None = None) -> None:
