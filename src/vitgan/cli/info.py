@@ -154,8 +154,8 @@ def _show_run(path: Path) -> None:
     last = {key: value for record in records for key, value in record.items()}
     pictures = sorted((path / "samples").glob("*.png"))
     rows: dict[str, object] = {"run": path, "preset": run.preset, "data": run.data, "images": run.model}
-    trained = [f"{last.get('images', 0) / 1000:.1f} of {run.training.total_kimg:g} kimg"]
-    rows["trained"] = ", ".join([*trained, *_minutes(path, run.training)])
+    kimg = f"{last.get('images', 0) / 1000:.1f} of {run.training.total_kimg:g} kimg"
+    rows["trained"] = ", ".join([kimg, *_minutes(path, run.training)])
     if "images_per_second" in last:
         rows["speed"] = f"{last['images_per_second']:.0f} images/s"
         rows["last log"] = losses(last)
