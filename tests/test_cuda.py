@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -24,6 +25,7 @@ from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
 from vitgan.presets import gat_positions, modern, replaced, scaled_levels, summed_levels, with_model
 from vitgan.runs.evaluation import measure
+from vitgan.training.copies import DeviceCopies
 from vitgan.training.hooks import Hooks
 from vitgan.training.loop import Trainer
 from vitgan.training.randomness import StepRandomness
@@ -96,6 +98,19 @@ def test_draws_are_those_of_the_cpu() -> None:
         )
         assert found.device.type == DEVICE
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_copy_waits_for_nobody_and_keeps_its_memory_until_steps_have_read_it() -> None:
+    copies = DeviceCopies(torch.device(DEVICE))
+    busy = torch.rand(4096, 4096, device=DEVICE)
+    sums, expected = [], []
+    for value in range(20):
+        array = np.full((64, 3, 64, 64), value, np.uint8)
+        for _ in range(10):
+            busy = (busy @ busy).clamp(0, 1)  # the step before, still running
+        sums.append(copies(array).double().sum() + 0 * busy[0, 0].double())
+        expected.append(float(array.astype(np.int64).sum()))
+    assert [value.item() for value in sums] == expected
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -21,9 +21,10 @@ from vitgan.models.generator import Generator
 from vitgan.training.agreement import Agreement
 from vitgan.training.augment import AugmentConfig
 from vitgan.training.blocks import checkpoint_activations, repeated_blocks
+from vitgan.training.budget import Budget
 from vitgan.training.checkpoint import checkpoint_name, load_newest, save_checkpoint
-from vitgan.training.clock import Clock
 from vitgan.training.config import TrainingConfig
+from vitgan.training.copies import DeviceCopies
 from vitgan.training.guard import Divergence, Guard, goes_back, record_divergence
 from vitgan.training.hooks import Evaluation, Hooks, Stream
 from vitgan.training.instruments import measure_discriminator
@@ -31,7 +32,6 @@ from vitgan.training.log import EVALUATION, MetricsFile, is_evaluation, read_met
 from vitgan.training.objective import Objective, ObjectiveConfig
 from vitgan.training.profiler import profiled
 from vitgan.training.randomness import StepRandomness
-from vitgan.training.remaining import Remaining
 from vitgan.training.retention import prune_checkpoints, remember_best
 from vitgan.training.state import TrainingState
 from vitgan.training.step import GanStep
@@ -61,9 +61,9 @@ class Trainer:
     state: TrainingState = field(init=False)
     guard: Guard = field(init=False)
     step: GanStep = field(init=False)
-    clock: Clock = field(init=False, default_factory=Clock)
+    budget: Budget = field(init=False)
     agreement: Agreement = field(init=False)
-    _remaining: Remaining = field(init=False)
+    _copied: DeviceCopies = field(init=False)
     _steps_to_judge: int = field(init=False)
     _mean_of: int | None = field(init=False, default=None)
 
@@ -93,10 +93,8 @@ class Trainer:
             objective=objective.to(device),
         )
         self.step = GanStep(self.state, self.config, self.accelerator, self.guard, cuda_graphs)
-
-    @property
-    def total_images(self) -> int:
-        return round(self.config.total_kimg * 1000)
+        self.budget = Budget(self.config, self.state)
+        self._copied = DeviceCopies(device)
 
     def fit(self, stream: Stream, hooks: Hooks | None = None) -> bool:
         """Trains until the run's length; returns whether it got there (False: stopped by `should_stop`).
@@ -120,11 +118,11 @@ class Trainer:
         main = self.accelerator.is_main_process
         metrics = MetricsFile(self.run / "metrics.jsonl", state.images_seen) if main else None
         if main and state.images_seen == 0:
-            with self.clock.paused():
+            with self.budget.clock.paused():
                 self._write_samples(hooks)
-        self.clock.lap(state.images_seen)
-        if finished := self._is_over:
-            budgets = " and ".join(f"training.{name}" for name in self._budgets_used_up())
+        self.budget.clock.lap(state.images_seen)
+        if finished := self.budget.is_over:
+            budgets = " and ".join(self.budget.used_up())
             self._notify(hooks, f"the run is finished at {state.images_seen:,} images: to go on, raise {budgets}")
         missing = metrics is not None and self._misses_evaluation(hooks, finished)
         (stopped,) = self.agreement.any(missing and not self._evaluates(metrics, hooks))
@@ -139,7 +137,7 @@ class Trainer:
                 asked = self._take_step(real, labels, randomness, hooks)
                 if config.compile == "auto" and not self.step.is_compiled:
                     self._compile_if_long(hooks)
-                finished = self._is_over
+                finished = self.budget.is_over
                 stopped = asked and not finished
                 evaluating = finished or _passes(before, state.images_seen, hooks.evaluate_every_kimg)
                 saving = evaluating or stopped or _passes(before, state.images_seen, config.checkpoint_every_kimg)
@@ -147,11 +145,11 @@ class Trainer:
                 if divergence is not None and self._goes_back(divergence, real, hooks):
                     return "went back"
                 if main:
-                    hooks.on_step(state.images_seen, self.clock)
+                    hooks.on_step(state.images_seen, self.budget.clock)
                 if finished or _passes(before, state.images_seen, config.log_every_kimg):
                     self._log(metrics, real, hooks)
                 if main and (finished or _passes(before, state.images_seen, config.samples_every_kimg)):
-                    with self.clock.paused():
+                    with self.budget.clock.paused():
                         self._write_samples(hooks)
                 if saving:
                     self.save()
@@ -184,8 +182,7 @@ class Trainer:
         """Writes a checkpoint from the main process; the others go on until they need its gradients."""
         if self.accelerator.is_main_process:
             self._update_w_mean()
-            self.clock.update()
-            self.state.wall_seconds, self.state.cpu_seconds = self.clock.wall_seconds, self.clock.cpu_seconds
+            self.budget.store()
             save_checkpoint(self.run, self.state)
             self.prune()
 
@@ -210,12 +207,10 @@ class Trainer:
         if self.agreement.alone:
             state.statistics.add(self.step(real, labels, randomness))
             asked = hooks.should_stop()
-            self.clock.update()
-            state.time_spent = self._time_spent()
+            state.time_spent = self.budget.time_spent()
             return asked
-        self.clock.update()
         # The mean is the main process's: the others' clocks run on while it evaluates.
-        share = self._time_spent() * self.accelerator.num_processes if self.accelerator.is_main_process else 0.0
+        share = self.budget.time_spent() * self.accelerator.num_processes if self.accelerator.is_main_process else 0.0
         told = self.agreement.told(time_spent=share, asked_to_stop=hooks.should_stop())
         parts = self.step(real, labels, randomness, told)
         time_spent, asked = self.agreement.heard(parts, *told, look=self.guard.looks(state.step))
@@ -224,36 +219,18 @@ class Trainer:
         return asked > 0
 
     def _compile_if_long(self, hooks: Hooks) -> None:
-        self._remaining.update(self.state.images_seen, self.clock)
+        self.budget.update_remaining()
         self._steps_to_judge -= 1
         if self._steps_to_judge != 0:
             return
-        (long,) = self.agreement.any(self._remaining.seconds > WORTH_COMPILING_SECONDS)
+        (long,) = self.agreement.any(self.budget.remaining.seconds > WORTH_COMPILING_SECONDS)
         if long:
             self._notify(hooks, "more than an hour is left: compiling the losses, training waits for some minutes")
             self.step.compile()
 
     def _begin_to_count(self) -> None:
-        """Time, from that of the checkpoint on: the same on every process."""
-        state = self.state
-        self.clock = Clock(state.wall_seconds, state.cpu_seconds)
-        state.time_spent = self._time_spent()
-        self._remaining, self._steps_to_judge = Remaining(self.config), STEPS_TO_JUDGE
-
-    def _time_spent(self) -> float:
-        return self.clock.spent(self.config.max_minutes, self.config.max_cpu_minutes)
-
-    @property
-    def _is_over(self) -> bool:
-        return self.state.images_seen >= self.total_images or self.state.time_spent >= 1
-
-    def _budgets_used_up(self) -> list[str]:
-        over = {
-            "total_kimg": self.state.images_seen >= self.total_images,
-            "max_minutes": self.clock.spent(self.config.max_minutes, None) >= 1,
-            "max_cpu_minutes": self.clock.spent(None, self.config.max_cpu_minutes) >= 1,
-        }
-        return [name for name, is_over in over.items() if is_over]
+        self.budget.begin()
+        self._steps_to_judge = STEPS_TO_JUDGE
 
     def _adam(self, module: nn.Module) -> torch.optim.Adam:
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -274,11 +251,6 @@ class Trainer:
             return real, None
         return real, self._copied(labels).long()
 
-    def _copied(self, array: np.ndarray) -> Tensor:
-        """A copy on the device; on CUDA from pinned memory, so that nobody waits for it."""
-        tensor, device = torch.from_numpy(array), self.accelerator.device
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
     def _log(self, metrics: MetricsFile | None, real: Tensor, hooks: Hooks) -> None:
         state = self.state
         values = state.statistics.collect()
@@ -287,7 +259,7 @@ class Trainer:
         record = {"images": state.images_seen, "step": state.step, **values}
         if self.config.instruments:
             record |= measure_discriminator(state.discriminator, real)
-        record |= self.clock.lap(state.images_seen)
+        record |= self.budget.clock.lap(state.images_seen)
         metrics.append(record)
         shown = {k: v for k, v in record.items() if k not in ("images", "step")}
         self._tell_trackers(lambda tracker: tracker.log(shown, step=state.images_seen), hooks)
@@ -313,7 +285,7 @@ class Trainer:
         # Its parts too: a path length calls the mapping and the synthesis, not the whole.
         handles = [part.register_forward_pre_hook(look) for part in (generator, *generator.children())]
         try:
-            with self.clock.paused():
+            with self.budget.clock.paused():
                 self._evaluate(metrics, hooks.evaluate, hooks)
         except _Stopped:
             return False
