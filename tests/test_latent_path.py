@@ -190,6 +190,10 @@ def test_a_model_for_others_brings_its_vae(place: SimpleNamespace, tmp_path: Pat
     ("field", "change"),
     [
         ("training.horizontal_flip", lambda c: replaced(c, training=replaced(c.training, horizontal_flip=True))),
+        (
+            "model.generator.bounded",
+            lambda c: replaced(c, model=replaced(c.model, generator=replaced(c.model.generator, bounded=True))),
+        ),
         ("objective.out_of_range", lambda c: replaced(c, objective=replaced(c.objective, out_of_range=0.1))),
         (
             "model.discriminator.kind",

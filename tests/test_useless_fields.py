@@ -23,6 +23,8 @@ USELESS: list[tuple[str, str, object]] = [
     ("cifar10", "model.discriminator.alignment_block", 1),
     ("cifar10", "model.discriminator.alignment_size", 32),
     ("cifar10", "objective.classification", 0.5),
+    ("quickstart", "objective.out_of_range", 0.3),
+    ("cifar10", "model.discriminator.classifier", True),
     ("cifar10", "objective.penalty", "finite_difference"),
     ("cifar10-stylegan2d", "objective.penalty_noise", 0.01),
     ("cifar10", "objective.penalty_interval", 4),

@@ -118,7 +118,11 @@ class RunConfig(Config):
         kind = discriminator.kind
         reason = f"looks at frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
         refuse(objective.energy and kind != "projected", "objective.energy", reason)
-        refuse(objective.classification and kind != "projected", "objective.classification", reason)
+        classifier = getattr(discriminator, "classifier", False)
+        reason = "asks D for classes: set discriminator.classifier to True, of a D of kind vit or projected"
+        refuse(objective.classification and not classifier, "objective.classification", reason)
+        reason = "is not for a D that judges scaled levels: leave it out"
+        refuse(classifier and self.model.scaled_levels, "model.discriminator.classifier", reason)
         reason = "projected sees images of 1 or 3 channels, and these are others: choose another, for example vit"
         unseen = kind == "projected" and self.model.vae is None and self.model.channels not in (1, 3)
         refuse(unseen, "model.discriminator.kind", reason)
@@ -144,6 +148,8 @@ class RunConfig(Config):
         refuse(self.training.horizontal_flip, "training.horizontal_flip", reason)
         reason = "holds pixels in [-1, 1], and latents have no bounds: leave it out"
         refuse(self.objective.out_of_range, "objective.out_of_range", reason)
+        reason = "keeps images in [-1, 1], and latents have no bounds: leave it out"
+        refuse(getattr(self.model.generator, "bounded", False), "model.generator.bounded", reason)
         reason = "projected looks at frozen features of pixels, and these are latents: choose vit"
         refuse(self.model.discriminator.kind == "projected", "model.discriminator.kind", reason)
 
@@ -178,6 +184,8 @@ NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
     "model.discriminator.alignment_block": {"model.discriminator.alignment_features": bool},
     "model.discriminator.alignment_size": {"model.discriminator.alignment_features": bool},
     "objective.classification": {"model.conditional": bool},
+    "model.discriminator.classifier": {"objective.classification": bool},
+    "objective.out_of_range": {"model.generator.bounded": among(False)},
     "objective.penalty": R1_OR_R2,
     "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
     "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},

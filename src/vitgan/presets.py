@@ -41,8 +41,9 @@ def quickstart() -> RunConfig:
                     pixel_mapping="shuffle",
                     inr_dim=48,
                     latent_tokens=True,
+                    bounded=True,
                 ),
-                discriminator=ViTDiscriminatorConfig(dim=96, depth=2, num_heads=3, fine_detail=2.0),
+                discriminator=ViTDiscriminatorConfig(dim=96, depth=2, num_heads=3, fine_detail=2.0, classifier=True),
                 conditional=True,
             ),
         )
@@ -59,7 +60,7 @@ def quickstart() -> RunConfig:
     )
     # Garments lie in the middle of a black frame: shifts and cut-out squares show up in what G learns.
     augmentation = replaced(base.augment, translation=0.0, cutout=0.0)
-    objective = replaced(FAST_OBJECTIVE, diffaugment=True, r1_gamma=0.15, r2_gamma=0.15)
+    objective = replaced(FAST_OBJECTIVE, diffaugment=True, r1_gamma=0.15, r2_gamma=0.15, classification=0.5)
     return replaced(base, augment=augmentation, objective=objective, training=training)
 
 
@@ -263,7 +264,7 @@ def projected(base: RunConfig) -> RunConfig:
 
 def with_projected_discriminator(base: RunConfig) -> RunConfig:
     """A class-conditional D on frozen ImageNet features, hinge loss (Sauer et al. 2021), energy, classifier, batch 64."""
-    model = replaced(base.model, discriminator=ProjectedDiscriminatorConfig(), conditional=True)
+    model = replaced(base.model, discriminator=ProjectedDiscriminatorConfig(classifier=True), conditional=True)
     objective = ObjectiveConfig(loss="hinge", bcr_real=0, bcr_fake=0, energy=8, classification=0.5)
     training = replaced(base.training, batch_size=64, discriminator_learning_rate=0.001)
     augmentation = replaced(base.augment, scaling=0.0)

@@ -103,17 +103,22 @@ def test_classes_move_the_logits_by_projection() -> None:
 
 
 def test_class_logits_are_linear_in_the_normalised_means_of_the_maps() -> None:
-    discriminator = build(num_classes=3)
+    discriminator = build(num_classes=3, classifier=True)
     x, labels = images(2), torch.tensor([0, 2])
     maps, before = discriminator.features(x), discriminator(x, labels)
-    torch.testing.assert_close(discriminator.classes(maps), torch.zeros(2, 3))  # knows nothing yet
+    torch.testing.assert_close(discriminator.judge(x, labels).classes, torch.zeros(2, 3))  # knows nothing yet
     torch.manual_seed(0)
     classifier = discriminator.classifier
     assert classifier is not None
     for parameter in classifier.parameters():
         nn.init.normal_(parameter)
+    judgement = discriminator.judge(x, labels)
+    logits = judgement.classes
+    assert logits is not None
+    assert all(map(torch.equal, judgement.features, maps))
     with torch.autocast("cpu", torch.bfloat16):
-        logits = discriminator.classes(maps)
+        rounded = discriminator.classes(maps)
+    torch.testing.assert_close(rounded, logits, rtol=1e-3, atol=1e-3)
     means = [m.double().flatten(2).mean(dim=2) for m in maps]
     normalised = torch.cat([(m - m.mean(1, keepdim=True)) / m.std(1, unbiased=False, keepdim=True) for m in means], 1)
     expected = normalised @ classifier.weight.double().T + classifier.bias.double()

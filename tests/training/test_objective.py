@@ -10,14 +10,15 @@ from reference import naive
 from reference import vitgan as reference
 from reference.draws import normal
 from vitgan.models.build import build_discriminator, build_generator
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.discriminator import Discriminator, Judgement
 from vitgan.models.generator import Generator, Noise
 from vitgan.models.levels import shown
 from vitgan.models.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
+from vitgan.models.vit_discriminator import ViTDiscriminator, ViTDiscriminatorConfig
 from vitgan.training.augment import AugmentConfig, augment
 from vitgan.training.losses import LOSSES, energy_distance
-from vitgan.training.objective import Batch, Objective, ObjectiveConfig, judge
+from vitgan.training.objective import Batch, Objective, ObjectiveConfig
 from vitgan.training.randomness import StepRandomness
 
 SIZE = 8
@@ -143,14 +144,16 @@ def test_a_discriminator_that_compares_images_compares_those_of_one_view(
     players.real = normal(batch, 3, SIZE, SIZE, seed=1, dtype=torch.float32)
     logits: list[dict[str, Tensor]] = []
 
-    def judge_each(judged: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> tuple[object, object]:
-        answers, maps = judge(discriminator, views, labels)
-        logits.append(answers)
-        for name, images in views.items():
-            torch.testing.assert_close(answers[name], discriminator(images), rtol=1e-4, atol=1e-5)
-        return answers, maps
+    judged = players.objective.judged
 
-    monkeypatch.setattr("vitgan.training.objective.judge", judge_each)
+    def judge_each(_: Discriminator, views: dict[str, Tensor], labels: Tensor | None) -> dict[str, Judgement]:
+        judgements = judged(discriminator, views, labels)
+        logits.append({name: judgement.logits for name, judgement in judgements.items()})
+        for name, images in views.items():
+            torch.testing.assert_close(judgements[name].logits, discriminator(images), rtol=1e-4, atol=1e-5)
+        return judgements
+
+    monkeypatch.setattr(players.objective, "judged", judge_each)
     for scale in (1.0, 3.0):
         players.generator.matrix.data.mul_(scale)
         players.discriminator_loss()
@@ -589,7 +592,8 @@ def test_energy_compares_what_d_is_shown_of_fakes_and_real_images_in_frozen_feat
 
 def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> None:
     torch.manual_seed(0)
-    discriminator = ProjectedDiscriminator(ProjectedDiscriminatorConfig(input_size=32, width=4), SIZE, 3, num_classes=2)
+    config = ProjectedDiscriminatorConfig(input_size=32, width=4, classifier=True)
+    discriminator = ProjectedDiscriminator(config, SIZE, 3, num_classes=2)
     classifier = discriminator.classifier
     assert classifier is not None
     for parameter in classifier.parameters():
@@ -599,7 +603,9 @@ def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> N
     batch = players.objective.batch(players.real, labels, StepRandomness(0, 0), 0, 0)
 
     def cross_entropy(images: Tensor) -> Tensor:
-        return -discriminator.classes(discriminator.features(images)).log_softmax(1)[torch.arange(6), labels].mean()
+        classes = discriminator.judge(images, labels).classes
+        assert classes is not None
+        return -classes.log_softmax(1)[torch.arange(6), labels].mean()
 
     looked_at: list[int] = []
     handle = discriminator.features.register_forward_pre_hook(lambda _, args: looked_at.append(len(args[0])))
@@ -629,6 +635,39 @@ def test_a_classifier_learns_from_real_images_alone_and_g_is_to_please_it() -> N
     expected = 3 * cross_entropy(fake) - discriminator(fake, labels).mean()
     torch.testing.assert_close(parts["loss/classification"], cross_entropy(fake).detach())
     torch.testing.assert_close(gradient, *torch.autograd.grad(expected, players.generator.matrix))
+
+
+def test_a_vit_learns_classes_in_its_own_tokens() -> None:
+    """What the classifier says of real images trains all of D, and what it says of fakes trains G alone."""
+    torch.manual_seed(0)
+    config = ViTDiscriminatorConfig(dim=16, depth=1, num_heads=2, mlp_ratio=2, classifier=True)
+    discriminator = ViTDiscriminator(config, SIZE, 3, num_classes=2)
+    assert discriminator.classifier is not None
+    torch.nn.init.normal_(discriminator.classifier.weight)
+    labels = torch.tensor([0, 1, 0, 1, 0, 0])
+    players = Players(PLAIN.model_copy(update={"classification": 3.0}))
+    without = Players(PLAIN).objective
+    batch = players.objective.batch(players.real, labels, StepRandomness(0, 0), 0, 0)
+
+    def cross_entropy(images: Tensor) -> Tensor:
+        classes = discriminator.judge(images, labels).classes
+        assert classes is not None
+        return -classes.log_softmax(1)[torch.arange(6), labels].mean()
+
+    trained = [*discriminator.parameters()]
+    loss, parts = players.objective.discriminator_loss(players.generator, discriminator, batch)
+    adversarial, _ = without.discriminator_loss(players.generator, discriminator, batch)
+    torch.testing.assert_close(parts["loss/classification_real"], cross_entropy(players.real).detach())
+    found = torch.autograd.grad(loss, trained)
+    expected = torch.autograd.grad(adversarial + cross_entropy(players.real), trained)
+    torch.testing.assert_close(found, expected)
+
+    discriminator.requires_grad_(False)
+    loss, parts = players.objective.generator_loss(players.generator, discriminator, batch)
+    adversarial, _ = without.generator_loss(players.generator, discriminator, batch)
+    fake = players.generator(StepRandomness(0, 0).normal("generator latents", 6, 4))
+    torch.testing.assert_close(parts["loss/classification"], cross_entropy(fake).detach())
+    torch.testing.assert_close(loss, adversarial + 3 * cross_entropy(fake))
 
 
 class UnboundedGenerator(LinearGenerator):

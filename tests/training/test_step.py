@@ -257,6 +257,15 @@ def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
         ({"objective": {"classification": 1.0}}, "objective.classification"),
         (
             {
+                "model": {
+                    "generator": {"kind": "vit", "num_levels": 2, "levels": "scaled"},
+                    "discriminator": {"kind": "vit", "classifier": True},
+                }
+            },
+            "model.discriminator.classifier",
+        ),
+        (
+            {
                 "objective": {"energy": 1.0},
                 "model": {"discriminator": {"kind": "projected"}},
                 "training": {"batch_size": 8, "micro_batch_size": 1},

@@ -1,6 +1,7 @@
 """From token embeddings to pixels, four ways: linear, implicit, convolutional (ViTGAN §3.3), and shuffled.
 
 The layer that makes the image computes in float32, also under autocast: bf16 has only 128 values between 0.5 and 1.
+A `bounded` decoder ends in a tanh, as DCGAN's generator does (Radford et al. 2016).
 """
 
 import itertools
@@ -20,6 +21,11 @@ INITIAL_CONTRAST = 0.3
 """Images start near grey: a first image of full contrast is a texture that training must first undo."""
 
 
+def last_activation(bounded: bool) -> nn.Module:
+    """What a decoder's pixels go through: nothing, or a tanh into (-1, 1)."""
+    return nn.Tanh() if bounded else nn.Identity()
+
+
 class ImplicitPatchDecoder(nn.Module):
     """x_p^i = f_theta(E_fou, y^i): a 2-layer MLP over pixel positions, modulated by the patch embedding (eq. 13).
 
@@ -36,6 +42,7 @@ class ImplicitPatchDecoder(nn.Module):
         hidden_dim: int,
         frequency: float,
         equalized: bool = True,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size, self.grid_size = patch_size, grid_size
@@ -46,6 +53,7 @@ class ImplicitPatchDecoder(nn.Module):
         self.layer2 = ModulatedLinear(
             hidden_dim, channels, demodulate=False, equalized=equalized, initial_factor=INITIAL_CONTRAST
         )
+        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor, zoom: int = 1) -> Tensor:
         """y (B, L, dim) -> images (B, C, zoom · H, zoom · W).
@@ -79,21 +87,30 @@ class ImplicitPatchDecoder(nn.Module):
         )  # (T, P, hidden); in place, it is the model's largest tensor
         with full_precision(hidden):
             dtype = self.layer2.weight.dtype
-            return self.layer2(hidden.to(dtype), style2.to(dtype))  # (T, P, C)
+            return self.activation(self.layer2(hidden.to(dtype), style2.to(dtype)))  # (T, P, C)
 
 
 class LinearPatchDecoder(nn.Module):
     """Each token to its patch by one linear layer, D -> P²C: the Vanilla-ViT generator's."""
 
-    def __init__(self, dim: int, channels: int, patch_size: int, grid_size: int, equalized: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        channels: int,
+        patch_size: int,
+        grid_size: int,
+        equalized: bool = True,
+        bounded: bool = False,
+    ) -> None:
         super().__init__()
         self.patch_size, self.grid_size, self.channels = patch_size, grid_size, channels
         self.linear = EqualizedLinear(dim, patch_size**2 * channels, equalized=equalized)
+        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor) -> Tensor:
         """y (B, L, dim) -> images (B, C, H, W)."""
         with full_precision(y):
-            pixels = self.linear(y.to(self.linear.weight.dtype))  # (B, L, P² · C)
+            pixels = self.activation(self.linear(y.to(self.linear.weight.dtype)))  # (B, L, P² · C)
         return unpatch(pixels.unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
 
 
@@ -105,7 +122,14 @@ class ShufflePatchDecoder(nn.Module):
     """
 
     def __init__(
-        self, dim: int, channels: int, patch_size: int, grid_size: int, hidden_dim: int, equalized: bool = True
+        self,
+        dim: int,
+        channels: int,
+        patch_size: int,
+        grid_size: int,
+        hidden_dim: int,
+        equalized: bool = True,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size, self.grid_size = patch_size, grid_size
@@ -114,6 +138,7 @@ class ShufflePatchDecoder(nn.Module):
         self.to_image = EqualizedConv2d(
             hidden_dim, channels, 3, padding=1, equalized=equalized, initial_factor=INITIAL_CONTRAST
         )
+        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor) -> Tensor:
         """y (B, L, dim) -> images (B, C, H, W), float32."""
@@ -121,7 +146,7 @@ class ShufflePatchDecoder(nn.Module):
         x = F.leaky_relu(F.pixel_shuffle(x, self.patch_size), 0.2)  # (B, hidden, H, W)
         x = F.leaky_relu(self.conv(x), 0.2)
         with full_precision(x):
-            return self.to_image(x.to(self.to_image.weight.dtype))
+            return self.activation(self.to_image(x.to(self.to_image.weight.dtype)))
 
 
 class ConvolutionalPatchDecoder(nn.Module):
@@ -131,7 +156,16 @@ class ConvolutionalPatchDecoder(nn.Module):
     the image; widths halve from `hidden_dim`. It mixes neighbouring patches, which the other decoders cannot.
     """
 
-    def __init__(self, dim: int, channels: int, patch_size: int, grid_size: int, hidden_dim: int, w_dim: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        channels: int,
+        patch_size: int,
+        grid_size: int,
+        hidden_dim: int,
+        w_dim: int,
+        bounded: bool = False,
+    ) -> None:
         """Builds the decoder.
 
         Raises:
@@ -153,6 +187,7 @@ class ConvolutionalPatchDecoder(nn.Module):
         self.to_image = ModulatedConv2d(
             widths[-1], channels, 1, w_dim, demodulate=False, initial_factor=INITIAL_CONTRAST
         )
+        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor, w: Tensor) -> Tensor:
         """y (B, L, dim), w (B, w_dim) -> images (B, C, H, W)."""
@@ -160,4 +195,4 @@ class ConvolutionalPatchDecoder(nn.Module):
         for layer in self.layers:
             x = leaky_relu(layer(x, w), gain=1.0)  # (B, width, 2h, 2w)
         with full_precision(x):
-            return self.to_image(x.to(self.to_image.weight.dtype), w)
+            return self.activation(self.to_image(x.to(self.to_image.weight.dtype), w))

@@ -1,10 +1,48 @@
 """What all discriminators share: images in, logits out. There is one logit an image, or several that the losses average."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.layers.precision import full_precision
+
+
+class Judgement(NamedTuple):
+    """What a discriminator says of images, all that one look at them gives.
+
+    Attributes:
+        logits: (B,) or (B, K), float32.
+        classes: Class logits (B, num_classes), float32, for `objective.classification`; None of a kind without them.
+        features: Frozen features, (B, C_i, H_i, W_i) each, for `objective.energy`; none of a kind without them.
+    """
+
+    logits: Tensor
+    classes: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
+
+    def parts(self, count: int) -> "list[Judgement]":
+        """Those of so many equal parts of the batch."""
+        classes = [None] * count if self.classes is None else self.classes.chunk(count)
+        features = zip(*(maps.chunk(count) for maps in self.features), strict=True) if self.features else [()] * count
+        return [Judgement(*part) for part in zip(self.logits.chunk(count), classes, features, strict=True)]
+
+
+class Classifier(nn.Module):
+    """Class logits, linear in features (AC-GAN, Odena et al. 2017). It begins with none more likely than another."""
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, num_features))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, num_features) -> class logits (B, num_classes), float32."""
+        with full_precision(features):
+            return F.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
 
 class Discriminator(nn.Module, ABC):
@@ -33,6 +71,10 @@ class Discriminator(nn.Module, ABC):
             num_sets: The batch is so many sets of B / num_sets images, one after the other, none of which sees another: a
                 logit is what it would be if its set came alone, also where D compares images (minibatch standard deviation).
         """
+
+    def judge(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Judgement:
+        """The logits that `forward` gives, and what else this kind can say of the same images; arguments as there."""
+        return Judgement(self(images, labels, num_sets))
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What `objective.alignment` compares, of images as `forward` takes them: some of D's features and a frozen

@@ -3,7 +3,7 @@
     maps   = EfficientNet-Lite(enlarged image) at strides 4, 8, 16, 32             (frozen)
     mixed  = fixed random 1×1 across channels, fixed random 3×3 and sums across scales, from coarse to fine
     logits = one small network a scale, each a map of 4×4 logits
-    class logits = linear in the means of the maps; of a conditional model, for `objective.classification`
+    class logits = linear in the means of the maps                                 (with `classifier`)
 
 The features tell things apart from the first step on, so that G learns scenes in minutes. Measure such a G with
 another network (docs/evaluation.md).
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vitgan.frozen.features import Fields, load_frozen
 from vitgan.layers.linear import EqualizedConv2d, EqualizedLinear, LayerOptions, normal_
 from vitgan.layers.precision import full_precision
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.discriminator import Classifier, Discriminator, Judgement
 from vitgan.schema import Config
 
 GRID = 4
@@ -42,6 +42,8 @@ class ProjectedDiscriminatorConfig(Config):
     patch."""
     width: int = Field(default=64, ge=1)
     """Channels of the mixed maps and of the trained layers."""
+    classifier: bool = False
+    """D also tells the classes of images, for `objective.classification`; does nothing without classes."""
 
 
 class FixedMixing(nn.Module):
@@ -97,24 +99,6 @@ class Head(nn.Module):
             return F.adaptive_avg_pool2d(logits, GRID).flatten(1)  # repeats the logits of a coarser grid
 
 
-class Classifier(nn.Module):
-    """Class logits of an image, linear in the means of its frozen maps (AC-GAN, Odena et al. 2017).
-
-    It is apart from the heads: what it learns leaves their logits as they are.
-    """
-
-    def __init__(self, channels: tuple[int, ...], num_classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_classes, sum(channels)))
-        self.bias = nn.Parameter(torch.zeros(num_classes))
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps (B, C_i, H_i, W_i) -> class logits (B, num_classes), float32."""
-        with full_precision(maps[0]):
-            means = [x.to(self.weight.dtype).mean(dim=(2, 3)) for x in maps]
-            return F.linear(torch.cat([F.layer_norm(x, x.shape[1:]) for x in means], dim=1), self.weight, self.bias)
-
-
 class ProjectedDiscriminator(Discriminator):
     """Images -> logits (B, 16 · M), 4×4 places of each of M maps: an EfficientNet-Lite has four, a DINOv2 one."""
 
@@ -132,21 +116,29 @@ class ProjectedDiscriminator(Discriminator):
         self.features = load_frozen(config.features, config.input_size, fields)
         self.mixing = FixedMixing(self.features.channels, config.width)
         self.heads = nn.ModuleList(Head(config.width, side, num_classes) for side in self.features.sides)
-        self.classifier = Classifier(self.features.channels, num_classes) if num_classes else None
+        has_classifier = config.classifier and num_classes
+        self.classifier = Classifier(sum(self.features.channels), num_classes) if has_classifier else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], labels (B,) int64 for a conditional model -> logits (B, 16 · M), float32."""
-        maps = self.features(images)  # (B, C_i, H_i, W_i) each
-        return self.logits(maps, labels)  # (B, 16 · M)
+        return self.judge(images, labels).logits
 
-    def logits(self, maps: list[Tensor], labels: Tensor | None = None) -> Tensor:
-        """Logits (B, 16 · M) of what `features` gives for images, float32."""
+    def judge(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Judgement:
+        """Logits (B, 16 · M), class logits (B, num_classes) and the frozen maps, from one look through the network.
+
+        The classifier is apart from the heads: what it learns leaves their logits as they are.
+        """
         if self.num_classes and labels is None:
             raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
-        mixed = self.mixing(maps)  # (B, width, ...) each
-        return torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
+        maps = self.features(images)  # (B, C_i, H_i, W_i) each
+        mixed = self.mixing(maps)  #    (B, width, ...) each
+        logits = torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
+        return Judgement(logits, self.classes(maps), tuple(maps))
 
-    def classes(self, maps: list[Tensor]) -> Tensor:
-        """Class logits (B, num_classes) of what `features` gives for images, float32; of a conditional model alone."""
-        assert self.classifier is not None
-        return self.classifier(maps)
+    def classes(self, maps: list[Tensor]) -> Tensor | None:
+        """Class logits by the means of the maps; None of a D without a classifier."""
+        if self.classifier is None:
+            return None
+        with full_precision(maps[0]):
+            means = [x.to(self.classifier.weight.dtype).mean(dim=(2, 3)) for x in maps]
+            return self.classifier(torch.cat([F.layer_norm(x, x.shape[1:]) for x in means], dim=1))

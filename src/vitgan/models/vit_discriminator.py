@@ -18,7 +18,7 @@ from vitgan.layers.positions import grid_positions, position_features
 from vitgan.layers.precision import full_precision
 from vitgan.layers.spectral import WeightNorm
 from vitgan.models.alignment import Alignment
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.discriminator import Classifier, Discriminator, Judgement
 from vitgan.models.transformer import TransformerConfig
 
 ALIGNMENT_FIELDS = Fields("model.discriminator.alignment_features", "model.discriminator.alignment_size")
@@ -48,6 +48,8 @@ class ViTDiscriminatorConfig(TransformerConfig):
     """Initial value of the learned factor of each residual branch (GAT's is 0.1); None has no such factor."""
     class_token_init: float = Field(default=1.0, gt=0)
     """Standard deviation of the class token's initial values; GAT's is 0.02."""
+    classifier: bool = False
+    """D also tells the classes of images, for `objective.classification`; does nothing without classes."""
     alignment_features: str | None = None
     """The frozen network that `objective.alignment` brings some tokens near: lite2 (ImageNet's EfficientNet-Lite), lite0,
     which is left to the metrics, or a folder with a DINOv2 as transformers saves it."""
@@ -148,6 +150,7 @@ class ViTDiscriminator(Discriminator):
             if num_classes
             else None
         )
+        self.classifier = Classifier(dim, num_classes) if config.classifier and num_classes else None
         self.alignment = None
         if config.alignment_features is not None:
             frozen = load_frozen(config.alignment_features, config.alignment_size, ALIGNMENT_FIELDS)
@@ -178,6 +181,10 @@ class ViTDiscriminator(Discriminator):
         return torch.cat([self.class_token.expand(len(images), 1, -1), patches], dim=1)  # (B, 1 + L, dim)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
+        return self.judge(images, labels).logits
+
+    def judge(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Judgement:
+        """Logits (B,), and class logits (B, num_classes) if D has a classifier, both from the class token."""
         h = self.tokens(images)  #                                          (B, 1 + L, dim)
         for block in self.blocks[:-1]:
             h, _ = block(h)  #                                              (B, 1 + L, dim)
@@ -191,7 +198,7 @@ class ViTDiscriminator(Discriminator):
                 if labels is None:
                     raise ValueError("this discriminator is conditional: pass labels, class indices (B,)")
                 logits = logits + self.class_embedding(y).gather(1, labels.unsqueeze(1)).squeeze(1)
-        return logits
+        return Judgement(logits, self.classifier(y) if self.classifier is not None else None)
 
     def attention_maps(self, images: Tensor) -> list[Tensor]:
         if self.num_levels > 1:

@@ -53,6 +53,9 @@ class ViTGeneratorConfig(TransformerConfig):
     convolutions that double the size (the authors' PyTorch code). shuffle: two convolutions across patches."""
     inr_dim: int = Field(default=384, ge=1)
     """Width of the pixel mapping: of inr its Fourier features and hidden layer, of conv its first layer."""
+    bounded: bool = False
+    """Images end in a tanh. Without it G has to hit -1 everywhere on a black background, and D sees what it misses.
+    The paper's G has no bounds."""
     positions: Positions = "sine"
     """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
@@ -129,6 +132,11 @@ class ViTGenerator(Generator):
                 f"generator.num_levels {config.num_levels} is more than generator.depth {config.depth}: each level needs a "
                 "block",
                 "model.generator.num_levels",
+            )
+        if config.bounded and config.num_levels > 1 and config.levels == "summed":
+            raise UserError(
+                "generator.bounded is for the images of one head, and summed levels add up several: leave it out",
+                "model.generator.bounded",
             )
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.
         num_styles = config.depth + 1 if config.latent_mapping == "sln" else 1
@@ -241,12 +249,13 @@ class ViTGenerator(Generator):
 
     def _decoder(self, channels: int) -> nn.Module:
         config, sizes = self.config, (self.config.dim, channels, self.config.patch_size, self.grid_size)
+        equalized, bounded = config.equalized_lr, config.bounded
         match config.pixel_mapping:
             case "inr":
-                return ImplicitPatchDecoder(*sizes, config.inr_dim, config.pixel_frequency, config.equalized_lr)
+                return ImplicitPatchDecoder(*sizes, config.inr_dim, config.pixel_frequency, equalized, bounded)
             case "linear":
-                return LinearPatchDecoder(*sizes, config.equalized_lr)
+                return LinearPatchDecoder(*sizes, equalized, bounded)
             case "shuffle":
-                return ShufflePatchDecoder(*sizes, config.inr_dim, config.equalized_lr)
+                return ShufflePatchDecoder(*sizes, config.inr_dim, equalized, bounded)
             case "conv":
-                return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
+                return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim, bounded)

@@ -3,7 +3,7 @@
 An adversarial loss is a pair of functions of the logits of real and fake images, each (B,) float32; both are minimised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -170,7 +170,7 @@ def path_lengths(images: Tensor, w: Tensor, noise: Tensor) -> Tensor:
     return (gradient.square().sum(dim=2).mean(dim=1) + 1e-12).sqrt()
 
 
-def energy_distance(fake: list[Tensor], real: list[Tensor], labels: Tensor | None = None) -> Tensor:
+def energy_distance(fake: Sequence[Tensor], real: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
     """How far a batch of fakes is from a batch of real images as sets, in features (Székely & Rizzo 2013).
 
     2 E||f - r|| - E||f - f'|| - E||r - r'|| over pairs of one class, in units of the mean distance of real images,

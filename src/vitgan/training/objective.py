@@ -3,7 +3,7 @@
     L_D = adversarial + λ_r (D(x) - D(T(x)))² + λ_f (D(G(z)) - D(T(G(z))))²            bCR (ViTGAN §3.2)
           + γ_1/2 ||∇_x D(T(x))||² + γ_2/2 ||∇_x D(T(G(z)))||² + WGAN-GP + LeCam       R1, R2 and others
           + λ_a (1 - cos(p(D_k(T(x))), f(T(x))))        alignment of D's tokens after block k with a frozen network f (REPA)
-          - log c(T(x))_y                               a classifier c on frozen features learns the class y (AC-GAN)
+          - log c(T(x))_y                               a classifier c on D's features learns the class y (AC-GAN)
     L_G = adversarial + path length + ||G_i(z) - G_N(z) brought down to level i||²        of levels i < N (CAT)
           - λ_c log c(T(G(z)))_y + energy distance + what leaves [-1, 1]                  (AC-GAN; ours)
 
@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.discriminator import Discriminator, Judgement
 from vitgan.models.generator import Generator, Noise
-from vitgan.models.projected_discriminator import ProjectedDiscriminator
 from vitgan.schema import Config
 from vitgan.training.augment import AugmentConfig, augment
 from vitgan.training.losses import (
@@ -87,8 +86,9 @@ class ObjectiveConfig(Config):
     """Weight in G's loss of the energy distance between fakes and real images in frozen features. It gives variety
     within a class. Needs a D of kind projected. It compares the images of a micro-batch, or of a process's share."""
     classification: float = Field(default=0.0, ge=0)
-    """Weight in G's loss of the cross entropy of its images' classes, by a classifier on frozen features that learns from
-    real images alone: things of a class are more often to be recognised. Needs classes, and a D of kind projected."""
+    """Weight in G's loss of the cross entropy of its images' classes, by a classifier on D's features (of a D of kind
+    projected, the frozen ones) that learns from real images alone: things of a class are more often to be recognised. Needs
+    classes and discriminator.classifier."""
     level_consistency: float = Field(default=0.0, ge=0)
     """Weight in G's loss of the mean squared difference between each lower level and the last image, at that level's
     resolution. The term is CAT's, for scaled levels; CAT states no weight and no distance."""
@@ -215,7 +215,8 @@ class Objective(nn.Module):
             views["mixed"] = views["real"].lerp(views["fake"], share).detach().requires_grad_()
 
         # D, on all of them at once.
-        d, frozen = judge(discriminator, views, labels)
+        judgements = self.judged(discriminator, views, labels)
+        d = {name: judgement.logits for name, judgement in judgements.items()}
 
         # L_D, term by term.
         loss = adversarial = LOSSES[config.loss].discriminator(d["real"], d["fake"])
@@ -243,9 +244,7 @@ class Objective(nn.Module):
             parts["loss/alignment"] = alignment(*discriminator.aligned(views["real"].detach()))
             loss = loss + config.alignment * parts["loss/alignment"]
         if config.classification and labels is not None:
-            assert isinstance(discriminator, ProjectedDiscriminator)
-            classes = discriminator.classes([maps.detach() for maps in frozen["real"]])
-            parts["loss/classification_real"] = F.cross_entropy(classes, labels)
+            parts["loss/classification_real"] = classification(judgements["real"], labels)
             loss = loss + parts["loss/classification_real"]
         if self.probability is not None:
             # What a loss that pairs images decides is which of the two is real: its logits have no zero.
@@ -261,35 +260,23 @@ class Objective(nn.Module):
 
         # Draw, augment, and ask D; real images need no graph.
         fake = self.fakes("generator", generator, labels, len(real), randomness).to(real.dtype)
-        d_real = None
-        if adversarial.generator_sees_real:
+        of_real = None
+        if adversarial.generator_sees_real or config.energy:
             with torch.no_grad():
                 real = generator.levels_of(real, noise_of("generator real", randomness))
-                d_real = discriminator(self.seen("generator real", real, randomness), labels)
-        seen = self.seen("generator fake", fake, randomness)
-        energy = classification = None
-        if config.energy or config.classification:
-            assert isinstance(discriminator, ProjectedDiscriminator)
-            features = discriminator.features(seen)
-            d_fake = discriminator.logits(features, labels)
-            if config.energy:
-                with torch.no_grad():
-                    real_features = discriminator.features(self.seen("generator real", real, randomness))
-                energy = energy_distance(features, real_features, labels)
-            if config.classification and labels is not None:
-                classification = F.cross_entropy(discriminator.classes(features), labels)
-        else:
-            d_fake = discriminator(seen, labels)
+                views = {"real": self.seen("generator real", real, randomness)}
+                of_real = self.judged(discriminator, views, labels)["real"]
+        of_fake = self.judged(discriminator, {"fake": self.seen("generator fake", fake, randomness)}, labels)["fake"]
 
         # L_G, term by term.
-        loss = adversarial.generator(d_real, d_fake)
+        loss = adversarial.generator(of_real.logits if of_real else None, of_fake.logits)
         parts = {"loss/generator": loss}
-        if energy is not None:
-            parts["loss/energy"] = energy
-            loss = loss + config.energy * energy
-        if classification is not None:
-            parts["loss/classification"] = classification
-            loss = loss + config.classification * classification
+        if config.energy and of_real:
+            parts["loss/energy"] = energy_distance(of_fake.features, of_real.features, labels)
+            loss = loss + config.energy * parts["loss/energy"]
+        if config.classification and labels is not None:
+            parts["loss/classification"] = classification(of_fake, labels)
+            loss = loss + config.classification * parts["loss/classification"]
         if config.level_consistency:
             anchor = generator.levels_of(fake[:, -1].detach())
             parts["loss/level_consistency"] = level_consistency(fake, anchor)
@@ -317,6 +304,27 @@ class Objective(nn.Module):
             later = torch.arange(generator.num_styles, device=z.device) >= first.unsqueeze(1)
             w = torch.where(later.unsqueeze(2), generator.styles(generator.mapping(z, labels)), w)
         return generator.levels(w, noise_of(purpose, randomness))
+
+    def judged(
+        self, discriminator: Discriminator, views: dict[str, Tensor], labels: Tensor | None
+    ) -> dict[str, Judgement]:
+        """What D says of every view (B, C, H, W), all in one batch.
+
+        Those whose gradient is penalised are a batch of their own: a second derivative is taken through all that was in it.
+        """
+        beside_logits = bool(self.config.energy or self.config.classification)
+        judgements: dict[str, Judgement] = {}
+        for differentiated in (False, True):
+            names = [name for name, images in views.items() if images.requires_grad == differentiated]
+            if names:
+                images = torch.cat([views[name] for name in names])
+                repeated = labels.repeat(len(names)) if labels is not None else None
+                if beside_logits:
+                    whole = discriminator.judge(images, repeated, num_sets=len(names))
+                else:
+                    whole = Judgement(discriminator(images, repeated, num_sets=len(names)))
+                judgements |= dict(zip(names, whole.parts(len(names)), strict=True))
+        return judgements
 
     def augmented(self, purpose: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """T(x) (B, C, H, W): in one step the same T for the same purpose."""
@@ -382,26 +390,7 @@ def noise_of(purpose: str, randomness: StepRandomness) -> Noise:
     return lambda place, *shape: randomness.normal(f"{purpose} noise {place}", *shape)
 
 
-def judge(
-    discriminator: Discriminator, views: dict[str, Tensor], labels: Tensor | None
-) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
-    """D's logits (B,) of every view (B, C, H, W), all in one batch; and the frozen maps of a D of kind projected.
-
-    Those whose gradient is penalised are a batch of their own: a second derivative is taken through all that was in it.
-    """
-    logits: dict[str, Tensor] = {}
-    frozen: dict[str, list[Tensor]] = {}
-    for differentiated in (False, True):
-        names = [name for name, images in views.items() if images.requires_grad == differentiated]
-        if names:
-            images = torch.cat([views[name] for name in names])
-            repeated = labels.repeat(len(names)) if labels is not None else None
-            if isinstance(discriminator, ProjectedDiscriminator):
-                maps = discriminator.features(images)
-                answers = discriminator.logits(maps, repeated)
-                of_views = zip(*(part.chunk(len(names)) for part in maps), strict=True)
-                frozen |= {name: [*parts] for name, parts in zip(names, of_views, strict=True)}
-            else:
-                answers = discriminator(images, repeated, num_sets=len(names))
-            logits |= dict(zip(names, answers.chunk(len(names)), strict=True))
-    return logits, frozen
+def classification(judgement: Judgement, labels: Tensor) -> Tensor:
+    """- log c(x)_y of images whose classes are the labels, their mean."""
+    assert judgement.classes is not None
+    return F.cross_entropy(judgement.classes, labels)
