@@ -53,7 +53,6 @@ def quickstart() -> RunConfig:
         total_kimg=45,
         max_minutes=5.5,
         learning_rate=0.002,
-        lr_decay=0.15,
         samples_every_kimg=5,
         checkpoint_every_kimg=15,
         ema_half_life_images=3_000,
