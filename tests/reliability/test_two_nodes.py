@@ -76,6 +76,29 @@ def test_a_worker_that_dies_comes_back_and_the_run_is_that_of_one_process(
             torch.testing.assert_close(found[name], value, rtol=ROUNDING, atol=ROUNDING, msg=f"{file.name} {name}")
 
 
+@pytest.mark.long
+def test_accelerate_starts_the_same_run_on_two_machines(store: str, tmp_path: Path) -> None:
+    """By the configuration of examples/, on CPUs."""
+    run, port = tmp_path / "run", str(free_port())
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "examples/accelerate.yaml"]
+    launch += ["--num_processes", "2", "--main_process_port", port]
+    options = ["-m", "vitgan", "train", "cifar10-tiny", *TINY_OVERRIDES, "--data", store, "--folder", str(run)]
+    options += ["--training.precision", "float32", "--training.learning-rate", "0.0001"]
+    options += ["--training.discriminator-learning-rate", "0.0001", "--objective.loss", "non_saturating"]
+    logs = [(tmp_path / f"log{rank}").open("w") for rank in range(2)]
+    nodes = [
+        subprocess.Popen(
+            [*launch, "--machine_rank", str(rank), *options], stdout=log, stderr=log, env=os.environ | ENVIRONMENT
+        )
+        for rank, log in enumerate(logs)
+    ]
+    assert [node.wait(timeout=600) for node in nodes] == [0, 0], [Path(log.name).read_text() for log in logs]
+    assert [record["images"] for record in records(run)] == [4, 8, 12]
+    whole = vitgan.train(config_of_run(run), tmp_path / "whole")
+    for found, expected in zip(records(run), records(whole), strict=True):
+        assert found == pytest.approx(expected, rel=ROUNDING, abs=ROUNDING)
+
+
 def test_the_log_of_two_processes_is_that_of_one(children: Children, store: str, tmp_path: Path) -> None:
     """Means over the whole batch and over the steps of a record, not over the main process's share."""
     config = tiny_run(store, learning_rate=1e-4, log_every_kimg=0.012)
