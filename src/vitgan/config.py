@@ -119,7 +119,9 @@ class RunConfig(Config):
         reason = f"looks at frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
         refuse(objective.energy and kind != "projected", "objective.energy", reason)
         classifier = getattr(discriminator, "classifier", False)
-        reason = "asks D for classes: set discriminator.classifier to True, of a D of kind vit or projected"
+        reason = (
+            "asks D for classes: set it to 0, or discriminator.classifier to True (of a D of kind vit or projected)"
+        )
         refuse(objective.classification and not classifier, "objective.classification", reason)
         reason = "is not for a D that judges scaled levels: leave it out"
         refuse(classifier and self.model.scaled_levels, "model.discriminator.classifier", reason)
