@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitgan.config import RunConfig
 from vitgan.models.build import ModelConfig, build_discriminator, build_generator
-from vitgan.models.discriminator import Discriminator
+from vitgan.models.discriminator import Discriminator, Judgement
 from vitgan.training.losses import LOSSES
 from vitgan.training.objective import Objective
 from vitgan.training.randomness import StepRandomness
@@ -105,13 +105,17 @@ class WatchedDiscriminator(Discriminator):
     """Counts the images that it judges, and those of them at which its gradient is penalised."""
 
     def __init__(self, model: ModelConfig) -> None:
-        super().__init__(model.resolution, model.channels, num_classes=0)
+        super().__init__(model.resolution, model.channels, model.num_classes)
         self.judged = self.penalized = 0
 
     def forward(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Tensor:
         self.judged += len(images)
         self.penalized += len(images) * images.requires_grad
         return images.square().flatten(1).sum(dim=1)
+
+    def judge(self, images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Judgement:
+        classes = None if labels is None else images.new_zeros(len(images), int(self.num_classes))
+        return Judgement(self(images, labels, num_sets), classes)
 
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return images, images

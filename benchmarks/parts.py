@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import tyro
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.players import configuration, precisions, steps, trainer_of
 from benchmarks.table import Table, say
+from vitgan.models.discriminator import Discriminator, Judgement
 from vitgan.models.vit_generator import ViTGenerator
 from vitgan.training.loop import Trainer
 
@@ -39,9 +41,22 @@ class Marks:
         state.generator.pixel_mapping.register_forward_hook(lambda *_: self.mark("generator forward"))
         state.discriminator.register_forward_pre_hook(lambda *_: self.mark("between"))
         state.discriminator.register_forward_hook(lambda *_: self.mark("discriminator forward"))
+        self.watch(state.discriminator)
         for optimizer in (state.discriminator_optimizer, state.generator_optimizer):
             optimizer.register_step_pre_hook(lambda *_: self.mark("backward"))
             optimizer.register_step_post_hook(lambda *_: self.mark("Adam"))
+
+    def watch(self, discriminator: Discriminator) -> None:
+        """Marks both ends of `judge` too: a step may ask it in place of `forward`."""
+        judge = discriminator.judge
+
+        def marked(images: Tensor, labels: Tensor | None = None, num_sets: int = 1) -> Judgement:
+            self.mark("between")
+            judgement = judge(images, labels, num_sets)
+            self.mark("discriminator forward")
+            return judgement
+
+        discriminator.judge = marked
 
     def mark(self, part: str) -> None:
         """The part that ends here."""

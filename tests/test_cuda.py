@@ -100,14 +100,38 @@ def test_draws_are_those_of_the_cpu() -> None:
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_copy_waits_for_nobody_and_keeps_its_memory_until_steps_have_read_it() -> None:
+def test_a_copy_does_not_wait_for_the_steps_and_the_steps_wait_for_it() -> None:
+    copies = DeviceCopies(torch.device(DEVICE))
+    array = np.full((64, 3, 64, 64), 7, np.uint8)
+    copies(array)
+    busy = torch.rand(4096, 4096, device=DEVICE)
+    copied, stepped = (torch.cuda.Event() for _ in range(2))
+    torch.cuda.synchronize()
+    for _ in range(50):
+        busy = (busy @ busy).clamp(0, 1)  # the step before, still running
+    stepped.record()
+    stream = copies._stream
+    assert stream is not None
+    copies(array)
+    copied.record(stream)
+    copied.synchronize()
+    assert not stepped.query()
+
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        for _ in range(50):
+            busy = (busy @ busy).clamp(0, 1)  # now the copy is late
+    assert copies(array).double().sum().item() == float(array.astype(np.int64).sum())
+
+
+def test_a_copy_keeps_its_memory_until_the_steps_have_read_it() -> None:
     copies = DeviceCopies(torch.device(DEVICE))
     busy = torch.rand(4096, 4096, device=DEVICE)
     sums, expected = [], []
     for value in range(20):
         array = np.full((64, 3, 64, 64), value, np.uint8)
         for _ in range(10):
-            busy = (busy @ busy).clamp(0, 1)  # the step before, still running
+            busy = (busy @ busy).clamp(0, 1)
         sums.append(copies(array).double().sum() + 0 * busy[0, 0].double())
         expected.append(float(array.astype(np.int64).sum()))
     assert [value.item() for value in sums] == expected

@@ -119,11 +119,7 @@ class RunConfig(Config):
         reason = f"looks at frozen features, and a D of kind {kind} has none: begin from a preset with -projected"
         refuse(objective.energy and kind != "projected", "objective.energy", reason)
         classifier = getattr(discriminator, "classifier", False)
-        reason = (
-            "asks D for classes: set it to 0, or discriminator.classifier to True (of a D of kind vit or projected)"
-        )
-        refuse(objective.classification and not classifier, "objective.classification", reason)
-        reason = "is not for a D that judges scaled levels: leave it out"
+        reason = "is not for a D that judges scaled levels: set it to False"
         refuse(classifier and self.model.scaled_levels, "model.discriminator.classifier", reason)
         reason = "projected sees images of 1 or 3 channels, and these are others: choose another, for example vit"
         unseen = kind == "projected" and self.model.vae is None and self.model.channels not in (1, 3)
@@ -150,7 +146,7 @@ class RunConfig(Config):
         refuse(self.training.horizontal_flip, "training.horizontal_flip", reason)
         reason = "holds pixels in [-1, 1], and latents have no bounds: leave it out"
         refuse(self.objective.out_of_range, "objective.out_of_range", reason)
-        reason = "keeps images in [-1, 1], and latents have no bounds: leave it out"
+        reason = "keeps images in [-1, 1], and latents have no bounds: set it to False"
         refuse(getattr(self.model.generator, "bounded", False), "model.generator.bounded", reason)
         reason = "projected looks at frozen features of pixels, and these are latents: choose vit"
         refuse(self.model.discriminator.kind == "projected", "model.discriminator.kind", reason)
@@ -170,7 +166,11 @@ def among(*values: object) -> Callable[[object], bool]:
 BCR_OR_DIFFAUGMENT = {"objective.diffaugment": bool, "objective.bcr_real": bool, "objective.bcr_fake": bool}
 R1_OR_R2 = {"objective.r1_gamma": bool, "objective.r2_gamma": bool}
 
-NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
+CLASSES = {"model.conditional": bool}
+CLASSIFIER = {"model.discriminator.classifier": bool}
+
+Others = Mapping[str, Callable[[Any], bool]]
+NEEDS: dict[str, Others | tuple[Others, ...]] = {
     "model.num_classes": {"model.conditional": bool},
     "model.generator.gate_bias": {"model.generator.gated": bool},
     "model.generator.position_frequency": {"model.generator.positions": among("sine")},
@@ -185,20 +185,21 @@ NEEDS: dict[str, Mapping[str, Callable[[Any], bool]]] = {
     "model.discriminator.position_frequency": {"model.discriminator.positions": among("sine")},
     "model.discriminator.alignment_block": {"model.discriminator.alignment_features": bool},
     "model.discriminator.alignment_size": {"model.discriminator.alignment_features": bool},
-    "objective.classification": {"model.conditional": bool},
+    "objective.classification": (CLASSES, CLASSIFIER),
     "model.discriminator.classifier": {"objective.classification": bool},
-    "objective.out_of_range": {"model.generator.bounded": among(False)},
+    "objective.out_of_range": {"model.generator.bounded": among(False, None)},
     "objective.penalty": R1_OR_R2,
     "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
     "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},
     "objective.lecam_decay": {"objective.lecam": bool},
     "objective.path_length_interval": {"objective.path_length": bool},
-    "objective.style_mixing": {"model.generator.latent_mapping": among("sln")},
+    "objective.style_mixing": {"model.generator.latent_mapping": among("sln", None)},
     "training.rollback_rate": {"training.on_divergence": among("rollback")},
     **{f"augment.{name}": BCR_OR_DIFFAUGMENT for name in AugmentConfig.model_fields},
     "augment.adaptive_kimg": {"augment.adaptive": bool},
 }
-"""Fields that do something only beside certain values of others: of one of them, where there are several."""
+"""Fields that do something only beside certain values of others: of one of them, where there are several, and of one of
+each group, where there are groups. A network that lacks a field has None."""
 
 
 def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
@@ -216,14 +217,17 @@ def check_effect(config: RunConfig, fields: Iterable[str]) -> None:
     values = dict(flat(config.model_dump()))
     for field in fields:
         if values.get(field) is not None and (others := idle_beside(field, values)):
-            reasons = " and ".join(f"{name} is {values[name]}" for name in others)
+            reasons = " and ".join(f"{name} is {values.get(name)}" for name in others)
             raise UserError(f"{field} does nothing while {reasons}: leave it out, or change that too", field)
 
 
 def idle_beside(field: str, values: Mapping[str, object]) -> list[str]:
     """The fields beside whose values a field does nothing; none if it does something."""
-    others = {name: works for name, works in NEEDS.get(field, {}).items() if name in values}
-    return [] if any(works(values[name]) for name, works in others.items()) else [*others]
+    needs = NEEDS.get(field, ())
+    for others in needs if isinstance(needs, tuple) else (needs,):
+        if not any(works(values.get(name)) for name, works in others.items()):
+            return [*others]
+    return []
 
 
 def differences(config: RunConfig, base: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -210,14 +210,17 @@ def gat_positions(base: RunConfig) -> RunConfig:
 
 def summed_levels(base: RunConfig) -> RunConfig:
     """GAT's levels after each quarter of G's depth (each block, if there are fewer than four), with noise that falls."""
-    return with_model(base, replaced(base.model.generator, num_levels=min(4, vit(base).depth), levels="summed"))
+    num_levels = min(4, vit(base).depth)
+    generator = replaced(base.model.generator, num_levels=num_levels, levels="summed", bounded=False)
+    return with_model(base, generator)
 
 
 def scaled_levels(base: RunConfig) -> RunConfig:
     """CAT's: as many levels, each at twice the resolution of the one before, and their consistency."""
     base = summed_levels(base)
     objective = replaced(base.objective, level_consistency=10)
-    return with_model(base, replaced(base.model.generator, levels="scaled"), objective=objective)
+    discriminator = replaced(base.model.discriminator, classifier=False)
+    return with_model(base, replaced(base.model.generator, levels="scaled"), discriminator, objective)
 
 
 def aligned(base: RunConfig) -> RunConfig:

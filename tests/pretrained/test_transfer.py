@@ -94,6 +94,19 @@ def test_other_classes_start_anew_and_the_rest_is_kept(tmp_path: Path, discrimin
         assert generator.state_dict()[key].equal(kept.state_dict()[key])
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_classifier_in_one_of_two_ds_leaves_the_rest_as_it_was(tmp_path: Path, there: bool) -> None:
+    old, new = (replaced(TINY_DISCRIMINATOR, classifier=has) for has in (there, not there))
+    base = replaced(BASE, conditional=True, num_classes=3)
+    name, _, old_d = trained(tmp_path / "old", replaced(base, discriminator=old))
+    notes, _, judge = started(name, replaced(base, discriminator=new))
+    assert notes == []
+    assert judge.state_dict().keys() ^ old_d.state_dict().keys() == {"classifier.weight", "classifier.bias"}
+    assert all(
+        judge.state_dict()[key].equal(value) for key, value in old_d.state_dict().items() if "classifier" not in key
+    )
+
+
 @pytest.mark.parametrize("equalized", [True, False])
 def test_without_classes_g_is_that_of_the_mean_class(tmp_path: Path, equalized: bool) -> None:
     base = replaced(BASE, generator=replaced(TINY_GENERATOR, equalized_lr=equalized))

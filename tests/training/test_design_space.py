@@ -13,11 +13,11 @@ from refusals import refused
 from tiny import TINY_DISCRIMINATOR, TINY_GENERATOR, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.config import RunConfig
-from vitgan.models.build import DiscriminatorConfig, GeneratorConfig
+from vitgan.models.build import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
 from vitgan.models.projected_discriminator import ProjectedDiscriminatorConfig
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.models.stylegan2_generator import StyleGAN2GeneratorConfig
-from vitgan.presets import VARIANTS, cifar10_tiny, replaced, with_model
+from vitgan.presets import VARIANTS, cifar10_tiny, quickstart, replaced, with_model
 from vitgan.training.loop import Trainer
 from vitgan.training.losses import LOSSES
 from vitgan.training.objective import ObjectiveConfig
@@ -151,6 +151,14 @@ def test_the_authors_r1_is_theirs_of_images_between_0_and_1() -> None:
     (theirs,) = torch.autograd.grad(((2 * y - 1) ** 3).sum(), y)
     expected = 0.1 / 2 * theirs.square().sum().item()
     assert config.objective.r1_gamma / 2 * ours.square().sum().item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS.keys() - {"vanilla"}))  # whose latent mapping has no gates
+def test_variants_of_the_demo_can_be_built(variant: str) -> None:
+    """What the demo has of its own, bounds and a classifier, is left out where a variant has no place for it."""
+    model = replaced(VARIANTS[variant](quickstart()).model, num_classes=10)
+    build_discriminator(model, device="meta")
+    build_generator(model.generator_spec(), device="meta")
 
 
 def test_variants_keep_the_size_of_their_base() -> None:

@@ -254,7 +254,6 @@ def test_recomputed_activations_are_not_kept(tiny_model, tmp_path) -> None:
             "training.checkpoint_activations",
         ),
         ({"objective": {"energy": 1.0}}, "objective.energy"),
-        ({"objective": {"classification": 1.0}}, "objective.classification"),
         (
             {
                 "model": {

@@ -76,6 +76,10 @@ class Discriminator(nn.Module, ABC):
         """The logits that `forward` gives, and what else this kind can say of the same images; arguments as there."""
         return Judgement(self(images, labels, num_sets))
 
+    def frozen_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The features of a `Judgement` alone."""
+        return ()
+
     def aligned(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What `objective.alignment` compares, of images as `forward` takes them: some of D's features and a frozen
         network's, (B, L, F) each. Of a ViT that has an alignment alone: the configuration is refused for others."""

@@ -135,6 +135,9 @@ class ProjectedDiscriminator(Discriminator):
         logits = torch.cat([head(x, labels) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
         return Judgement(logits, self.classes(maps), tuple(maps))
 
+    def frozen_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.features(images))
+
     def classes(self, maps: list[Tensor]) -> Tensor | None:
         """Class logits by the means of the maps; None of a D without a classifier."""
         if self.classifier is None:

@@ -135,7 +135,7 @@ class ViTGenerator(Generator):
             )
         if config.bounded and config.num_levels > 1 and config.levels == "summed":
             raise UserError(
-                "generator.bounded is for the images of one head, and summed levels add up several: leave it out",
+                "generator.bounded is for the images of one head, and summed levels add up several: set it to False",
                 "model.generator.bounded",
             )
         # With SLN each block takes a style, and so does the final norm with the decoder; elsewhere w comes in once.

@@ -20,7 +20,7 @@ CLASSES = re.compile(r"class_embedding|classifier")
 """What the names of tensors that belong to classes hold, in G and D."""
 FREE = {
     *("attention_kernel", "minibatch_stddev_group", "patch_size"),
-    *("gate_bias", "modulation_init", "attention_init", "class_token_init", "layer_scale"),
+    *("gate_bias", "modulation_init", "attention_init", "class_token_init", "layer_scale", "classifier"),
 }
 """Fields that leave a trained weight's meaning as it is: kernels, first values, and a size that shapes tell."""
 
@@ -161,10 +161,14 @@ def _start_discriminator(
     if (other := _difference(theirs.discriminator, mine.discriminator)) is not None:
         return f"discriminator.{other}"
     tensors, fresh = old.state_dict(), new.state_dict()
-    if not same_classes:
-        tensors = {key: tensor for key, tensor in tensors.items() if not CLASSES.search(key)}
-        tensors |= {key: tensor for key, tensor in fresh.items() if CLASSES.search(key)}
-    odd = misfit(tensors, fresh)
+
+    def starts_anew(key: str) -> bool:
+        """What tells other classes, and a classifier that is in one of them alone."""
+        return bool(CLASSES.search(key)) and not (same_classes and key in tensors and key in fresh)
+
+    brought = {key: tensor for key, tensor in tensors.items() if not starts_anew(key)}
+    brought |= {key: tensor for key, tensor in fresh.items() if starts_anew(key)}
+    odd = misfit(brought, fresh)
     if odd is None:
-        fill(new, tensors)
+        fill(new, brought)
     return odd

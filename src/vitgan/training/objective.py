@@ -243,8 +243,9 @@ class Objective(nn.Module):
         if config.alignment:
             parts["loss/alignment"] = alignment(*discriminator.aligned(views["real"].detach()))
             loss = loss + config.alignment * parts["loss/alignment"]
-        if config.classification and labels is not None:
-            parts["loss/classification_real"] = classification(judgements["real"], labels)
+        classes = judgements["real"].classes
+        if config.classification and labels is not None and classes is not None:
+            parts["loss/classification_real"] = F.cross_entropy(classes, labels)
             loss = loss + parts["loss/classification_real"]
         if self.probability is not None:
             # What a loss that pairs images decides is which of the two is real: its logits have no zero.
@@ -260,22 +261,23 @@ class Objective(nn.Module):
 
         # Draw, augment, and ask D; real images need no graph.
         fake = self.fakes("generator", generator, labels, len(real), randomness).to(real.dtype)
-        of_real = None
-        if adversarial.generator_sees_real or config.energy:
-            with torch.no_grad():
-                real = generator.levels_of(real, noise_of("generator real", randomness))
-                views = {"real": self.seen("generator real", real, randomness)}
-                of_real = self.judged(discriminator, views, labels)["real"]
+        d_real, real_maps = None, ()
+        with torch.no_grad():
+            if adversarial.generator_sees_real:
+                levels = generator.levels_of(real, noise_of("generator real", randomness))
+                d_real = discriminator(self.seen("generator real", levels, randomness), labels)
+            if config.energy:
+                real_maps = discriminator.frozen_maps(self.seen("generator real", real, randomness))
         of_fake = self.judged(discriminator, {"fake": self.seen("generator fake", fake, randomness)}, labels)["fake"]
 
         # L_G, term by term.
-        loss = adversarial.generator(of_real.logits if of_real else None, of_fake.logits)
+        loss = adversarial.generator(d_real, of_fake.logits)
         parts = {"loss/generator": loss}
-        if config.energy and of_real:
-            parts["loss/energy"] = energy_distance(of_fake.features, of_real.features, labels)
+        if config.energy:
+            parts["loss/energy"] = energy_distance(of_fake.features, real_maps, labels)
             loss = loss + config.energy * parts["loss/energy"]
-        if config.classification and labels is not None:
-            parts["loss/classification"] = classification(of_fake, labels)
+        if config.classification and labels is not None and of_fake.classes is not None:
+            parts["loss/classification"] = F.cross_entropy(of_fake.classes, labels)
             loss = loss + config.classification * parts["loss/classification"]
         if config.level_consistency:
             anchor = generator.levels_of(fake[:, -1].detach())
@@ -388,9 +390,3 @@ class Objective(nn.Module):
 def noise_of(purpose: str, randomness: StepRandomness) -> Noise:
     """Standard normal numbers for places of a generator."""
     return lambda place, *shape: randomness.normal(f"{purpose} noise {place}", *shape)
-
-
-def classification(judgement: Judgement, labels: Tensor) -> Tensor:
-    """- log c(x)_y of images whose classes are the labels, their mean."""
-    assert judgement.classes is not None
-    return F.cross_entropy(judgement.classes, labels)
