@@ -40,7 +40,7 @@ def with_first_order_penalty(config: RunConfig) -> RunConfig:
 
 def on_frozen_features(config: RunConfig) -> RunConfig:
     generator = replaced(config.model.generator, latent_tokens=True, pixel_mapping="conv")
-    discriminator = ProjectedDiscriminatorConfig(input_size=32, width=4)
+    discriminator = ProjectedDiscriminatorConfig(input_size=32, width=4, classifier=True)
     return with_model(
         config, generator, discriminator, replaced(config.objective, loss="hinge", energy=2.0, classification=1.0)
     )
