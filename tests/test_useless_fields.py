@@ -55,6 +55,15 @@ def test_a_classifier_without_classes_is_refused_where_it_is_set_and_else_left_o
     assert not preset("cifar10-tiny-projected", **without).model.conditional
 
 
+def test_a_conditional_d_has_a_classifier_only_to_please_it() -> None:
+    classes, classifier = {"model.conditional": True}, {"model.discriminator.classifier": True}
+    with pytest.raises(UserError) as caught:
+        preset("cifar10-tiny", **classes, **classifier)
+    assert caught.value.parameter == "model.discriminator.classifier"
+    assert "objective.classification" in str(caught.value)
+    assert preset("cifar10-tiny", **classes, **classifier, **{"objective.classification": 0.5}).model.conditional
+
+
 def test_what_is_turned_off_beside_what_it_needs_is_no_mistake() -> None:
     off = {"objective.diffaugment": False, "augment.adaptive": None}
     assert preset("cifar10-tiny-projected", **off).augment.adaptive is None

@@ -186,7 +186,7 @@ NEEDS: dict[str, Others | tuple[Others, ...]] = {
     "model.discriminator.alignment_block": {"model.discriminator.alignment_features": bool},
     "model.discriminator.alignment_size": {"model.discriminator.alignment_features": bool},
     "objective.classification": (CLASSES, CLASSIFIER),
-    "model.discriminator.classifier": {"objective.classification": bool},
+    "model.discriminator.classifier": (CLASSES, {"objective.classification": bool}),
     "objective.out_of_range": {"model.generator.bounded": among(False, None)},
     "objective.penalty": R1_OR_R2,
     "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
