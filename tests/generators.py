@@ -23,7 +23,7 @@ KINDS = {
     "gated": ViTGeneratorConfig(**VIT, gated=True, normalization="rms"),
     "conv": ViTGeneratorConfig(**VIT, pixel_mapping="conv"),
     "latent-tokens": ViTGeneratorConfig(**VIT, latent_tokens=True, pixel_mapping="conv"),
-    "shuffle": ViTGeneratorConfig(**VIT, pixel_mapping="shuffle"),
+    "interpolated": ViTGeneratorConfig(**VIT, pixel_mapping="interpolated", bounded=True),
     "rotary": ViTGeneratorConfig(**VIT, latent_mapping="prepend", positions="sincos", rotary=True),
     "summed": ViTGeneratorConfig(**VIT, num_levels=2),
     "scaled": ViTGeneratorConfig(**VIT, num_levels=2, levels="scaled"),

@@ -175,7 +175,7 @@ NEEDS: dict[str, Others | tuple[Others, ...]] = {
     "model.generator.gate_bias": {"model.generator.gated": bool},
     "model.generator.position_frequency": {"model.generator.positions": among("sine")},
     "model.generator.pixel_frequency": {"model.generator.pixel_mapping": among("inr")},
-    "model.generator.inr_dim": {"model.generator.pixel_mapping": among("inr", "conv", "shuffle")},
+    "model.generator.inr_dim": {"model.generator.pixel_mapping": among("inr", "conv", "interpolated")},
     "model.generator.levels": {"model.generator.num_levels": lambda count: count > 1},
     "model.generator.modulation_init": {"model.generator.latent_mapping": among("sln")},
     "model.generator.modulation_silu": {

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from reference import vitgan as reference
 from reference.draws import normal, perturb
@@ -10,8 +9,8 @@ from refusals import refused
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
     ImplicitPatchDecoder,
+    InterpolatedPatchDecoder,
     LinearPatchDecoder,
-    ShufflePatchDecoder,
 )
 
 W = normal(3, 2, seed=4)
@@ -96,31 +95,13 @@ def test_convolutional_decoder_equals_one_convolution_per_sample(patch_size: int
 
 
 @pytest.mark.parametrize("patch_size", [2, 3])
-def test_shuffle_decoder_is_a_matrix_per_token_and_two_convolutions(patch_size: int) -> None:
-    layer = perturb(ShufflePatchDecoder(5, 3, patch_size, grid_size=2, hidden_dim=6).double())
+def test_interpolated_decoder_is_linear_between_tokens_then_two_convolutions(patch_size: int) -> None:
+    layer = perturb(InterpolatedPatchDecoder(5, 3, patch_size, grid_size=2, hidden_dim=6).double())
     y = normal(3, 4, 5)
     p = {f"pixel_mapping.{name}": value for name, value in layer.state_dict().items()}
     expected = torch.stack([reference.pixels(p, tokens, W[0], patch_size, 0.0) for tokens in y])
     assert expected.shape == (3, 3, 2 * patch_size, 2 * patch_size)
     torch.testing.assert_close(layer(y), expected)
-
-
-@pytest.mark.parametrize(
-    "kind", [ImplicitPatchDecoder, LinearPatchDecoder, ShufflePatchDecoder, ConvolutionalPatchDecoder]
-)
-def test_a_bounded_decoder_ends_in_a_tanh(kind: type[nn.Module]) -> None:
-    options = {
-        ImplicitPatchDecoder: {"hidden_dim": 6, "frequency": 2.0},
-        LinearPatchDecoder: {},
-        ShufflePatchDecoder: {"hidden_dim": 6},
-        ConvolutionalPatchDecoder: {"hidden_dim": 20, "w_dim": 2},
-    }[kind]
-    free, bounded = (kind(5, 3, patch_size=4, grid_size=2, bounded=b, **options).double() for b in (False, True))
-    perturb(free)
-    bounded.load_state_dict(free.state_dict())
-    arguments = (10 * normal(3, 4, 5), W) if kind is ConvolutionalPatchDecoder else (10 * normal(3, 4, 5),)
-    assert free(*arguments).abs().max() > 1
-    torch.testing.assert_close(bounded(*arguments), free(*arguments).tanh())
 
 
 def test_convolutional_decoder_mixes_neighbouring_patches_and_needs_a_power_of_two() -> None:

@@ -60,7 +60,7 @@ VARIANTS = [
     {"pixel_mapping": "linear"},
     {"pixel_frequency": 2.5},  # unlike that of the token positions
     {"pixel_mapping": "conv"},
-    {"pixel_mapping": "shuffle"},
+    {"pixel_mapping": "interpolated"},
     {"normalization": "rms"},
     {"mlp": "swiglu"},
     {"qk_norm": True},
@@ -146,7 +146,7 @@ def test_only_the_implicit_decoder_is_continuous(generator: ViTGenerator, tiny_m
     zoomed = decoder(generator.tokens(w)[0], 3)
     assert zoomed.shape == (1, 3, 36, 36)
     torch.testing.assert_close(zoomed[..., 1::3, 1::3], generator.synthesis(w), rtol=1e-4, atol=1e-5)
-    for kind in ("linear", "conv", "shuffle"):
+    for kind in ("linear", "conv", "interpolated"):
         config = tiny_model.generator.model_copy(update={"pixel_mapping": kind})
         other = build_generator(GeneratorSpec(resolution=12, generator=config))
         assert isinstance(other, ViTGenerator)

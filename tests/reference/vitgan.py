@@ -267,7 +267,7 @@ def pixels(
     """Patch embeddings (L, dim) -> one image (C, H, W), by whichever decoder the state dict holds."""
     grid_size = math.isqrt(len(y))
     if f"{name}.conv.weight" in p:
-        return shuffled_pixels(p, name, y, patch_size)
+        return interpolated_pixels(p, name, y, patch_size)
     if f"{name}.linear.weight" in p:
         patches = equalized(p, f"{name}.linear", y)
         return paste_patches(patches.reshape(1, len(y), patch_size**2, -1), grid_size)[0]
@@ -279,16 +279,18 @@ def pixels(
     return paste_patches(implicit_patches(p, name, y, patch_size, frequency)[None], grid_size)[0]
 
 
-def shuffled_pixels(p: Parameters, name: str, y: Tensor, patch_size: int) -> Tensor:
-    """Each token's features laid out pixel by pixel, then two 3×3 convolutions written as sums over their taps."""
+def interpolated_pixels(p: Parameters, name: str, y: Tensor, patch_size: int) -> Tensor:
+    """Each token's features at its patch's centre, linear between centres, then two convolutions as sums over their taps."""
     grid_size, hidden = math.isqrt(len(y)), len(p[f"{name}.conv.weight"])
     size = grid_size * patch_size
+    features = torch.stack([math.sqrt(2) * equalized(p, f"{name}.features", token) for token in y])
+    features = features.reshape(grid_size, grid_size, hidden)
     x = y.new_zeros(hidden, size, size)
-    for token in range(len(y)):
-        features = math.sqrt(2) * equalized(p, f"{name}.linear", y[token]).reshape(hidden, patch_size, patch_size)
-        for i in range(patch_size):
-            for j in range(patch_size):
-                x[:, token // grid_size * patch_size + i, token % grid_size * patch_size + j] = features[:, i, j]
+    for i in range(size):
+        for j in range(size):
+            for row, share in shares(i, patch_size, grid_size):
+                for column, other in shares(j, patch_size, grid_size):
+                    x[:, i, j] += share * other * features[row, column]
     for layer, gain in (("conv", math.sqrt(2)), ("to_image", 1.0)):
         x = torch.where(x > 0, x, 0.2 * x) if layer == "conv" else x
         weight = p[f"{name}.{layer}.weight"]
@@ -301,6 +303,13 @@ def shuffled_pixels(p: Parameters, name: str, y: Tensor, patch_size: int) -> Ten
         x = gain * (summed / math.sqrt(9 * hidden) + p[f"{name}.{layer}.bias"][:, None, None])
         x = torch.where(x > 0, x, 0.2 * x) if layer == "conv" else x
     return x
+
+
+def shares(pixel: int, patch_size: int, grid_size: int) -> list[tuple[int, float]]:
+    """The two tokens nearest to a pixel on one axis and their shares; beyond the outer centres the outer token alone."""
+    place = min(max((pixel + 0.5) / patch_size - 0.5, 0.0), grid_size - 1.0)
+    first = int(place)
+    return [(first, 1 - (place - first)), (min(first + 1, grid_size - 1), place - first)]
 
 
 def count(p: Parameters, name: str) -> int:

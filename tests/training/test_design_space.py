@@ -29,7 +29,7 @@ MODERN = {"normalization": "rms", "mlp": "swiglu", "qk_norm": True, "equalized_l
 
 GENERATORS: dict[str, GeneratorConfig] = {
     f"{latent}-{pixel}": replaced(TINY_GENERATOR, latent_mapping=latent, pixel_mapping=pixel)
-    for latent, pixel in itertools.product(("sln", "add", "prepend"), ("inr", "linear", "conv", "shuffle"))
+    for latent, pixel in itertools.product(("sln", "add", "prepend"), ("inr", "linear", "conv", "interpolated"))
 }
 GENERATORS |= {
     "modern": replaced(TINY_GENERATOR, gated=True, mapping_lr_multiplier=1.0, **MODERN),

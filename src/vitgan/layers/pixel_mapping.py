@@ -1,7 +1,6 @@
-"""From token embeddings to pixels, four ways: linear, implicit, convolutional (ViTGAN §3.3), and shuffled.
+"""From token embeddings to pixels, four ways: linear, implicit, convolutional (ViTGAN §3.3), and interpolated.
 
 The layer that makes the image computes in float32, also under autocast: bf16 has only 128 values between 0.5 and 1.
-A `bounded` decoder ends in a tanh, as DCGAN's generator does (Radford et al. 2016).
 """
 
 import itertools
@@ -21,12 +20,15 @@ INITIAL_CONTRAST = 0.3
 """Images start near grey: a first image of full contrast is a texture that training must first undo."""
 
 
-def last_activation(bounded: bool) -> nn.Module:
-    """What a decoder's pixels go through: nothing, or a tanh into (-1, 1)."""
-    return nn.Tanh() if bounded else nn.Identity()
+class PatchDecoder(nn.Module):
+    """What makes images of tokens. A G whose images end inside [-1, 1] puts a `Bound` at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bound: nn.Module = nn.Identity()
 
 
-class ImplicitPatchDecoder(nn.Module):
+class ImplicitPatchDecoder(PatchDecoder):
     """x_p^i = f_theta(E_fou, y^i): a 2-layer MLP over pixel positions, modulated by the patch embedding (eq. 13).
 
     E_fou are Fourier features of the positions inside a patch, the same for all patches. Each layer's weights are
@@ -42,7 +44,6 @@ class ImplicitPatchDecoder(nn.Module):
         hidden_dim: int,
         frequency: float,
         equalized: bool = True,
-        bounded: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size, self.grid_size = patch_size, grid_size
@@ -53,7 +54,6 @@ class ImplicitPatchDecoder(nn.Module):
         self.layer2 = ModulatedLinear(
             hidden_dim, channels, demodulate=False, equalized=equalized, initial_factor=INITIAL_CONTRAST
         )
-        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor, zoom: int = 1) -> Tensor:
         """y (B, L, dim) -> images (B, C, zoom · H, zoom · W).
@@ -87,10 +87,10 @@ class ImplicitPatchDecoder(nn.Module):
         )  # (T, P, hidden); in place, it is the model's largest tensor
         with full_precision(hidden):
             dtype = self.layer2.weight.dtype
-            return self.activation(self.layer2(hidden.to(dtype), style2.to(dtype)))  # (T, P, C)
+            return self.bound(self.layer2(hidden.to(dtype), style2.to(dtype)))  # (T, P, C)
 
 
-class LinearPatchDecoder(nn.Module):
+class LinearPatchDecoder(PatchDecoder):
     """Each token to its patch by one linear layer, D -> P²C: the Vanilla-ViT generator's."""
 
     def __init__(
@@ -100,56 +100,46 @@ class LinearPatchDecoder(nn.Module):
         patch_size: int,
         grid_size: int,
         equalized: bool = True,
-        bounded: bool = False,
     ) -> None:
         super().__init__()
         self.patch_size, self.grid_size, self.channels = patch_size, grid_size, channels
         self.linear = EqualizedLinear(dim, patch_size**2 * channels, equalized=equalized)
-        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor) -> Tensor:
         """y (B, L, dim) -> images (B, C, H, W)."""
         with full_precision(y):
-            pixels = self.activation(self.linear(y.to(self.linear.weight.dtype)))  # (B, L, P² · C)
+            pixels = self.bound(self.linear(y.to(self.linear.weight.dtype)))  # (B, L, P² · C)
         return unpatch(pixels.unflatten(-1, (self.patch_size**2, self.channels)), self.grid_size)
 
 
-class ShufflePatchDecoder(nn.Module):
-    """Each token to its P×P pixels of `hidden_dim` features by one linear layer, then two 3×3 convolutions.
+class InterpolatedPatchDecoder(PatchDecoder):
+    """Features of each token, interpolated to pixels, then two 3×3 convolutions.
 
-    The linear layer makes each patch alone; the convolutions see across patch borders. The latent does not modulate them:
-    it is in the tokens already.
+    Nothing is of one patch alone, so no texture repeats from patch to patch, and edges are smooth: they are level lines of
+    interpolated features. The latent does not modulate the convolutions: it is in the tokens already.
     """
 
     def __init__(
-        self,
-        dim: int,
-        channels: int,
-        patch_size: int,
-        grid_size: int,
-        hidden_dim: int,
-        equalized: bool = True,
-        bounded: bool = False,
+        self, dim: int, channels: int, patch_size: int, grid_size: int, hidden_dim: int, equalized: bool = True
     ) -> None:
         super().__init__()
         self.patch_size, self.grid_size = patch_size, grid_size
-        self.linear = EqualizedLinear(dim, hidden_dim * patch_size**2, gain=math.sqrt(2), equalized=equalized)
+        self.features = EqualizedLinear(dim, hidden_dim, gain=math.sqrt(2), equalized=equalized)
         self.conv = EqualizedConv2d(hidden_dim, hidden_dim, 3, padding=1, gain=math.sqrt(2), equalized=equalized)
         self.to_image = EqualizedConv2d(
             hidden_dim, channels, 3, padding=1, equalized=equalized, initial_factor=INITIAL_CONTRAST
         )
-        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor) -> Tensor:
         """y (B, L, dim) -> images (B, C, H, W), float32."""
-        x = self.linear(y).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))  # (B, P² hidden, H/P, W/P)
-        x = F.leaky_relu(F.pixel_shuffle(x, self.patch_size), 0.2)  # (B, hidden, H, W)
+        x = self.features(y).transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))  # (B, hidden, H/P, W/P)
+        x = F.leaky_relu(F.interpolate(x, scale_factor=self.patch_size, mode="bilinear"), 0.2)  # (B, hidden, H, W)
         x = F.leaky_relu(self.conv(x), 0.2)
         with full_precision(x):
-            return self.activation(self.to_image(x.to(self.to_image.weight.dtype)))
+            return self.bound(self.to_image(x.to(self.to_image.weight.dtype)))
 
 
-class ConvolutionalPatchDecoder(nn.Module):
+class ConvolutionalPatchDecoder(PatchDecoder):
     """Modulated 3×3 convolutions that upsample the token map to pixels, as the authors' PyTorch code offers.
 
     One convolution onto twice the size for each factor of two in the patch size, then a modulated 1×1 convolution to
@@ -164,7 +154,6 @@ class ConvolutionalPatchDecoder(nn.Module):
         grid_size: int,
         hidden_dim: int,
         w_dim: int,
-        bounded: bool = False,
     ) -> None:
         """Builds the decoder.
 
@@ -187,7 +176,6 @@ class ConvolutionalPatchDecoder(nn.Module):
         self.to_image = ModulatedConv2d(
             widths[-1], channels, 1, w_dim, demodulate=False, initial_factor=INITIAL_CONTRAST
         )
-        self.activation = last_activation(bounded)
 
     def forward(self, y: Tensor, w: Tensor) -> Tensor:
         """y (B, L, dim), w (B, w_dim) -> images (B, C, H, W)."""
@@ -195,4 +183,4 @@ class ConvolutionalPatchDecoder(nn.Module):
         for layer in self.layers:
             x = leaky_relu(layer(x, w), gain=1.0)  # (B, width, 2h, 2w)
         with full_precision(x):
-            return self.activation(self.to_image(x.to(self.to_image.weight.dtype), w))
+            return self.bound(self.to_image(x.to(self.to_image.weight.dtype), w))

@@ -12,14 +12,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.layers.bound import Bound
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.mlp import Mlp
 from vitgan.layers.norm import SelfModulatedLayerNorm, UnmodulatedNorm, pixel_norm
 from vitgan.layers.pixel_mapping import (
     ConvolutionalPatchDecoder,
     ImplicitPatchDecoder,
+    InterpolatedPatchDecoder,
     LinearPatchDecoder,
-    ShufflePatchDecoder,
+    PatchDecoder,
 )
 from vitgan.layers.positions import Positions, grid_positions, position_features
 from vitgan.models.generator import Generator, Noise
@@ -28,7 +30,7 @@ from vitgan.models.mapping import MappingNetwork
 from vitgan.models.transformer import TransformerConfig
 
 LatentMapping = Literal["sln", "add", "prepend"]
-PixelMapping = Literal["inr", "linear", "conv", "shuffle"]
+PixelMapping = Literal["inr", "linear", "conv", "interpolated"]
 
 
 class ViTGeneratorConfig(TransformerConfig):
@@ -50,12 +52,13 @@ class ViTGeneratorConfig(TransformerConfig):
     on. Modulation alone has to learn this."""
     pixel_mapping: PixelMapping = "inr"
     """How tokens become pixels. inr: an implicit function of each token (ViTGAN). linear: one matrix. conv: modulated
-    convolutions that double the size (the authors' PyTorch code). shuffle: two convolutions across patches."""
+    convolutions that double the size (the authors' PyTorch code). interpolated: tokens' features, interpolated to pixels,
+    and two convolutions."""
     inr_dim: int = Field(default=384, ge=1)
     """Width of the pixel mapping: of inr its Fourier features and hidden layer, of conv its first layer."""
     bounded: bool = False
-    """Images end in a tanh. Without it G has to hit -1 everywhere on a black background, and D sees what it misses.
-    The paper's G has no bounds."""
+    """Images end in a tanh with a way back. Without it G has to hit -1 everywhere on a black background, and D sees what
+    it misses. The paper's G has no bounds."""
     positions: Positions = "sine"
     """Features of a token's place: learned sines (the paper's), or fixed sines and cosines (GAT's)."""
     pixel_frequency: float = Field(default=1.0, gt=0)
@@ -247,15 +250,21 @@ class ViTGenerator(Generator):
         latent = self.latent_embedding(w).unsqueeze(1)  #           (B, 1, dim)
         return h + latent if self.config.latent_mapping == "add" else torch.cat([latent.to(h.dtype), h], dim=1)
 
-    def _decoder(self, channels: int) -> nn.Module:
+    def _decoder(self, channels: int) -> PatchDecoder:
+        decoder = self._unbounded_decoder(channels)
+        if self.config.bounded:
+            decoder.bound = Bound()
+        return decoder
+
+    def _unbounded_decoder(self, channels: int) -> PatchDecoder:
         config, sizes = self.config, (self.config.dim, channels, self.config.patch_size, self.grid_size)
-        equalized, bounded = config.equalized_lr, config.bounded
+        equalized = config.equalized_lr
         match config.pixel_mapping:
             case "inr":
-                return ImplicitPatchDecoder(*sizes, config.inr_dim, config.pixel_frequency, equalized, bounded)
+                return ImplicitPatchDecoder(*sizes, config.inr_dim, config.pixel_frequency, equalized)
             case "linear":
-                return LinearPatchDecoder(*sizes, equalized, bounded)
-            case "shuffle":
-                return ShufflePatchDecoder(*sizes, config.inr_dim, equalized, bounded)
+                return LinearPatchDecoder(*sizes, equalized)
+            case "interpolated":
+                return InterpolatedPatchDecoder(*sizes, config.inr_dim, equalized)
             case "conv":
-                return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim, bounded)
+                return ConvolutionalPatchDecoder(*sizes, config.inr_dim, config.w_dim)
