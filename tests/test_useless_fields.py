@@ -24,6 +24,7 @@ USELESS: list[tuple[str, str, object]] = [
     ("cifar10", "model.discriminator.alignment_size", 32),
     ("cifar10", "objective.classification", 0.5),
     ("quickstart", "objective.out_of_range", 0.3),
+    ("quickstart", "objective.path_length", 2.0),
     ("cifar10", "model.discriminator.classifier", True),
     ("imagenet256-gat-s", "objective.classification", 0.5),
     ("cifar10-stylegan2d", "objective.classification", 0.5),

@@ -188,6 +188,7 @@ NEEDS: dict[str, Others | tuple[Others, ...]] = {
     "objective.classification": (CLASSES, CLASSIFIER),
     "model.discriminator.classifier": (CLASSES, {"objective.classification": bool}),
     "objective.out_of_range": {"model.generator.bounded": among(False, None)},
+    "objective.path_length": {"model.generator.bounded": among(False, None)},  # a way back is no Jacobian
     "objective.penalty": R1_OR_R2,
     "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
     "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},

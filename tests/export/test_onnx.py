@@ -43,7 +43,7 @@ def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     ("kind", "pixel_mapping"),
     [
         ("vit", "inr"),
-        ("gated", "interpolated"),
+        ("interpolated", "interpolated"),
         ("rotary", "linear"),  # behind a token of the latent
         ("latent-tokens", "conv"),
         ("summed", "inr"),

@@ -38,6 +38,27 @@ def test_synthesis_equals_the_slow_form(generator: ViTGenerator) -> None:
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pixel_mapping", ["inr", "linear", "conv", "interpolated"])
+def test_bounded_images_are_the_tanh_of_unbounded_ones(pixel_mapping: str, tiny_model) -> None:
+    """Of each level, for levels that have heads of their own."""
+    spec = tiny_model.generator_spec()
+    changes = {"pixel_mapping": pixel_mapping, "num_levels": 2, "levels": "scaled", "depth": 2}
+    free, bounded = (
+        build_generator(
+            spec.model_copy(update={"generator": spec.generator.model_copy(update={**changes, "bounded": bound})})
+        ).double()
+        for bound in (False, True)
+    )
+    bounded.load_state_dict(perturb(free).state_dict())
+    assert isinstance(free, ViTGenerator)
+    assert isinstance(bounded, ViTGenerator)
+    w = 10 * normal(2, free.num_styles, free.w_dim)
+    ends = [10 * end for end in free.hidden(w)[0]]
+    for image, expected in zip(bounded.heads(ends, w), free.heads(ends, w), strict=True):
+        assert expected.abs().max() > 1
+        torch.testing.assert_close(image, expected.tanh())
+
+
 def test_parameter_gradients_equal_those_of_the_slow_form(generator: ViTGenerator) -> None:
     w, cotangent = normal(1, generator.num_styles, 5), normal(1, 3, 12, 12, seed=1)
     generator.double()

@@ -21,7 +21,7 @@ INITIAL_CONTRAST = 0.3
 
 
 class PatchDecoder(nn.Module):
-    """What makes images of tokens. A G whose images end inside [-1, 1] puts a `Bound` at the end."""
+    """What makes images of tokens, which go through `bound` last: a `Bound`, if images are to end inside [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class ConvolutionalPatchDecoder(PatchDecoder):
     """Modulated 3×3 convolutions that upsample the token map to pixels, as the authors' PyTorch code offers.
 
     One convolution onto twice the size for each factor of two in the patch size, then a modulated 1×1 convolution to
-    the image; widths halve from `hidden_dim`. It mixes neighbouring patches, which the other decoders cannot.
+    the image; widths halve from `hidden_dim`. It mixes neighbouring patches.
     """
 
     def __init__(

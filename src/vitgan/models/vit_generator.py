@@ -55,7 +55,8 @@ class ViTGeneratorConfig(TransformerConfig):
     convolutions that double the size (the authors' PyTorch code). interpolated: tokens' features, interpolated to pixels,
     and two convolutions."""
     inr_dim: int = Field(default=384, ge=1)
-    """Width of the pixel mapping: of inr its Fourier features and hidden layer, of conv its first layer."""
+    """Width of the pixel mapping: of inr its Fourier features and hidden layer, of conv its first layer, of
+    interpolated its features."""
     bounded: bool = False
     """Images end in a tanh with a way back. Without it G has to hit -1 everywhere on a black background, and D sees what
     it misses. The paper's G has no bounds."""
@@ -172,6 +173,9 @@ class ViTGenerator(Generator):
         self.level_ends = [level * config.depth // config.num_levels for level in range(1, config.num_levels + 1)]
         self.level_norms = nn.ModuleList(block_norm(config) for _ in range(config.num_levels - 1))
         self.level_mappings = nn.ModuleList(self._decoder(channels) for _ in range(config.num_levels - 1))
+        if config.bounded:
+            for decoder in (self.pixel_mapping, *self.level_mappings):
+                decoder.bound = Bound()
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         w = self.mapping_network(z, labels)
@@ -251,12 +255,6 @@ class ViTGenerator(Generator):
         return h + latent if self.config.latent_mapping == "add" else torch.cat([latent.to(h.dtype), h], dim=1)
 
     def _decoder(self, channels: int) -> PatchDecoder:
-        decoder = self._unbounded_decoder(channels)
-        if self.config.bounded:
-            decoder.bound = Bound()
-        return decoder
-
-    def _unbounded_decoder(self, channels: int) -> PatchDecoder:
         config, sizes = self.config, (self.config.dim, channels, self.config.patch_size, self.grid_size)
         equalized = config.equalized_lr
         match config.pixel_mapping:
