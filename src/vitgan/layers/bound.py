@@ -1,5 +1,7 @@
 """Images that end inside [-1, 1], from a G that can come back from there."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +23,13 @@ class Bound(nn.Module):
 
 class _Bound(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = x.tanh()
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
-        (y,), (grad,) = ctx.saved_tensors, grads  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
         slope = 1 - y * y
         return grad * torch.where(grad * y > 0, slope.clamp(min=WAY_BACK), slope)

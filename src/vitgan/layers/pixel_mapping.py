@@ -115,8 +115,8 @@ class LinearPatchDecoder(PatchDecoder):
 class InterpolatedPatchDecoder(PatchDecoder):
     """Features of each token, interpolated to pixels, then two 3×3 convolutions.
 
-    Nothing is of one patch alone, so no texture repeats from patch to patch, and edges are smooth: they are level lines of
-    interpolated features. The latent does not modulate the convolutions: it is in the tokens already.
+    No pixel is made of one token alone, and edges are smooth: they are level lines of interpolated features. The
+    latent does not modulate the convolutions: it is in the tokens already.
     """
 
     def __init__(
