@@ -38,8 +38,6 @@ def quickstart() -> RunConfig:
                     z_dim=96,
                     w_dim=96,
                     mapping_layers=2,
-                    pixel_mapping="interpolated",
-                    inr_dim=48,
                     latent_tokens=True,
                     bounded=True,
                 ),
@@ -260,7 +258,7 @@ GAT_ATTENTION = {"key_bias": True, "attention_init": 0.5**0.5}
 def projected(base: RunConfig) -> RunConfig:
     """Our modern generator, with the latent in each token and convolutions onto pixels, against Projected GAN's D."""
     base = modern(base)
-    generator = replaced(base.model.generator, latent_tokens=True, pixel_mapping="conv", inr_dim=vit(base).dim // 2)
+    generator = replaced(base.model.generator, latent_tokens=True, pixel_mapping="conv")
     return with_projected_discriminator(with_model(base, generator))
 
 
@@ -315,6 +313,11 @@ def width_scaled_rate(base: RunConfig) -> RunConfig:
     return replaced(with_model(base, generator), training=training)
 
 
+def interpolated(base: RunConfig) -> RunConfig:
+    """The interpolated decoder in place of the implicit one, half as wide as the tokens (docs/results/images.md)."""
+    return with_model(base, replaced(base.model.generator, pixel_mapping="interpolated", inr_dim=vit(base).dim // 2))
+
+
 MODERN_STEPS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "relativistic": relativistic,
     "dot+qk-norm": dot_attention,
@@ -322,6 +325,7 @@ MODERN_STEPS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "swiglu": both_vits(mlp="swiglu"),
     "gates": gates,
     "width-scaled-rate": width_scaled_rate,
+    "interpolated": interpolated,
 }
 """What makes up `-modern`, in order; `vitgan ablate modern` measures the steps one on top of the other."""
 

@@ -332,7 +332,7 @@ def test_rows_are_trainable_and_differ(suite: str) -> None:
 
 def test_the_modern_suite_comes_to_the_modern_preset_and_goes_on_from_it() -> None:
     rows = {name: row(cifar10_tiny()) for name, row in SUITES["modern"].rows.items()}
-    assert rows["+width-scaled-rate"] == modern(cifar10_tiny())
+    assert rows["+interpolated"] == modern(cifar10_tiny())
     for name in ("+positions", "+summed-levels", "+scaled-levels"):
         assert rows[name].training == modern(cifar10_tiny()).training
     levels = [

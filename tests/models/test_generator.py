@@ -196,7 +196,9 @@ def test_classes_that_a_model_has_not_are_refused(labels: object) -> None:
         make("vit").sample(3, labels=0)
 
 
-@pytest.mark.parametrize(("option", "value"), [("count", 0), ("output", "png"), ("truncation", float("nan"))])
+@pytest.mark.parametrize(
+    ("option", "value"), [("count", 0), ("count", 2.0), ("count", "2"), ("output", "png"), ("truncation", float("nan"))]
+)
 def test_other_values_that_do_not_fit_are_named(option: str, value: object) -> None:
     with refused(parameter=option):
         make("vit").sample(**{"count": 1} | {option: value})  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -235,6 +237,7 @@ def test_half_precision_changes_images_little_and_moves_where_it_is_told(kind: s
     [
         (0, {"count": 0}, "count"),
         (0, {"count": 2, "batch_size": 0}, "batch_size"),
+        (0, {"count": 2, "batch_size": 1.5}, "batch_size"),
         (0, {"count": 2, "labels": torch.tensor([0, 0])}, "labels"),
     ],
 )

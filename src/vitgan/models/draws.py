@@ -28,6 +28,21 @@ def checked_seed(seed: SupportsIndex, parameter: str = "seed") -> int:
     return value
 
 
+def checked_count(count: SupportsIndex, parameter: str = "count") -> int:
+    """A number of images as Python's int.
+
+    Raises:
+        UserError: If it is no whole number of at least 1.
+    """
+    try:
+        value = operator.index(count)
+    except TypeError:
+        value = 0
+    if value < 1:
+        raise UserError(f"{parameter} is {count!r}: choose a whole number of at least 1", parameter)
+    return value
+
+
 def draw_latents(count: int, z_dim: int, seed: SupportsIndex) -> Tensor:
     """Latents (count, z_dim), standard normal, float32, on the CPU, whatever torch's defaults are: a seed names an image.
 

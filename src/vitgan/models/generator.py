@@ -14,7 +14,14 @@ from vitgan.devices import keeps_freed_memory
 from vitgan.errors import UserError
 from vitgan.frozen.vae import decode
 from vitgan.frozen.vae_spec import VaeSpec
-from vitgan.models.draws import W_MEAN_SAMPLES, classes_in_turn, draw_latents, latents_of_mean, latents_of_seeds
+from vitgan.models.draws import (
+    W_MEAN_SAMPLES,
+    checked_count,
+    classes_in_turn,
+    draw_latents,
+    latents_of_mean,
+    latents_of_seeds,
+)
 
 if TYPE_CHECKING:  # not imported to train
     from PIL import Image
@@ -322,20 +329,18 @@ class Generator(nn.Module, ABC):
         batch_size: int | None = None,
     ) -> Iterator[Tensor]:
         """Yields `count` images in batches (b, C, H, W), float32 clipped to [-1, 1]; see `sample`."""
-        return self._batches(
-            draw_latents(count, self.z_dim, seed), truncation, self.indices_of(labels, count), batch_size
-        )
+        count = checked_count(count)
+        latents = draw_latents(count, self.z_dim, seed)
+        return self._batches(latents, truncation, self.indices_of(labels, count), batch_size)
 
     @torch.inference_mode()
     def _batches(
         self, latents: Tensor, truncation: float, indices: Tensor | None, batch_size: int | None
     ) -> Iterator[Tensor]:
-        if batch_size is not None and batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}: choose at least 1", "batch_size")
         if not math.isfinite(truncation):
             raise UserError(f"truncation {truncation} is no finite number: choose 0 to 1", "truncation")
         device = self.w_mean.device
-        batch_size = batch_size or self.fast_batch()
+        batch_size = self.fast_batch() if batch_size is None else checked_count(batch_size, "batch_size")
         for start in range(0, len(latents), batch_size):
             z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
@@ -407,11 +412,9 @@ class Generator(nn.Module, ABC):
             (count, C, H, W), float32 in [-1, 1], on the model's device; or `count` Pillow images, mode L or RGB.
 
         Raises:
-            UserError: If a number is less than 1, the seed is out of range, the model has no such class, the output is
-                unknown, or the model makes numbers that are not finite.
+            UserError: If a number of images is no whole number of at least 1, the seed is out of range, the model has no
+                such class, the output is unknown, or the model makes numbers that are not finite.
         """
-        if count < 1:
-            raise UserError(f"{count} images were asked for: ask for at least 1", "count")
         if output not in ("tensor", "pil"):
             raise UserError(f"output {output!r} is unknown: choose tensor or pil", "output")
         images = torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
