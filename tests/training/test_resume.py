@@ -29,6 +29,16 @@ def records(run: Path) -> list[dict]:
     ]
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Twelve images of three classes."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed, name in enumerate(("cat", "dog", "fox")):
+        write_images(folder / "images" / name, 4, seed=seed)
+    prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")
+
+
 def of_the_paper(config: RunConfig) -> RunConfig:
     return config
 
@@ -41,9 +51,15 @@ def with_first_order_penalty(config: RunConfig) -> RunConfig:
 def on_frozen_features(config: RunConfig) -> RunConfig:
     generator = replaced(config.model.generator, latent_tokens=True, pixel_mapping="conv")
     discriminator = ProjectedDiscriminatorConfig(input_size=32, width=4, classifier=True)
-    return with_model(
-        config, generator, discriminator, replaced(config.objective, loss="hinge", energy=2.0, classification=1.0)
-    )
+    objective = replaced(config.objective, loss="hinge", energy=2.0, classification=1.0)
+    config = with_model(config, generator, discriminator, objective)
+    return replaced(config, model=replaced(config.model, conditional=True))
+
+
+def with_an_idle_classifier(config: RunConfig) -> RunConfig:
+    """As a preset with a classifier has it whose `objective.classification` is set to 0: no loss reaches its weights."""
+    config = on_frozen_features(config)
+    return replaced(config, objective=replaced(config.objective, classification=0.0))
 
 
 def of_levels(config: RunConfig) -> RunConfig:
@@ -58,7 +74,15 @@ def with_adaptive_augmentation(config: RunConfig) -> RunConfig:
 
 @pytest.mark.parametrize(
     "recipe",
-    [of_the_paper, with_first_order_penalty, on_frozen_features, of_levels, aligned, with_adaptive_augmentation],
+    [
+        of_the_paper,
+        with_first_order_penalty,
+        on_frozen_features,
+        with_an_idle_classifier,
+        of_levels,
+        aligned,
+        with_adaptive_augmentation,
+    ],
 )
 def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callable[[RunConfig], RunConfig]) -> None:
     config = recipe(tiny_run(store, horizontal_flip=True, lr_warmup_images=10))

@@ -51,11 +51,16 @@ class TrainingState:
     statistics: Statistics = field(default_factory=Statistics)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Both optimisers' state, flat: "discriminator/head.weight/exp_avg" -> tensor."""
+        """Both optimisers' state, flat: "discriminator/head.weight/exp_avg" -> tensor; none before the first step.
+
+        A parameter that no loss has reached yet has the zeros with which Adam begins: a later resume expects all.
+        """
+        if not self.step:
+            return {}
         return {
             f"{place}/{key}": value
             for place, parameter, optimizer in self._optimized()
-            for key, value in optimizer.state.get(parameter, {}).items()
+            for key, value in (optimizer.state.get(parameter) or adam_begins_with(parameter)).items()
         }
 
     def expected_optimizer_tensors(self) -> dict[str, Tensor]:
@@ -87,3 +92,8 @@ class TrainingState:
             for name, parameter in getattr(self, network).named_parameters():
                 if id(parameter) in trained:
                     yield f"{network}/{name}", parameter, optimizer
+
+
+def adam_begins_with(parameter: Tensor) -> dict[str, Tensor]:
+    """Adam's state of a parameter before its first gradient: zeros."""
+    return {key: torch.zeros(()) if key == "step" else torch.zeros_like(parameter) for key in ADAM}
