@@ -1,4 +1,4 @@
-// Draws the images of the bundled model `avatars`: DiceBear's heads, a folder a style.
+// Draws DiceBear's cartoon heads, a folder a style (docs/results/images.md).
 //
 // example: npm install @dicebear/core@9.4.3 @dicebear/collection@9.4.3 @resvg/resvg-js@2
 //          node draw_avatars.mjs OUT 3000
