@@ -352,7 +352,7 @@ class Generator(nn.Module, ABC):
     def fast_batch(self) -> int:
         """How many images to generate at once: a power of two for the model's size, its device and autocast's precision.
 
-        The widest activation is taken to hold w_dim values per pixel, as in the presets' implicit decoders.
+        The widest activation is taken to hold w_dim values per pixel, as in implicit decoders; interpolated ones hold half.
         """
         device = self.w_mean.device
         value_bytes = 2 if torch.is_autocast_enabled(device.type) else 4
