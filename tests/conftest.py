@@ -40,3 +40,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("data")
     prepare(ImageFolder(write_images(folder / "images")), folder / "store", resolution=8, workers=0)
     return str(folder / "store")
+
+
+@pytest.fixture(scope="session")
+def labelled_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same of three classes, four images each."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed, name in enumerate(("cat", "dog", "fox")):
+        write_images(folder / "images" / name, 4, seed=seed)
+    prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
+    return str(folder / "store")

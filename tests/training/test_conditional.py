@@ -24,19 +24,12 @@ from vitgan.runs.folder import config_of_run
 from vitgan.training.hooks import Hooks
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    for name in ("cat", "dog", "fox"):
-        write_images(folder / "images" / name, 4)
-    prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
-    return str(folder / "store")
-
-
 @pytest.mark.parametrize("generator", ["vit", "stylegan2"])
 @pytest.mark.parametrize("discriminator", ["vit", "stylegan2"])
-def test_conditional_training_and_sampling(store: str, tmp_path: Path, generator: str, discriminator: str) -> None:
-    config = tiny_run(store, total_kimg=0.008)
+def test_conditional_training_and_sampling(
+    labelled_store: str, tmp_path: Path, generator: str, discriminator: str
+) -> None:
+    config = tiny_run(labelled_store, total_kimg=0.008)
     changes: dict[str, object] = {"conditional": True}
     if generator == "stylegan2":
         changes["generator"] = StyleGAN2GeneratorConfig(channel_base=64, z_dim=8, w_dim=8, mapping_layers=2)
@@ -55,8 +48,8 @@ def test_conditional_training_and_sampling(store: str, tmp_path: Path, generator
     assert newest(run).name == "000000k012"
 
 
-def test_sample_chooses_a_class_or_says_why_not(store: str, tmp_path: Path) -> None:
-    config = tiny_run(store, total_kimg=0.004)
+def test_sample_chooses_a_class_or_says_why_not(labelled_store: str, tmp_path: Path) -> None:
+    config = tiny_run(labelled_store, total_kimg=0.004)
     model = config.model.model_copy(update={"conditional": True})
     run = vitgan.train(config.model_copy(update={"model": model}), tmp_path)
     dispatch(["sample", str(run), "--count", "2", "--label", "2", "--grid", str(tmp_path / "grid.png")])
@@ -76,8 +69,8 @@ def test_images_without_labels_are_refused(tmp_path: Path) -> None:
         vitgan.train(config, tmp_path / "runs")
 
 
-def test_classes_beyond_those_of_the_images_are_told_of(store: str, tmp_path: Path) -> None:
-    config = conditional(store, total_kimg=0.004)
+def test_classes_beyond_those_of_the_images_are_told_of(labelled_store: str, tmp_path: Path) -> None:
+    config = conditional(labelled_store, total_kimg=0.004)
     for classes, lines in ((5, 1), (3, 0)):
         said: list[str] = []
         model = config.model.model_copy(update={"num_classes": classes})
@@ -86,8 +79,8 @@ def test_classes_beyond_those_of_the_images_are_told_of(store: str, tmp_path: Pa
         assert len(said) == lines
 
 
-def conditional(store: str, **training: object) -> RunConfig:
-    config = tiny_run(store, **training)
+def conditional(data: str, **training: object) -> RunConfig:
+    config = tiny_run(data, **training)
     return config.model_copy(update={"model": config.model.model_copy(update={"conditional": True})})
 
 

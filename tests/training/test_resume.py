@@ -29,16 +29,6 @@ def records(run: Path) -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Twelve images of three classes."""
-    folder = tmp_path_factory.mktemp("data")
-    for seed, name in enumerate(("cat", "dog", "fox")):
-        write_images(folder / "images" / name, 4, seed=seed)
-    prepare(ImageFolder(folder / "images"), folder / "store", resolution=8, workers=0)
-    return str(folder / "store")
-
-
 def of_the_paper(config: RunConfig) -> RunConfig:
     return config
 
@@ -84,8 +74,10 @@ def with_adaptive_augmentation(config: RunConfig) -> RunConfig:
         with_adaptive_augmentation,
     ],
 )
-def test_resumed_equals_uninterrupted(store: str, tmp_path: Path, recipe: Callable[[RunConfig], RunConfig]) -> None:
-    config = recipe(tiny_run(store, horizontal_flip=True, lr_warmup_images=10))
+def test_resumed_equals_uninterrupted(
+    labelled_store: str, tmp_path: Path, recipe: Callable[[RunConfig], RunConfig]
+) -> None:
+    config = recipe(tiny_run(labelled_store, horizontal_flip=True, lr_warmup_images=10))
     whole = vitgan.train(config, tmp_path / "whole")
     run = vitgan.train(config, tmp_path / "parts", hooks=stop_after(3))  # in the middle of an epoch, off the schedule
     assert newest(run).name == "000000k012"
