@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vitgan.ablation.results import collect
 from vitgan.ablation.run import (
     Plan,
     check_place,
+    check_runs,
     configurations,
     is_finished,
     members,
@@ -191,7 +193,31 @@ def test_a_finished_row_that_has_changed_is_refused(plan: Plan, tmp_path: Path) 
     changed = Suite("own", "", {"row": lambda base: with_model(base, objective=ObjectiveConfig(bcr_real=1))})
     with refused("row", "objective.bcr_real", parameter="out"):
         run_suite(changed, plan, tmp_path)
+    with refused("row", "objective.bcr_real", parameter="out"):
+        check_runs(changed, plan, tmp_path)
     assert run_suite(suite, plan, tmp_path)
+    check_runs(suite, plan, tmp_path)
+
+
+def test_a_report_alone_needs_no_images_and_refuses_rows_that_have_changed(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(plan.base.data, tmp_path / "store")
+    rows = {"row": lambda base: base}
+    monkeypatch.setitem(SUITES, "own", Suite("own", "", rows))
+    monkeypatch.setattr("vitgan.presets.preset", lambda name: plan.base)
+    words = ["ablate", "own", "--base", "tiny", "--data", str(tmp_path / "store"), "--kimg", "0.004"]
+    words += ["--evaluate-every-kimg", "1000", "--protocol", plan.base.protocol, "--out", str(tmp_path / "out")]
+    words += ["--no-paper-objective"]
+    dispatch(words)
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "out" / "report.md").unlink()
+    dispatch([*words, "--report-only"])
+    report = (tmp_path / "out" / "report.md").read_bytes()
+    rows["row"] = lambda base: with_model(base, objective=ObjectiveConfig(bcr_real=1))
+    with refused("row", "objective.bcr_real", parameter="out"):
+        dispatch([*words, "--report-only"])
+    assert (tmp_path / "out" / "report.md").read_bytes() == report
 
 
 def test_a_row_that_diverges_is_reported_and_the_others_train(plan: Plan, tmp_path: Path) -> None:
@@ -277,6 +303,7 @@ def test_a_conditional_row_goes_on(plan: Plan, tmp_path: Path) -> None:
     run = run_of_member(tmp_path / "out", members(suite, plan)[0])
     assert run is not None
     assert newest(run).name == "000000k016"
+    check_runs(suite, plan, tmp_path / "out")
 
 
 def test_a_budget_in_processor_time_ends_a_run(plan: Plan, tmp_path: Path) -> None:

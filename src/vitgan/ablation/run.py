@@ -15,8 +15,8 @@ from vitgan.errors import UserError
 from vitgan.files import check_writable, read_model, user_error, write_json
 from vitgan.metrics.protocol import find_protocol
 from vitgan.presets import replaced
-from vitgan.runs.folder import change_of_run, data_record, open_data
-from vitgan.runs.train import check_run, train, with_classes_of, with_vae_of
+from vitgan.runs.folder import change_of_run, config_of_run, data_record, open_data
+from vitgan.runs.train import check_run, train
 from vitgan.schema import Config
 from vitgan.training.checkpoint import latest_checkpoint, read_manifest
 from vitgan.training.clock import Clock
@@ -183,7 +183,7 @@ def _check_members(configs: dict[Member, RunConfig], plan: Plan, folder: Path, s
         if run is not None:
             _check_data(run, plan, store)
         if run is not None and (latest_checkpoint(run) is not None or divergence_of(run) is not None):
-            _check_unchanged(run, member, with_vae_of(store, with_classes_of(store, config)))
+            _check_unchanged(run, member, config)
         elif member.seed == plan.seeds[0]:
             with user_error(f"row {member.row} of base {plan.base.preset} cannot train", UserError):
                 check_run(config)
@@ -200,9 +200,24 @@ def _check_data(run: Path, plan: Plan, store: ImageStore) -> None:
         )
 
 
+def check_runs(suite: Suite, plan: Plan, folder: Path) -> None:
+    """Refuses to report runs that were trained otherwise than their rows say now; needs no images.
+
+    Raises:
+        UserError: If there is such a run.
+    """
+    for member, config in configurations(suite, plan).items():
+        if (run := run_of_member(folder, member)) is not None:
+            _check_unchanged(run, member, config)
+
+
 def _check_unchanged(run: Path, member: Member, config: RunConfig) -> None:
-    """What a run measured is its own row's, also if it is finished."""
-    if (change := change_of_run(run, config)) is not None:
+    """What a run measured is its own row's, also if it is finished. Its classes and VAE are those of its images."""
+    trained, model = config_of_run(run).model, config.model
+    of_images = {name: getattr(trained, name) for name in ("class_counts", "class_names", "vae")}
+    num_classes = model.num_classes or (trained.num_classes if model.conditional else 0)
+    model = model.model_copy(update=of_images | {"num_classes": num_classes})
+    if (change := change_of_run(run, config.model_copy(update={"model": model}))) is not None:
         field, before, now = change
         raise UserError(
             f"row {member.row} is another than that of {run}: {field} was {before} and is {now}; choose another folder",

@@ -55,7 +55,7 @@ def ablate(
         report_only: Write the report of what is there, and train nothing.
     """
     from vitgan.ablation.report import write_report
-    from vitgan.ablation.run import Plan, check_place, run_suite
+    from vitgan.ablation.run import Plan, check_place, check_runs, run_suite
     from vitgan.ablation.suites import find_suite
     from vitgan.presets import preset, replaced
     from vitgan.training.objective import ObjectiveConfig
@@ -77,6 +77,8 @@ def ablate(
     check_place(folder, plan)
     if report_only and not folder.is_dir():
         raise UserError(f"there is no ablation in {folder} to report: pass the folder of one", "out")
+    if report_only:
+        check_runs(rows, plan, folder)
     with stop_on_signal() as received:
 
         def hooks_for(name: str, config: "RunConfig") -> "Hooks":
