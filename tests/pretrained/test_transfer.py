@@ -108,6 +108,44 @@ def test_a_classifier_in_one_of_two_ds_leaves_the_rest_as_it_was(tmp_path: Path,
 
 
 @pytest.mark.parametrize("equalized", [True, False])
+@pytest.mark.parametrize("weight_norm", ["none", "isn"])
+def test_a_d_that_is_to_see_fine_detail_too_is_the_same_at_first(
+    tmp_path: Path, equalized: bool, weight_norm: str
+) -> None:
+    judge = replaced(TINY_DISCRIMINATOR, equalized_lr=equalized, weight_norm=weight_norm)
+    base = replaced(BASE, discriminator=judge)
+    name, _, old = trained(tmp_path / "old", base)
+    model = replaced(base, discriminator=replaced(judge, fine_detail=2.0))
+    notes, _, new = started(name, model)
+    assert notes == []
+    images = normal(4, 3, 8, 8, seed=0)
+    logits, expected = (network.eval().double()(images) for network in (new, old))
+    torch.testing.assert_close(logits, expected)
+    weight = dict(new.named_parameters())["patch_embedding.linear.weight"]
+    (gradient,) = torch.autograd.grad(logits.sum(), weight)
+    assert gradient[:, gradient.shape[1] // 2 :].abs().max() > 0  # detail can be learned
+    with refused("freeze_d", "fine_detail", parameter="training.freeze_d"):
+        spec = model.generator_spec()
+        generators = build_generator(spec), build_generator(spec)
+        start_from(name, model, generators[0], build_discriminator(model), generators[1], freeze_d=1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"channels": 1}, {"discriminator": replaced(TINY_DISCRIMINATOR, patch_size=2, fine_detail=2.0)}]
+)
+def test_patches_of_another_shape_do_not_get_fine_detail(tmp_path: Path, changes: dict[str, object]) -> None:
+    name, _, _ = trained(tmp_path / "old", replaced(BASE, generator=LINEAR))
+    judge = replaced(TINY_DISCRIMINATOR, fine_detail=2.0)
+    model = replaced(BASE, **({"generator": LINEAR, "discriminator": judge} | changes))
+    generator = build_generator(BASE.generator_spec() if "channels" not in changes else model.generator_spec())
+    if "channels" in changes:
+        with refused("channel", parameter="model.channels"):
+            start_from(name, model, generator, build_discriminator(model), generator)
+    else:
+        assert len(started(name, model)[0]) == 1
+
+
+@pytest.mark.parametrize("equalized", [True, False])
 def test_without_classes_g_is_that_of_the_mean_class(tmp_path: Path, equalized: bool) -> None:
     base = replaced(BASE, generator=replaced(TINY_GENERATOR, equalized_lr=equalized))
     name, old, old_d = trained(tmp_path / "old", replaced(base, num_classes=3, conditional=True))

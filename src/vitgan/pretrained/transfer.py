@@ -8,10 +8,12 @@ from torch import Tensor
 from vitgan.errors import UserError
 from vitgan.files.tensors import fill, load_weights, misfit
 from vitgan.frozen.features import known_by_digest
+from vitgan.layers.patches import OverlappingPatchEmbedding
 from vitgan.models.build import FEATURE_FIELDS, ModelConfig, build_discriminator
 from vitgan.models.discriminator import Discriminator
 from vitgan.models.generator import Generator
 from vitgan.models.mapping import MappingNetwork
+from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
 from vitgan.pretrained.generators import build_unfilled, load_networks, locate_networks, networks_config
 from vitgan.schema import Config
@@ -36,7 +38,8 @@ def start_from(
     """Gives G, D and the averaged G the weights of another training, nothing else of it.
 
     Classes may be others: they start anew. The grid of tokens may be another where every weight is one for all places;
-    latent tokens, which are not, are interpolated. A D of another kind or other sizes starts anew.
+    latent tokens, which are not, are interpolated. A D of another kind or other sizes starts anew; one that is to see fine
+    detail too does not.
 
     Args:
         name: A run (its newest whole checkpoint), a checkpoint, or a model folder that carries its networks.
@@ -71,7 +74,7 @@ def start_from(
         notes.append(f"{name} made {_made(theirs)}, and here are {_made(model)}: G must learn what they mean anew")
     if theirs.resolution != model.resolution:
         notes.append(f"{name} made images of {theirs.resolution}×{theirs.resolution}")
-    if (why := _start_discriminator(theirs, judge, model, discriminator, same_classes)) is not None:
+    if (why := _start_discriminator(theirs, judge, model, discriminator, same_classes, freeze_d)) is not None:
         if freeze_d:
             raise UserError(
                 f"freeze_d keeps blocks of the D of {name}, but that does not fit ({why}): set it as there, or train all "
@@ -155,12 +158,16 @@ def _size(network: Generator) -> str:
 
 
 def _start_discriminator(
-    theirs: ModelConfig, old: Discriminator, mine: ModelConfig, new: Discriminator, same_classes: bool
+    theirs: ModelConfig, old: Discriminator, mine: ModelConfig, new: Discriminator, same_classes: bool, freeze_d: int
 ) -> str | None:
     """Fills a discriminator, but for classes that are others; why not, where it does not fit."""
-    if (other := _difference(theirs.discriminator, mine.discriminator)) is not None:
+    there, tensors, fresh = theirs.discriminator, old.state_dict(), new.state_dict()
+    vits = isinstance(old, ViTDiscriminator) and isinstance(new, ViTDiscriminator)
+    if vits and not freeze_d and new.config.fine_detail and not old.config.fine_detail:
+        there = there.model_copy(update={"fine_detail": new.config.fine_detail})
+        tensors |= _with_detail(old.patch_embedding, new.patch_embedding)
+    if (other := _difference(there, mine.discriminator)) is not None:
         return f"discriminator.{other}"
-    tensors, fresh = old.state_dict(), new.state_dict()
 
     def starts_anew(key: str) -> bool:
         """What tells other classes, and a classifier that is in one of them alone."""
@@ -172,3 +179,14 @@ def _start_discriminator(
     if odd is None:
         fill(new, brought)
     return odd
+
+
+def _with_detail(old: OverlappingPatchEmbedding, new: OverlappingPatchEmbedding) -> dict[str, Tensor]:
+    """The map of D's patches where it will also see fine detail: that starts at zero, so D is the same at first."""
+    if (2 * old.channels, old.kernel_size) != (new.channels, new.kernel_size):
+        return {}  # other patches, which do not fit
+    more = old.linear.in_features
+    tensors = {"weight": F.pad(old.linear.weight.detach() * (old.linear.scale / new.linear.scale), (0, more))}
+    if old.linear.weight_norm is not None:
+        tensors["weight_norm.right_vector"] = F.pad(old.linear.weight_norm.right_vector, (0, more))
+    return {f"patch_embedding.linear.{key}": tensor for key, tensor in tensors.items()}
