@@ -43,6 +43,40 @@ def test_forms_of_a_table(file: str, text: str, encoding: str) -> None:
     assert read_pairs(text.encode(encoding), file, largest_table(2)) == PAIRS
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("t.json", f'{{"labels": {PAIRS_JSON}}}'),
+        ("t.json", '{"a.png": 0, "b.png": 1}'),
+        ("t.jsonl", '{"file_name": "a.png", "label": 0}\n{"file_name": "b.png", "label": 1}'),
+        ("t.csv", "id,Class\na.png,0\nb.png,1\n"),
+        ("t.csv", "file_name,split,label\na.png,train,0\nb.png,test,1\n"),
+        ("t.csv", "a.png,0\nb.png,1\n"),
+        ("t.csv", "a.png 0\nb.png 1\n"),
+        ("t.csv", "2\na.png 0\nb.png 1\n"),
+    ],
+)
+def test_a_table_that_nobody_named_has_its_labels_without_head_or_under_their_name(file: str, text: str) -> None:
+    assert read_pairs(text.encode(), file, largest_table(2), found=True) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("t.csv", "file_name,split\na.png,train\nb.png,test\n"),
+        ("t.csv", "file_name,width\na.png,64\nb.png,65\n"),
+        ("t.csv", "file_name,caption,partition\na.png,a cat,0\nb.png,a dog,1\n"),
+        ("t.csv", "file_name,split,width\na.png,train\nb.png,test\n"),
+        ("t.csv", "file_name split\na.png train\nb.png test\n"),
+        ("t.csv", "split\na.png train\nb.png test\n"),
+        ("t.jsonl", '{"file_name": "a.png", "text": "a cat"}\n{"file_name": "b.png", "text": "a dog"}'),
+        ("t.json", '[{"file_name": "a.png", "author": "x"}, {"file_name": "b.png", "author": "y"}]'),
+    ],
+)
+def test_no_other_column_of_a_table_that_nobody_named_is_taken_for_labels(file: str, text: str) -> None:
+    assert read_pairs(text.encode(), file, largest_table(2), found=True) is None
+
+
 def test_words_numbers_and_empty_cells() -> None:
     rows = b"file,label\na b.png,big cat\nc.png,007\nd.png,\ne.png,-1\nf.png,nan\n"
     values = ["big cat", "007", None, -1, None]

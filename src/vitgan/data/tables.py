@@ -22,14 +22,16 @@ Value = Scalar | Annotated[list[Scalar], Field(fail_fast=True)]
 Pair = tuple[str, Any]
 
 NAME_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "img", "path", "filepath", "id", "name")
-VALUE_COLUMNS = ("label", "labels", "class", "class_id", "class_name", "category", "target", "partition")
+VALUE_COLUMNS = ("label", "labels", "class", "class_id", "class_name", "category", "target")
 BYTES_PER_IMAGE = 1024
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 _pairs = TypeAdapter(Annotated[list[tuple[StrictStr, Value]], FailFast()])
 
 
-def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) -> list[Pair] | None:
+def read_pairs(
+    data: bytes, file: str, largest: int, column: str | None = None, found: bool = False
+) -> list[Pair] | None:
     """What a table says of images.
 
     Args:
@@ -37,6 +39,8 @@ def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) 
         file: Its name: .json, .jsonl, .csv, .tsv, or anything else for lines of words.
         largest: How many bytes it may have, see `largest_table`.
         column: Where the values are; None to find it.
+        found: Nobody named the table: if it has a head, its values are in a column that is called so, and not in just
+            any column beside the names, which may hold splits, sizes or captions.
 
     Returns:
         (name, value) in the table's order; empty if it says that there are no values; None if it is a table of another
@@ -51,11 +55,12 @@ def read_pairs(data: bytes, file: str, largest: int, column: str | None = None) 
     try:
         text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
         if file.lower().endswith(".json"):
-            return _pairs_of_json(json.loads(text, object_pairs_hook=without_repetition), column)
+            return _pairs_of_json(json.loads(text, object_pairs_hook=without_repetition), column, found)
         if file.lower().endswith(".jsonl"):
             lines = [line for line in text.split("\n") if line.strip()]
-            return _pairs_of_records([json.loads(line, object_pairs_hook=without_repetition) for line in lines], column)
-        return _pairs_of_rows(read_rows(text, column), column)
+            records = [json.loads(line, object_pairs_hook=without_repetition) for line in lines]
+            return _pairs_of_records(records, column, found)
+        return _pairs_of_rows(read_rows(text, column), column, found)
     except ValidationError as error:
         place = error.errors(include_input=False, include_url=False)[0]["loc"][0]
         expected = "a name with a whole number, a word or a one-hot list"
@@ -179,7 +184,7 @@ def _without_common(names: list[str]) -> list[str]:
     return ["/".join(name.split("/")[depth:]) for name in names]
 
 
-def _pairs_of_json(content: Any, column: str | None) -> list[Pair] | None:
+def _pairs_of_json(content: Any, column: str | None, found: bool) -> list[Pair] | None:
     """StyleGAN's {"labels": [["a.png", 0], ...]} or null; the list alone; a dictionary; or a list of records."""
     if isinstance(content, dict) and "labels" in content:
         content = content["labels"]
@@ -191,25 +196,26 @@ def _pairs_of_json(content: Any, column: str | None) -> list[Pair] | None:
     if not isinstance(entries, list) or not entries:
         raise ValueError('expected {"labels": [["a.png", 0], ["b.png", 1], ...]} or null in place of the list')
     if all(isinstance(entry, dict) for entry in entries):
-        return _pairs_of_records(entries, column)
+        return _pairs_of_records(entries, column, found)
     if column is not None:
         raise ValueError(f"it has no columns, so none called {column}")
     return list(_pairs.validate_python(entries))
 
 
-def _pairs_of_records(records: list[Any], column: str | None) -> list[Pair] | None:
+def _pairs_of_records(records: list[Any], column: str | None, found: bool) -> list[Pair] | None:
     """Of objects such as {"file_name": "a.png", "label": 0}."""
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("expected an object in each line")
     keys = list(dict.fromkeys(key for record in records for key in record))
-    columns = _choose_columns(keys, [records[0].get(key) for key in keys] if records else [], column)
+    first = [records[0].get(key) for key in keys] if records else []
+    columns = _choose_columns(keys, first, column, found)
     if columns is None:
         return None
     name, value = (keys[column] for column in columns)
     return list(_pairs.validate_python([(record.get(name), record.get(value)) for record in records]))
 
 
-def _pairs_of_rows(rows: list[list[str]], column: str | None) -> list[Pair] | None:
+def _pairs_of_rows(rows: list[list[str]], column: str | None, found: bool) -> list[Pair] | None:
     if not rows:
         raise ValueError("it is empty")
     head = [cell.lower() for cell in rows[0]]
@@ -219,7 +225,7 @@ def _pairs_of_rows(rows: list[list[str]], column: str | None) -> list[Pair] | No
         return None
     keys = head if headed and len(head) == len(body[0]) else [str(column) for column in range(len(body[0]))]
     odd = next((row for row in body if len(row) != len(keys)), None)
-    columns = _choose_columns(keys, body[0], column)
+    columns = _choose_columns(keys, body[0], column, found and headed and len(head) > 1)  # one cell is a count
     if columns is None:
         return None
     if odd:
@@ -228,8 +234,12 @@ def _pairs_of_rows(rows: list[list[str]], column: str | None) -> list[Pair] | No
     return [(row[name], _number(row[value])) for row in body]
 
 
-def _choose_columns(keys: list[str], first: list[Any], wanted_column: str | None) -> tuple[int, int] | None:
+def _choose_columns(
+    keys: list[str], first: list[Any], wanted_column: str | None, by_name: bool
+) -> tuple[int, int] | None:
     """The column of names and that of values, by their keys and the first row; None if these cannot be told.
+
+    The only column beside the names is that of values, whatever it is called, unless they are to be known `by_name`.
 
     Raises:
         ValueError: There is no column of values of the wanted name.
@@ -242,7 +252,7 @@ def _choose_columns(keys: list[str], first: list[Any], wanted_column: str | None
     values = [column for column in rest if keys[column].lower() in known]
     if wanted_column is not None and not values:
         raise ValueError(f"it has no column {wanted_column}, but {', '.join(keys)}")
-    values = values if len(values) == 1 else rest
+    values = values if by_name or len(values) == 1 else rest
     return (names[0], values[0]) if names and len(values) == 1 else None
 
 

@@ -164,6 +164,8 @@ def test_what_is_not_one_set_of_aligned_images_is_refused(tmp_path, files, facts
         TABLE.replace(",", ";"),
         '"image_id","partition"\n' + "".join(f'"{line[:10]}","{line[11]}"\n' for line in PARTITION.splitlines()),
         ",image_id,partition\n" + "".join(f"{line[2:6]},{line[:10]},{line[11]}.0\n" for line in PARTITION.splitlines()),
+        "row,image_id,partition\n"
+        + "".join(f"{line[2:6]},{line[:10]},{line[11]}\n" for line in PARTITION.splitlines()),
         PARTITION.replace(" 0", " train").replace(" 1", " val").replace(" 2", " test"),
     ],
 )

@@ -156,6 +156,32 @@ def test_archive_members_that_lead_out_or_are_links_are_refused(tmp_path):
     assert sorted(name for name, _ in container.refused) == ["../evil.txt", "fifo.txt", "hard.txt", "soft.txt"]
 
 
+def backslashed(name):
+    return name.replace("/", "\\")
+
+
+def test_a_zip_with_backslashes_in_all_its_names_is_read_as_with_slashes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        archive.writestr("b\\", "")
+        for name, data in FILES.items():
+            archive.writestr(backslashed(name), data)
+        for name in ("b\\.hidden.txt", "__MACOSX\\a.txt", "..\\evil.txt", "\\evil.txt"):
+            archive.writestr(name, "x")
+    container = open_container(tmp_path / "windows.zip", text)
+    assert container.names == ORDER
+    assert contents(container) == contents(pickle.loads(pickle.dumps(container))) == FILES
+    assert container.read_named("b/9.txt") == FILES["b/9.txt"]
+    assert sorted(name for name, _ in container.refused) == ["../evil.txt", "/evil.txt"]
+
+
+def test_a_backslash_beside_slashes_is_part_of_a_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        for name in ("a/1.txt", "b\\2.txt"):
+            archive.writestr(name, name)
+    container = open_container(tmp_path / "other.zip", text)
+    assert contents(container) == {"a/1.txt": b"a/1.txt", "b\\2.txt": b"b\\2.txt"}
+
+
 def test_links_that_leave_the_folder_are_refused_unless_asked_for(tmp_path):
     outside = tmp_path / "outside"
     make_folder(outside)

@@ -189,6 +189,40 @@ def test_hub_folders_have_their_labels_from_metadata(tmp_path):
     assert [label for _, label in names_and_labels(ImageFolder(tmp_path, "test"))] == [2, 1]
 
 
+@pytest.mark.parametrize("column", ["split", "width", "photographer", "text", "caption,partition"])
+def test_metadata_about_something_else_does_not_replace_class_folders(tmp_path, column):
+    names = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(3)]
+    for number, name in enumerate(names):
+        write_image(tmp_path / name, number)
+    cells = [",".join(f"{part}{number % 2}" for part in column.split(",")) for number in range(6)]
+    rows = [f"file_name,{column}", *map(",".join, zip(names, cells, strict=True))]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    assert names_and_labels(ImageFolder(tmp_path)) == list(zip(names, [0, 0, 0, 1, 1, 1], strict=True))
+    if "," not in column:  # whoever names the table means its only other column
+        named = ImageFolder(tmp_path, labels=str(tmp_path / "metadata.csv"))
+        assert names_and_labels(named) == list(zip(names, [0, 1, 0, 1, 0, 1], strict=True))
+
+
+def test_a_found_table_without_head_gives_labels(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f"{number}.png", number)
+    (tmp_path / "labels.csv").write_text("".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(4)))
+    assert ImageFolder(tmp_path).label_names == ["a", "b"]
+
+
+def test_a_zip_with_backslashes_has_its_splits_and_classes(tmp_path):
+    """As older tools for Windows write it."""
+    names = [f"{split}/{name}/{n}.png" for split in ("test", "train") for name in ("cat", "dog") for n in range(2)]
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for number, name in enumerate(names):
+            archive.writestr(name.replace("/", "\\"), encoded(random_pixels(number)))
+    with refused("test, train", parameter="split"):
+        ImageFolder(tmp_path / "in.zip")
+    source = ImageFolder(tmp_path / "in.zip", "train")
+    assert names_and_labels(source) == list(zip(names[4:], [0, 0, 1, 1], strict=True))
+    assert [source.read(index) for index in range(4)] == [encoded(random_pixels(number)) for number in range(4, 8)]
+
+
 @pytest.mark.parametrize("place", ["outside", "inside", "archive"])
 def test_a_table_can_be_named(tmp_path, place):
     for number in range(4):

@@ -8,6 +8,7 @@ import pytest
 
 from data.samples import encoded, random_pixels, write_image
 from data.sources.test_cifar10 import python_batches, write_folder, write_tarball
+from refusals import refused
 from vitgan.data.bundled import bundled_fashion_mnist
 from vitgan.data.sources.cifar10 import Cifar10
 from vitgan.data.sources.fashion_mnist import FashionMnist, bundled_folder
@@ -15,6 +16,12 @@ from vitgan.data.sources.folder import ImageFolder
 from vitgan.data.sources.guess import guess_source
 from vitgan.data.sources.parquet import ParquetImages
 from vitgan.errors import UserError
+
+
+def labelled_table(place: Path) -> Path:
+    rows = [{"image": encoded(random_pixels(number)), "label": number} for number in range(2)]
+    pq.write_table(pa.Table.from_pylist(rows), place / "labelled.parquet")
+    return place / "labelled.parquet"
 
 
 def photos(place: Path) -> Path:
@@ -64,3 +71,23 @@ def test_own_images_take_a_split_and_a_known_data_set_does_not(tmp_path: Path) -
     assert error.value.parameter == "split"
     with pytest.raises(UserError):
         guess_source(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("source", ["file", "hub"])
+def test_labels_of_parquet_files_are_taken_or_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    file = labelled_table(tmp_path)
+    fetched = []
+    monkeypatch.setattr("vitgan.data.sources.guess.fetch_data_set", lambda name: fetched.append(name) or file)
+    path = file if source == "file" else "hf://someone/pets"
+    labels = guess_source(path).labels
+    assert labels is not None
+    assert labels.tolist() == [0, 1]
+    without = guess_source(path, labels="none")
+    assert (without.labels, len(without)) == (None, 2)
+    count = len(fetched)
+    for other in ("nosuchtable.csv", "folders"):
+        with refused(path, other, "vitgan data parquet --label-column", parameter="labels"):
+            guess_source(path, labels=other)
+    assert len(fetched) == count

@@ -81,8 +81,8 @@ class CelebA(FileSource):
             else:
                 data = self._container.read_named(inside[0])
         with _about_partition(f"{file} is no partition file"):
-            rows = read_pairs(data, file, LARGEST_PARTITION) or ()
-            pairs = [(name, SPLITS.get(str(cell)) or split_of(str(cell))) for name, cell in rows]
+            rows = read_pairs(data, file, LARGEST_PARTITION) or read_pairs(data, file, LARGEST_PARTITION, "partition")
+            pairs = [(name, SPLITS.get(str(cell)) or split_of(str(cell))) for name, cell in rows or ()]
             if not pairs or not all(split for _, split in pairs):
                 raise UserError("expected lines such as '000001.jpg 0'")
             splits, unknown = assign(pairs, self.names())

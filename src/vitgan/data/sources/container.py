@@ -209,8 +209,17 @@ class Zip(Container):
         return data
 
     def _open(self) -> zipfile.ZipFile:
-        self._archive = self._archive or zipfile.ZipFile(self.path)
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.path)
+            _translate_names(self._archive.filelist)
         return self._archive
+
+
+def _translate_names(entries: list[zipfile.ZipInfo]) -> None:
+    """Backslashes between folders, as older tools for Windows write them, become "/"; `orig_filename` stays."""
+    if not any("/" in entry.filename for entry in entries):
+        for entry in entries:
+            entry.filename = entry.filename.replace("\\", "/")
 
 
 def _why_unreadable(entry: zipfile.ZipInfo) -> str | None:

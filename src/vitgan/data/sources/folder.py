@@ -71,10 +71,10 @@ class ImageFolder(FileSource):
         path: The folder, zip or tar (also .tar.gz, .tar.bz2, .tar.xz).
         split: Read only the images of this split ("train" is the folder train, Train, training_set, ...) or below the
             folder of this name; "all" for all of them.
-        labels: "auto" for a table `dataset.json` (StyleGAN's), `metadata` or `labels` that is there, else class
-            folders, and for a UserError where it is in doubt that they are; "folders" insists on class folders, and
-            leaves out images that lie in none; "none" ignores labels; else the file of a table, on the disk or inside
-            `path`, and images that it does not name are left out.
+        labels: "auto" for a table `dataset.json` (StyleGAN's), `metadata` or `labels` that is there and has no head or
+            a column called "label", "class", ..., else class folders, and for a UserError where it is in doubt that
+            they are; "folders" insists on class folders, and leaves out images that lie in none; "none" ignores labels;
+            else the file of a table, on the disk or inside `path`, and images that it does not name are left out.
         follow_links: Follow symbolic links to places outside the folder.
         label_column: The table's column of labels; None to find it.
 
@@ -150,7 +150,8 @@ class ImageFolder(FileSource):
             folder, _, file = name.rpartition("/")
             if folder not in above:
                 with suppress(UserError):  # damage there is no fault of this split
-                    pairs = read_pairs(self._read_table(name), name, self._largest_table, self._label_column)
+                    data = self._read_table(name)
+                    pairs = read_pairs(data, name, self._largest_table, self._label_column, found=True)
                     others[file] += [value for _, value in pairs or ()]
         found: list[Labels | None] = []
         for name in tables:
@@ -192,7 +193,7 @@ class ImageFolder(FileSource):
         """
         file = one_line(file)
         with user_error(f"{file} in {self.origin}", UserError, advice=TABLE_ADVICE, parameter="labels"):
-            pairs = read_pairs(data, file, self._largest_table, self._label_column)
+            pairs = read_pairs(data, file, self._largest_table, self._label_column, found=not insist)
             if not pairs:
                 return None if pairs is None else Labels(None, None, f"none: {file} says that there are none")
             decided = labels_of_values([*(value for _, value in pairs), *others], file)

@@ -33,13 +33,14 @@ def guess_source(path: str | Path, split: str | None = None, labels: str = "auto
     Args:
         path: The file or folder; or "hf://owner/name", a data set on the Hub, which is fetched.
         split: As `ImageFolder` and `ParquetImages` take it.
-        labels: As `ImageFolder` takes it.
+        labels: As `ImageFolder` takes it; of Parquet files only "auto" or "none".
 
     Raises:
         UserError: If there are no images, or a known data set is to be read in another way than usual; see the sources.
     """
     if str(path).startswith(SCHEME):
-        return ParquetImages(fetch_data_set(str(path)), split)
+        column = _label_column(path, labels)
+        return ParquetImages(fetch_data_set(str(path)), split, label_column=column)
     path = Path(path)
     inside = sorted(child.name for child in path.iterdir()) if path.is_dir() else []
     names = [path.name, *inside]
@@ -51,5 +52,13 @@ def guess_source(path: str | Path, split: str | None = None, labels: str = "auto
                 raise UserError(f"{path} is {name}, whose splits and labels are its own: read it as {name}", "split")
             return found
     if holds_parquet(path):
-        return ParquetImages(path, split)
+        return ParquetImages(path, split, label_column=_label_column(path, labels))
     return ImageFolder(path, split, labels)
+
+
+def _label_column(path: str | Path, labels: str) -> str | None:
+    """`labels` as `ParquetImages` takes them."""
+    if labels not in ("auto", "none"):
+        advice = 'choose "auto" or "none", or name the column by `vitgan data parquet --label-column`'
+        raise UserError(f"{path} holds Parquet files, whose labels are a column, not {labels}: {advice}", "labels")
+    return None if labels == "auto" else labels

@@ -162,4 +162,10 @@ def _label_names(data: Any) -> list[str] | None:
     features = getattr(data, "features", None)
     if isinstance(features, Mapping):
         names = next((getattr(features[key], "names", None) for key in LABEL_KEYS if key in features), None)
-    return [str(name) for name in names] if names else None
+    if isinstance(names, Mapping):  # name -> number
+        name_of = {number: name for name, number in names.items() if isinstance(number, int | np.integer)}
+        names = [name_of.get(number) for number in range(len(names))]
+    names = names.tolist() if isinstance(names, np.ndarray) else names
+    if not isinstance(names, list | tuple) or len(names) == 0 or not all(isinstance(name, str) for name in names):
+        return None
+    return [str(name) for name in names]
