@@ -30,6 +30,7 @@ USELESS: list[tuple[str, str, object]] = [
     ("cifar10-stylegan2d", "objective.classification", 0.5),
     ("cifar10", "objective.penalty", "finite_difference"),
     ("cifar10-stylegan2d", "objective.penalty_noise", 0.01),
+    ("cifar10", "protocol", "fid-50k"),
     ("cifar10", "objective.penalty_interval", 4),
     ("cifar10", "objective.lecam_decay", 0.9),
     ("cifar10", "objective.path_length_interval", 8),
@@ -63,6 +64,23 @@ def test_a_conditional_d_has_a_classifier_only_to_please_it() -> None:
     assert caught.value.parameter == "model.discriminator.classifier"
     assert "objective.classification" in str(caught.value)
     assert preset("cifar10-tiny", **classes, **classifier, **{"objective.classification": 0.5}).model.conditional
+
+
+def test_noise_at_the_penalty_needs_a_penalty() -> None:
+    none = {"objective.r1_gamma": 0.0, "objective.r2_gamma": 0.0}
+    with pytest.raises(UserError) as caught:
+        preset("cifar10-tiny-modern", **none, **{"objective.penalty_noise": 0.01})
+    assert caught.value.parameter == "objective.penalty_noise"
+
+
+@pytest.mark.parametrize(("user", "value"), [("objective.diffaugment", True), ("objective.bcr_real", 10.0)])
+def test_an_augmentation_that_changes_nothing_is_refused(user: str, value: object) -> None:
+    kept = {"objective.diffaugment": False, "objective.bcr_real": 0.0, "objective.bcr_fake": 0.0} | {user: value}
+    off = {"augment.translation": 0.0, "augment.color": False, "augment.cutout": 0.0, "augment.scaling": 0.0}
+    with pytest.raises(UserError) as caught:
+        preset("cifar10", **kept, **off)
+    assert caught.value.parameter == user
+    assert preset("cifar10", **kept, **(off | {"augment.color": True})).augment.color
 
 
 def test_what_is_turned_off_beside_what_it_needs_is_no_mistake() -> None:

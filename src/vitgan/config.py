@@ -107,6 +107,10 @@ class RunConfig(Config):
         bcr = objective.bcr_real or objective.bcr_fake
         reason = "0 leaves diffaugment, bcr_real and bcr_fake nothing to do: raise it, or turn them off"
         refuse((objective.diffaugment or bcr) and augment.probability == 0, "augment.probability", reason)
+        changes = (augment.translation, augment.color, augment.cutout, augment.scaling)
+        reason = "does nothing while translation, color, cutout and scaling are off: turn one of them on, or it off"
+        field = "objective.diffaugment" if objective.diffaugment else "objective.bcr_real"
+        refuse((objective.diffaugment or bcr) and not any(changes), field, reason)
         refuse(
             augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"),
             "augment.adaptive",
@@ -171,6 +175,7 @@ CLASSIFIER = {"model.discriminator.classifier": bool}
 
 Others = Mapping[str, Callable[[Any], bool]]
 NEEDS: dict[str, Others | tuple[Others, ...]] = {
+    "protocol": {"evaluate_every_kimg": bool},
     "model.num_classes": {"model.conditional": bool},
     "model.generator.gate_bias": {"model.generator.gated": bool},
     "model.generator.position_frequency": {"model.generator.positions": among("sine")},
@@ -190,7 +195,7 @@ NEEDS: dict[str, Others | tuple[Others, ...]] = {
     "objective.out_of_range": {"model.generator.bounded": among(False, None)},
     "objective.path_length": {"model.generator.bounded": among(False, None)},  # a way back is no Jacobian
     "objective.penalty": R1_OR_R2,
-    "objective.penalty_noise": {"objective.penalty": among("finite_difference")},
+    "objective.penalty_noise": ({"objective.penalty": among("finite_difference")}, R1_OR_R2),
     "objective.penalty_interval": R1_OR_R2 | {"objective.wgan_gp": bool},
     "objective.lecam_decay": {"objective.lecam": bool},
     "objective.path_length_interval": {"objective.path_length": bool},

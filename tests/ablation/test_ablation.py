@@ -38,6 +38,7 @@ from vitgan.models.costs import Costs, model_costs
 from vitgan.models.stylegan2_discriminator import StyleGAN2DiscriminatorConfig
 from vitgan.presets import cifar10_tiny, modern, preset, replaced, stylegan2, stylegan2d, with_model
 from vitgan.runs.train import check_networks
+from vitgan.training.augment import AugmentConfig
 from vitgan.training.hooks import Hooks
 from vitgan.training.objective import ObjectiveConfig
 
@@ -366,6 +367,19 @@ def test_the_modern_suite_comes_to_the_modern_preset_and_goes_on_from_it() -> No
         (rows[name].model.num_levels, rows[name].model.scaled_levels) for name in ("+summed-levels", "+scaled-levels")
     ]
     assert levels == [(3, False), (3, True)]
+
+
+def test_the_papers_objective_comes_with_its_augmentation(plan: Plan, tmp_path: Path) -> None:
+    """A base may have turned parts of it off."""
+    words = ["ablate", "discriminator", "--base", "quickstart", "--kimg", "0.004", "--data", plan.base.data]
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitgan.ablation.run.run_suite", lambda suite, plan, *_: found.append(plan.base))
+        patch.setattr("vitgan.ablation.report.write_report", lambda *_: "")
+        dispatch([*words, "--out", str(tmp_path / "out")])
+        dispatch([*words, "--out", str(tmp_path / "out"), "--no-paper-objective"])
+    assert (found[0].objective, found[0].augment) == (ObjectiveConfig(), AugmentConfig())
+    assert (found[1].objective, found[1].augment) == (preset("quickstart").objective, preset("quickstart").augment)
 
 
 @pytest.mark.parametrize(

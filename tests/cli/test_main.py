@@ -185,6 +185,12 @@ def test_a_switch_that_is_given_a_value_is_said_to_be_one(words: str, field: str
     assert other in str(error)
 
 
+def test_a_place_for_prepared_images_beside_a_runs_folder_needs_images(store: str, tmp_path: Path) -> None:
+    words = ("--data", store, "--folder", tmp_path / "run", "--out", tmp_path / "runs")
+    assert error_of(*TRAIN, *words).parameter == "out"
+    assert not any(tmp_path.iterdir())
+
+
 def test_mistakes_are_one_line_each(store: str, run: Path, tmp_path: Path) -> None:
     wrong = error_of(*TRAIN, "--data", store, "--out", tmp_path, "--model.generator.patch-size", 3)
     assert wrong.parameter == "model.generator.patch_size"

@@ -78,15 +78,15 @@ def normalised(x: Tensor) -> Tensor:
 def test_other_classes_start_anew_and_the_rest_is_kept(tmp_path: Path, discriminator: object) -> None:
     base = replaced(BASE, discriminator=discriminator, conditional=True)
     name, old_g, old_d = trained(tmp_path / "old", replaced(base, num_classes=3, class_names=("a", "b", "c")))
-    for classes, names, anew in (
-        (5, None, True),
-        (3, ("a", "b", "d"), True),
-        (3, ("a", "b", "c"), False),
-        (3, None, False),
+    for classes, names, anew, noted in (
+        (5, None, True, True),
+        (3, ("a", "b", "d"), True, True),
+        (3, ("a", "b", "c"), False, False),
+        (3, None, False, True),  # they are taken by their numbers
     ):
         model = replaced(base, num_classes=classes, class_names=names)
         notes, generator, judge = started(name, model)
-        assert len(notes) == anew
+        assert len(notes) == noted
         assert equal_but_classes(old_g, generator)
         assert equal_but_classes(old_d, judge)
         kept = old_g if not anew else build_generator(model.generator_spec())

@@ -77,6 +77,10 @@ def test_classes_beyond_those_of_the_images_are_told_of(labelled_store: str, tmp
         run = vitgan.train(config.model_copy(update={"model": model}), tmp_path, hooks=Hooks(on_notice=said.append))
         assert vitgan.load(run).known_classes == [0, 1, 2]
         assert len(said) == lines
+        names = config_of_run(run).model.class_names
+        assert names is not None
+        assert len(names) == classes
+        dispatch(["sample", str(run), "--label", names[1], "--count", "1", "--grid", str(tmp_path / f"{classes}.png")])
 
 
 def conditional(data: str, **training: object) -> RunConfig:

@@ -121,7 +121,9 @@ def test_a_run_of_some_minutes_goes_on_counting_and_its_rates_fall_to_their_end(
     for name in ("generator", "optimizers"):
         a, b = load_file(newest(whole) / f"{name}.safetensors"), load_file(newest(run) / f"{name}.safetensors")
         assert all(a[key].equal(b[key]) for key in a), name
-    assert not told
+    assert len(told) == 2  # the whole run's end, and this one's
+    assert all(f"training.{budget}" in line and " of 1,000 images" in line for line in told)
+    told.clear()
     vitgan.train(config, resume=run, hooks=a_second_each(99))
     assert len(told) == 1
     assert told[0].endswith(f"raise training.{budget}")

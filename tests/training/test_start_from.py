@@ -57,6 +57,20 @@ def test_a_model_carries_its_networks_in_half_precision(first: Path, tmp_path: P
                 assert (theirs[key] - ours[key]).abs().max() <= 2**-11 * theirs[key].abs().max(), (name, key)
 
 
+def test_a_script_without_callbacks_is_told_on_stderr(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_run(store, total_kimg=0.004)
+    run = vitgan.train(config, tmp_path)
+    assert not capsys.readouterr().err
+    vitgan.train(config, resume=run)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "training.total_kimg" in line
+    for wrong in ({"preset": "quickstart"}, None, 5):
+        with refused("vitgan.preset", parameter="config"):
+            vitgan.train(wrong)  # type: ignore[arg-type]
+
+
 def test_what_cannot_start_is_refused_and_leaves_nothing(first: Path, tmp_path: Path) -> None:
     dispatch(["export", "hub", str(first), "--out", str(tmp_path / "average alone")])
     one_head = with_model(standing_still(first), replaced(TINY_GENERATOR, num_heads=1)).model

@@ -58,12 +58,14 @@ def ablate(
     from vitgan.ablation.run import Plan, check_place, check_runs, run_suite
     from vitgan.ablation.suites import find_suite
     from vitgan.presets import preset, replaced
+    from vitgan.training.augment import AugmentConfig
     from vitgan.training.objective import ObjectiveConfig
 
     table = find_suite(suite)
     rows = table.only(only)
     start = preset(base)
-    objective = ObjectiveConfig() if paper_objective else start.objective
+    if paper_objective:
+        start = replaced(start, objective=ObjectiveConfig(), augment=AugmentConfig())
     plan = Plan(
         suite=suite,
         kimg=kimg,
@@ -71,7 +73,7 @@ def ablate(
         cpu_minutes=cpu_minutes,
         evaluate_every_kimg=evaluate_every_kimg or (20 if kimg is None else kimg / 5),
         seeds=seeds,
-        base=replaced(start, data=data or start.data, protocol=protocol, objective=objective),
+        base=replaced(start, data=data or start.data, protocol=protocol),
     )
     folder = out or Path("runs") / f"ablate-{suite}"
     check_place(folder, plan)

@@ -98,6 +98,7 @@ def value_of(option: str, words: list[str]) -> str | None:
 def trains(start: "RunConfig", words: list[str], about: str) -> Callable[..., None]:
     """The command whose options are the fields of a configuration, of the kinds of network that the words ask for."""
     from vitgan.config import RunConfig, check_effect, differences, merged
+    from vitgan.runs.images import holds_images_to_prepare
 
     for network in ("generator", "discriminator"):
         if (kind := value_of(f"--model.{network}.kind", words)) is not None:
@@ -114,6 +115,8 @@ def trains(start: "RunConfig", words: list[str], about: str) -> Callable[..., No
     ) -> None:
         if resume is not None:
             check_useless(train, "beside --resume", out=out)
+        elif folder is not None and not holds_images_to_prepare(settings.data):
+            check_useless(train, "beside --folder, where there are no images to prepare", out=out)
         check_effect(settings, differences(settings, start))
         if dry_run:
             print(describe(settings))

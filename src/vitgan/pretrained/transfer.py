@@ -69,7 +69,7 @@ def start_from(
     same_classes = _same_classes(theirs, model)
     for old, new in ((trained, generator), (averaged, generator_ema)):
         _start_generator(name, old, new, same_classes)
-    notes = [] if same_classes else [_about_classes(theirs, model)]
+    notes = [] if same_classes and _named(theirs) == _named(model) else [_about_classes(theirs, model, same_classes)]
     if _coding(theirs) != _coding(model):
         notes.append(f"{name} made {_made(theirs)}, and here are {_made(model)}: G must learn what they mean anew")
     if theirs.resolution != model.resolution:
@@ -96,12 +96,18 @@ def _difference(theirs: Config, mine: Config) -> str | None:
     return None
 
 
+def _named(model: ModelConfig) -> bool:
+    return model.class_names is not None
+
+
 def _same_classes(theirs: ModelConfig, mine: ModelConfig) -> bool:
-    named = theirs.class_names is not None and mine.class_names is not None
+    named = _named(theirs) and _named(mine)
     return theirs.num_classes == mine.num_classes and not (named and theirs.class_names != mine.class_names)
 
 
-def _about_classes(theirs: ModelConfig, mine: ModelConfig) -> str:
+def _about_classes(theirs: ModelConfig, mine: ModelConfig, same: bool) -> str:
+    if same:
+        return f"{mine.num_classes} classes are those there by their numbers: one of the two has no names for them"
     if not mine.num_classes:
         return f"there are no classes here: G starts as the mean of the {theirs.num_classes} there"
     there = f"{theirs.num_classes} others" if theirs.num_classes else "none"

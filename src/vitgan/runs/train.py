@@ -1,6 +1,7 @@
 """How a configuration becomes a run, and how a run goes on."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -69,7 +70,8 @@ def train(
         resume: A run folder to go on with instead, from its newest whole checkpoint. `config` must agree with the
             run's own in model, objective, augmentation, data and everything that an exact resume needs; its length and
             its intervals may differ.
-        hooks: Callbacks for progress; default in a notebook: a line and the newest images below the cell.
+        hooks: Callbacks for progress; default in a notebook: a line and the newest images below the cell; else notices on
+            stderr.
         data: Images to train on, in place of the configuration's: a store, a folder of images, an array (N, H, W, C) or a
             tensor (N, C, H, W), uint8 or floating point in [0, 1], a pair of these and labels (N,), a data set of torch's
             or Hugging Face's, or a `Source` (`vitgan.data.sources.source`). They are cropped and resized to the model's
@@ -84,7 +86,9 @@ def train(
         UserError: If the data, the folders or the checkpoint do not fit.
     """
     settings = preset(config) if isinstance(config, str) else config
-    hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks())
+    if not isinstance(settings, RunConfig):
+        raise UserError(f"config must be a preset's name or vitgan.preset(...), not {type(settings).__name__}", "config")
+    hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks(on_notice=_tell))
     check_trackers(settings.training.trackers)
     if resume is not None and folder is not None:
         raise UserError("folder does nothing beside resume: leave one of the two out", "folder")
@@ -106,6 +110,10 @@ def train(
             if resumed is None and processes.is_main_process and not (run / DATA_RECORD).exists():
                 shutil.rmtree(run, ignore_errors=True)  # it has not begun, and all in it was made here
     return run
+
+
+def _tell(notice: str) -> None:
+    print(f"vitgan: {notice}", file=sys.stderr)
 
 
 def _checked(
@@ -332,7 +340,9 @@ def with_classes_of(store: ImageStore, config: RunConfig) -> RunConfig:
         )
     counts = tuple(np.bincount(store.labels, minlength=classes).tolist())
     names = tuple(store.description.label_names or ())
-    update = {"class_counts": counts, "class_names": names if len(names) == classes else None}
+    more = tuple(str(index) for index in range(len(names), classes))  # classes that these images do not have
+    named = names and not set(names) & set(more)
+    update = {"class_counts": counts, "class_names": names + more if named else None}
     model = model.model_copy(update=update | {"num_classes": classes})
     return config.model_copy(update={"model": model})
 
