@@ -32,7 +32,8 @@ class Gaussian:
             covariance: (D, D), symmetric positive semi-definite; may be rank-deficient.
         """
         covariance = covariance.double()
-        values, vectors = torch.linalg.eigh(covariance)
+        # torch's eigh (MKL) does not converge on some of rank 1, as equal images have by rounding; numpy's does.
+        values, vectors = map(torch.from_numpy, np.linalg.eigh(covariance.numpy()))
         noise = values[-1].clamp_min(0) * len(values) * torch.finfo(torch.float64).eps
         kept = values > noise
         return cls(mean.double(), covariance.trace(), vectors[:, kept] * values[kept].sqrt())

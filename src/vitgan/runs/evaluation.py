@@ -29,6 +29,7 @@ from vitgan.metrics.inception import find_weights, how_to_get_weights
 from vitgan.metrics.neighbours import nearest_images, save_neighbours
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import weights_digest
+from vitgan.runs.folder import check_unaltered
 from vitgan.runs.other_metrics import OnProgress, Progress, check_others, measure_others, silent
 from vitgan.runs.sources import classes_of_store, find_source, of_generator, open_reference, open_source
 from vitgan.training.hooks import Evaluation
@@ -78,7 +79,8 @@ def measure(
         and "classes" (name -> distance) where they were compared.
 
     Raises:
-        UserError: If the two sides, the protocol and the features do not fit each other, or cannot be read.
+        UserError: If the two sides, the protocol and the features do not fit each other, or cannot be read, or a store's
+            images were altered.
     """
     picture, weights = (None if path is None else Path(path) for path in (neighbours, inception_weights))
     if picture is not None:
@@ -132,9 +134,10 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
     """Refuses, before a run is made, evaluations that it could not do; gives their protocol.
 
     Raises:
-        UserError: If the protocol is unknown or does not fit the store, or its features cannot be had.
+        UserError: If the protocol is unknown or does not fit the store, its features cannot be had, or the images that
+            latents were encoded from were altered.
     """
-    store, protocol = pixels_of(store), find_protocol(config.protocol)
+    trained_on, store, protocol = store, pixels_of(store), find_protocol(config.protocol)
     protocol.check_store(len(store), store.resolution, store.description.split)
     frozen = config.model.frozen_features
     if frozen is not None and Path(frozen).resolve() == Path(protocol.features).resolve():  # a name, or a folder
@@ -148,6 +151,8 @@ def check_evaluation(config: RunConfig, store: ImageStore) -> Protocol:
         classes_of_store(store, protocol) if config.model.num_classes else None, store, protocol, True, "the model"
     )
     load_extractor(protocol.features)
+    if store is not trained_on:  # which training itself checks
+        check_unaltered(store)
     return protocol
 
 

@@ -27,7 +27,7 @@ from vitgan.models.draws import draw_latents
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import WEIGHTS, find_model, is_run, run_of_checkpoint
-from vitgan.runs.folder import config_of_run, data_of_run, is_store, open_data
+from vitgan.runs.folder import check_unaltered, config_of_run, data_of_run, is_store, open_data
 
 
 def find_source(source: str | Path) -> Path:
@@ -38,13 +38,17 @@ def find_source(source: str | Path) -> Path:
 
 
 def open_reference(data: str | None, source: Path) -> ImageStore:
-    """The store to measure against: `data`, or the data of the run that is measured; of latents, their images'."""
-    if data is not None:
-        return pixels_of(open_data(data))
+    """The store to measure against: `data`, or the data of the run that is measured; of latents, their images'.
+
+    Raises:
+        UserError: If there is none, or its images were altered.
+    """
     run = run_of_checkpoint(source) or source
-    if not is_run(run):
+    if data is None and not is_run(run):
         raise UserError(f"{source} says nothing about real images: pass the store to measure against", "data")
-    return pixels_of(data_of_run(run))
+    store = pixels_of(data_of_run(run) if data is None else open_data(data))
+    check_unaltered(store)
+    return store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +291,7 @@ def open_images(
     """
     if is_store(path):
         store = ImageStore.open(path)
+        check_unaltered(store)
         return ArrayImages(store.images) if store.vae is None else LatentImages(store.images, store.vae, device)
     if path.suffix.lower() == ".npz":
         return NpzImages(path)
