@@ -14,7 +14,7 @@ from tiny import TINY_DISCRIMINATOR
 from vitgan.cli.main import dispatch
 from vitgan.errors import UserError
 from vitgan.explore.attention import spread_queries
-from vitgan.explore.latents import styles_of
+from vitgan.explore.latents import styles_of, write_styles
 from vitgan.files import write_json
 from vitgan.files.tensors import write_tensors
 from vitgan.models.build import ModelConfig, build_discriminator
@@ -118,7 +118,7 @@ def test_invert_writes_styles_whose_image_is_the_result(model: str, tmp_path: Pa
 def test_found_styles_stand_in_a_seeds_place(model: str, tmp_path: Path, name: str, options: str) -> None:
     """The styles of seed 1 give the pictures of seed 1."""
     found, ours, seeds = tmp_path / "seed 1.safetensors", tmp_path / "found.png", tmp_path / "seeds.png"
-    write_tensors(found, {"styles": styles_of(load(model), [1])})
+    write_styles(found, load(model), styles_of(load(model), [1]))
     for out, one in ((ours, str(found)), (seeds, "1")):
         main([name, model, *[word.replace("FOUND", one) for word in options.split()], "--out", str(out)])
     assert ours.read_bytes() == seeds.read_bytes()
@@ -129,15 +129,62 @@ def test_found_styles_stand_in_a_seeds_place(model: str, tmp_path: Path, name: s
 )
 def test_a_file_without_this_models_styles(model: str, tmp_path: Path, styles: torch.Tensor | None) -> None:
     file = tmp_path / "other.safetensors"
-    write_tensors(file, {"styles": styles} if styles is not None else {"weight": torch.zeros(1)})
+    if styles is None:
+        write_tensors(file, {"weight": torch.zeros(1)})
+    else:
+        write_styles(file, load(model), styles)
     with pytest.raises(UserError):
         main(["truncate", model, "--seeds", "0", str(file), "--out", str(tmp_path / "a.png")])
     assert not (tmp_path / "a.png").exists()
 
 
+WITH_STYLES = [
+    ("mix", "--late"),
+    ("truncate", "--seeds"),
+    ("directions", "--seed"),
+    ("zoom", "--seeds"),
+    ("attention", "--seed"),
+    ("interpolate", "--space w --seeds 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "option"), WITH_STYLES)
+def test_styles_of_another_model_are_refused(model: str, tmp_path: Path, name: str, option: str) -> None:
+    """One of the same shapes, for whose weights they mean another picture."""
+    photo, found, out = (tmp_path / file for file in ("photo.png", "found.safetensors", "out.png"))
+    other = make("vit")
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.01)
+    another = str(save(other, tmp_path / "another"))
+    main(["interpolate", another, "--seeds", "5", "6", "--steps", "1", "--out", str(photo)])
+    search = f"--steps 1 --out {tmp_path / 'invert.png'} --styles-out {found}"
+    main(["invert", another, str(photo), *search.split()])
+    main([name, another, *option.split(), str(found), "--out", str(out)])
+    out.unlink()
+    with refused(found):
+        main([name, model, *option.split(), str(found), "--out", str(out)])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("name", ["mix", "truncate", "directions", "zoom", "attention", "interpolate", "invert"])
+def test_a_model_with_a_broken_weight_shows_nothing(tmp_path: Path, name: str, place: int) -> None:
+    broken = make("vit")
+    with torch.no_grad():
+        [*broken.parameters()][place].view(-1)[0] = torch.nan
+    model, photo, out = str(save(broken, tmp_path / "broken")), tmp_path / "photo.png", tmp_path / "out.png"
+    Image.new("RGB", (16, 16), "red").save(photo)
+    with refused():
+        main([name, model, *([str(photo), "--steps", "2"] if name == "invert" else []), "--out", str(out)])
+    assert not out.exists()
+
+
 def test_mistakes_with_found_styles(model: str, tmp_path: Path) -> None:
     found = tmp_path / "found.safetensors"
-    write_tensors(found, {"styles": styles_of(load(model), [1])})
+    write_tensors(found, {"styles": styles_of(load(model), [1])})  # of nobody knows which model
+    with refused(found):
+        main(["mix", model, "--early", str(found), "--out", str(tmp_path / "a.png")])
+    write_styles(found, load(model), styles_of(load(model), [1]))
     out = ["--out", str(tmp_path / "a.png")]
     with refused(tmp_path / "no.safetensors"):
         main(["mix", model, "--late", str(tmp_path / "no.safetensors"), *out])
@@ -184,6 +231,8 @@ def test_a_search_is_filmed_to_what_it_found(model: str, tmp_path: Path) -> None
         (["zoom", "MODEL", "--frames", "10000", "--size", "4096", "--out", "a.gif"], None),
         (["interpolate", "MODEL", "--size", "0"], "size"),
         (["interpolate", "MODEL", "--frames-per-second", "0"], "frames_per_second"),
+        (["interpolate", "MODEL", "--frames-per-second", "60"], "frames_per_second"),
+        (["grow", "MODEL", "--frames-per-second", "51", "--out", "a.gif"], "frames_per_second"),
         (["interpolate", "MODEL", "--truncation", "1e308"], "truncation"),
         (["truncate", "MODEL", "--psis", "1", "nan"], "psis"),
         (["directions", "MODEL", "--amounts", "inf"], "amounts"),
@@ -239,9 +288,9 @@ def test_pictures_that_nobody_named_replace_none(model: str, tmp_path: Path, mon
     assert error.value.parameter == "out"
     main(["mix", model, "--early", "0", "--late", "1", "--out", "a.png"])
     main(["attention", model, "--out", "a.png"])
-    main(["invert", model, "a.png", "--steps", "1", "--out", "a.png"])
+    main(["invert", model, "a.png", "--steps", "1", "--out", "b.png"])
     assert {Path(name).read_text() for name in (*mine, "invert.png", *beside)} == {"mine"}
-    assert len(list(tmp_path.iterdir())) == len(mine) + 1 + len(beside) + 1
+    assert len(list(tmp_path.iterdir())) == len(mine) + 1 + len(beside) + 2
 
 
 def test_queries_are_spread() -> None:

@@ -8,7 +8,8 @@ from refusals import refused
 from vitgan.cli.main import dispatch
 from vitgan.export import web
 from vitgan.export.onnx import OnnxReport
-from vitgan.files.folders import MARKER
+from vitgan.export.web import WEB_PAGE
+from vitgan.files.folders import MARKER, new_folder
 from vitgan.models.generator import Generator
 from vitgan.pretrained.generators import locate, save, weights_digest
 
@@ -81,6 +82,33 @@ def test_all_of_an_export_is_of_one_checkpoint(model: str, tmp_path: Path, monke
         monkeypatch.setattr(f"vitgan.pretrained.{module}.locate", located)
     main(["hub", "run", "--out", str(tmp_path / "m")])
     assert asked.count("run") == 1
+
+
+@pytest.mark.parametrize("place", ["m", "elsewhere/../m", "link/m"])
+def test_a_model_is_not_replaced_by_less_of_itself(tmp_path: Path, place: str) -> None:
+    """The copy has no networks, or half the digits."""
+    source = save(make("vit"), tmp_path / "m")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    with refused(tmp_path / place, "model", parameter="out"):
+        main(["hub", str(source), "--storage", "float16", "--out", str(tmp_path / place)])
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_a_folder_that_nobody_named_replaces_none(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
+    main(["hub", model, "--title", "Shirts"])
+    with new_folder(Path("web"), WEB_PAGE) as page:
+        (page / "index.html").write_text("a page")
+    for kind, folder in (("hub", "model"), ("web", "web")):
+        with refused(folder, parameter="out"):
+            main([kind, model, "--title", "Shoes"])
+    assert "# Shirts" in Path("model/README.md").read_text()
+    assert Path("web/index.html").read_text() == "a page"
+    main(["hub", model, "--title", "Shoes", "--out", "model"])
+    assert "# Shoes" in Path("model/README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import vitgan
+from generators import make
 from tiny import newest, tiny_run
 from vitgan.cli.main import dispatch
 from vitgan.cli.preset_texts import NAMES as PRESET_NAMES
@@ -14,7 +15,7 @@ from vitgan.models.build import GeneratorSpec, build_generator
 from vitgan.models.vit_generator import ViTGeneratorConfig
 from vitgan.presets import preset
 from vitgan.pretrained.generators import save
-from vitgan.pretrained.names import bundled_models
+from vitgan.pretrained.names import WEIGHTS, bundled_models
 
 
 @pytest.mark.parametrize("name", bundled_models())
@@ -26,6 +27,28 @@ def test_a_bundled_models_preset_is_its_own(name: str, capsys: pytest.CaptureFix
     assert said is not None
     assert re.findall(r"[Pp]reset `?([\w-]+)", shown) == [said[1]]
     assert "trained with it" not in shown
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
+def test_a_path_comes_before_a_preset_or_bundled_model_of_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generator = make("vit")
+    save(generator, name)
+    dispatch(["info", name])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"model {Path(name) / WEIGHTS}\n")
+    assert f" {sum(p.numel() for p in generator.parameters()):,}\n" in shown
+
+
+def test_a_folder_of_a_presets_name_that_is_no_model_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cifar10-gat").mkdir()  # a store, say
+    dispatch(["info", "cifar10-gat"])
+    assert capsys.readouterr().out.startswith("preset cifar10-gat")
 
 
 def test_a_generator_is_shown_whatever_discriminators_would_say_of_its_size(

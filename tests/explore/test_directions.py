@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -69,3 +71,26 @@ def test_spread(vit: Generator) -> None:
 def test_too_many(vit: Generator) -> None:
     with refused(13, 1, 12, parameter="count"):
         find_directions(vit, 13)
+
+
+def test_an_edit_is_of_one_image(vit: Generator) -> None:
+    with refused((3, 3, 12), (1, 3, 12), parameter="styles"):
+        edit(vit, styles_of(vit, [0, 1, 2]), find_directions(vit, 2), (-1, 0, 1))
+
+
+def test_amounts_are_finite(vit: Generator) -> None:
+    with refused("nan", parameter="amounts"):
+        edit(vit, styles_of(vit, [0]), find_directions(vit, 2), (0, float("nan")))
+
+
+@pytest.mark.parametrize("count", [0, 2.5])
+def test_a_count_is_a_whole_number(vit: Generator, count: Any) -> None:
+    with refused(count, parameter="count"):
+        find_directions(vit, count)
+
+
+def test_directions_of_broken_weights(vit: Generator) -> None:
+    for parameter in vit.parameters():
+        parameter.fill_(torch.nan)
+    with refused():
+        find_directions(vit, 2)

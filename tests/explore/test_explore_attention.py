@@ -4,7 +4,7 @@ import torch
 from generators import make
 from refusals import refused
 from tiny import TINY_DISCRIMINATOR
-from vitgan.explore.attention import generator_attention, heat
+from vitgan.explore.attention import attention_rows, generator_attention, heat
 from vitgan.explore.latents import styles_of
 from vitgan.layers.attention import SelfAttention
 from vitgan.models.build import ModelConfig, build_discriminator
@@ -59,3 +59,10 @@ def test_heat_marks_the_patch_attended_to_and_the_one_that_attends() -> None:
     redness = (shown[0] - shown[2])[4:124:32, 20:128:32]
     assert redness.argmax() == 6
     assert shown[:, 0, 0].tolist() == [-1, 1, 1]
+
+
+def test_attention_that_is_not_finite_is_not_shown() -> None:
+    generator = make("vit")
+    styles = styles_of(generator, [0])
+    with refused():
+        attention_rows(torch.zeros(3, 16, 16), generator_attention(generator, styles * torch.nan), [0])

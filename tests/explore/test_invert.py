@@ -60,3 +60,27 @@ def test_psnr() -> None:
 def test_another_size_is_refused(vit: Generator) -> None:
     with refused((1, 3, 8, 8), (1, 3, 16, 16), parameter="target"):
         invert(vit, torch.zeros(1, 3, 8, 8), None)
+
+
+@pytest.mark.parametrize(("option", "value"), [("space", "W+"), ("space", "z"), ("steps", 0), ("steps", 2.5)])
+def test_a_search_that_there_is_not(vit: Generator, option: str, value: Any) -> None:
+    with refused(value, parameter=option):
+        invert(vit, torch.zeros(1, 3, 16, 16), **{option: value})
+
+
+def test_a_target_is_finite(vit: Generator) -> None:
+    with refused(parameter="target"):
+        invert(vit, torch.full((1, 3, 16, 16), torch.nan), steps=1)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_broken_model_finds_nothing(vit: Generator, place: int) -> None:
+    target = vit.sample(1)
+    [*vit.parameters()][place].view(-1)[0] = torch.nan
+    with refused():
+        invert(vit, target, steps=2)
+
+
+def test_features_that_are_not_finite_find_nothing(vit: Generator) -> None:
+    with refused():
+        invert(vit, vit.sample(1), lambda images: images.flatten(1) * torch.nan, steps=2)

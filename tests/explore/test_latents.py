@@ -1,5 +1,6 @@
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from vitgan.explore.latents import (
     lerp,
     mix,
     mixed_styles,
+    read_styles,
     render,
     slerp,
     styles_of,
     truncate,
     walk,
+    write_styles,
 )
 from vitgan.models.generator import Generator
 
@@ -168,8 +171,9 @@ def test_the_grid_has_pure_images_at_its_edges(vit: Generator) -> None:
 
 
 def test_layers_that_cannot_be_mixed(vit: Generator) -> None:
-    with refused(4, 0, 3, parameter="layer"):
-        mix(vit, vit.w_mean[None], vit.w_mean[None], layer=4)
+    for layer in (4, 1.5, -1):
+        with refused(layer, 0, 3, parameter="layer"):
+            mix(vit, vit.w_mean[None], vit.w_mean[None], layer=layer)  # pyright: ignore[reportArgumentType]
     with refused(cause=type(None)):
         mix(make("prepend"), vit.w_mean[None], vit.w_mean[None])
 
@@ -187,3 +191,48 @@ def test_from_the_mean_image_to_the_plain_one(vit: Generator) -> None:
 def test_no_psi(vit: Generator) -> None:
     with pytest.raises(UserError):
         truncate(vit, [0], [])
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_psi_is_finite(vit: Generator, number: float) -> None:
+    for point in (0, torch.zeros(vit.num_styles, vit.w_dim)):
+        with refused(number, parameter="truncation"):
+            styles_of(vit, [point], number)
+        with refused(number, parameter="psis"):
+            truncate(vit, [point], [1, number])
+    for space in ("z", "w"):
+        with refused(number, parameter="truncation"):
+            interpolate(vit, [0, 1], 2, space, truncation=number)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("way", "slerp"), ("space", "W"), ("space", "w+"), ("steps", 2.5), ("steps", 0)]
+)
+def test_a_walk_that_there_is_not(vit: Generator, option: str, value: Any) -> None:
+    with refused(value, parameter=option):
+        interpolate(vit, [0, 1], **{option: value})
+
+
+def test_what_is_not_finite_is_not_rendered(vit: Generator) -> None:
+    styles = styles_of(vit, [0, 1]).clone()
+    styles[1, -1, 0] = torch.nan
+    assert render(vit, styles[:1]).isfinite().all()
+    with refused():
+        render(vit, styles)
+
+
+def test_a_crossover_is_of_two_images(vit: Generator) -> None:
+    one, two = styles_of(vit, [0]), styles_of(vit, [0, 1])
+    with refused((2, 3, 12), (1, 3, 12), parameter="early"):
+        crossover(vit, two, one)
+    with refused((2, 3, 12), parameter="late"):
+        crossover(vit, one, two)
+
+
+def test_styles_in_a_file_are_of_one_model(vit: Generator, tmp_path: Path) -> None:
+    file, other = tmp_path / "found.safetensors", make("vit")
+    write_styles(file, vit, styles_of(vit, [3]))
+    assert torch.equal(read_styles(file, other), styles_of(vit, [3])[0])  # the same weights
+    next(other.parameters()).mul_(1.01)
+    with refused(file):
+        read_styles(file, other)

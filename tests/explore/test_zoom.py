@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -59,3 +61,28 @@ def test_only_implicit_decoders_zoom(kind: str) -> None:
     generator = make(kind)
     with refused("pixel_mapping inr"):
         zoom(generator, styles_of(generator, [0]), 2)
+
+
+def test_a_window_is_of_one_image(vit: Generator, styles: torch.Tensor) -> None:
+    with refused((2, 3, 12), (1, 3, 12), parameter="styles"):
+        render_window(vit, styles, (8, 8), 16, 16)
+    with refused((2, 3, 12), parameter="styles"):
+        next(zoom_frames(vit, styles))
+
+
+@pytest.mark.parametrize("number", [0, 2.5])
+def test_sizes_are_whole_numbers(vit: Generator, styles: torch.Tensor, number: Any) -> None:
+    with refused(number, parameter="factor"):
+        zoom(vit, styles, number)
+    with refused(number, parameter="size"):
+        render_window(vit, styles[:1], (8, 8), 16, number)
+    with refused(number, parameter="frames"):
+        next(zoom_frames(vit, styles[:1], number))
+
+
+def test_what_is_not_finite_is_not_shown(vit: Generator, styles: torch.Tensor) -> None:
+    broken = styles[:1] * torch.nan
+    with refused():
+        zoom(vit, broken, 2)
+    with refused():
+        render_window(vit, broken, (8, 8), 16, 16)

@@ -11,10 +11,12 @@ import torch
 import vitgan
 from generators import KINDS, make, make_shallow
 from refusals import refused
+from vitgan.errors import UserError
 from vitgan.export import onnx as exporting
 from vitgan.export.onnx import (
     BOUNDS,
     INSTALL,
+    Interface,
     OnnxReport,
     Precision,
     export_onnx,
@@ -110,6 +112,26 @@ def test_torch_fidelity_gets_bytes_from_z_alone(tmp_path: Path, kind: str, class
 
 
 @needs_onnx
+@pytest.mark.parametrize("interface", get_args(Interface))
+def test_labels_that_are_no_class_fail(tmp_path: Path, interface: Interface) -> None:
+    """Else -1 draws the last class or none, and 3 of 3 draws noise."""
+    path = tmp_path / "g.onnx"
+    export_onnx(make_shallow("vit", 3), path, interface=interface)
+    for precision in get_args(Precision):
+        file = shutil.copyfile(path, tmp_path / f"{precision}.onnx")
+        if precision != "float32":
+            lower_precision(file, precision)
+        session = open_session(file)
+        inputs: dict[str, np.ndarray] = {"z": np.zeros((2, 8), np.float32)}
+        if interface == "vitgan":
+            inputs["truncation"] = np.ones(1, np.float32)
+        session.run(None, inputs | {"labels": np.array([0, 2])})
+        for label in (-1, -3, 3, 100):
+            with pytest.raises(Exception, match="out of data bounds"):
+                session.run(None, inputs | {"labels": np.array([0, label])})
+
+
+@needs_onnx
 @pytest.mark.parametrize(
     "name", [name if name == "cifar10" else pytest.param(name, marks=pytest.mark.long) for name in bundled_models()]
 )
@@ -173,6 +195,18 @@ def test_a_file_that_draws_something_else_is_refused(
             export_onnx(make("vit"), path, precision)
     assert before.read_bytes() == b"an older, good one"
     assert [p.name for p in tmp_path.iterdir()] == ["g.onnx"]
+
+
+@pytest.mark.parametrize("interface", get_args(Interface))
+def test_a_model_that_diverged_is_said_to_have(tmp_path: Path, interface: Interface) -> None:
+    """Not to be drawn wrong by onnxruntime; and as bytes its numbers would be images."""
+    generator = make("vit", 3)
+    next(generator.parameters()).fill_(math.nan)
+    with pytest.raises(UserError) as said:
+        generator.sample(1)
+    with refused(str(said.value)):
+        export_onnx(generator, tmp_path / "g.onnx", interface=interface)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_bounds_are_smaller_than_a_grey_picture() -> None:

@@ -2,6 +2,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import shutil
 import subprocess
 import tarfile
@@ -15,6 +16,7 @@ import torch
 
 from generators import make, make_shallow
 from refusals import refused
+from vitgan.errors import UserError
 from vitgan.explore.zoom import zoom
 from vitgan.export import web
 from vitgan.export.onnx import open_session
@@ -60,9 +62,13 @@ def test_the_pages_models_make_pytorchs_images(tmp_path: Path, runtime: Path, ki
     assert said["title"] == "Shirts"
     inputs: dict[str, Any] = {"z": draw_latents(1, 8, seed=3).numpy(), "truncation": np.array([0.7], np.float32)}
     labels = torch.tensor([2]) if classes else None
+    mapping = open_session(report.folder / "mapping.onnx")
     if labels is not None:
+        for label in (-1, classes):
+            with pytest.raises(Exception, match="out of data bounds"):
+                mapping.run(None, inputs | {"labels": np.array([label])})
         inputs["labels"] = labels.numpy()
-    w = open_session(report.folder / "mapping.onnx").run(None, inputs)[0]
+    w = mapping.run(None, inputs)[0]
     assert w.shape == (1, said["wDim"])
     made = open_session(report.folder / "synthesis.onnx").run(None, {"w": w[:, None].repeat(said["numStyles"], 1)})
     expected = generator.sample(1, 3, 0.7, labels)
@@ -93,6 +99,16 @@ def test_a_page_is_replaced_but_nothing_else_is(tmp_path: Path, runtime: Path, m
     (tmp_path / "other" / "thesis.tex").write_text("")
     with refused(tmp_path / "other", MARKER):
         export_web(make("vit"), tmp_path / "other", runtime)
+
+
+def test_no_page_is_made_of_a_model_that_diverged(tmp_path: Path, runtime: Path) -> None:
+    generator = make("vit")
+    next(generator.parameters()).fill_(math.nan)
+    with pytest.raises(UserError) as said:
+        generator.sample(1)
+    with refused(str(said.value)):
+        export_web(generator, tmp_path / "page", runtime)
+    assert not (tmp_path / "page").exists()
 
 
 def test_the_page_opens_on_images_near_the_mean_of_their_class() -> None:

@@ -4,6 +4,7 @@ Those that several commands have carry their help, so that no docstring repeats 
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from vitgan.devices import check_device_name
 from vitgan.errors import UserError
-from vitgan.files import check_file
+from vitgan.files import check_file, user_error
 from vitgan.files.pictures import check_animation, check_picture
 from vitgan.pretrained.names import find_model
 
@@ -99,7 +100,7 @@ Device = Annotated[
 
 
 class Usual(type(Path())):  # pyright: ignore[reportUntypedBaseClass]
-    """The file that is written where none is named; nobody asked for it, so it replaces nothing."""
+    """The file or folder that is written where none is named; nobody asked for it, so it replaces nothing."""
 
 
 def check_usual(path: Path, parameter: str = "out") -> Path:
@@ -107,6 +108,14 @@ def check_usual(path: Path, parameter: str = "out") -> Path:
     if path.exists():
         raise UserError(f"{path} is there already: ask for it by name to replace it, or for another name", parameter)
     return check_file(path)
+
+
+def check_usual_folder(path: Path, parameter: str = "out") -> Path:
+    """Refuses such a folder that holds something already."""
+    with user_error(f"cannot read {path}", OSError, advice="choose another folder", parameter=parameter):
+        if isinstance(path, Usual) and path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} holds files: ask for it by name to replace it, or for another folder", parameter)
+    return path
 
 
 def _output(check: Callable[[Path], object]) -> AfterValidator:
@@ -124,17 +133,19 @@ TensorFile = Annotated[Path, _output(partial(check_file, ending=".safetensors"))
 PictureFile = Annotated[Path, _output(check_picture)]
 AnimationFile = Annotated[Path, _output(check_animation)]
 """A still .png too."""
+OutputFolder = Annotated[Path, AfterValidator(check_usual_folder)]
+"""What it holds is checked by the command, which knows what it may replace (`vitgan.files.folders`)."""
 
 
 def check_different(**files: Path | None) -> None:
-    """Refuses one file for two things, by the options' names."""
-    seen: dict[Path, str] = {}
+    """Refuses one file or folder for two things, by the arguments' names: those that are read first, then those written."""
+    seen: dict[str, str] = {}
     for option, file in files.items():
         if file is None:
             continue
-        other = seen.setdefault(file.resolve(), option)
+        other = seen.setdefault(os.path.realpath(file), option)  # where `resolve` raises at links in a circle
         if other != option:
-            raise UserError(f"{option} and {other} are the same file, {file}: choose another for one of them", option)
+            raise UserError(f"{option} and {other} are both {file}: choose another for one of them", option)
 
 
 def check_useless(command: Callable[..., None], where: str, **values: object) -> None:

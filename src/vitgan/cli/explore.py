@@ -33,7 +33,8 @@ from vitgan.cli.progress import progress_bar
 from vitgan.errors import UserError
 from vitgan.explore.sheet import captioned, picture, save_animation, save_sheet, sheet
 from vitgan.files import user_error, whole_file
-from vitgan.files.pictures import check_animation_size, check_picture_size, enlargement, image_grid
+from vitgan.files.pictures import check_animation_size, check_picture_size, check_rate, enlargement, image_grid
+from vitgan.pretrained.names import WEIGHTS, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
+
+    from vitgan.models.generator import Generator
 
 Amount = Annotated[float, Field(ge=-100, le=100)]
 Pixel = Annotated[float, Field(ge=0, le=4096)]
@@ -77,9 +80,12 @@ def interpolate(
     still = is_still(out)
     if still:
         check_useless(interpolate, "in a strip", frames_per_second=frames_per_second, size=size)
+    else:
+        check_rate(out, frames_per_second)
     check_animation_size(len(seeds) * steps, size, size)
-    points, names = images_of(seeds, label, truncation)
+    check_label(seeds, label, truncation)
     generator = open_model(model, device)
+    points, names = images_of(generator, seeds)
     styles = latents.interpolate(generator, points, steps, space, way, loop, truncation, label)
     with progress_bar("Interpolating") as on_progress:
         frames = latents.render(generator, styles, on_progress)
@@ -100,33 +106,24 @@ def is_still(path: Path) -> bool:
     return path.suffix.lower() == ".png"
 
 
-def images_of(
-    seeds: Points, label: str | None = None, truncation: float = 1.0
-) -> "tuple[list[int | Tensor], list[str]]":
-    """What stands for the images, for `styles_of`, and what stands beside them: seeds, and the styles in files.
-
-    Raises:
-        UserError: If a file holds no styles, or there is a class for which nothing would be done.
-    """
+def check_label(seeds: Points, label: str | None, truncation: float) -> None:
+    """Refuses a class that would do nothing to styles in files, before the model is opened."""
     if label is not None and truncation == 1.0 and not any(isinstance(seed, int) for seed in seeds):
         raise UserError(
             "label does nothing to styles that were found, unless they are truncated: leave it out", "label"
         )
-    points = [seed if isinstance(seed, int) else read_styles(seed) for seed in seeds]
+
+
+def images_of(generator: "Generator", seeds: Points) -> "tuple[list[int | Tensor], list[str]]":
+    """What stands for the images, for `styles_of`, and what stands beside them: seeds, and the model's styles in files.
+
+    Raises:
+        UserError: If a file holds no styles, or those of another model.
+    """
+    from vitgan.explore.latents import read_styles
+
+    points = [seed if isinstance(seed, int) else read_styles(seed, generator) for seed in seeds]
     return points, [f"seed {seed}" if isinstance(seed, int) else seed.stem for seed in seeds]
-
-
-def read_styles(file: Path) -> "Tensor":
-    """The styles (num_styles, w_dim) that `invert` wrote."""
-    from vitgan.files.tensors import read_tensors
-
-    wanted = "take a file that `vitgan explore invert --styles-out` wrote"
-    if not file.exists():
-        raise UserError(f"there is no {file}: {wanted}")
-    styles = read_tensors(file).get("styles")
-    if styles is None or styles.ndim != 3 or len(styles) != 1 or not styles.isfinite().all():
-        raise UserError(f"{file} holds no styles: {wanted}")
-    return styles[0]
 
 
 def mix(
@@ -154,9 +151,10 @@ def mix(
     from vitgan.explore import latents
 
     check_different(out=out, layers_out=layers_out)
-    points, names = images_of((*early, *late), label, truncation)
-    row_names, column_names = names[: len(early)], names[len(early) :]
+    check_label((*early, *late), label, truncation)
     generator = open_model(model, device)
+    points, names = images_of(generator, (*early, *late))
+    row_names, column_names = names[: len(early)], names[len(early) :]
     before, after = (
         latents.styles_of(generator, part, truncation, label) for part in (points[: len(early)], points[len(early) :])
     )
@@ -192,8 +190,8 @@ def truncate(
     """
     from vitgan.explore import latents
 
-    points, names = images_of(seeds)
     generator = open_model(model, device)
+    points, names = images_of(generator, seeds)
     styles = latents.truncate(generator, points, psis, label)
     with progress_bar("Truncating") as on_progress:
         grid = latents.render(generator, styles, on_progress)
@@ -224,8 +222,9 @@ def directions(
     from vitgan.explore.directions import edit, find_directions
     from vitgan.explore.latents import render, styles_of
 
-    points, _ = images_of((seed,), label, truncation)
+    check_label((seed,), label, truncation)
     generator = open_model(model, device)
+    points, _ = images_of(generator, (seed,))
     found = find_directions(generator, count)
     styles = edit(generator, styles_of(generator, points, truncation, label), found, amounts)
     with progress_bar("Moving") as on_progress:
@@ -272,8 +271,9 @@ def zoom(
     else:
         check_useless(zoom, "in a video", factors=factors)
         check_animation_size(frames, size, size)
-    points, names = images_of(seeds, label, truncation)
+    check_label(seeds, label, truncation)
     generator = open_model(model, device)
+    points, names = images_of(generator, seeds)
     pixels = generator.image_size * max(factors, default=1)
     check_picture_size(pixels * len(points), pixels)
     styles = styles_of(generator, points, truncation, label)
@@ -331,11 +331,12 @@ def attention(
     from vitgan.pretrained.generators import locate_networks
 
     check_different(out=out, discriminator_out=discriminator_out)
-    points, _ = images_of((seed,), label, truncation)
+    check_label((seed,), label, truncation)
     if discriminator_out is not None:
         model = str(locate_networks(model).parent)  # once: a run that trains may have a newer checkpoint soon
     discriminator = load_discriminator(model) if discriminator_out else None
     generator = open_model(model, device)
+    points, _ = images_of(generator, (seed,))
     styles = styles_of(generator, points, truncation, label)
     maps = generator_attention(generator, styles)
     image = render(generator, styles)
@@ -384,16 +385,17 @@ def invert(
         seed: Seed of the random starts.
         perceptual_weight: Weight of a loss on lite0 features beside the pixels'; it takes time and some dB.
         out: File for a picture: the photo beside the result.
-        styles_out: A .safetensors file for the styles that were found; other ways take it in a seed's place.
+        styles_out: A .safetensors file for the styles that were found; with this model other ways take it in a seed's place.
         video_out: A .gif, .webp or .mp4 of the search, the target at the left.
     """
-    check_different(out=out, video_out=video_out)
+    weights = find_model(model) / WEIGHTS
+    check_different(photo=photo, model=weights, out=out, styles_out=styles_out, video_out=video_out)
     if video_out is not None and is_still(video_out):
         raise UserError(f"{video_out} is a picture that does not move: choose .gif, .webp or .mp4", "video_out")
     import torch
 
     from vitgan.explore.invert import invert as find_styles
-    from vitgan.files.tensors import write_tensors
+    from vitgan.explore.latents import write_styles
 
     generator = open_model(model, device)
     pixels = read_photo(photo, generator.image_size, generator.image_channels)
@@ -422,7 +424,7 @@ def invert(
     print(f"PSNR {found.psnr:.2f} dB: {out}")
     if styles_out is not None:
         with whole_file(styles_out) as temporary:
-            write_tensors(temporary, {"styles": found.styles})
+            write_styles(temporary, generator, found.styles)
         print(f"styles (1, layers, w_dim): {styles_out}")
     if video_out is not None:
         frames = [*shown, *[found.image[0].cpu()] * VIDEO_RATE]  # what was found stays a second
@@ -472,6 +474,8 @@ def grow(
     still = is_still(out)
     if still:
         check_useless(grow, "in a still picture", frames_per_second=frames_per_second)
+    else:
+        check_rate(out, frames_per_second)
     with progress_bar("Growing", unit="checkpoints") as on_progress:
         ages = list(history(run, count, seed, truncation, on_progress))
     names = [f"{int(age.name.replace('k', '')):,} images" for age in ages]

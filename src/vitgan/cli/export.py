@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from vitgan.cli.arguments import Model, OnnxFile, Usual, open_model
+from vitgan.cli.arguments import Model, OnnxFile, OutputFolder, Usual, check_different, open_model
 from vitgan.cli.parsing import Group
 from vitgan.errors import escaped, shell
 from vitgan.files.folders import check_folder
@@ -54,7 +54,7 @@ def hub(
     name: str = "",
     networks: bool = False,
     push: str | None = None,
-    out: Path = Path("model"),
+    out: OutputFolder = Usual("model"),
 ) -> None:
     """Writes a folder with weights, configuration, sample grid and model card.
 
@@ -70,7 +70,7 @@ def hub(
         name: Name that the card's example gives to `vitgan.load`; by default the repository of --push, or a path.
         networks: Also write G and D as they were trained. Others can then train on (`--init-from`).
         push: Also upload the folder to this Hub repository (user/name). It is private until you publish it.
-        out: Folder to write. It must be new, empty, or an unchanged model folder.
+        out: Folder to write. It must be new, empty, or another unchanged model folder.
     """
     from vitgan.pretrained.generators import MODEL_FOLDER, locate, weights_digest
     from vitgan.pretrained.hub import HubModel, check_push, read_metrics
@@ -81,6 +81,7 @@ def hub(
     if push:
         check_push(push)
     place = locate(model, networks=networks)[0].parent  # once: a run that trains may have a newer checkpoint soon
+    check_different(model=place, out=out)
     made = HubModel.from_pretrained(
         place,
         metrics=read,
@@ -102,7 +103,7 @@ def hub(
         print(f"pushed to {push}")
 
 
-def web(model: Model, runtime: Path | None = None, title: str = "", out: Path = Path("web")) -> None:
+def web(model: Model, runtime: Path | None = None, title: str = "", out: OutputFolder = Usual("web")) -> None:
     """Writes a folder for any web server: a page that makes images in the browser.
 
     example: vitgan export web runs/00000-quickstart --out web

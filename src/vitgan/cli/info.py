@@ -34,7 +34,7 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
       vitgan info runs/00000-quickstart
 
     Args:
-        name: A preset, a run, checkpoint or model folder, a bundled model or a Hub repository user/name; nothing lists
+        name: A run, checkpoint or model folder, a preset, a bundled model or a Hub repository user/name; nothing lists
             presets, bundled models and runs.
         runs: Where runs are looked for.
     """
@@ -42,7 +42,7 @@ def info(name: Annotated[str | None, tyro.conf.Positional] = None, runs: Path = 
         _list_all(runs)
         return
     check_useless(info, "beside a name", runs=runs)
-    if name in NAMES:
+    if name in NAMES and not (Path(name) / CONFIG).exists():  # as for every command a model's path comes first
         from vitgan.models.costs import model_costs
         from vitgan.presets import preset
 

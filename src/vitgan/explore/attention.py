@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vitgan.errors import UserError
 from vitgan.models.build import build_discriminator, build_generator
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, check_finite
 from vitgan.models.scaled_discriminator import ScaledDiscriminator
 from vitgan.models.vit_discriminator import ViTDiscriminator
 from vitgan.models.vit_generator import ViTGenerator
@@ -73,7 +73,12 @@ def attention_rows(image: Tensor, maps: list[Tensor], queries: Sequence[int | No
         image: In [-1, 1].
         maps: Attention of one image in each block, (1, heads, N, N); tokens before the patches are in no picture.
         queries: Patches; None is the first token.
+
+    Raises:
+        UserError: If attention is not finite.
     """
+    for attention in maps:
+        check_finite(attention, "network")
     means = [attention[0].mean(0) for attention in maps]
     patches = round(len(means[0]) ** 0.5) ** 2  # a square, and at most one token beside
     before, colour = len(means[0]) - patches, image.expand(3, -1, -1)

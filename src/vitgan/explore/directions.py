@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
+from vitgan.explore.latents import check_one
 from vitgan.layers.linear import EqualizedLinear
 from vitgan.layers.norm import SelfModulatedLayerNorm
 from vitgan.layers.resample import ModulatedConv2d
-from vitgan.models.draws import draw_latents
-from vitgan.models.generator import Generator
+from vitgan.models.draws import checked_count, checked_number, draw_latents
+from vitgan.models.generator import Generator, check_finite
 from vitgan.models.vit_generator import GeneratorBlock, ViTGenerator
 
 SPREAD_SAMPLES = 2_000
@@ -63,12 +64,14 @@ def find_directions(generator: Generator, count: int) -> Directions:
     """The `count` directions of largest change.
 
     Raises:
-        UserError: If there are not that many.
+        UserError: If there are not that many, or a weight is not finite.
     """
-    if not 1 <= count <= generator.w_dim:
+    count = checked_count(count)
+    if count > generator.w_dim:
         raise UserError(f"{count} directions: choose 1 to {generator.w_dim}, the size of a style", "count")
     # The Gram matrix is w_dim × w_dim however many layers there are; float64 keeps its eigenvectors orthonormal.
     a = modulation_weights(generator).double()
+    check_finite(a)
     values, vectors = torch.linalg.eigh(a.T @ a)
     vectors = vectors.T.flip(0)[:count]
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
@@ -95,9 +98,14 @@ def edit(generator: Generator, styles: Tensor, directions: Directions, amounts: 
 
     Returns:
         (directions, amounts, num_styles, w_dim), for `render`; amount 0 is the plain style.
+
+    Raises:
+        UserError: If the styles are not those of one image, there are no amounts, or one is not finite.
     """
+    check_one(generator, styles)
     if not amounts:
         raise UserError("no amounts were given: pass at least one", "amounts")
-    steps = torch.tensor(amounts, dtype=styles.dtype, device=styles.device) * style_spread(generator)
+    finite = [checked_number(amount, "amounts") for amount in amounts]
+    steps = torch.tensor(finite, dtype=styles.dtype, device=styles.device) * style_spread(generator)
     moves = directions.vectors.to(styles)[:, None] * steps[None, :, None]  # (directions, amounts, w_dim)
     return styles + moves.unsqueeze(2)

@@ -1,7 +1,8 @@
 """The latent of a given picture: a style is moved by gradient until its image looks like the target."""
 
+import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,11 @@ from torch import Tensor
 from vitgan.devices import usual_torch
 from vitgan.errors import UserError
 from vitgan.explore.directions import style_spread
-from vitgan.models.draws import draw_latents
-from vitgan.models.generator import Generator
+from vitgan.models.draws import checked_choice, checked_count, draw_latents
+from vitgan.models.generator import Generator, check_finite, checked_images
 
 STARTS = 256
+FoundSpace = Literal["w", "w+"]
 Features = Callable[[Tensor], Tensor]
 
 
@@ -41,7 +43,7 @@ def invert(
     generator: Generator,
     target: Tensor,
     features: Features | None = None,
-    space: Literal["w", "w+"] = "w+",
+    space: FoundSpace = "w+",
     steps: int = 600,
     learning_rate: float = 0.1,
     perceptual_weight: float = 0.1,
@@ -65,7 +67,8 @@ def invert(
         on_step: Called with (steps done, the image (1, C, H, W) in [-1, 1] before the last of them) after every step.
 
     Raises:
-        UserError: If the target has another size.
+        UserError: If the target has another size or is not finite, the space is unknown, there are no steps, or the loss or
+            the model's images are not finite.
     """
     expected = (1, generator.image_channels, generator.image_size, generator.image_size)
     if tuple(target.shape) != expected:
@@ -73,8 +76,10 @@ def invert(
             f"the picture has the shape {tuple(target.shape)}, the model makes {expected}: bring it to that",
             "target",
         )
-    if steps < 1:
-        raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
+    if not target.isfinite().all():
+        raise UserError("the picture has values that are not finite: pass numbers in [-1, 1]", "target")
+    checked_choice(space, get_args(FoundSpace), "space")
+    steps = checked_count(steps, "steps")
     dtype = torch.promote_types(generator.w_mean.dtype, torch.float32)
     target = target.to(generator.device, dtype, copy=True)  # one of `render` is an inference tensor
     wanted = features(target) if features is not None else None
@@ -98,9 +103,11 @@ def invert(
         schedule.step()
         if on_step:
             on_step(step + 1, image.detach().clamp(-1, 1))
+    if not math.isfinite(best_loss):
+        raise UserError("the loss was finite at no step: lower perceptual_weight, or pass features that are finite")
     with torch.no_grad():
         styles = (start + best * scale).expand(-1, generator.num_styles, -1)
-        image = generator.images_of(styles).clamp(-1, 1)
+        image = checked_images(generator.images_of(styles))
     return Inversion(styles, image, psnr(image, target))
 
 
@@ -110,5 +117,6 @@ def _nearest_start(generator: Generator, target: Tensor, seed: int) -> Tensor:
     z = draw_latents(STARTS, generator.z_dim, seed).to(target.device)
     w = torch.cat([generator.w_mean.unsqueeze(0), generator.mapping(z, generator.labels(STARTS))])
     images = (generator.images_of(generator.styles(part)) for part in w.split(32))
-    errors = [(image - target).square().mean((1, 2, 3)) for image in images]
-    return w[torch.cat(errors).argmin()].view(1, 1, -1)
+    errors = torch.cat([(image - target).square().mean((1, 2, 3)) for image in images])
+    check_finite(errors)
+    return w[errors.argmin()].view(1, 1, -1)

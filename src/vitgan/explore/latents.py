@@ -4,15 +4,26 @@ All of these give styles (..., num_styles, w_dim), one for each place of the syn
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from vitgan.errors import UserError
-from vitgan.models.draws import latents_of_seeds
-from vitgan.models.generator import Generator
+from vitgan.files.tensors import DIGEST, digest, read_tensors
+from vitgan.files.writing import write_bytes
+from vitgan.models.draws import checked_choice, checked_count, checked_number, latents_of_seeds
+from vitgan.models.generator import Generator, checked_images
+from vitgan.pretrained.generators import weights_digest
 
+MODEL = "model"
+"""Where the header of a file of styles has the digest of the model's weights."""
+
+Space = Literal["z", "w"]
+Way = Literal["spherical", "linear"]
 OnProgress = Callable[[int, int], None]
 Point = int | Tensor
 """What stands for an image: its seed, or its styles (num_styles, w_dim), such as `invert` finds."""
@@ -20,13 +31,55 @@ Point = int | Tensor
 
 @torch.inference_mode()
 def render(generator: Generator, styles: Tensor, on_progress: OnProgress | None = None) -> Tensor:
-    """Styles (..., num_styles, w_dim) -> images (..., C, H, W), float32 clipped to [-1, 1], a batch at a time."""
+    """Styles (..., num_styles, w_dim) -> images (..., C, H, W), float32 clipped to [-1, 1], a batch at a time.
+
+    Raises:
+        UserError: If the model makes numbers that are not finite.
+    """
     every, images, batch_size = styles.flatten(0, -3), [], generator.fast_batch()
     for start in range(0, len(every), batch_size):
-        images.append(generator.images_of(every[start : start + batch_size]).clamp(-1, 1))
+        images.append(checked_images(generator.images_of(every[start : start + batch_size])))
         if on_progress:
             on_progress(min(start + batch_size, len(every)), len(every))
     return torch.cat(images).unflatten(0, styles.shape[:-2])
+
+
+def write_styles(path: Path, generator: Generator, styles: Tensor) -> None:
+    """Writes the styles (1, num_styles, w_dim) of an image as safetensors, with the digest of the model they are of."""
+    tensors = {"styles": styles.detach().cpu().contiguous()}
+    write_bytes(path, save(tensors, metadata={DIGEST: digest(tensors), MODEL: weights_digest(generator)}))
+
+
+def read_styles(path: Path, generator: Generator) -> Tensor:
+    """The styles (num_styles, w_dim) that `write_styles` wrote for the same model.
+
+    Raises:
+        UserError: If the file is not there, holds no styles, or was written for a model of other weights.
+    """
+    wanted = "take a file that `vitgan explore invert --styles-out` wrote"
+    if not path.exists():
+        raise UserError(f"there is no {path}: {wanted}")
+    styles = read_tensors(path).get("styles")
+    if styles is None or styles.ndim != 3 or len(styles) != 1 or not styles.isfinite().all():
+        raise UserError(f"{path} holds no styles: {wanted}")
+    with safe_open(path, framework="pt") as file:
+        model = (file.metadata() or {}).get(MODEL)
+    if model is None:
+        raise UserError(f"{path} does not say which model its styles are of: {wanted}")
+    if model != weights_digest(generator):
+        raise UserError(f"the styles in {path} were found in another model: invert the photo in this one, or take that")
+    return styles[0]
+
+
+def check_one(generator: Generator, styles: Tensor, parameter: str = "styles") -> None:
+    """Refuses styles that are not those of one image of the model.
+
+    Raises:
+        UserError: If they are not (1, num_styles, w_dim).
+    """
+    found, expected = tuple(styles.shape), (1, generator.num_styles, generator.w_dim)
+    if found != expected:
+        raise UserError(f"{parameter} has the shape {found}, one image's {expected}: pass those of one", parameter)
 
 
 def labels_of_seeds(generator: Generator, seeds: Sequence[int], label: int | str | None) -> Tensor | None:
@@ -49,7 +102,8 @@ def styles_of(
         label: Class of a conditional model; by default each seed has one of its own, and known styles go to the mean of all.
 
     Raises:
-        UserError: If there are none, a seed is out of range, styles are of another model, or the model has no such class.
+        UserError: If there are none, a seed is out of range, styles are of another model, psi is not finite, or the model
+            has no such class.
     """
     if len(seeds) == 0:
         raise UserError("no seeds were given: pass at least one", "seeds")
@@ -66,7 +120,7 @@ def _styles_of_one(generator: Generator, point: Point, truncation: float, label:
     if found != expected:
         raise UserError(f"the styles are {found}, this model's {expected}: they were found in another", "seeds")
     mean = generator.w_mean if label is None else generator.class_means()[generator.class_of(label)]
-    return mean.lerp(point.to(mean), truncation).unsqueeze(0)
+    return mean.lerp(point.to(mean), checked_number(truncation, "truncation")).unsqueeze(0)
 
 
 def truncate(
@@ -78,11 +132,11 @@ def truncate(
         (seeds, psis, num_styles, w_dim).
 
     Raises:
-        UserError: If there is no psi.
+        UserError: If there is no psi, or one is not finite.
     """
     if not psis:
         raise UserError("no psi was given: pass at least one", "psis")
-    return torch.stack([styles_of(generator, seeds, psi, label) for psi in psis], dim=1)
+    return torch.stack([styles_of(generator, seeds, checked_number(psi, "psis"), label) for psi in psis], dim=1)
 
 
 def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) -> Tensor:
@@ -102,7 +156,7 @@ def mixed_styles(generator: Generator, early: Tensor, late: Tensor, layer: int) 
     """
     if generator.num_styles < 2:
         raise UserError("this generator takes the latent in one place only: there are no layers to mix")
-    if not 0 <= layer <= generator.num_styles:
+    if layer not in range(generator.num_styles + 1):
         raise UserError(f"layer {layer} is out of range: choose 0 to {generator.num_styles}", "layer")
     first = torch.arange(generator.num_styles, device=early.device) < layer
     return torch.where(first.unsqueeze(1), early, late)
@@ -127,7 +181,13 @@ def mix(generator: Generator, early: Tensor, late: Tensor, layer: int | None = N
 
 
 def crossover(generator: Generator, early: Tensor, late: Tensor) -> Tensor:
-    """Two styles (1, num_styles, w_dim) mixed at every layer, from all `late` to all `early`: (num_styles + 1, ...)."""
+    """Two styles (1, num_styles, w_dim) mixed at every layer, from all `late` to all `early`: (num_styles + 1, ...).
+
+    Raises:
+        UserError: If one is not that of one image, or the generator takes w in one place only.
+    """
+    check_one(generator, early, "early")
+    check_one(generator, late, "late")
     layers = range(generator.num_styles + 1)
     return torch.cat([mixed_styles(generator, early, late, layer) for layer in layers])
 
@@ -137,8 +197,8 @@ def interpolate(
     generator: Generator,
     seeds: Sequence[Point],
     steps: int = 30,
-    space: Literal["z", "w"] = "z",
-    way: Literal["spherical", "linear"] = "spherical",
+    space: Space = "z",
+    way: Way = "spherical",
     loop: bool = True,
     truncation: float = 1.0,
     label: int | str | None = None,
@@ -159,12 +219,13 @@ def interpolate(
         (frames, num_styles, w_dim); frame k · steps is the k-th seed's.
 
     Raises:
-        UserError: If there are fewer than two seeds, no steps, or known styles in z.
+        UserError: If there are fewer than two seeds, no steps, no such space or way, or known styles in z.
     """
     if len(seeds) < 2:
         raise UserError("an interpolation needs at least two seeds", "seeds")
-    if steps < 1:
-        raise UserError(f"steps {steps} is too few: pass 1 or more", "steps")
+    steps = checked_count(steps, "steps")
+    checked_choice(space, get_args(Space), "space")
+    checked_choice(way, get_args(Way), "way")
     join = slerp if way == "spherical" else lerp
     if space == "w":
         styles = (styles_of(generator, seeds, truncation, label) - generator.w_mean).flatten(1)

@@ -2,19 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from vitgan.errors import UserError
 from vitgan.files import whole_file
-from vitgan.files.pictures import check_animation, check_picture_size, image_grid, save_image
+from vitgan.files.pictures import check_animation, check_picture_size, check_rate, image_grid, save_image
 
 if TYPE_CHECKING:  # not imported to check a command's arguments
     from torch import Tensor
 
 CELL, GAP, TEXT = 96, 4, 13
+SMALLEST_TEXT = 7
+"""Smaller digits are no longer told apart."""
 CAPTION = TEXT + 2 * GAP
 """Height of a line of text below a picture."""
 
@@ -70,22 +74,41 @@ def save_sheet(path: Path, rows: "Iterable[Iterable[Tensor]]", *titles: Sequence
 
 
 def captioned(image: Image.Image, text: str) -> Image.Image:
-    """The picture with a line of text beneath."""
+    """The picture with a line of text beneath; smaller, and on several lines, where it would not fit."""
     canvas = Image.new("RGB", (image.width, image.height + CAPTION), "white")
     canvas.paste(image.convert("RGB"), (0, 0))
-    ImageDraw.Draw(canvas).text((GAP, image.height + GAP), text, "black", ImageFont.load_default(TEXT))
+    size, lines = fitting(text, image.width)
+    font, draw = ImageFont.load_default(size), ImageDraw.Draw(canvas)
+    left = min(GAP, int(image.width - max(map(font.getlength, lines))) // 2)
+    for line, text in enumerate(lines):
+        draw.text((max(0, left), image.height + (CAPTION - len(lines) * size) // 2 + line * size), text, "black", font)
     return canvas
+
+
+def fitting(text: str, width: int) -> tuple[int, list[str]]:
+    """The largest size, of those that can be read, in which the text fits below a picture, and its lines; else the smallest.
+
+    Args:
+        text: Not empty.
+        width: The picture's.
+    """
+    size, lines = TEXT, [text]
+    for size in range(TEXT, SMALLEST_TEXT - 1, -1):
+        font = ImageFont.load_default(size)
+        lines = wrap(text, max(1, int(len(text) * width / font.getlength(text))))
+        if len(lines) * size <= CAPTION and all(font.getlength(line) <= width for line in lines):
+            break
+    return size, lines
 
 
 def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second: float = 30) -> None:
     """Writes GIF, WebP or MP4 (H.264), endless where the format can say so, under a temporary name and renames it.
 
     Raises:
-        UserError: If the ending is another, the file cannot be written, or MP4's package is absent.
+        UserError: If the ending is another, the file cannot be written or have that rate, or MP4's package is absent.
     """
     check_animation(path)
-    if not frames_per_second > 0:
-        raise UserError(f"{frames_per_second} frames per second: pass more than 0")
+    check_rate(path, frames_per_second)
     pictures = [frame.convert("RGB") for frame in frames]
     if not pictures:
         raise UserError("an animation needs at least one frame")
@@ -98,10 +121,16 @@ def save_animation(frames: Iterable[Image.Image], path: Path, frames_per_second:
                 temporary,
                 save_all=True,
                 append_images=pictures[1:],
-                duration=round(1000 / frames_per_second),
+                duration=durations(len(pictures), frames_per_second, unit=10 if path.suffix.lower() == ".gif" else 1),
                 loop=0,
                 **options,
             )
+
+
+def durations(frames: int, frames_per_second: float, unit: int) -> list[int]:
+    """Milliseconds of each frame, in whole `unit`s: every frame ends as near to its time as they let it."""
+    ends = [round(1000 * frame / (frames_per_second * unit)) for frame in range(frames + 1)]
+    return [(end - start) * unit for start, end in pairwise(ends)]
 
 
 def _write_mp4(pictures: list[Image.Image], path: Path, frames_per_second: float) -> None:

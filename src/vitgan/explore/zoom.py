@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitgan.errors import UserError
+from vitgan.explore.latents import check_one
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
-from vitgan.models.generator import Generator
+from vitgan.models.draws import checked_count
+from vitgan.models.generator import Generator, checked_images
 from vitgan.models.vit_generator import ViTGenerator
 
 PIXELS_AT_ONCE = 16_384
@@ -41,13 +43,16 @@ def zoom(generator: Generator, styles: Tensor, factor: int) -> Tensor:
 
     Returns:
         (B, C, factor · H, factor · W), float32 in [-1, 1].
+
+    Raises:
+        UserError: If the generator cannot zoom, the factor is no whole number of at least 1, or the model makes numbers that
+            are not finite.
     """
     model, decoder = implicit_generator(generator)
-    if factor < 1:
-        raise UserError(f"zoom factor {factor} is too small: pass 1 or more", "factor")
+    factor = checked_count(factor, "factor")
     with model.own_precision():
         tokens, _ = model.tokens(styles)
-        return decoder(tokens, factor).float().clamp(-1, 1)
+        return checked_images(decoder(tokens, factor).float())
 
 
 def bicubic(images: Tensor, factor: int) -> Tensor:
@@ -68,11 +73,17 @@ def render_window(generator: Generator, styles: Tensor, centre: tuple[float, flo
 
     Returns:
         (1, C, size, size), float32 in [-1, 1]. Each pixel is the decoder's value at its centre.
+
+    Raises:
+        UserError: If the styles are not those of one image, the window or its size is none, the generator cannot zoom, or
+            the model makes numbers that are not finite.
     """
     model, decoder = implicit_generator(generator)
+    check_one(generator, styles)
+    size = checked_count(size, "size")
     resolution, patch, grid = model.resolution, decoder.patch_size, decoder.grid_size
-    if not 0 < width <= resolution or size < 1:
-        raise UserError(f"the window must be more than 0 and at most {resolution} pixels wide, its rendering 1 or more")
+    if not 0 < width <= resolution:
+        raise UserError(f"the window is {width} pixels wide: choose more than 0, {resolution} at most", "width")
     steps = (torch.arange(size, device=styles.device) + 0.5) * (width / size)
     left, top = (min(max(c - width / 2, 0.0), resolution - width) for c in centre)
     y, x = torch.meshgrid(top + steps, left + steps, indexing="ij")
@@ -85,7 +96,7 @@ def render_window(generator: Generator, styles: Tensor, centre: tuple[float, flo
         style1, style2 = decoder.modulation(tokens[0])  # (L, hidden) each
         for positions, token in zip(inside.split(PIXELS_AT_ONCE), place.split(PIXELS_AT_ONCE), strict=True):
             pixels.append(decoder.pixels(style1[token], style2[token], positions.unsqueeze(1))[:, 0])
-    return torch.cat(pixels).T.reshape(1, -1, size, size).float().clamp(-1, 1)
+    return checked_images(torch.cat(pixels).T.reshape(1, -1, size, size).float())
 
 
 def zoom_frames(
@@ -105,7 +116,11 @@ def zoom_frames(
         largest: Magnification at the far end.
         size: Pixels of a frame.
         centre: Where to, in pixels; default the middle.
+
+    Raises:
+        UserError: With the first frame, see `render_window`; or if `frames` is no whole number of at least 1.
     """
+    frames = checked_count(frames, "frames")
     resolution = generator.resolution
     for index in range(frames):
         # A raised cosine: it starts and turns gently, at even speed on a logarithmic scale between.

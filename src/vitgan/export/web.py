@@ -16,7 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from vitgan.errors import UserError
-from vitgan.export.onnx import check_difference, example_inputs, images_decoder, open_session, write_graph
+from vitgan.export.onnx import (
+    check_difference,
+    check_finite,
+    example_inputs,
+    images_decoder,
+    known_classes,
+    open_session,
+    write_graph,
+)
 from vitgan.files import sha256, user_error, write_json
 from vitgan.files.folders import new_folder
 from vitgan.layers.pixel_mapping import ImplicitPatchDecoder
@@ -66,6 +74,7 @@ class MappingGraph(nn.Module):
 
     def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (B, z_dim), truncation (1,), labels (B,) -> w (B, w_dim)."""
+        labels = known_classes(self.generator, labels)
         return self.generator.styles(self.generator.mapping(z, labels), truncation, labels)[:, 0]
 
 
@@ -171,6 +180,7 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
     """
     decoder, graph = _decoder(generator), SynthesisGraph(generator)
     _check_size(graph.to_images)
+    check_finite(generator)
     inputs = example_inputs(generator, 2, truncation=0.7)
     w = MappingGraph(generator)(**inputs)
     write_graph(MappingGraph(generator), inputs, folder / "mapping.onnx", ["w"], fixed=("truncation",))

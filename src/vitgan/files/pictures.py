@@ -24,6 +24,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", "
 """Pillow writes more, of which some keep another size (.ico at most 256 pixels)."""
 
 ANIMATIONS = (".gif", ".webp", ".mp4")
+GIF_RATE = 50
+"""Frames per second at most: GIF counts hundredths of a second, and players slow down a frame of only one."""
 LARGEST_ANIMATION = 1 << 29
 """Pixels of all frames: a gigabyte and a half of memory."""
 
@@ -112,6 +114,15 @@ def check_animation(path: Path) -> Path:
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
         raise UserError("MP4 needs the package av: pip install 'vitgan[video]', or write a .gif or .webp")
     return check_file(path)
+
+
+def check_rate(path: Path, frames_per_second: float) -> None:
+    """Refuses a rate that is none, or that the format of `path` cannot hold, before work is done for it."""
+    if not 0 < frames_per_second < math.inf:
+        raise UserError(f"{frames_per_second} frames per second: choose more than 0", "frames_per_second")
+    if path.suffix.lower() == ".gif" and frames_per_second > GIF_RATE:
+        advice = f"choose {GIF_RATE} at most, or a .webp or .mp4"
+        raise UserError(f"{path} cannot have {frames_per_second:g} frames per second: {advice}", "frames_per_second")
 
 
 def check_animation_size(frames: int, width: int, height: int) -> None:

@@ -1,7 +1,8 @@
 """Which latents and classes the images of a seed have: functions of the seed and an image's place alone."""
 
+import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from typing import SupportsIndex
 
@@ -29,7 +30,7 @@ def checked_seed(seed: SupportsIndex, parameter: str = "seed") -> int:
 
 
 def checked_count(count: SupportsIndex, parameter: str = "count") -> int:
-    """A number of images as Python's int.
+    """A number of images, frames or steps as Python's int.
 
     Raises:
         UserError: If it is no whole number of at least 1.
@@ -41,6 +42,27 @@ def checked_count(count: SupportsIndex, parameter: str = "count") -> int:
     if value < 1:
         raise UserError(f"{parameter} is {count!r}: choose a whole number of at least 1", parameter)
     return value
+
+
+def checked_number(value: float, parameter: str) -> float:
+    """A number that is finite, given back.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not math.isfinite(value):
+        raise UserError(f"{parameter} is {value}: choose a finite number", parameter)
+    return value
+
+
+def checked_choice(value: str, choices: Collection[str], parameter: str) -> None:
+    """Refuses what is none of the choices.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if value not in choices:
+        raise UserError(f"{parameter} {value!r} is unknown: choose {' or '.join(choices)}", parameter)
 
 
 def draw_latents(count: int, z_dim: int, seed: SupportsIndex) -> Tensor:

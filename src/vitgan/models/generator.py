@@ -1,7 +1,6 @@
 """What all generators share: a mapping z -> w, a synthesis w -> images, and sampling with the two."""
 
 import io
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +15,9 @@ from vitgan.frozen.vae import decode
 from vitgan.frozen.vae_spec import VaeSpec
 from vitgan.models.draws import (
     W_MEAN_SAMPLES,
+    checked_choice,
     checked_count,
+    checked_number,
     classes_in_turn,
     draw_latents,
     latents_of_mean,
@@ -53,6 +54,22 @@ Classes = Tensor | Sequence[int | str | Tensor] | int | str | None
 
 Noise = Callable[..., Tensor]
 """(name of the place, *shape) -> standard normal numbers of this shape on the model's device."""
+
+
+def check_finite(made: Tensor, network: str = "generator") -> None:
+    """Refuses what a network with broken weights makes: as bytes it would be black, and be measured.
+
+    Raises:
+        UserError: If a number is not finite.
+    """
+    if not made.isfinite().all():
+        raise UserError(f"the {network} makes numbers that are not finite: take weights from before it diverged")
+
+
+def checked_images(images: Tensor) -> Tensor:
+    """Images as a generator makes them, clipped to [-1, 1]; see `check_finite`."""
+    check_finite(images)
+    return images.clamp(-1, 1)
 
 
 class Generator(nn.Module, ABC):
@@ -155,7 +172,7 @@ class Generator(nn.Module, ABC):
         A tensor (1,) or (B, 1) in its place is an input of an exported graph. With `labels` (B,) the mean is that of each
         image's class: towards that of all, images would leave their class.
         """
-        if isinstance(truncation, Tensor) or truncation != 1.0:
+        if isinstance(truncation, Tensor) or checked_number(truncation, "truncation") != 1.0:
             mean = self.w_mean if labels is None else self.class_means()[labels]
             w = mean.lerp(w.to(mean.dtype), truncation)
         return w.unsqueeze(1).expand(-1, self.num_styles, -1)
@@ -337,17 +354,12 @@ class Generator(nn.Module, ABC):
     def _batches(
         self, latents: Tensor, truncation: float, indices: Tensor | None, batch_size: int | None
     ) -> Iterator[Tensor]:
-        if not math.isfinite(truncation):
-            raise UserError(f"truncation {truncation} is no finite number: choose 0 to 1", "truncation")
         device = self.w_mean.device
         batch_size = self.fast_batch() if batch_size is None else checked_count(batch_size, "batch_size")
         for start in range(0, len(latents), batch_size):
             z = latents[start : start + batch_size].to(device)
             y = indices[start : start + batch_size] if indices is not None else None
-            images = self.to_images(self(z, y, truncation))
-            if not images.isfinite().all():  # as bytes they would be black, and be measured
-                raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
-            yield images.clamp(-1, 1)
+            yield checked_images(self.to_images(self(z, y, truncation)))
 
     def fast_batch(self) -> int:
         """How many images to generate at once: a power of two for the model's size, its device and autocast's precision.
@@ -415,8 +427,7 @@ class Generator(nn.Module, ABC):
             UserError: If a number of images is no whole number of at least 1, the seed is out of range, the model has no
                 such class, the output is unknown, or the model makes numbers that are not finite.
         """
-        if output not in ("tensor", "pil"):
-            raise UserError(f"output {output!r} is unknown: choose tensor or pil", "output")
+        checked_choice(output, ("tensor", "pil"), "output")
         images = torch.cat(list(self.batches(count, seed, truncation, labels, batch_size)))
         if output == "tensor":
             return images

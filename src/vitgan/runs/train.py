@@ -87,7 +87,9 @@ def train(
     """
     settings = preset(config) if isinstance(config, str) else config
     if not isinstance(settings, RunConfig):
-        raise UserError(f"config must be a preset's name or vitgan.preset(...), not {type(settings).__name__}", "config")
+        raise UserError(
+            f"config must be a preset's name or vitgan.preset(...), not {type(settings).__name__}", "config"
+        )
     hooks = hooks or (notebook_hooks(settings) if in_notebook() else Hooks(on_notice=_tell))
     check_trackers(settings.training.trackers)
     if resume is not None and folder is not None:

@@ -157,7 +157,9 @@ class Trainer:
                     (stopped,) = self.agreement.any(stopped or not self._evaluates(metrics, hooks))
                 if finished and state.images_seen < self.budget.total_images:
                     reached, budgets = f"{state.images_seen:,} of {self.budget.total_images:,}", self.budget.used_up()
-                    self._notify(hooks, f"{' and '.join(budgets)} ended the run at {reached} images: to go on, raise it")
+                    self._notify(
+                        hooks, f"{' and '.join(budgets)} ended the run at {reached} images: to go on, raise it"
+                    )
         return "stopped" if stopped else "finished"
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
