@@ -61,7 +61,7 @@ def test_a_generator_is_shown_whatever_discriminators_would_say_of_its_size(
     assert f" {sum(p.numel() for p in generator.parameters()):,}\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar10-tiny-projected", "lsun256-gat", "emoji"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-tiny-projected", "lsun256-gat", "heads"])
 def test_networks_are_a_table_that_fits_80_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     dispatch(["info", name])
     lines = capsys.readouterr().out.splitlines()

@@ -176,7 +176,7 @@ def test_what_is_mistyped_is_said_with_the_nearest_name() -> None:
             "training.horizontal_flip",
             "--training.no-horizontal-flip",
         ),
-        ("evaluate emoji --cache False", "cache", "--no-cache"),
+        ("evaluate heads --cache False", "cache", "--no-cache"),
     ],
 )
 def test_a_switch_that_is_given_a_value_is_said_to_be_one(words: str, field: str, other: str) -> None:

@@ -62,4 +62,4 @@ def test_networks_that_are_carried_are_of_the_sizes_beside_them() -> None:
 
 
 def test_the_models_that_documents_name_are_there() -> None:
-    assert {"cifar10", "emoji", "fashion-mnist"} <= set(MODELS)
+    assert {"cifar10", "fashion-mnist", "heads"} <= set(MODELS)
