@@ -182,8 +182,9 @@ def test_rollback_in_the_step_that_ends_the_minutes_goes_back_to_their_share(
     spoil(monkeypatch, "discriminator", lambda step: step == 3 and next(times, False))
     config = tiny_run(store, on_divergence="rollback", total_kimg=1, max_minutes=4 / 60)
     run = vitgan.train(config, tmp_path, hooks=Hooks(on_notice=notices.append, should_stop=a_second_a_step))
-    assert len(notices) == 1
+    assert len(notices) == 2
     assert "000000k008" in notices[0]
+    assert "training.max_minutes" in notices[1]
     assert manifest(run).images_seen == 16  # four steps in all, two of them twice
     assert manifest(run).wall_seconds == 4
 
