@@ -73,7 +73,9 @@ def test_noise_at_the_penalty_needs_a_penalty() -> None:
     assert caught.value.parameter == "objective.penalty_noise"
 
 
-@pytest.mark.parametrize(("user", "value"), [("objective.diffaugment", True), ("objective.bcr_real", 10.0)])
+@pytest.mark.parametrize(
+    ("user", "value"), [("objective.diffaugment", True), ("objective.bcr_real", 10.0), ("objective.bcr_fake", 10.0)]
+)
 def test_an_augmentation_that_changes_nothing_is_refused(user: str, value: object) -> None:
     kept = {"objective.diffaugment": False, "objective.bcr_real": 0.0, "objective.bcr_fake": 0.0} | {user: value}
     off = {"augment.translation": 0.0, "augment.color": False, "augment.cutout": 0.0, "augment.scaling": 0.0}

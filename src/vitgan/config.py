@@ -109,8 +109,8 @@ class RunConfig(Config):
         refuse((objective.diffaugment or bcr) and augment.probability == 0, "augment.probability", reason)
         changes = (augment.translation, augment.color, augment.cutout, augment.scaling)
         reason = "does nothing while translation, color, cutout and scaling are off: turn one of them on, or it off"
-        field = "objective.diffaugment" if objective.diffaugment else "objective.bcr_real"
-        refuse((objective.diffaugment or bcr) and not any(changes), field, reason)
+        user = next((name for name in ("diffaugment", "bcr_real", "bcr_fake") if getattr(objective, name)), None)
+        refuse(user and not any(changes), f"objective.{user}", reason)
         refuse(
             augment.adaptive is not None and (not objective.diffaugment or objective.loss == "wasserstein"),
             "augment.adaptive",

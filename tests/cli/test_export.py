@@ -91,7 +91,7 @@ def test_a_model_is_not_replaced_by_less_of_itself(tmp_path: Path, place: str) -
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path)
     before = {path.name: path.read_bytes() for path in source.iterdir()}
-    with refused(tmp_path / place, "model", parameter="out"):
+    with refused(tmp_path / place, parameter="out"):
         main(["hub", str(source), "--storage", "float16", "--out", str(tmp_path / place)])
     assert {path.name: path.read_bytes() for path in source.iterdir()} == before
 

@@ -63,14 +63,14 @@ def test_a_table_that_nobody_named_has_its_labels_without_head_or_under_their_na
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("t.csv", "file_name,split\na.png,train\nb.png,test\n"),
-        ("t.csv", "file_name,width\na.png,64\nb.png,65\n"),
-        ("t.csv", "file_name,caption,partition\na.png,a cat,0\nb.png,a dog,1\n"),
-        ("t.csv", "file_name,split,width\na.png,train\nb.png,test\n"),
-        ("t.csv", "file_name split\na.png train\nb.png test\n"),
-        ("t.csv", "split\na.png train\nb.png test\n"),
-        ("t.jsonl", '{"file_name": "a.png", "text": "a cat"}\n{"file_name": "b.png", "text": "a dog"}'),
-        ("t.json", '[{"file_name": "a.png", "author": "x"}, {"file_name": "b.png", "author": "y"}]'),
+        ("metadata.csv", "file_name,split\na.png,train\nb.png,test\n"),
+        ("metadata.csv", "file_name,width\na.png,64\nb.png,65\n"),
+        ("metadata.csv", "file_name,caption,partition\na.png,a cat,0\nb.png,a dog,1\n"),
+        ("metadata.csv", "file_name,split,width\na.png,train\nb.png,test\n"),
+        ("metadata.csv", "file_name split\na.png train\nb.png test\n"),
+        ("metadata.csv", "split\na.png train\nb.png test\n"),
+        ("metadata.jsonl", '{"file_name": "a.png", "text": "a cat"}\n{"file_name": "b.png", "text": "a dog"}'),
+        ("metadata.json", '[{"file_name": "a.png", "author": "x"}, {"file_name": "b.png", "author": "y"}]'),
     ],
 )
 def test_no_other_column_of_a_table_that_nobody_named_is_taken_for_labels(file: str, text: str) -> None:

@@ -94,6 +94,21 @@ def test_other_classes_start_anew_and_the_rest_is_kept(tmp_path: Path, discrimin
         assert generator.state_dict()[key].equal(kept.state_dict()[key])
 
 
+@pytest.mark.parametrize("subset_first", [True, False])
+def test_classes_without_images_on_one_side_do_not_make_the_others_new(tmp_path: Path, subset_first: bool) -> None:
+    base = replaced(BASE, conditional=True, num_classes=3)
+    subset = replaced(base, class_names=("a", "b", "2"), class_counts=(5, 5, 0))
+    whole = replaced(base, class_names=("a", "b", "c"), class_counts=(5, 5, 5))
+    first, second = (subset, whole) if subset_first else (whole, subset)
+    name, old, _ = trained(tmp_path / "old", first)
+    notes, new, _ = started(name, second)
+    key = "mapping_network.class_embedding.weight"
+    assert notes == []
+    assert new.state_dict()[key].equal(old.state_dict()[key])
+    others = replaced(second, class_names=("x", *(second.class_names or ())[1:]))
+    assert len(started(name, others)[0]) == 1
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_classifier_in_one_of_two_ds_leaves_the_rest_as_it_was(tmp_path: Path, there: bool) -> None:
     old, new = (replaced(TINY_DISCRIMINATOR, classifier=has) for has in (there, not there))

@@ -137,15 +137,23 @@ OutputFolder = Annotated[Path, AfterValidator(check_usual_folder)]
 """What it holds is checked by the command, which knows what it may replace (`vitgan.files.folders`)."""
 
 
-def check_different(**files: Path | None) -> None:
-    """Refuses one file or folder for two things, by the arguments' names: those that are read first, then those written."""
-    seen: dict[str, str] = {}
-    for option, file in files.items():
-        if file is None:
-            continue
-        other = seen.setdefault(os.path.realpath(file), option)  # where `resolve` raises at links in a circle
-        if other != option:
-            raise UserError(f"{option} and {other} are both {file}: choose another for one of them", option)
+def check_different(*read: Path | None, **written: Path | None) -> None:
+    """Refuses outputs, by the options' names, that are a file or folder that is read, or each other.
+
+    Args:
+        read: Inputs.
+        written: Outputs.
+
+    Raises:
+        UserError: If two are the same, also by a link.
+    """
+    # `resolve` raises at links in a circle.
+    seen = {os.path.realpath(path): "what is read" for path in read if path is not None}
+    for option, path in written.items():
+        if path is not None:
+            other = seen.setdefault(os.path.realpath(path), option)
+            if other != option:
+                raise UserError(f"{option} is {path}, as is {other}: choose another", option)
 
 
 def check_useless(command: Callable[..., None], where: str, **values: object) -> None:

@@ -55,8 +55,8 @@ def evaluate(
         raise UserError(
             "what shall be evaluated? pass a model, run, folder, zip or .npz, or --list-protocols", "source"
         )
-    read = {"source": Path(source), "protocol": Path(protocol), "inception_weights": inception_weights}
-    check_different(**read, json=json, neighbours=neighbours)
+    read = (*map(Path, (source, protocol, *([data] if data else []))), inception_weights)
+    check_different(*read, json=json, neighbours=neighbours)
     from vitgan.runs.evaluation import measure  # torch takes longer than all the rest
 
     result = measure(

@@ -34,7 +34,6 @@ from vitgan.errors import UserError
 from vitgan.explore.sheet import captioned, picture, save_animation, save_sheet, sheet
 from vitgan.files import user_error, whole_file
 from vitgan.files.pictures import check_animation_size, check_picture_size, check_rate, enlargement, image_grid
-from vitgan.pretrained.names import WEIGHTS, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -388,8 +387,7 @@ def invert(
         styles_out: A .safetensors file for the styles that were found; with this model other ways take it in a seed's place.
         video_out: A .gif, .webp or .mp4 of the search, the target at the left.
     """
-    weights = find_model(model) / WEIGHTS
-    check_different(photo=photo, model=weights, out=out, styles_out=styles_out, video_out=video_out)
+    check_different(photo, weights_of(model), out=out, styles_out=styles_out, video_out=video_out)
     if video_out is not None and is_still(video_out):
         raise UserError(f"{video_out} is a picture that does not move: choose .gif, .webp or .mp4", "video_out")
     import torch
@@ -430,6 +428,13 @@ def invert(
         frames = [*shown, *[found.image[0].cpu()] * VIDEO_RATE]  # what was found stays a second
         save_animation((sheet([[target[0], frame]], side=256) for frame in frames), video_out, VIDEO_RATE)
         print(f"the search, {len(shown)} of {steps} steps: {video_out}")
+
+
+def weights_of(model: str) -> Path:
+    """The file of weights that is read."""
+    from vitgan.pretrained.generators import locate
+
+    return locate(model)[0]
 
 
 def read_photo(photo: Path, resolution: int, channels: int) -> "np.ndarray":

@@ -81,7 +81,7 @@ def hub(
     if push:
         check_push(push)
     place = locate(model, networks=networks)[0].parent  # once: a run that trains may have a newer checkpoint soon
-    check_different(model=place, out=out)
+    check_different(place, out=out)
     made = HubModel.from_pretrained(
         place,
         metrics=read,

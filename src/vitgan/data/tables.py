@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import FailFast, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
@@ -39,8 +40,8 @@ def read_pairs(
         file: Its name: .json, .jsonl, .csv, .tsv, or anything else for lines of words.
         largest: How many bytes it may have, see `largest_table`.
         column: Where the values are; None to find it.
-        found: Nobody named the table: if it has a head, its values are in a column that is called so, and not in just
-            any column beside the names, which may hold splits, sizes or captions.
+        found: Nobody named the table. If it is called metadata and has a head, its values are in a column that is called
+            so, and not in just any column beside the names, which may hold splits, sizes or captions.
 
     Returns:
         (name, value) in the table's order; empty if it says that there are no values; None if it is a table of another
@@ -52,6 +53,7 @@ def read_pairs(
     """
     if len(data) > largest:
         raise UserError(f"it has more than {largest:,} bytes, too many for a table of these images")
+    found = found and PurePath(file).stem.lower() == "metadata"
     try:
         text = data.decode(next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8"))
         if file.lower().endswith(".json"):

@@ -87,7 +87,7 @@ def export_onnx(
 
     Inputs: "z" (B, z_dim) float32, "truncation" (1,) float32 and, for a conditional model, "labels" (B,) int64.
     Output: "images" (B, C, H, W) float32, nominally in [-1, 1]. B is free, from 1 to 1024; with a VAE's decoder to 63.
-    onnxruntime fails at labels that are no class.
+    onnxruntime on a CPU fails at labels that are no class.
 
     Raises:
         UserError: If a package is absent, the file cannot be written, the model makes numbers that are not finite, or

@@ -101,8 +101,13 @@ def _named(model: ModelConfig) -> bool:
 
 
 def _same_classes(theirs: ModelConfig, mine: ModelConfig) -> bool:
-    named = _named(theirs) and _named(mine)
-    return theirs.num_classes == mine.num_classes and not (named and theirs.class_names != mine.class_names)
+    """Whether there are as many, and those with images on both sides have the same names, where both have names."""
+    if theirs.num_classes != mine.num_classes:
+        return False
+    count = theirs.num_classes
+    names = zip(theirs.class_names or (), mine.class_names or (), strict=False)
+    shares = zip(theirs.class_counts or (1,) * count, mine.class_counts or (1,) * count, strict=True)
+    return all(one == other for (one, other), both in zip(names, shares, strict=False) if all(both))
 
 
 def _about_classes(theirs: ModelConfig, mine: ModelConfig, same: bool) -> str:
@@ -168,8 +173,11 @@ def _start_discriminator(
 ) -> str | None:
     """Fills a discriminator, but for classes that are others; why not, where it does not fit."""
     there, tensors, fresh = theirs.discriminator, old.state_dict(), new.state_dict()
-    vits = isinstance(old, ViTDiscriminator) and isinstance(new, ViTDiscriminator)
-    if vits and not freeze_d and new.config.fine_detail and not old.config.fine_detail:
+    if (
+        (isinstance(old, ViTDiscriminator) and not old.config.fine_detail)
+        and (isinstance(new, ViTDiscriminator) and new.config.fine_detail)
+        and not freeze_d
+    ):
         there = there.model_copy(update={"fine_detail": new.config.fine_detail})
         tensors |= _with_detail(old.patch_embedding, new.patch_embedding)
     if (other := _difference(there, mine.discriminator)) is not None:

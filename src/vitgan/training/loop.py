@@ -155,12 +155,15 @@ class Trainer:
                     self.save()
                 if evaluating:
                     (stopped,) = self.agreement.any(stopped or not self._evaluates(metrics, hooks))
-                if finished and state.images_seen < self.budget.total_images:
-                    reached, budgets = f"{state.images_seen:,} of {self.budget.total_images:,}", self.budget.used_up()
-                    self._notify(
-                        hooks, f"{' and '.join(budgets)} ended the run at {reached} images: to go on, raise it"
-                    )
+                if finished and not stopped and state.images_seen < self.budget.total_images:
+                    self._notify_of_minutes(hooks)
         return "stopped" if stopped else "finished"
+
+    def _notify_of_minutes(self, hooks: Hooks) -> None:
+        """That time ended the run before its images."""
+        reached = f"{self.state.images_seen:,} of {self.budget.total_images:,} images"
+        budgets = " and ".join(self.budget.used_up())
+        self._notify(hooks, f"the run ends at {reached}, with its minutes: to go on, raise {budgets}")
 
     def _goes_back(self, divergence: Divergence, real: Tensor, hooks: Hooks) -> bool:
         """Reports bad updates and does what the configuration says; whether the run went back to a checkpoint."""

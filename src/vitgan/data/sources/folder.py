@@ -71,8 +71,8 @@ class ImageFolder(FileSource):
         path: The folder, zip or tar (also .tar.gz, .tar.bz2, .tar.xz).
         split: Read only the images of this split ("train" is the folder train, Train, training_set, ...) or below the
             folder of this name; "all" for all of them.
-        labels: "auto" for a table `dataset.json` (StyleGAN's), `metadata` or `labels` that is there and has no head or
-            a column called "label", "class", ..., else class folders, and for a UserError where it is in doubt that
+        labels: "auto" for a table `dataset.json` (StyleGAN's), `labels`, or `metadata` with no head or a column
+            called "label", "class", ..., that is there, else class folders, and for a UserError where it is in doubt that
             they are; "folders" insists on class folders, and leaves out images that lie in none; "none" ignores labels;
             else the file of a table, on the disk or inside `path`, and images that it does not name are left out.
         follow_links: Follow symbolic links to places outside the folder.
