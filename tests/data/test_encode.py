@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from refusals import refused
 from tiny import write_vae
 from vitgan.data.encode import encode_store, pixels_of
 from vitgan.data.overview import channel_moments, store_grid
@@ -49,6 +51,16 @@ def test_a_latent_store_holds_scaled_means_with_the_labels(place: Path, tmp_path
     assert (said.split, said.label_names, said.licence) == ("train", ["a", "b", "c"], "free")
     assert (said.pixels_sha256, said.origin) == (pixels.description.sha256, str(place / "pixels"))
     store.verify()
+
+
+def test_altered_images_are_not_encoded_under_their_old_checksum(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "pixels", tmp_path / "pixels")
+    images = np.load(tmp_path / "pixels" / "images.npy", mmap_mode="r+")
+    images[0] = 255 - images[0]
+    images.flush()
+    with refused("SHA-256"):
+        encode_store(ImageStore.open(tmp_path / "pixels"), str(place / "vae"), tmp_path / "latents")
+    assert not (tmp_path / "latents").exists()
 
 
 def test_mirror_images_follow_behind_all_others(place: Path, tmp_path: Path) -> None:

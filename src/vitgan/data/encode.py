@@ -45,8 +45,8 @@ def encode_store(
         The latent store, labelled as the images are.
 
     Raises:
-        UserError: If the images and the VAE do not fit each other, one of them cannot be read, a latent is too large for
-            float16, or the store cannot be written.
+        UserError: If the images and the VAE do not fit each other, one of them cannot be read, the images were altered, a
+            latent is too large for float16, or the store cannot be written.
     """
     from vitgan.frozen.vae import encode, images_at_once, open_vae  # imports torch
 
@@ -69,6 +69,7 @@ def encode_store(
             f"{spec.factor}×{spec.factor} pixels: prepare them at a multiple of {spec.factor}",
             "resolution",
         )
+    store.verify()  # their SHA-256 is written down with the latents
     resolution, channels, count = images.resolution // spec.factor, len(spec.scale), len(store) * (2 if flips else 1)
     with StoreWriter(
         path,
