@@ -148,12 +148,17 @@ def check_different(*read: Path | None, **written: Path | None) -> None:
         UserError: If two are the same, also by a link.
     """
     # `resolve` raises at links in a circle.
-    seen = {os.path.realpath(path): "what is read" for path in read if path is not None}
+    inputs = {os.path.realpath(path) for path in read if path is not None}
+    outputs: dict[str, str] = {}
     for option, path in written.items():
-        if path is not None:
-            other = seen.setdefault(os.path.realpath(path), option)
-            if other != option:
-                raise UserError(f"{option} is {path}, as is {other}: choose another", option)
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if place in inputs:
+            raise UserError(f"{option} is {path}, which this command reads: choose another", option)
+        other = outputs.setdefault(place, option)
+        if other != option:
+            raise UserError(f"{option} and {other} are both {path}: choose another for one of them", option)
 
 
 def check_useless(command: Callable[..., None], where: str, **values: object) -> None:

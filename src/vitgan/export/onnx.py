@@ -95,7 +95,7 @@ def export_onnx(
             is then still there.
     """
     path = Path(path)
-    check_finite(generator)
+    check_samples(generator)
     if generator.num_classes:
         generator.class_means()  # before tracing, which would write down how they are computed
     plain = interface == "vitgan"
@@ -145,7 +145,7 @@ def known_classes(generator: Generator, labels: Tensor | None) -> Tensor | None:
     return classes.index_select(0, labels.where(labels >= 0, generator.num_classes))
 
 
-def check_finite(generator: Generator) -> None:
+def check_samples(generator: Generator) -> None:
     """Refuses a model that diverged, as sampling from it does, before it is taken for one that onnxruntime draws wrong.
 
     Raises:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitgan.errors import UserError
 from vitgan.export.onnx import (
     check_difference,
-    check_finite,
+    check_samples,
     example_inputs,
     images_decoder,
     known_classes,
@@ -180,7 +180,7 @@ def write_models(generator: Generator, folder: Path) -> Tensor:
     """
     decoder, graph = _decoder(generator), SynthesisGraph(generator)
     _check_size(graph.to_images)
-    check_finite(generator)
+    check_samples(generator)
     inputs = example_inputs(generator, 2, truncation=0.7)
     w = MappingGraph(generator)(**inputs)
     write_graph(MappingGraph(generator), inputs, folder / "mapping.onnx", ["w"], fixed=("truncation",))

@@ -19,6 +19,7 @@ from vitgan.files.tensors import check_parameters, check_sizes, digest, load_wei
 from vitgan.frozen.features import name_for_others
 from vitgan.frozen.vae import save_copy
 from vitgan.models.build import FEATURE_FIELDS, GeneratorSpec, ModelConfig, build_generator
+from vitgan.models.draws import checked_choice
 from vitgan.models.generator import Generator
 from vitgan.pretrained.names import CONFIG, NETWORKS, NETWORKS_CONFIG, VAE, WEIGHTS, find_model, run_of_checkpoint
 from vitgan.training.checkpoint import checkpoints, latest_checkpoint, verify_checkpoint
@@ -110,8 +111,7 @@ def weights_digest(generator: Generator) -> str:
 
 
 def _stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
-    if storage not in get_args(Storage):
-        raise UserError(f"storage {storage!r} is unknown: choose one of {', '.join(get_args(Storage))}", "storage")
+    checked_choice(storage, get_args(Storage), "storage")
 
     def stored(tensor: Tensor) -> Tensor:
         if tensor.dtype == torch.float64:  # which `load` refuses

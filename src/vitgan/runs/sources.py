@@ -24,7 +24,7 @@ from vitgan.metrics import Protocol
 from vitgan.metrics.evaluate import PATCH_SIZE
 from vitgan.metrics.image_sources import ArrayImages, EncodedImages, ImageSource, NpzImages
 from vitgan.models.draws import draw_latents
-from vitgan.models.generator import Generator
+from vitgan.models.generator import Generator, check_finite
 from vitgan.pretrained.generators import load
 from vitgan.pretrained.names import WEIGHTS, find_model, is_run, run_of_checkpoint
 from vitgan.runs.folder import check_unaltered, config_of_run, data_of_run, is_store, open_data
@@ -230,8 +230,7 @@ def near_pairs(
         styles = generator.styles(torch.cat([first, first.lerp(second, step)]))
         with true_convolutions(generator.device):  # TF32 rounds by more than a step
             images = generator.images_of(styles)
-        if not images.isfinite().all():
-            raise UserError("the generator makes numbers that are not finite: take weights from before it diverged")
+        check_finite(images)
         yield images[: len(first)], images[len(first) :]
 
 
